@@ -1,0 +1,33 @@
+# Each command installs what is missing, on Debian and Ubuntu, as root or with sudo; elsewhere it says what to install.
+# PG picks the major version of PostgreSQL, PG_CONFIG an installation.
+
+export PG PG_CONFIG ARGS ACCEPT SETTINGS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup install test accept demo bench fmt lint ci clean-clusters
+
+help:
+	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
+	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15)'
+	@echo 'make demo             tests/demo.sql in a throw-away cluster'
+	@echo 'make test             all tests (PG=18: on that version; ARGS=name: some)'
+	@echo 'make accept           make test, and take what tests/pg_regress gave as the expected output'
+	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json'
+	@echo 'make fmt, make lint   format; check format and lints'
+	@echo 'make ci               all that must hold: .ci/run'
+	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
+
+setup install test demo bench lint:
+	@.ci/$@
+
+accept:
+	@ACCEPT=1 .ci/test
+
+ci:
+	@.ci/run
+
+fmt:
+	@cargo fmt
+
+clean-clusters:
+	@.ci/clean-clusters

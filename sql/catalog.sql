@@ -1,0 +1,319 @@
+-- The catalog: mappings, dead letters, and the functions that make and remove mappings.
+--
+-- Who may map: whoever holds the table's privileges; the functions run with the caller's rights.
+--     grant select, insert, update, delete on sequin.mapping to alice;
+--     grant select, delete on sequin.dead_letter to alice;
+-- Alice then sees and changes her own mappings only (row security), and their rows are written as
+-- Alice, so she needs the privileges on her destinations, and nobody gains any.
+
+-- Refuse a database that cannot hold UTF-8 before anything is made.
+create schema sequin;
+comment on schema sequin is 'pg_sequin: mappings, dead letters and the state of replication';
+grant usage on schema sequin to public;
+
+create function sequin.require_utf8() returns void
+    language c as 'MODULE_PATHNAME', 'require_utf8_wrapper';
+select sequin.require_utf8();
+drop function sequin.require_utf8();
+
+create table sequin.mapping (
+    id          integer generated always as identity primary key,
+    name        text not null unique,
+    source      text not null,
+    destination regclass,
+    columns     jsonb,
+    key         text[],
+    filter      text,
+    mode        text not null default 'upsert',
+    on_delete   text not null default 'delete',
+    soft_delete text,
+    on_error    text not null default 'dead_letter',
+    guard       text not null default 'auto',
+    enabled     boolean not null default true,
+    owner       regrole not null,
+    search_path text not null,
+    created_at  timestamp with time zone not null default pg_catalog.now()
+);
+comment on table sequin.mapping is 'Which messages are written where, and how. Every change is checked, and seen by all sessions at their next call. To let a role map: grant select, insert, update, delete on this table to it.';
+comment on column sequin.mapping.id is 'Names the mapping in row versions and counters';
+comment on column sequin.mapping.name is 'Unique name; made of source and destination if not given';
+comment on column sequin.mapping.source is 'Messages taken: [database.]schema.table, each part exact or with *; a part in double quotes is literal';
+comment on column sequin.mapping.destination is 'Table that they are written to; null to receive and ignore them';
+comment on column sequin.mapping.columns is 'Destination column: path, {"sql": expression} or {"value": constant}; "*": "record.*" for all others; null means just that';
+comment on column sequin.mapping.key is 'Columns that identify a row, with a unique index on exactly them; null means the primary key';
+comment on column sequin.mapping.filter is 'SQL condition over record, changes, metadata (jsonb) and action (text); a row that leaves it is deleted';
+comment on column sequin.mapping.mode is 'upsert: a message changes the row of its key; append: every message becomes a row';
+comment on column sequin.mapping.on_delete is 'What a delete does: delete, ignore, or soft (mark the row in soft_delete)';
+comment on column sequin.mapping.soft_delete is 'Column that on_delete soft sets: timestamptz, timestamp or boolean';
+comment on column sequin.mapping.on_error is 'What a message that cannot be written does: dead_letter (stored, the rest is written) or raise (the call fails)';
+comment on column sequin.mapping.guard is 'Where the versions of rows are kept, by which late messages are known: columns (sequin_lsn, sequin_idx, sequin_committed_at of the destination), table (sequin.row_version), auto (columns if they exist, else table) or off';
+comment on column sequin.mapping.enabled is 'False pauses: a call with messages for the mapping fails, and the sender tries again';
+comment on column sequin.mapping.owner is 'Role that made the mapping, as which its rows are written; only a superuser can choose another';
+comment on column sequin.mapping.search_path is 'search_path of the session that wrote the SQL in columns and filter, under which it is run';
+comment on column sequin.mapping.created_at is 'When the mapping was made';
+
+create table sequin.dead_letter (
+    id              bigint generated always as identity primary key,
+    mapping         text,
+    received_at     timestamp with time zone not null default pg_catalog.now(),
+    message         text not null,
+    sqlstate        text not null,
+    error           text not null,
+    detail          text,
+    hint            text,
+    position        bigint not null,
+    key             text,
+    source          text,
+    lsn             bigint,
+    idx             integer,
+    committed_at    timestamp with time zone,
+    attempts        integer not null default 1,
+    state           text not null default 'dead' check (state in ('dead', 'waiting')),
+    last_attempt_at timestamp with time zone not null default pg_catalog.now()
+);
+-- What is retried when a mapping's call comes, and what a newer change of the same key supersedes.
+create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
+create index dead_letter_mapping_key on sequin.dead_letter (mapping, pg_catalog.md5(key)) where key is not null;
+comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
+comment on column sequin.dead_letter.id is 'Names the dead letter, for sequin.retry and sequin.discard';
+comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write it; null when no mapping took it';
+comment on column sequin.dead_letter.received_at is 'When it came';
+comment on column sequin.dead_letter.message is 'The message as it came';
+comment on column sequin.dead_letter.sqlstate is 'SQLSTATE of the last attempt';
+comment on column sequin.dead_letter.error is 'Error message of the last attempt';
+comment on column sequin.dead_letter.detail is 'Its DETAIL';
+comment on column sequin.dead_letter.hint is 'Its HINT';
+comment on column sequin.dead_letter.position is 'Place in its batch, the first being 0';
+comment on column sequin.dead_letter.key is 'JSON array of the values of the key, when known';
+comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
+comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
+comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
+comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
+comment on column sequin.dead_letter.attempts is 'How often it was tried';
+comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come';
+comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
+
+-- Dumps carry mappings and dead letters. Identity sequences are dumped with their values.
+select pg_catalog.pg_extension_config_dump('sequin.mapping', '');
+select pg_catalog.pg_extension_config_dump('sequin.mapping_id_seq', '');
+select pg_catalog.pg_extension_config_dump('sequin.dead_letter', '');
+select pg_catalog.pg_extension_config_dump('sequin.dead_letter_id_seq', '');
+
+create function sequin.mapping_check() returns trigger
+    language c as 'MODULE_PATHNAME', 'mapping_check_wrapper';
+comment on function sequin.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises all that is wrong with it';
+revoke all on function sequin.mapping_check() from public;
+
+create function sequin.mapping_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
+comment on function sequin.mapping_changed() is 'Makes every session read the mappings again';
+revoke all on function sequin.mapping_changed() from public;
+
+create trigger mapping_check before insert or update on sequin.mapping
+    for each row execute function sequin.mapping_check();
+create trigger mapping_changed after insert or update or delete or truncate on sequin.mapping
+    for each statement execute function sequin.mapping_changed();
+
+-- USAGE, not MEMBER: who may act as the owner only after SET ROLE, or not at all, must SET ROLE.
+alter table sequin.mapping enable row level security;
+create policy own on sequin.mapping
+    using (pg_catalog.pg_has_role(owner::oid, 'USAGE'))
+    with check (pg_catalog.pg_has_role(owner::oid, 'USAGE'));
+alter table sequin.dead_letter enable row level security;
+create policy own on sequin.dead_letter
+    using (exists (select from sequin.mapping m
+                   where m.name operator(pg_catalog.=) dead_letter.mapping));
+revoke all on sequin.mapping, sequin.dead_letter from public;
+
+-- Without SET: the trigger notes the caller's search_path. Hence every name is qualified.
+create function sequin.map(
+    source      text,
+    destination regclass,
+    columns     jsonb default null,
+    key         text[] default null,
+    filter      text default null,
+    mode        text default 'upsert',
+    on_delete   text default 'delete',
+    soft_delete text default null,
+    on_error    text default 'dead_letter',
+    guard       text default 'auto',
+    name        text default null
+) returns sequin.mapping
+    language plpgsql volatile security invoker as $map$
+#variable_conflict use_column
+declare
+    made sequin.mapping;
+begin
+    if map.guard operator(pg_catalog.=) 'columns' and map.destination is not null then
+        perform sequin.add_guard_columns(map.destination);
+    end if;
+
+    insert into sequin.mapping as m
+        (source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, name)
+    values
+        (map.source, map.destination, map.columns, map.key, map.filter, map.mode, map.on_delete,
+         map.soft_delete, map.on_error, map.guard, map.name)
+    on conflict on constraint mapping_name_key do update set
+        source = excluded.source, destination = excluded.destination, columns = excluded.columns,
+        key = excluded.key, filter = excluded.filter, mode = excluded.mode,
+        on_delete = excluded.on_delete, soft_delete = excluded.soft_delete,
+        on_error = excluded.on_error, guard = excluded.guard, search_path = excluded.search_path
+    returning m.* into made;
+
+    if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
+       and made.destination is not null then
+        if sequin.has_guard_columns(made.destination) then
+            raise notice 'mapping "%" keeps the versions of its rows in the columns sequin_lsn, sequin_idx and sequin_committed_at of %', made.name, made.destination
+                using hint = 'Use guard => ''table'' to keep them in sequin.row_version.';
+        else
+            raise notice 'mapping "%" keeps the versions of its rows in sequin.row_version', made.name
+                using hint = 'Use guard => ''columns'' to keep them in three columns of the table, which costs less, or guard => ''table'' to stay with this.';
+        end if;
+    end if;
+    return made;
+end
+$map$;
+comment on function sequin.map(text, regclass, jsonb, text[], text, text, text, text, text, text, text) is
+    'Makes a mapping, or replaces the one of that name: messages of source are written to destination';
+
+create function sequin.has_guard_columns(destination regclass) returns boolean
+    language sql stable security invoker set search_path = pg_catalog, pg_temp as $has$
+    select count(*) = 3
+    from pg_attribute a
+    where a.attrelid = has_guard_columns.destination and not a.attisdropped and a.attgenerated = ''
+      and (a.attname, a.atttypid) in (('sequin_lsn', 'int8'::regtype),
+                                      ('sequin_idx', 'int4'::regtype),
+                                      ('sequin_committed_at', 'timestamptz'::regtype))
+$has$;
+comment on function sequin.has_guard_columns(regclass) is
+    'Whether a table has the three columns in which guard columns keeps the versions of rows';
+
+-- A column of that name and another type is the trigger's to refuse.
+create function sequin.add_guard_columns(destination regclass) returns void
+    language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $add$
+declare
+    statement text;
+    relation  record;
+begin
+    select c.oid::regclass::text as name, c.relkind, pg_has_role(c.relowner, 'USAGE') as owned into relation
+    from pg_class c where c.oid = add_guard_columns.destination;
+    select format('ALTER TABLE %s %s;', relation.name,
+                  string_agg(format('ADD COLUMN %s %s', w.name, w.type), ', ' order by w.n))
+    into statement
+    from (values (1, 'sequin_lsn', 'bigint'), (2, 'sequin_idx', 'integer'),
+                 (3, 'sequin_committed_at', 'timestamp with time zone')) w (n, name, type)
+    where not exists (select from pg_attribute a
+                      where a.attrelid = add_guard_columns.destination and a.attname = w.name
+                        and not a.attisdropped)
+    having count(*) > 0;
+    if statement is null or relation.relkind is null or relation.relkind not in ('r', 'p') then
+        return;
+    end if;
+    if not relation.owned then
+        raise exception 'must be owner of table %', relation.name
+            using errcode = 'insufficient_privilege',
+                  detail = 'Under guard ''columns'' the versions of rows are kept in columns of the table, which are missing.',
+                  hint = 'Let its owner run: ' || statement || ' Or use guard => ''table''.';
+    end if;
+    execute statement;
+end
+$add$;
+comment on function sequin.add_guard_columns(regclass) is
+    'Adds the three columns in which guard columns keeps the versions of rows, where they are missing';
+
+create function sequin.map_schema(source_schema text, destination_schema text)
+    returns setof sequin.mapping
+    language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $schema$
+declare
+    relation record;
+    pattern  text;
+    made     sequin.mapping;
+    notices  text[] = '{}';
+    tables   bigint = 0;
+    faults   text[] = '{}';
+    hints    text[] = '{}';
+    code     text;
+    state    text;
+    message  text;
+    details  text;
+    advice   text;
+begin
+    if source_schema is null or destination_schema is null then
+        raise exception '% must not be null',
+            case when source_schema is null then 'source_schema' else 'destination_schema' end
+            using errcode = 'null_value_not_allowed';
+    end if;
+    if not exists (select from pg_namespace n where n.nspname = destination_schema) then
+        raise exception 'schema "%" does not exist', destination_schema
+            using errcode = 'invalid_schema_name',
+                  hint = 'Name the schema with the destination tables second.';
+    end if;
+
+    for relation in
+        select c.oid::regclass as destination, c.relname as name
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = destination_schema and c.relkind in ('r', 'p') and not c.relispartition
+          and not exists (select from pg_depend d
+                          where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+        order by c.relname
+    loop
+        tables = tables + 1;
+        select string_agg(case when part ~ '[.*"]|^\s|\s$' then '"' || replace(part, '"', '""') || '"'
+                               else part end, '.' order by n)
+        into pattern
+        from unnest(array[source_schema, relation.name]) with ordinality p (part, n);
+
+        select m.* into made from sequin.mapping m
+        where m.source = pattern and m.destination = relation.destination
+        order by m.id limit 1;
+        if not found then
+            begin
+                insert into sequin.mapping as m (source, destination)
+                values (pattern, relation.destination) returning m.* into made;
+                if not sequin.has_guard_columns(made.destination) then
+                    notices = notices || made.name;
+                end if;
+            exception when others then
+                get stacked diagnostics state = returned_sqlstate, message = message_text,
+                    details = pg_exception_detail, advice = pg_exception_hint;
+                -- What is wrong with this table is told with what is wrong with the others.
+                if left(state, 2) not in ('22', '23', '42') then
+                    raise;
+                end if;
+                code = coalesce(code, state);
+                faults = faults || concat_ws(' ', format('%s: %s.', relation.destination, message),
+                                             nullif(details, ''));
+                hints = hints || coalesce(format('%s: %s', relation.destination, nullif(advice, '')),
+                                          '');
+                continue;
+            end;
+        end if;
+        return next made;
+    end loop;
+
+    if tables = 0 then
+        raise exception 'schema "%" has no tables', destination_schema
+            using errcode = 'undefined_table',
+                  hint = 'Make the destination tables first, or map a table of another schema with sequin.map.';
+    end if;
+    if cardinality(faults) > 0 then
+        raise exception 'schema "%" cannot be mapped: % of its % tables have faults',
+                destination_schema, cardinality(faults), tables
+            using errcode = code,
+                  detail = array_to_string(faults, E'\n'),
+                  hint = array_to_string(array_remove(hints, ''), E'\n');
+    end if;
+    if cardinality(notices) > 0 then
+        raise notice '% of % mappings keep the versions of their rows in sequin.row_version',
+                cardinality(notices), tables
+            using hint = 'sequin.map(…, guard => ''columns'') keeps them in three columns of the table, which costs less.';
+    end if;
+end
+$schema$;
+comment on function sequin.map_schema(text, text) is
+    'Maps every table of the destination schema to the source table of its name; what is mapped already stays as it is';
+
+create function sequin.unmap(name text) returns void
+    language c volatile security invoker as 'MODULE_PATHNAME', 'unmap_wrapper';
+comment on function sequin.unmap(text) is
+    'Removes a mapping; its destination keeps its rows';

@@ -1,0 +1,250 @@
+//! One call: a batch goes to its mappings, and every message ends as one counted outcome in each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bumpalo::Bump;
+use pgrx::pg_sys;
+
+use crate::dead_letter::{self, Letter};
+use crate::envelope::{Batch, Item};
+use crate::error::Error;
+use crate::group::{Group, Outcome};
+use crate::pg::settings::{PINNED, Settings};
+use crate::pg::spi::Connection;
+use crate::pg::trap::SqlError;
+use crate::pg::user::ActingAs;
+use crate::registry::Registry;
+use crate::write::{self, Pending, Phase};
+
+/// The result row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages in the batch.
+    pub received: i64,
+    /// Outcomes, in the order of the result row: upserted, deleted, collapsed, stale, filtered,
+    /// ignored, dead.
+    pub outcomes: [i64; 7],
+}
+
+impl Counts {
+    fn count(&mut self, outcome: Outcome) {
+        self.outcomes[match outcome {
+            Outcome::Upserted => 0,
+            Outcome::Deleted => 1,
+            Outcome::Collapsed => 2,
+            Outcome::Stale => 3,
+            Outcome::Filtered => 4,
+            Outcome::Ignored => 5,
+            Outcome::Dead => 6,
+        }] += 1;
+    }
+}
+
+/// Applies the batch. What is made on the way is kept in `memory`.
+pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
+    let _connection = Connection::open();
+    let _settings = Settings::new(PINNED);
+    let mut registry = Registry::take()?;
+    let routes = route(batch, &registry)?;
+    let mut counts = Counts { received: batch.items.len() as i64, ..Counts::default() };
+    for outcome in &routes.outcomes {
+        counts.count(*outcome);
+    }
+    let mut groups = Vec::new();
+    for (index, messages) in &routes.groups {
+        let target = registry.target(*index)?;
+        groups.push((*index, Group::new(target, batch, messages.clone(), memory)));
+    }
+    parents_first(&mut groups);
+    write_all(&mut groups)?;
+
+    let mut letters = routes.letters;
+    for (_, group) in &groups {
+        for failure in &group.failures {
+            let message = group.message(failure.message);
+            letters.push(Letter {
+                mapping: Some(&group.target.mapping.name),
+                text: memory.alloc_str(&message.whole.text()),
+                position: message.position,
+                error: failure.error.clone(),
+                waiting: failure.waiting,
+                key: group.key_text(failure.message),
+                message: Some(message),
+            });
+        }
+        for outcome in &group.outcomes {
+            counts.count(outcome.expect("every message of a group has an outcome"));
+        }
+    }
+    dead_letter::store(&letters)?;
+    drop(letters);
+
+    let outcomes: i64 = counts.outcomes.iter().sum();
+    assert_eq!(outcomes, routes.expected, "every message must end as one outcome per mapping");
+    for (index, group) in groups {
+        registry.put_back(index, group.target);
+    }
+    registry.give_back();
+    Ok(counts)
+}
+
+/// Where the messages of a batch go.
+struct Routes<'a> {
+    /// By mapping, in the order of their ids, the messages' places in the batch.
+    groups: BTreeMap<usize, Vec<u32>>,
+    /// What is settled already.
+    outcomes: Vec<Outcome>,
+    letters: Vec<Letter<'a>>,
+    /// How many outcomes there must be in the end.
+    expected: i64,
+}
+
+fn route<'a>(batch: &'a Batch<'a>, registry: &Registry) -> Result<Routes<'a>, SqlError> {
+    let mut routes = Routes {
+        groups: BTreeMap::new(),
+        outcomes: Vec::new(),
+        letters: Vec::new(),
+        expected: 0,
+    };
+    let mut known: HashMap<_, Vec<usize>> = HashMap::new();
+    let mut last: Option<(_, Vec<usize>)> = None;
+    let mut unmapped: Option<(String, usize)> = None;
+    for (place, item) in batch.items.iter().enumerate() {
+        let message = match item {
+            Item::Message(message) => message,
+            Item::Dead { text, fault } => {
+                routes.outcomes.push(Outcome::Dead);
+                routes.expected += 1;
+                routes.letters.push(Letter {
+                    mapping: None,
+                    text,
+                    position: place,
+                    error: SqlError::new("22023", fault.to_string())
+                        .with_hint("Send change messages of Sequin as they are, without a transform."),
+                    waiting: false,
+                    key: None,
+                    message: None,
+                });
+                continue;
+            }
+        };
+        let source =
+            (message.database_name, message.database_id, message.schema, message.table);
+        if last.as_ref().is_none_or(|(route, _)| *route != source) {
+            let found = known
+                .entry(source)
+                .or_insert_with(|| {
+                    registry.router.route(source.0, source.1, source.2, source.3).into_owned()
+                });
+            last = Some((source, found.clone()));
+        }
+        let (_, found) = last.as_ref().expect("just set");
+        routes.expected += found.len().max(1) as i64;
+        for &index in found {
+            let mapping = &registry.mappings[index];
+            if !mapping.enabled {
+                return Err(Error::MappingPaused { name: mapping.name.clone() }.into());
+            }
+            if mapping.destination.is_none() {
+                routes.outcomes.push(Outcome::Ignored);
+            } else {
+                routes.groups.entry(index).or_default().push(place as u32);
+            }
+        }
+        if found.is_empty() {
+            let table = format!("{}.{}", message.schema, message.table);
+            routes.outcomes.push(Outcome::Dead);
+            routes.letters.push(Letter {
+                mapping: None,
+                text: "",
+                position: message.position,
+                error: unmapped_error(&table),
+                waiting: false,
+                key: None,
+                message: Some(message),
+            });
+            unmapped.get_or_insert((table, 0)).1 += 1;
+        }
+    }
+    if let Some((table, count)) = unmapped {
+        warn_unmapped(&table, count);
+    }
+    Ok(routes)
+}
+
+fn unmapped_error(table: &str) -> SqlError {
+    SqlError::new("42704", format!("no mapping takes messages of table {table}"))
+        .with_hint(unmapped_hint(table))
+}
+
+fn unmapped_hint(table: &str) -> String {
+    let source = pgrx::spi::quote_literal(table);
+    format!(
+        "To write them to a table, run: SELECT sequin.map({source}, 'schema.table'); \
+         to receive and ignore them, run: SELECT sequin.map({source}, null);"
+    )
+}
+
+fn warn_unmapped(table: &str, count: usize) {
+    pgrx::pg_sys::panic::ErrorReport::new(
+        pgrx::PgSqlErrorCode::ERRCODE_WARNING,
+        format!("no mapping takes messages of table {table}"),
+        "sequin_apply",
+    )
+    .set_detail(format!("{count} messages that no mapping takes were kept in sequin.dead_letter."))
+    .set_hint(unmapped_hint(table))
+    .report(pgrx::PgLogLevel::WARNING);
+}
+
+/// Orders the groups so that a table comes after those that its foreign keys refer to; where they
+/// refer to each other, by mapping.
+fn parents_first(groups: &mut Vec<(usize, Group<'_>)>) {
+    let mut waiting = std::mem::take(groups);
+    while !waiting.is_empty() {
+        let oids: Vec<pg_sys::Oid> =
+            waiting.iter().map(|(_, group)| group.target.destination.oid).collect();
+        let free = waiting.iter().position(|(_, group)| {
+            let destination = &group.target.destination;
+            !destination.refers_to.iter().any(|o| *o != destination.oid && oids.contains(o))
+        });
+        groups.push(waiting.remove(free.unwrap_or(0)));
+    }
+}
+
+/// Upserts parents first, deletes children first, and what failed for want of another row again as
+/// long as that helps.
+fn write_all(groups: &mut [(usize, Group<'_>)]) -> Result<(), SqlError> {
+    let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
+    for (i, (_, group)) in groups.iter_mut().enumerate() {
+        let _owner = acting_as_owner(group);
+        group.prepare()?;
+        pending[i].extend(write::write(group, Phase::Upserts)?);
+    }
+    for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
+        let _owner = acting_as_owner(group);
+        pending[i].extend(write::write(group, Phase::Deletes)?);
+    }
+    let mut left: usize = pending.iter().map(Vec::len).sum();
+    while left > 0 {
+        for (i, (_, group)) in groups.iter_mut().enumerate() {
+            let _owner = acting_as_owner(group);
+            let nets = std::mem::take(&mut pending[i]).into_iter().map(|p| p.net).collect();
+            pending[i] = write::retry(group, nets)?;
+        }
+        let now = pending.iter().map(Vec::len).sum();
+        if now == left {
+            break;
+        }
+        left = now;
+    }
+    for ((_, group), pending) in groups.iter_mut().zip(pending) {
+        for Pending { net, error } in pending {
+            group.fail(net.message, error)?;
+        }
+    }
+    Ok(())
+}
+
+fn acting_as_owner(group: &Group<'_>) -> ActingAs {
+    ActingAs::new(pg_sys::Oid::from(group.target.mapping.owner), true)
+}

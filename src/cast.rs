@@ -1,0 +1,170 @@
+//! JSON value → datum of the destination column's type.
+//!
+//! Every type goes through its own input function, which is given the text that [`spell`] makes of
+//! the JSON value. The commonest types are read here instead, where that gives the same bytes; the
+//! moment a value is out of the ordinary, it goes to the input function all the same, so that every
+//! error is the server's. Measured, PostgreSQL 15, per value: `int8` 10 ns against 60,
+//! `timestamptz` 20 against 290, `numeric` 30 against 130, a text of 20 bytes 20 against 50.
+
+mod fast;
+mod numeric;
+
+#[cfg(any(test, feature = "pg_test"))]
+#[allow(missing_docs)]
+mod tests;
+
+use std::ffi::CStr;
+
+use bumpalo::Bump;
+use pgrx::pg_sys::{self, Datum};
+
+use crate::json::{Json, Kind};
+use crate::pg::trap::SqlError;
+use crate::pg::typeio::{self, TypeInput};
+use crate::spell::{self, Field, Misfit, Shape, spell};
+use fast::Fast;
+
+/// Makes the values of one destination column.
+pub struct Caster {
+    input: TypeInput,
+    shape: Shape,
+    fast: Fast,
+    /// A domain's checks see null too.
+    is_domain: bool,
+    /// The modifier of what the domain is over, or the column's own.
+    base_typmod: i32,
+    relations: Vec<pg_sys::Oid>,
+    text: String,
+}
+
+/// More than this is not kept from one value to the next.
+const KEPT_TEXT: usize = 64 * 1024;
+
+/// Composite types in composite types, deeper than anybody goes.
+const MAX_DEPTH: usize = 32;
+
+impl Caster {
+    /// Looks up how a column of this type and modifier is written.
+    pub fn new(type_oid: pg_sys::Oid, typmod: i32) -> Caster {
+        let mut relations = Vec::new();
+        let (base, base_typmod) = typeio::base_type(type_oid, typmod);
+        let is_domain = base != type_oid;
+        Caster {
+            input: TypeInput::new(type_oid, typmod),
+            shape: shape(base, MAX_DEPTH, &mut relations),
+            fast: if is_domain {
+                Fast::No
+            } else {
+                Fast::of(type_oid, typmod)
+            },
+            is_domain,
+            base_typmod,
+            relations,
+            text: String::new(),
+        }
+    }
+
+    /// The value as a datum of the column's type; `None` is null.
+    ///
+    /// The datum may point into `out` or into the current memory context. After an error the
+    /// surrounding subtransaction must be rolled back.
+    pub fn cast(&mut self, value: Json<'_>, out: &Bump) -> Result<Option<Datum>, SqlError> {
+        if value.is_null() {
+            if self.is_domain {
+                self.input.read_null()?;
+            }
+            return Ok(None);
+        }
+        match self.fast.read(value, out) {
+            Some(datum) => Ok(Some(datum)),
+            None => self.read(value, out).map(Some),
+        }
+    }
+
+    /// Relations of the composite types in this type: when one of them is altered, the caster must
+    /// be made anew.
+    pub fn depends_on(&self) -> &[pg_sys::Oid] {
+        &self.relations
+    }
+
+    /// By way of the input function.
+    fn read(&mut self, value: Json<'_>, out: &Bump) -> Result<Datum, SqlError> {
+        // no text before PostgreSQL 15 spells every interval
+        if self.shape == Shape::Interval && value.kind() == Kind::Object {
+            let interval = fast::interval(spell::interval(value)?, out);
+            return self
+                .input
+                .interval(interval, self.base_typmod, self.is_domain);
+        }
+        self.text.clear();
+        spell(value, &self.shape, &mut self.text)?;
+        self.text.push('\0');
+        let datum = match CStr::from_bytes_with_nul(self.text.as_bytes()) {
+            Ok(text) => self.input.read(text),
+            Err(_) => Err(Misfit::String(crate::json::StringFault::Nul).into()),
+        };
+        self.text.clear();
+        self.text.shrink_to(KEPT_TEXT);
+        datum
+    }
+}
+
+impl From<Misfit> for SqlError {
+    fn from(misfit: Misfit) -> SqlError {
+        let error = SqlError::new(misfit.sqlstate(), misfit.message());
+        match misfit.detail() {
+            Some(detail) => error.with_detail(detail),
+            None => error,
+        }
+    }
+}
+
+/// How values of a type are spelled, which is no domain.
+fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> Shape {
+    match base {
+        pg_sys::JSONOID | pg_sys::JSONBOID => return Shape::Json,
+        pg_sys::BOOLOID => return Shape::Bool,
+        pg_sys::INT2OID => return Shape::Integer("smallint"),
+        pg_sys::INT4OID => return Shape::Integer("integer"),
+        pg_sys::INT8OID => return Shape::Integer("bigint"),
+        pg_sys::OIDOID => return Shape::Integer("oid"),
+        pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => return Shape::Float,
+        pg_sys::DATEOID => return Shape::Date,
+        pg_sys::TIMEOID => return Shape::Time("time"),
+        pg_sys::TIMETZOID => return Shape::Time("time with time zone"),
+        pg_sys::TIMESTAMPOID => return Shape::Timestamp("timestamp"),
+        pg_sys::TIMESTAMPTZOID => return Shape::Timestamp("timestamp with time zone"),
+        pg_sys::INTERVALOID => return Shape::Interval,
+        pg_sys::DATERANGEOID => return Shape::DateRange,
+        pg_sys::TSVECTOROID => return Shape::TsVector,
+        pg_sys::BOXOID => return Shape::Box,
+        _ => {}
+    }
+    let Some(row) = typeio::type_row(base).filter(|_| depth > 0) else {
+        return Shape::Text;
+    };
+    let mut inner = |oid| shape(typeio::base_type(oid, -1).0, depth - 1, relations);
+    if let Some(element) = row.element {
+        let delimiter = typeio::type_row(element).map_or(',', |row| row.delimiter);
+        let element = Box::new(inner(element));
+        return Shape::Array { element, delimiter };
+    }
+    if row.kind == pg_sys::TYPTYPE_COMPOSITE {
+        let fields = typeio::fields(base)
+            .into_iter()
+            .map(|(name, oid)| Field {
+                name,
+                shape: inner(oid),
+            })
+            .collect();
+        if !relations.contains(&row.relation) {
+            relations.push(row.relation);
+        }
+        return Shape::Composite(fields);
+    }
+    match row.name.as_str() {
+        "hstore" => Shape::Hstore,
+        "vector" | "halfvec" | "sparsevec" => Shape::Vector,
+        _ => Shape::Text,
+    }
+}

@@ -1,0 +1,261 @@
+//! The commonest types, read without the server. `None` always means: ask the input function.
+
+use bumpalo::Bump;
+use pgrx::pg_sys::{self, Datum};
+
+use super::numeric;
+use crate::json::{Json, Kind};
+use crate::pg::typeio;
+use crate::spell;
+
+/// Which type is read here, if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fast {
+    No,
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Oid,
+    Float4,
+    Float8,
+    /// With the greatest number of characters.
+    Text(usize),
+    Uuid,
+    Date,
+    /// Microseconds that a value must be a multiple of: what the modifier rounds to.
+    Timestamp(i64),
+    /// The same.
+    Timestamptz(i64),
+    Numeric(Option<numeric::Limits>),
+    Interval,
+}
+
+/// `VARHDRSZ`, which some modifiers have on top.
+const HEADER: i32 = 4;
+
+impl Fast {
+    pub(super) fn of(type_oid: pg_sys::Oid, typmod: i32) -> Fast {
+        let unit = match typmod {
+            0..=6 => 10i64.pow(6 - typmod as u32),
+            _ => 1,
+        };
+        match type_oid {
+            pg_sys::BOOLOID => Fast::Bool,
+            pg_sys::INT2OID => Fast::Int2,
+            pg_sys::INT4OID => Fast::Int4,
+            pg_sys::INT8OID => Fast::Int8,
+            pg_sys::OIDOID => Fast::Oid,
+            pg_sys::FLOAT4OID => Fast::Float4,
+            pg_sys::FLOAT8OID => Fast::Float8,
+            pg_sys::TEXTOID => Fast::Text(usize::MAX),
+            pg_sys::VARCHAROID if typmod < HEADER => Fast::Text(usize::MAX),
+            pg_sys::VARCHAROID => Fast::Text((typmod - HEADER) as usize),
+            pg_sys::UUIDOID => Fast::Uuid,
+            pg_sys::DATEOID => Fast::Date,
+            pg_sys::TIMESTAMPOID => Fast::Timestamp(unit),
+            pg_sys::TIMESTAMPTZOID => Fast::Timestamptz(unit),
+            pg_sys::NUMERICOID if typmod < HEADER => Fast::Numeric(None),
+            pg_sys::NUMERICOID => match numeric::Limits::of(typmod - HEADER) {
+                Some(limits) => Fast::Numeric(Some(limits)),
+                None => Fast::No,
+            },
+            pg_sys::INTERVALOID if typmod < 0 => Fast::Interval,
+            _ => Fast::No,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(self, value: Json<'_>, out: &Bump) -> Option<Datum> {
+        match self {
+            Fast::No => None,
+            Fast::Bool => value.as_bool().map(Datum::from),
+            Fast::Int2 => scalar(value, |s| s.parse::<i16>().ok().map(Datum::from)),
+            Fast::Int4 => scalar(value, |s| s.parse::<i32>().ok().map(Datum::from)),
+            Fast::Int8 => scalar(value, |s| s.parse::<i64>().ok().map(Datum::from)),
+            Fast::Oid => scalar(value, |s| s.parse::<u32>().ok().map(Datum::from)),
+            Fast::Float4 => scalar(value, float4),
+            Fast::Float8 => scalar(value, float8),
+            Fast::Text(limit) => text(value, limit, out),
+            Fast::Uuid => string(value, |s| uuid(s, out)),
+            Fast::Date => string(value, |s| date(s.as_bytes()).map(Datum::from)),
+            Fast::Timestamp(unit) => {
+                let micros = match value.kind() {
+                    Kind::Number => spell::timestamp_of_unix(&value.number()?),
+                    _ => string(value, |s| timestamp(s.as_bytes()).map(|(micros, _)| micros)),
+                };
+                rounded(micros?, unit)
+            }
+            Fast::Timestamptz(unit) => {
+                let micros = match value.kind() {
+                    Kind::Number => spell::timestamp_of_unix(&value.number()?),
+                    _ => string(value, |s| match timestamp(s.as_bytes())? {
+                        (micros, true) => Some(micros),
+                        (_, false) => None,
+                    }),
+                };
+                rounded(micros?, unit)
+            }
+            Fast::Numeric(limits) => scalar(value, |s| {
+                let mut buffer = numeric::Buffer::new();
+                typeio::varlena(buffer.encode(s.as_bytes(), limits)?, out)
+            }),
+            Fast::Interval if value.kind() == Kind::Object => {
+                Some(interval(spell::interval(value).ok()?, out))
+            }
+            Fast::Interval => None,
+        }
+    }
+}
+
+/// What `read` makes of a number's digits or a string.
+#[inline]
+fn scalar<T>(value: Json<'_>, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    match value.kind() {
+        Kind::Number => read(&value.number()?),
+        Kind::String => string(value, read),
+        _ => None,
+    }
+}
+
+#[inline]
+fn string<T>(value: Json<'_>, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    read(&value.string()?.ok()?)
+}
+
+fn text(value: Json<'_>, limit: usize, out: &Bump) -> Option<Datum> {
+    let text = match value.string() {
+        Some(text) => text.ok()?,
+        None => value.text(),
+    };
+    if text.len() > limit && text.chars().count() > limit {
+        return None;
+    }
+    typeio::varlena(text.as_bytes(), out)
+}
+
+/// Whether it is a decimal number as JSON writes it: what Rust and the C library read alike.
+fn is_decimal(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let body = |b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
+    unsigned.bytes().next().is_some_and(|b| b.is_ascii_digit()) && unsigned.bytes().all(body)
+}
+
+/// Whether zero was written as zero; anything else that became zero is too small.
+fn is_zero(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    !mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'))
+}
+
+fn float8(text: &str) -> Option<Datum> {
+    let number = is_decimal(text).then(|| text.parse::<f64>().ok())??;
+    let fits = number.is_finite() && (number != 0.0 || is_zero(text));
+    fits.then(|| Datum::from(number.to_bits()))
+}
+
+fn float4(text: &str) -> Option<Datum> {
+    let number = is_decimal(text).then(|| text.parse::<f32>().ok())??;
+    let fits = number.is_finite() && (number != 0.0 || is_zero(text));
+    // the server extends the bits as an integer's
+    fits.then(|| Datum::from(number.to_bits() as i32))
+}
+
+fn uuid(text: &str, out: &Bump) -> Option<Datum> {
+    // the only form of this length is the usual one with hyphens
+    let uuid = (text.len() == 36).then(|| uuid::Uuid::try_parse(text).ok())??;
+    Some(typeio::fixed(uuid.into_bytes(), out))
+}
+
+pub(super) fn interval(interval: spell::Interval, out: &Bump) -> Datum {
+    let interval = pg_sys::Interval {
+        time: interval.microseconds,
+        day: interval.days,
+        month: interval.months,
+    };
+    typeio::fixed(interval, out)
+}
+
+fn rounded(micros: i64, unit: i64) -> Option<Datum> {
+    (unit == 1 || micros % unit == 0).then(|| Datum::from(micros))
+}
+
+/// The number of `N` digits at `at`.
+#[inline]
+fn digits<const N: usize>(text: &[u8], at: usize) -> Option<u32> {
+    let digits: &[u8; N] = text.get(at..at + N)?.try_into().ok()?;
+    let mut number = 0;
+    for b in digits {
+        let digit = b.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u32::from(digit);
+    }
+    Some(number)
+}
+
+/// Days from 2000-01-01 of `YYYY-MM-DD`, years 1 to 9999.
+fn date(text: &[u8]) -> Option<i32> {
+    if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
+        return None;
+    }
+    let year = digits::<4>(text, 0)?;
+    let (month, day) = (digits::<2>(text, 5)?, digits::<2>(text, 8)?);
+    if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in(year, month) {
+        return None;
+    }
+    // counted from 1 March, so that the leap day is a year's last
+    let shifted = (month + 9) % 12;
+    let years = year - u32::from(month <= 2);
+    let day = years * 365 + years / 4 - years / 100 + years / 400 + (shifted * 306 + 5) / 10 + day;
+    Some(day as i32 - DAYS_TO_2000)
+}
+
+/// What the count of [`date`] is on 2000-01-01.
+const DAYS_TO_2000: i32 = 730_426;
+
+fn days_in(year: u32, month: u32) -> u32 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// Microseconds from 2000-01-01 of `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z]`, and whether it ends in Z.
+fn timestamp(text: &[u8]) -> Option<(i64, bool)> {
+    let (text, zulu) = match text {
+        [text @ .., b'Z'] => (text, true),
+        _ => (text, false),
+    };
+    let day = date(text.get(..10)?)?;
+    let clock = &text[10..];
+    if clock.len() < 9 || !matches!(clock[0], b'T' | b' ') || clock[3] != b':' || clock[6] != b':' {
+        return None;
+    }
+    let (hour, minute) = (digits::<2>(clock, 1)?, digits::<2>(clock, 4)?);
+    let second = digits::<2>(clock, 7)?;
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let micros = match &clock[9..] {
+        [] => 0,
+        [b'.', fraction @ ..] if (1..=6).contains(&fraction.len()) => {
+            let mut micros = 0;
+            for i in 0..6 {
+                let digit = fraction.get(i).unwrap_or(&b'0').wrapping_sub(b'0');
+                if digit > 9 {
+                    return None;
+                }
+                micros = micros * 10 + i64::from(digit);
+            }
+            micros
+        }
+        _ => return None,
+    };
+    let seconds = i64::from(day) * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
+    Some((seconds * 1_000_000 + micros, zulu))
+}

@@ -1,0 +1,166 @@
+//! The destination relation: its columns, its unique indexes, the tables it refers to.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// A relation that messages are written to, as the catalog describes it.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// `pg_class.oid`.
+    pub oid: pg_sys::Oid,
+    /// Its schema's name.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `pg_class.relkind`.
+    pub relkind: u8,
+    /// `pg_class.relpersistence`.
+    pub persistence: u8,
+    /// Its columns in order, without dropped ones.
+    pub columns: Vec<Column>,
+    /// Its unique indexes, the primary key's first.
+    pub unique_indexes: Vec<UniqueIndex>,
+    /// OIDs of the other tables that its foreign keys refer to.
+    pub refers_to: Vec<pg_sys::Oid>,
+}
+
+/// A column of a destination.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// `pg_attribute.attnum`.
+    pub attnum: i16,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: pg_sys::Oid,
+    /// Its type modifier, -1 for none.
+    pub typmod: i32,
+    /// Its collation, `InvalidOid` for none.
+    pub collation: pg_sys::Oid,
+    /// Its type as SQL spells it, with the modifier, schema-qualified unless in `pg_catalog`.
+    pub type_name: String,
+    /// Whether it refuses null.
+    pub not_null: bool,
+    /// Whether a row that does not name it gets a value: a default or an identity.
+    pub has_default: bool,
+    /// Whether it is generated from other columns.
+    pub generated: bool,
+    /// `pg_attribute.attidentity`: `a` for always, `d` for by default.
+    pub identity: Option<u8>,
+}
+
+/// A unique index of a destination.
+#[derive(Debug, Clone)]
+pub struct UniqueIndex {
+    /// Its name.
+    pub name: String,
+    /// Its key columns in order; empty if one of them is an expression.
+    pub columns: Vec<String>,
+    /// Whether it is the primary key's.
+    pub primary: bool,
+    /// False when its constraint is deferrable: `ON CONFLICT` cannot use it.
+    pub immediate: bool,
+    /// Whether it covers some of the rows only.
+    pub partial: bool,
+    /// Whether it was built to the end.
+    pub valid: bool,
+}
+
+const RELATION: &str = "
+    select n.nspname::text, c.relname::text, c.relkind, c.relpersistence
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = $1";
+
+const COLUMNS: &str = "
+    select a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attcollation,
+           pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+           a.atthasdef or a.attidentity <> '', a.attgenerated <> '', a.attidentity
+    from pg_catalog.pg_attribute a
+    where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+    order by a.attnum";
+
+const UNIQUE_INDEXES: &str = "
+    select c.relname::text, i.indisprimary, i.indimmediate, i.indpred is not null, i.indisvalid,
+           case when 0 = any (i.indkey::smallint[]) then '{}'::text[]
+                else array(select a.attname::text
+                           from pg_catalog.unnest(i.indkey::smallint[]) with ordinality k(attnum, n)
+                           join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                           where k.n <= i.indnkeyatts order by k.n) end
+    from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+    where i.indrelid = $1 and i.indisunique
+    order by i.indisprimary desc, c.relname";
+
+const REFERS_TO: &str = "
+    select distinct k.confrelid from pg_catalog.pg_constraint k
+    where k.conrelid = $1 and k.contype = 'f' and k.confrelid <> $1";
+
+impl Destination {
+    /// Reads the relation from the catalog; `None` if there is none of this OID.
+    pub fn load(oid: pg_sys::Oid) -> Option<Destination> {
+        Self::select(oid).unwrap_or_else(|e| error!("could not read the catalog: {e}"))
+    }
+
+    fn select(oid: pg_sys::Oid) -> Result<Option<Destination>, pgrx::spi::Error> {
+        Spi::connect(|client| {
+            let arg = [oid.into()];
+            let relation = client.select(RELATION, None, &arg)?;
+            if relation.is_empty() {
+                return Ok(None);
+            }
+            let relation = relation.first();
+            let mut destination = Destination {
+                oid,
+                schema: relation.get(1)?.expect("not null"),
+                name: relation.get(2)?.expect("not null"),
+                relkind: relation.get::<i8>(3)?.expect("not null") as u8,
+                persistence: relation.get::<i8>(4)?.expect("not null") as u8,
+                columns: Vec::new(),
+                unique_indexes: Vec::new(),
+                refers_to: Vec::new(),
+            };
+            for row in client.select(COLUMNS, None, &arg)? {
+                destination.columns.push(Column {
+                    attnum: row.get(1)?.expect("not null"),
+                    name: row.get(2)?.expect("not null"),
+                    type_oid: row.get(3)?.expect("not null"),
+                    typmod: row.get(4)?.expect("not null"),
+                    collation: row.get(5)?.expect("not null"),
+                    type_name: row.get(6)?.expect("not null"),
+                    not_null: row.get(7)?.expect("not null"),
+                    has_default: row.get(8)?.expect("not null"),
+                    generated: row.get(9)?.expect("not null"),
+                    identity: row.get::<i8>(10)?.map(|c| c as u8).filter(|c| *c != 0),
+                });
+            }
+            for row in client.select(UNIQUE_INDEXES, None, &arg)? {
+                destination.unique_indexes.push(UniqueIndex {
+                    name: row.get(1)?.expect("not null"),
+                    primary: row.get(2)?.expect("not null"),
+                    immediate: row.get(3)?.expect("not null"),
+                    partial: row.get(4)?.expect("not null"),
+                    valid: row.get(5)?.expect("not null"),
+                    columns: row.get(6)?.expect("not null"),
+                });
+            }
+            for row in client.select(REFERS_TO, None, &arg)? {
+                destination.refers_to.push(row.get(1)?.expect("not null"));
+            }
+            Ok(Some(destination))
+        })
+    }
+
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// Its schema and name, quoted where SQL needs it.
+    pub fn qualified_name(&self) -> String {
+        pgrx::spi::quote_qualified_identifier(&self.schema, &self.name)
+    }
+
+    /// The columns of its primary key, in order; empty if it has none.
+    pub fn primary_key(&self) -> &[String] {
+        self.unique_indexes.iter().find(|i| i.primary).map_or(&[], |i| &i.columns)
+    }
+}

@@ -1,0 +1,93 @@
+//! From a batch, in whatever envelope the sink and what is between put it, to its messages.
+//!
+//! Envelopes are recognised by their shape and can be nested: an SNS notification in the body of an
+//! SQS message in the event of a Lambda. An object with an `action`, or with `record` and
+//! `metadata`, is a message whatever else it has.
+//!
+//! | shape | from |
+//! |---|---|
+//! | a message | webhook without batching, SQS, NATS, RabbitMQ, Kafka |
+//! | `{"data":[…]}` | webhook, Sequin Stream; an element can be `{"ack_id":…,"data":{…}}` |
+//! | `{"data":{…}}` | Event Hubs |
+//! | `{"data":"base64"}`, `{"Data":…}` | Pub/Sub, Kinesis, Firehose |
+//! | `{"Records":[…]}`, `records`, `Messages`, `messages`, `Entries`, `receivedMessages` | Lambda and the requests and answers of AWS, Google and S2 |
+//! | `{"records":{"topic-0":[…]}}` | Kafka through Lambda |
+//! | `{"body":"…"}`, `Body`, `MessageBody` | SQS, S2, Event Hubs |
+//! | `{"Message":"…"}`, `{"Sns":{…}}` | SNS |
+//! | `{"kinesis":{…}}`, `{"message":{…}}` | Kinesis through Lambda; Pub/Sub |
+//! | `{"value":…}`, `{"payload":…}` | records of Kafka, NATS, RabbitMQ |
+//! | `{"fields":{…}}`, `{"fields":["action","insert",…]}`, `["action",…]`, `["1-0",[…]]` | Redis streams |
+//! | `{"command":["SET","key","…"]}` | Redis strings |
+//! | `[…]` | several of any of these |
+//!
+//! Text is read once, front to back: an element of `data` is already a message, its record already
+//! split into fields, when the scanner comes to the next. What turns out to have been something
+//! else is taken back.
+
+mod body;
+mod shape;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use bumpalo::Bump;
+
+use crate::json::{JsonFault, Jsonb, Scanner};
+use crate::message::{Field, Message, MessageFault};
+use shape::Reader;
+
+/// How many envelopes can be around a message.
+pub const MAX_ENVELOPES: u32 = 16;
+
+/// What was received in one call.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// One for each message received, in the order of the batch.
+    pub items: Vec<Item<'a>>,
+    fields: Vec<Field<'a>>,
+}
+
+/// One message received.
+#[derive(Debug)]
+pub enum Item<'a> {
+    /// It can be routed.
+    Message(Message<'a>),
+    /// It cannot.
+    Dead {
+        /// The JSON value, or the text of the body, that should have been a message.
+        text: Cow<'a, str>,
+        /// Why it is none.
+        fault: MessageFault,
+    },
+}
+
+impl<'a> Batch<'a> {
+    /// The members of the message's record, in the order they came. A key that is there twice is
+    /// here twice (only in text: `jsonb` has the last alone); the last one counts.
+    pub fn fields(&self, message: &Message<'a>) -> &[Field<'a>] {
+        &self.fields[message.field_range()]
+    }
+}
+
+/// Reads the JSON values of a text, one or several with white space between them (none is needed
+/// after an array or object).
+///
+/// What has to be unescaped or decoded is put into the arena. A text that is not JSON is a fault
+/// as a whole; one inside of it, such as the body of an SQS message, is one dead item.
+pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFault> {
+    let mut reader = Reader::new(arena);
+    // a small message has 900 bytes and 8 fields
+    reader.reserve(text.len() / 900 + 1, text.len() / 100 + 1);
+    reader.text(&mut Scanner::new(text), 0)?;
+    Ok(reader.finish())
+}
+
+/// Reads a `jsonb` datum: what [`read_text`] would make of its text.
+pub fn read_jsonb<'a>(jsonb: Jsonb<'a>, arena: &'a Bump) -> Batch<'a> {
+    let mut reader = Reader::new(arena);
+    reader.jsonb(jsonb);
+    reader.finish()
+}

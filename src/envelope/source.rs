@@ -1,0 +1,92 @@
+//! What a batch is read from: text as it goes by, or a `jsonb` datum.
+
+use std::convert::Infallible;
+
+use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner, Str};
+
+/// A value that can be read once.
+pub(super) trait Source<'a>: Sized {
+    /// Text can turn out not to be JSON.
+    type Fault;
+
+    /// What it is.
+    fn kind(&mut self) -> Result<Kind, Self::Fault>;
+
+    /// It, as a whole.
+    fn take(&mut self) -> Result<Json<'a>, Self::Fault>;
+
+    /// It, an object, after a look at each member. What `member` does not read is passed over.
+    fn object(
+        &mut self,
+        member: impl FnMut(&mut Self, Str<'a>) -> Result<(), Self::Fault>,
+    ) -> Result<Json<'a>, Self::Fault>;
+
+    /// It, an array, after a look at each element. What `element` does not read is passed over.
+    fn array(
+        &mut self,
+        element: impl FnMut(&mut Self) -> Result<(), Self::Fault>,
+    ) -> Result<Json<'a>, Self::Fault>;
+}
+
+impl<'a> Source<'a> for Scanner<'a> {
+    type Fault = JsonFault;
+
+    #[inline(always)]
+    fn kind(&mut self) -> Result<Kind, JsonFault> {
+        Scanner::kind(self)
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Result<Json<'a>, JsonFault> {
+        Scanner::take(self)
+    }
+
+    #[inline(always)]
+    fn object(
+        &mut self,
+        member: impl FnMut(&mut Self, Str<'a>) -> Result<(), JsonFault>,
+    ) -> Result<Json<'a>, JsonFault> {
+        Scanner::object(self, member)
+    }
+
+    #[inline(always)]
+    fn array(
+        &mut self,
+        element: impl FnMut(&mut Self) -> Result<(), JsonFault>,
+    ) -> Result<Json<'a>, JsonFault> {
+        Scanner::array(self, element)
+    }
+}
+
+impl<'a> Source<'a> for Jsonb<'a> {
+    type Fault = Infallible;
+
+    fn kind(&mut self) -> Result<Kind, Infallible> {
+        Ok(Jsonb::kind(*self))
+    }
+
+    fn take(&mut self) -> Result<Json<'a>, Infallible> {
+        Ok(Json::Binary(*self))
+    }
+
+    fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Str<'a>) -> Result<(), Infallible>,
+    ) -> Result<Json<'a>, Infallible> {
+        for (raw, mut value) in self.members() {
+            let escaped = false;
+            member(&mut value, Str { raw, escaped })?;
+        }
+        Ok(Json::Binary(*self))
+    }
+
+    fn array(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), Infallible>,
+    ) -> Result<Json<'a>, Infallible> {
+        for mut value in self.elements() {
+            element(&mut value)?;
+        }
+        Ok(Json::Binary(*self))
+    }
+}

@@ -1,0 +1,257 @@
+//! What pg_sequin itself complains of: one enum, and one match that says it.
+//!
+//! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
+//! SQLSTATE, DETAIL and HINT are part of the interface.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+use crate::mapping::fault::{Fault, summary};
+use crate::mapping::quote;
+
+/// An error that pg_sequin raises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// The batch is not JSON.
+    BadJson {
+        /// 1-based place in the batch, in bytes.
+        byte: usize,
+        /// What could stand there: `a value`, `"," or "]"`.
+        expected: String,
+        /// What does: `the end of the batch`, `"x"`.
+        found: String,
+    },
+    /// The batch is null.
+    NullBatch,
+    /// A message is routed to a mapping that is not enabled.
+    MappingPaused {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// `sequin.batch()` was called by somebody else than `sequin_apply`.
+    OutsideApply,
+    /// No mapping has this name.
+    MappingNotFound {
+        /// The name asked for.
+        name: String,
+        /// Names that look like it, best first.
+        nearest: Vec<String>,
+    },
+    /// The database does not store text as UTF-8.
+    NotUtf8 {
+        /// Its encoding.
+        encoding: String,
+    },
+    /// The mapping says something that cannot be.
+    InvalidMapping {
+        /// Name of the mapping.
+        name: String,
+        /// Everything that is wrong with it; at least one.
+        faults: Vec<Fault>,
+    },
+    /// Somebody who may not gives a mapping to another role.
+    OwnerNotYours {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// An argument that must have a value is null.
+    NullArgument {
+        /// The argument.
+        argument: &'static str,
+    },
+}
+
+/// An error's five fields, apart from where it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// Primary message.
+    pub message: String,
+    /// DETAIL.
+    pub detail: Option<String>,
+    /// HINT.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
+        Report { code, message: message.into(), detail: None, hint: None }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> Report {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Report {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Error {
+    /// What the error says.
+    pub fn report(&self) -> Report {
+        use PgSqlErrorCode as Code;
+        match self {
+            Error::BadJson { byte, expected, found } => {
+                Report::new(
+                    Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+                    "invalid input syntax for type json",
+                )
+                .detail(format!(
+                    "Expected {expected}, but found {found} at byte {byte} of the batch."
+                ))
+                .hint(
+                    "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
+                     batch was applied.",
+                )
+            }
+            Error::NullBatch => {
+                Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, "batch must not be null")
+                    .hint("Pass a message, an array of messages or an envelope of them.")
+            }
+            Error::MappingPaused { name } => Report::new(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("mapping \"{name}\" is paused"),
+            )
+            .detail("Nothing of this batch was applied, so that the sender tries again later.")
+            .hint(format!(
+                "To resume it, run: UPDATE sequin.mapping SET enabled = true WHERE name = {};",
+                quote::literal(name)
+            )),
+            Error::OutsideApply => Report::new(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "sequin.batch() can be called only by sequin_apply",
+            )
+            .hint("Call sequin_apply(batch) to apply messages."),
+            Error::MappingNotFound { name, nearest } => {
+                let report = Report::new(
+                    Code::ERRCODE_UNDEFINED_OBJECT,
+                    format!("mapping \"{name}\" does not exist"),
+                );
+                match did_you_mean(nearest) {
+                    Some(hint) => report.hint(hint),
+                    None => report.hint("The mappings are in the table sequin.mapping."),
+                }
+            }
+            Error::NotUtf8 { encoding } => Report::new(
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("database encoding \"{encoding}\" is not supported"),
+            )
+            .detail("Sequin sends UTF-8, and every character of it must fit in the database.")
+            .hint("Use a database made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"),
+            Error::InvalidMapping { name, faults } => summary(name, faults),
+            Error::OwnerNotYours { name } => Report::new(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("only a superuser can choose the owner of mapping \"{name}\""),
+            )
+            .detail("A mapping's rows are written as its owner, which is the role that makes it.")
+            .hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NullArgument { argument } => Report::new(
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                format!("{argument} must not be null"),
+            ),
+        }
+    }
+
+    /// Raises the error, from where there is no `Result` to return it in.
+    pub fn raise(self) -> ! {
+        ErrorReport::from(self).report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        let Report { code, message, detail, hint } = error.report();
+        let mut report = ErrorReport::new(code, message, "pg_sequin");
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// `Did you mean "a" or "b"?`, if there is anything to mean.
+pub fn did_you_mean(nearest: &[String]) -> Option<String> {
+    if nearest.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = nearest.iter().map(|n| format!("\"{n}\"")).collect();
+    Some(format!("Did you mean {}?", list(&names, "or")))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list<S: AsRef<str>>(items: &[S], conjunction: &str) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [most @ .., last] => {
+            let most: Vec<_> = most.iter().map(AsRef::as_ref).collect();
+            format!("{} {conjunction} {}", most.join(", "), last.as_ref())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_error() -> Vec<Error> {
+        vec![
+            Error::BadJson {
+                byte: 17,
+                expected: "\",\" or \"]\"".into(),
+                found: "\"x\"".into(),
+            },
+            Error::NullBatch,
+            Error::MappingPaused { name: "o'hara".into() },
+            Error::OutsideApply,
+            Error::MappingNotFound { name: "a".into(), nearest: vec![] },
+            Error::MappingNotFound { name: "a".into(), nearest: vec!["b".into(), "c".into()] },
+            Error::NotUtf8 { encoding: "LATIN1".into() },
+            Error::OwnerNotYours { name: "a".into() },
+            Error::NullArgument { argument: "name" },
+        ]
+    }
+
+    #[test]
+    fn errors_have_the_server_style() {
+        for error in every_error() {
+            let Report { message, detail, hint, .. } = error.report();
+            assert!(message.starts_with(char::is_lowercase), "{message}");
+            assert!(!message.ends_with('.'), "{message}");
+            for sentence in [detail, hint].into_iter().flatten() {
+                assert!(sentence.starts_with(char::is_uppercase), "{sentence}");
+                assert!(sentence.ends_with(['.', '?', ';']), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_json_says_where() {
+        let report = every_error()[0].report();
+        assert_eq!(report.code, PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION);
+        assert_eq!(
+            report.detail.unwrap(),
+            "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."
+        );
+    }
+
+    #[test]
+    fn names_are_quoted_in_statements() {
+        let hint = every_error()[2].report().hint.unwrap();
+        assert!(hint.ends_with("WHERE name = 'o''hara';"), "{hint}");
+    }
+
+    #[test]
+    fn nearest_names_are_offered() {
+        let hint = every_error()[5].report().hint.unwrap();
+        assert_eq!(hint, "Did you mean \"b\" or \"c\"?");
+    }
+}

@@ -1,0 +1,93 @@
+//! The key of a row as bytes: equal bytes exactly where the type's equality says equal.
+//!
+//! A batch is ordered and grouped by them, and row versions are stored under them. Types whose
+//! equality is that of their bytes are kept readable and in order (integers big-endian with the
+//! sign turned, text as it is); of the others (numeric, citext, char(n), nondeterministic
+//! collations, …) 128 bits of the type's own extended hash stand for the value.
+
+use pgrx::pg_sys::{self, Datum};
+
+use crate::pg::keys::{HashFunction, TypeFacts, fixed_bytes, output_text, varlena_bytes};
+
+/// How the values of one key column become bytes.
+pub enum KeyColumn {
+    /// 1, 2, 4 or 8 byte integers passed by value, date and timestamps among them.
+    Int(u8),
+    /// 16 bytes passed by reference.
+    Uuid,
+    /// Variable-length bytes whose equality is bytewise.
+    Bytes,
+    /// Enums: the label, since OIDs do not survive a dump.
+    Label(pg_sys::Oid),
+    /// Everything else that can be hashed.
+    Hash(HashFunction),
+    /// A type without a hash function: its text.
+    Text(pg_sys::Oid),
+}
+
+impl KeyColumn {
+    /// The encoding for values of a type under a collation.
+    pub fn new(type_oid: pg_sys::Oid, collation: pg_sys::Oid) -> KeyColumn {
+        let facts = TypeFacts::load(type_oid);
+        let base = facts.base;
+        match base {
+            pg_sys::BOOLOID | pg_sys::CHAROID => KeyColumn::Int(1),
+            pg_sys::INT2OID => KeyColumn::Int(2),
+            pg_sys::INT4OID | pg_sys::DATEOID | pg_sys::OIDOID => KeyColumn::Int(4),
+            pg_sys::INT8OID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID | pg_sys::TIMEOID => {
+                KeyColumn::Int(8)
+            }
+            pg_sys::UUIDOID => KeyColumn::Uuid,
+            pg_sys::BYTEAOID => KeyColumn::Bytes,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID if facts.deterministic(collation) => {
+                KeyColumn::Bytes
+            }
+            _ if facts.is_enum => KeyColumn::Label(base),
+            _ => match HashFunction::new(base, collation) {
+                Some(hash) => KeyColumn::Hash(hash),
+                None => KeyColumn::Text(type_oid),
+            },
+        }
+    }
+
+    /// Appends the encoding of `value`, of this column's type.
+    pub fn encode(&mut self, value: Datum, out: &mut Vec<u8>) {
+        match self {
+            KeyColumn::Int(width) => {
+                let value = value.value() as i64;
+                // The sign bit turned makes the bytes sort as the numbers do.
+                let bytes = match width {
+                    1 => i64::from(value as i8),
+                    2 => i64::from(value as i16),
+                    4 => i64::from(value as i32),
+                    _ => value,
+                };
+                out.extend_from_slice(&((bytes as u64) ^ (1 << 63)).to_be_bytes());
+            }
+            KeyColumn::Uuid => out.extend_from_slice(fixed_bytes(&value, 16)),
+            KeyColumn::Bytes => out.extend_from_slice(varlena_bytes(&value)),
+            KeyColumn::Label(type_oid) | KeyColumn::Text(type_oid) => {
+                out.extend_from_slice(output_text(*type_oid, value).as_bytes());
+            }
+            KeyColumn::Hash(hash) => {
+                for seed in [0, 0x5e40_1e5d_0c0a_57a1_u64] {
+                    out.extend_from_slice(&hash.call(value, seed).to_be_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Appends the encoding of a whole key: one column as it is, several each behind its length.
+pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+    if let [column] = columns {
+        return column.encode(values[0], out);
+    }
+    for (column, value) in columns.iter_mut().zip(values) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        column.encode(*value, out);
+        let length = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+}

@@ -1,0 +1,62 @@
+//! Reading `sequin.mapping`.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::fault::Fault;
+use super::{Mapping, MappingRow};
+use crate::error::Error;
+
+const MAPPINGS: &str = "
+    select id, name, source, destination::oid, columns::text, key, filter, mode, on_delete,
+           soft_delete, on_error, guard, enabled, owner::oid, search_path
+    from sequin.mapping order by id";
+
+/// Every mapping of the database, by id.
+pub fn load() -> Result<Vec<Mapping>, Error> {
+    let rows = select().unwrap_or_else(|e| error!("could not read sequin.mapping: {e}"));
+    rows.into_iter()
+        .map(|row| {
+            row.parse().map_err(|faults: Vec<Fault>| Error::InvalidMapping {
+                name: row.name.clone(),
+                faults,
+            })
+        })
+        .collect()
+}
+
+fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
+    Spi::connect(|client| {
+        client
+            .select(MAPPINGS, None, &[])?
+            .map(|row| {
+                Ok(MappingRow {
+                    id: row.get(1)?.expect("not null"),
+                    name: row.get(2)?.expect("not null"),
+                    source: row.get(3)?.expect("not null"),
+                    destination: row.get::<pg_sys::Oid>(4)?.map(|oid| oid.to_u32()),
+                    columns: row.get(5)?,
+                    key: row.get(6)?,
+                    filter: row.get(7)?,
+                    mode: row.get(8)?.expect("not null"),
+                    on_delete: row.get(9)?.expect("not null"),
+                    soft_delete: row.get(10)?,
+                    on_error: row.get(11)?.expect("not null"),
+                    guard: row.get(12)?.expect("not null"),
+                    enabled: row.get(13)?.expect("not null"),
+                    owner: row.get::<pg_sys::Oid>(14)?.expect("not null").to_u32(),
+                    search_path: row.get(15)?.expect("not null"),
+                })
+            })
+            .collect()
+    })
+}
+
+/// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.
+pub fn relation() -> pg_sys::Oid {
+    Spi::connect(|client| {
+        client.select("select 'sequin.mapping'::regclass::oid", None, &[])?.first().get_one()
+    })
+    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find sequin.mapping: {e}"))
+    .expect("a regclass is not null")
+}

@@ -1,0 +1,111 @@
+//! Whether the SQL of a mapping is SQL that fits: asked of the server's parser, nothing is run.
+//!
+//! An expression is put between parentheses into generated statements. That it is one expression,
+//! and stays inside them, is made sure by parsing it twice: bare as a target list of one entry, where
+//! a parenthesis too many or a comma shows, and between the parentheses.
+
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+use super::check::qualified;
+use super::fault::Fault;
+use super::quote::ident;
+use super::{ColumnSource, Mapping};
+use crate::destination::Destination;
+use crate::pg::parse::{analyse, is_one_target};
+use crate::pg::settings::Settings;
+use crate::pg::subtransaction::subtransaction;
+use crate::pg::trap::SqlError;
+use crate::pg::user::ActingAs;
+
+/// What a mapping's SQL reads from: these four names, and nothing else that could hide one.
+pub const MESSAGE: &str = "(SELECT NULL::pg_catalog.jsonb AS record, NULL::pg_catalog.jsonb AS \
+                           changes, NULL::pg_catalog.jsonb AS metadata, NULL::pg_catalog.text AS \
+                           action) AS b";
+
+/// An expression as it stands in generated SQL: between parentheses, on lines of its own, so that
+/// a `--` comment at its end ends there.
+pub fn enclosed(expression: &str) -> String {
+    format!("(\n{expression}\n)")
+}
+
+/// Everything that the server has against the mapping's expressions and its filter, as its owner
+/// and under its search_path.
+pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (column, source) in &mapping.columns.named {
+        if let ColumnSource::Sql(sql) = source {
+            let target = destination.filter(|d| d.column(column).is_some_and(|c| !c.generated));
+            let checked = asked(mapping, || {
+                check_expression(sql)?;
+                target.map_or(Ok(()), |destination| check_assignment(sql, destination, column))
+            });
+            if let Err(error) = checked {
+                faults.push(fault(format!("SQL of column \"{column}\" is not valid"), error));
+            }
+        }
+    }
+    if let Some(filter) = mapping.filter.as_deref().filter(|f| !f.trim().is_empty())
+        && let Err(error) = asked(mapping, || check_filter(filter))
+    {
+        faults.push(fault("SQL of the filter is not valid".to_owned(), error));
+    }
+    faults
+}
+
+fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Result<(), SqlError> {
+    subtransaction(|| {
+        let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+        let settings = Settings::new(&[(c"standard_conforming_strings", c"on")]);
+        settings.set(c"search_path", &mapping.search_path);
+        ask()
+    })
+}
+
+fn check_expression(sql: &str) -> Result<(), SqlError> {
+    one_expression(sql)?;
+    let statement = analyse(&format!("SELECT {} FROM {MESSAGE}", enclosed(sql)))?;
+    let refused = if statement.columns != 1 {
+        "it stands for several columns"
+    } else if statement.aggregates {
+        "aggregate functions are not allowed in it"
+    } else if statement.windows {
+        "window functions are not allowed in it"
+    } else if statement.sets {
+        "set-returning functions are not allowed in it"
+    } else {
+        return Ok(());
+    };
+    Err(SqlError::new(if statement.columns == 1 { "42803" } else { "42601" }, refused)
+        .with_detail("It is computed from one message, and gives one value."))
+}
+
+fn check_assignment(sql: &str, destination: &Destination, column: &str) -> Result<(), SqlError> {
+    let (table, column) = (qualified(destination), ident(column));
+    let insert = format!("INSERT INTO {table} ({column}) SELECT {} FROM {MESSAGE}", enclosed(sql));
+    analyse(&insert).map(|_| ())
+}
+
+fn check_filter(sql: &str) -> Result<(), SqlError> {
+    one_expression(sql)?;
+    analyse(&format!("SELECT 1 FROM {MESSAGE} WHERE {}", enclosed(sql))).map(|_| ())
+}
+
+fn one_expression(sql: &str) -> Result<(), SqlError> {
+    if is_one_target(sql)? {
+        return Ok(());
+    }
+    Err(SqlError::new("42601", "it is not one expression")
+        .with_detail("Clauses, aliases, lists and several statements have no place in it.")
+        .with_hint("A query is an expression when it is put between parentheses."))
+}
+
+/// What the server said, with the place that it said it of in front.
+fn fault(place: String, error: SqlError) -> Fault {
+    let names = "It can use record, changes and metadata (jsonb) and action (text).";
+    Fault {
+        code: PgSqlErrorCode::from(error.code),
+        message: format!("{place}: {}", error.message),
+        detail: error.detail,
+        hint: Some(error.hint.map_or_else(|| names.to_owned(), |hint| format!("{hint} {names}"))),
+    }
+}

@@ -1,0 +1,271 @@
+//! The triggers of `sequin.mapping`, and the functions that its SQL needs.
+//!
+//! `sql/catalog.sql` declares them; the C symbols are the names here with `_wrapper`.
+
+use std::convert::Infallible;
+
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi;
+
+use super::check::{check, check_relation, qualified};
+use super::fault::Fault;
+use super::nearest::nearest;
+use super::quote::ident;
+use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
+use crate::destination::Destination;
+use crate::error::{Error, list};
+use crate::pg::relcache;
+use crate::pg::row::{Row, set_oid};
+use crate::pg::settings::Settings;
+
+/// Who changes the mapping, and under which settings.
+struct Session {
+    user: pg_sys::Oid,
+    superuser: bool,
+    search_path: String,
+    /// Off while a dump is restored, when the destination's indexes are not there yet: then nothing
+    /// is asked of the destination. It is the setting that says the same of function bodies.
+    checks_bodies: bool,
+}
+
+impl Session {
+    fn now() -> Session {
+        const SESSION: &str = "
+            select r.oid, r.rolsuper, pg_catalog.current_setting('search_path'),
+                   pg_catalog.current_setting('check_function_bodies')::pg_catalog.bool
+            from pg_catalog.pg_roles r
+            where r.rolname operator(pg_catalog.=) current_user";
+        Spi::connect(|client| {
+            let row = client.select(SESSION, Some(1), &[])?.first();
+            Ok::<_, spi::Error>(Session {
+                user: row.get(1)?.expect("not null"),
+                superuser: row.get(2)?.expect("not null"),
+                search_path: row.get(3)?.expect("not null"),
+                checks_bodies: row.get(4)?.expect("not null"),
+            })
+        })
+        .unwrap_or_else(|e| error!("could not read the session: {e}"))
+    }
+}
+
+/// Before a row of `sequin.mapping` is inserted or updated: fills in name, owner and search_path, and
+/// raises everything that is wrong with the mapping.
+#[pg_trigger(sql = false)]
+fn mapping_check<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Infallible> {
+    Ok(checked(trigger).unwrap_or_else(|error| error.raise()))
+}
+
+fn checked<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Error> {
+    let (Some(new), Some(given)) = (trigger.new(), Row::new(trigger)) else { return Ok(None) };
+    let mut new = new.into_owned();
+    let session = Session::now();
+    let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
+
+    // What may not be null is left to NOT NULL.
+    let Some(mut row) = read(&given) else { return Ok(Some(new)) };
+    let old = Row::old(trigger).and_then(|old| read(&old));
+
+    let destination = row.destination.and_then(|oid| Destination::load(pg_sys::Oid::from(oid)));
+    if given.get::<String>("name").is_none() {
+        row.name = derived_name(&row, destination.as_ref());
+        set_text(&mut new, "name", &row.name);
+    }
+
+    let owner_before = old.as_ref().map_or(session.user.to_u32(), |old| old.owner);
+    row.owner = given.oid("owner").map_or(owner_before, |owner| owner.to_u32());
+    if row.owner != owner_before && !session.superuser {
+        return Err(Error::OwnerNotYours { name: row.name });
+    }
+    set_oid(&mut new, "owner", pg_sys::Oid::from(row.owner));
+
+    // SQL means what it meant to the session that wrote it.
+    let given_path: Option<String> = given.get("search_path");
+    let sql_written = old.as_ref().is_some_and(|old| {
+        (&old.columns, &old.filter) != (&row.columns, &row.filter)
+            && given_path.as_ref() == Some(&old.search_path)
+    });
+    row.search_path = match given_path {
+        Some(path) if !sql_written => path,
+        _ => session.search_path.clone(),
+    };
+    set_text(&mut new, "search_path", &row.search_path);
+
+    let (mapping, mut faults) = row.read();
+    if session.checks_bodies && !old.is_some_and(|old| only_operated(&old, &row)) {
+        faults.extend(check(&mapping, destination.as_ref()));
+        let table = destination.as_ref().filter(|d| check_relation(d).is_none());
+        faults.extend(sql::check(&mapping, table));
+        faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
+    }
+    if faults.is_empty() {
+        Ok(Some(new))
+    } else {
+        Err(Error::InvalidMapping { name: row.name, faults })
+    }
+}
+
+/// Whether the change is one that must be possible whatever has become of the destination: pausing,
+/// renaming, and what to do with messages that fail.
+fn only_operated(old: &MappingRow, new: &MappingRow) -> bool {
+    let same = MappingRow {
+        name: new.name.clone(),
+        on_error: new.on_error.clone(),
+        enabled: new.enabled,
+        ..old.clone()
+    };
+    same == *new && (old.enabled || !new.enabled)
+}
+
+fn derived_name(row: &MappingRow, destination: Option<&Destination>) -> String {
+    let source = SourcePattern::parse(&row.source)
+        .map_or_else(|_| row.source.clone(), |source| source.to_string());
+    let destination = match row.destination {
+        None => "nothing".to_owned(),
+        Some(oid) => destination.map_or_else(|| oid.to_string(), qualified),
+    };
+    format!("{source} to {destination}")
+}
+
+/// What the owner lacks to do what the mapping does.
+fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+    const PRIVILEGES: &str = "
+        select r.rolname::pg_catalog.text,
+               pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE'),
+               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT'),
+               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT'),
+               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'UPDATE'),
+               pg_catalog.has_table_privilege(r.oid, c.oid, 'DELETE')
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+        cross join pg_catalog.pg_roles r
+        where c.oid operator(pg_catalog.=) $1 and r.oid operator(pg_catalog.=) $2";
+    let owner = pg_sys::Oid::from(mapping.owner);
+    let (role, has) = Spi::connect(|client| {
+        let row = client.select(PRIVILEGES, Some(1), &[destination.oid.into(), owner.into()])?;
+        if row.is_empty() {
+            return Ok(None);
+        }
+        let row = row.first();
+        let role: String = row.get(1)?.expect("not null");
+        let mut has = [false; 5];
+        for (i, has) in has.iter_mut().enumerate() {
+            *has = row.get(i + 2)?.unwrap_or(false);
+        }
+        Ok::<_, spi::Error>(Some((role, has)))
+    })
+    .unwrap_or_else(|e| error!("could not read privileges: {e}"))?;
+
+    let upsert = mapping.mode == Mode::Upsert;
+    let deletes = upsert && mapping.on_delete == OnDelete::Delete;
+    let [usage, select, insert, update, delete] = has;
+    let missing: Vec<&str> = [
+        (upsert && !select, "SELECT"),
+        (!insert, "INSERT"),
+        (upsert && !update, "UPDATE"),
+        (deletes && !delete, "DELETE"),
+    ]
+    .into_iter()
+    .filter_map(|(missing, privilege)| missing.then_some(privilege))
+    .collect();
+    if usage && missing.is_empty() {
+        return None;
+    }
+    let (table, schema) = (qualified(destination), ident(&destination.schema));
+    let mut lacks = Vec::new();
+    let mut grants = Vec::new();
+    if !usage {
+        lacks.push(format!("USAGE on schema {schema}"));
+        grants.push(format!("GRANT USAGE ON SCHEMA {schema} TO {};", ident(&role)));
+    }
+    if !missing.is_empty() {
+        lacks.push(format!("{} on {table}", list(&missing, "and")));
+        grants.push(format!("GRANT {} ON {table} TO {};", missing.join(", "), ident(&role)));
+    }
+    Some(
+        Fault::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("role \"{role}\" may not write to {table}"),
+        )
+        .detail(format!(
+            "The rows are written as the mapping's owner, which lacks {}.",
+            list(&lacks, "and")
+        ))
+        .hint(format!("Run: {}", grants.join(" "))),
+    )
+}
+
+/// The row as far as it is filled in; `None` if something is null that may not be, and that nobody
+/// fills in.
+fn read(row: &Row) -> Option<MappingRow> {
+    let text = |name: &str| row.get::<String>(name);
+    let oid = |name: &str| row.oid(name).map(|oid| oid.to_u32());
+    Some(MappingRow {
+        id: row.get("id")?,
+        name: text("name").unwrap_or_default(),
+        source: text("source")?,
+        destination: oid("destination"),
+        columns: row.jsonb("columns"),
+        key: row.get("key"),
+        filter: text("filter"),
+        mode: text("mode")?,
+        on_delete: text("on_delete")?,
+        soft_delete: text("soft_delete"),
+        on_error: text("on_error")?,
+        guard: text("guard")?,
+        enabled: row.get("enabled")?,
+        owner: oid("owner").unwrap_or_default(),
+        search_path: text("search_path").unwrap_or_default(),
+    })
+}
+
+fn set_text(row: &mut PgHeapTuple<'_, AllocatedByRust>, name: &str, value: &str) {
+    row.set_by_name(name, value).unwrap_or_else(|e| error!("sequin.mapping.{name}: {e}"))
+}
+
+/// After a statement that changed `sequin.mapping`: every session reads it again.
+#[pg_trigger(sql = false)]
+fn mapping_changed<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+    relcache::invalidate(trigger.relid()?);
+    Ok(None)
+}
+
+/// `sequin.unmap(name)`: removes a mapping.
+#[pg_extern(sql = false)]
+fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
+    const UNMAP: &str = "delete from sequin.mapping where name operator(pg_catalog.=) $1";
+    const NAMES: &str = "select name from sequin.mapping order by 1";
+    let Some(name) = name else { return Err(Error::NullArgument { argument: "name" }.into()) };
+    let found = Spi::connect_mut(|client| {
+        if !client.update(UNMAP, None, &[name.into()])?.is_empty() {
+            return Ok(None);
+        }
+        client.select(NAMES, None, &[])?.map(|row| row.get::<String>(1)).collect::<Result<_, _>>()
+    });
+    let names: Option<Vec<String>> =
+        found.unwrap_or_else(|e: spi::Error| error!("could not remove the mapping: {e}"));
+    match names {
+        None => Ok(()),
+        Some(names) => {
+            let nearest = nearest(name, names.iter().map(String::as_str));
+            Err(Error::MappingNotFound { name: name.to_owned(), nearest }.into())
+        }
+    }
+}
+
+/// Run once by `create extension`: refuses a database that cannot hold what Sequin sends.
+#[pg_extern(sql = false)]
+fn require_utf8() -> Result<(), ErrorReport> {
+    let encoding = Spi::get_one::<String>("select pg_catalog.getdatabaseencoding()::pg_catalog.text")
+        .ok()
+        .flatten()
+        .unwrap_or_default();
+    if encoding == "UTF8" { Ok(()) } else { Err(Error::NotUtf8 { encoding }.into()) }
+}

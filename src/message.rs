@@ -1,0 +1,447 @@
+//! One change message of Sequin's, checked.
+//!
+//! A [`Message`] has an action, a table and a record; whatever has not is a [`MessageFault`] and
+//! becomes a dead letter. The values of the record are not looked at here: what they have to be is
+//! the destination's affair.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::json::{Json, JsonFault, StringFault};
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It was inserted.
+    Insert,
+    /// It was updated.
+    Update,
+    /// It was deleted.
+    Delete,
+    /// It was read by a backfill.
+    Read,
+}
+
+impl Action {
+    /// The word for it in a message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Insert => "insert",
+            Action::Update => "update",
+            Action::Delete => "delete",
+            Action::Read => "read",
+        }
+    }
+}
+
+/// The place of a change among all changes of one source database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// `commit_lsn`: where the transaction committed; below 2^63.
+    pub lsn: u64,
+    /// `commit_idx`: which change of the transaction; below 2^31.
+    pub idx: u32,
+}
+
+/// A member of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// The source column.
+    pub key: &'a str,
+    /// Its value.
+    pub value: Json<'a>,
+}
+
+/// A change of one row.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// Which of the received messages it is, counted from 0, dead ones included.
+    pub position: usize,
+    /// What happened to the row.
+    pub action: Action,
+    /// `metadata.table_schema`
+    pub schema: &'a str,
+    /// `metadata.table_name`
+    pub table: &'a str,
+    /// `metadata.database.id`
+    pub database_id: Option<&'a str>,
+    /// `metadata.database.name`, or else the older `metadata.database_name`
+    pub database_name: Option<&'a str>,
+    /// Its place in the source; none without a `commit_lsn`, as in reads and before March 2025.
+    /// Where only `commit_idx` is missing, that is 0.
+    pub version: Option<Version>,
+    /// `metadata.commit_timestamp`, in microseconds since 1970
+    pub committed_at: Option<i64>,
+    /// The row, an object.
+    pub record: Json<'a>,
+    /// Old values of what an update changed: an object.
+    pub changes: Option<Json<'a>>,
+    /// The metadata, an object.
+    pub metadata: Json<'a>,
+    /// The record's members, as a range of the batch's fields.
+    pub(crate) fields: (u32, u32),
+    /// The message as it came.
+    pub whole: Json<'a>,
+}
+
+impl<'a> Message<'a> {
+    /// The source database: positions of two messages can be compared if this is equal.
+    pub fn source(&self) -> &'a str {
+        self.database_id.or(self.database_name).unwrap_or("")
+    }
+
+    pub(crate) fn field_range(&self) -> Range<usize> {
+        self.fields.0 as usize..self.fields.1 as usize
+    }
+}
+
+/// Why something received is not a message that can be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageFault {
+    /// It is a number, a text, a list: no JSON object.
+    NotAnObject,
+    /// It has no `action`: a bare record, or Sequin's former "record" kind.
+    NoAction,
+    /// Its `action` is none of the four.
+    UnknownAction(String),
+    /// `metadata.table_schema` or `metadata.table_name` is missing or no string.
+    NoTable,
+    /// `record` is missing or no object.
+    NoRecord,
+    /// `changes` is neither an object nor null.
+    BadChanges,
+    /// `metadata.commit_lsn` is no integer from 0 to 2^63 - 1.
+    BadLsn,
+    /// `metadata.commit_idx` is no integer from 0 to 2^31 - 1.
+    BadIdx,
+    /// `metadata.commit_timestamp` is no point in time of the years 1 to 9999.
+    BadTimestamp,
+    /// A string that is needed cannot be a text.
+    BadString(StringFault),
+    /// The body that should hold it is not JSON.
+    NotJson(JsonFault),
+    /// The body that should hold it is not base64.
+    NotBase64,
+    /// The body that should hold it is base64, but of no UTF-8 text: compressed, maybe.
+    NotUtf8,
+    /// It is inside of more envelopes than [`MAX_ENVELOPES`].
+    ///
+    /// [`MAX_ENVELOPES`]: crate::envelope::MAX_ENVELOPES
+    TooDeep,
+    /// SNS asks to confirm a subscription: nothing of Sequin's.
+    SubscriptionConfirmation,
+}
+
+impl fmt::Display for MessageFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            MessageFault::NotAnObject => "message is not a JSON object",
+            MessageFault::NoAction => "message has no action",
+            MessageFault::UnknownAction(action) => {
+                return write!(out, "message has unknown action {action}");
+            }
+            MessageFault::NoTable => "message has no table_schema and table_name in its metadata",
+            MessageFault::NoRecord => "message has no record that is a JSON object",
+            MessageFault::BadChanges => "changes of message is not a JSON object",
+            MessageFault::BadLsn => "commit_lsn of message is not an integer from 0 to 2^63 - 1",
+            MessageFault::BadIdx => "commit_idx of message is not an integer from 0 to 2^31 - 1",
+            MessageFault::BadTimestamp => "commit_timestamp of message is not a point in time",
+            MessageFault::BadString(fault) => return write!(out, "message is not text: {fault}"),
+            MessageFault::NotJson(fault) => return write!(out, "body is not JSON: {fault}"),
+            MessageFault::NotBase64 => "body is neither JSON nor base64",
+            MessageFault::NotUtf8 => "body is base64, but not of UTF-8 text",
+            MessageFault::TooDeep => "message is in too many envelopes",
+            MessageFault::SubscriptionConfirmation => "SNS asks to confirm a subscription",
+        })
+    }
+}
+
+impl From<StringFault> for MessageFault {
+    fn from(fault: StringFault) -> MessageFault {
+        MessageFault::BadString(fault)
+    }
+}
+
+/// The action that the value of `action` names.
+pub(crate) fn action(value: Option<Json<'_>>) -> Result<Action, MessageFault> {
+    let value = value
+        .filter(|value| !value.is_null())
+        .ok_or(MessageFault::NoAction)?;
+    [Action::Insert, Action::Update, Action::Delete, Action::Read]
+        .into_iter()
+        .find(|action| value.is_string(action.as_str()))
+        // what is there instead can be of any length
+        .ok_or_else(|| MessageFault::UnknownAction(value.text().chars().take(60).collect()))
+}
+
+/// The version that `commit_lsn` and `commit_idx` make.
+pub(crate) fn version(
+    lsn: Option<Json<'_>>,
+    idx: Option<Json<'_>>,
+) -> Result<Option<Version>, MessageFault> {
+    let idx = integer(idx, i32::MAX as u64).ok_or(MessageFault::BadIdx)?;
+    let lsn = integer(lsn, i64::MAX as u64).ok_or(MessageFault::BadLsn)?;
+    Ok(lsn.map(|lsn| Version {
+        lsn,
+        idx: idx.unwrap_or(0) as u32,
+    }))
+}
+
+/// A whole number up to `max`, as a number or as a string: `Some(None)` if it is absent or null,
+/// `None` if it is something else.
+fn integer(value: Option<Json<'_>>, max: u64) -> Option<Option<u64>> {
+    let Some(value) = value.filter(|value| !value.is_null()) else {
+        return Some(None);
+    };
+    let digits = match value.number() {
+        Some(digits) => digits,
+        None => value.string()?.ok()?,
+    };
+    // `parse` would also take "+1"
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse().ok()?;
+    (number <= max).then_some(Some(number))
+}
+
+/// Microseconds since 1970 of the first moment of the year 1, and of the last of 9999.
+const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+/// The time that `commit_timestamp` is: ISO 8601, or microseconds since 1970 with the sink option
+/// `timestamp_format: unix_microsecond`.
+pub(crate) fn timestamp(value: Option<Json<'_>>) -> Result<Option<i64>, MessageFault> {
+    let Some(value) = value.filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let micros = match value.number() {
+        Some(digits) => digits.parse().ok(),
+        None => value.string().and_then(|string| iso_8601(&string.ok()?)),
+    };
+    micros
+        .filter(|micros| YEARS.contains(micros))
+        .map(Some)
+        .ok_or(MessageFault::BadTimestamp)
+}
+
+/// Microseconds since 1970 of `YYYY-MM-DDThh:mm:ss[.fraction](Z|±hh[[:]mm])`.
+fn iso_8601(text: &str) -> Option<i64> {
+    let (day, rest) = text.as_bytes().split_at_checked(10)?;
+    let (time, rest) = rest.split_at_checked(9)?;
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = *day else {
+        return None;
+    };
+    let [b'T' | b't' | b' ', h0, h1, b':', i0, i1, b':', s0, s1] = *time else {
+        return None;
+    };
+    let year = number(&[y0, y1, y2, y3])?;
+    let (month, day) = (number(&[m0, m1])?, number(&[d0, d1])?);
+    let (hour, minute, second) = (number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    // 60 is a leap second, which PostgreSQL takes for the next minute's first as well
+    if !(1..=last).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let (fraction, zone) = fraction(rest)?;
+    let seconds = (days(year, month, day) * 24 + hour) * 3600 + minute * 60 + second;
+    Some((seconds - offset(zone)?) * 1_000_000 + fraction)
+}
+
+/// The microseconds of `.123456789`, further digits cut off, and what follows them.
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(text) = text.strip_prefix(b".") else {
+        return Some((0, text));
+    };
+    let len = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    if !(1..=9).contains(&len) {
+        return None;
+    }
+    let micros = (0..6).fold(0, |micros, place| {
+        let digit = text[..len].get(place).map_or(0, |digit| digit - b'0');
+        micros * 10 + i64::from(digit)
+    });
+    Some((micros, &text[len..]))
+}
+
+/// Seconds east of UTC.
+fn offset(zone: &[u8]) -> Option<i64> {
+    let (sign, zone) = match zone {
+        b"Z" | b"z" => return Some(0),
+        [b'+', zone @ ..] => (1, zone),
+        [b'-', zone @ ..] => (-1, zone),
+        _ => return None,
+    };
+    let (hours, minutes) = match zone {
+        [_, _] => (number(zone)?, 0),
+        [_, _, b':', minutes @ ..] | [_, _, minutes @ ..] if minutes.len() == 2 => {
+            (number(&zone[..2])?, number(minutes)?)
+        }
+        _ => return None,
+    };
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        Some(number * 10 + digit)
+    })
+}
+
+/// Days since 1970-01-01 in the Gregorian calendar, counting years from March so that the leap day
+/// is the last.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month = (month + 9) % 12;
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
+        - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Option<Json<'_>> {
+        Some(Json::parse(text).unwrap())
+    }
+
+    #[test]
+    fn timestamps() {
+        let good = [
+            ("\"1970-01-01T00:00:00Z\"", 0),
+            ("\"2026-11-22T11:56:05.440935Z\"", 1_795_348_565_440_935),
+            ("\"2026-11-22T11:56:05.4Z\"", 1_795_348_565_400_000),
+            ("\"2026-11-22T11:56:05.440935999Z\"", 1_795_348_565_440_935),
+            (
+                "\"2026-11-22T12:56:05.440935+01:00\"",
+                1_795_348_565_440_935,
+            ),
+            ("\"2026-11-22T06:26:05.440935-0530\"", 1_795_348_565_440_935),
+            ("\"2026-11-22 12:56:05.440935+01\"", 1_795_348_565_440_935),
+            ("\"2024-02-29T23:59:60z\"", 1_709_251_200_000_000),
+            ("\"1969-12-31T23:59:59.999999Z\"", -1),
+            ("\"0001-01-01T00:00:00Z\"", *YEARS.start()),
+            ("\"9999-12-31T23:59:59.999999Z\"", *YEARS.end()),
+            ("1730151421127470", 1_730_151_421_127_470),
+            ("-5", -5),
+        ];
+        for (text, micros) in good {
+            assert_eq!(timestamp(json(text)), Ok(Some(micros)), "{text}");
+        }
+        let bad = [
+            "\"2026-11-22T11:56:05\"",
+            "\"2026-11-22T11:56:05.Z\"",
+            "\"2026-11-22T11:56:05.1234567890Z\"",
+            "\"2023-02-29T00:00:00Z\"",
+            "\"2023-13-01T00:00:00Z\"",
+            "\"2023-00-01T00:00:00Z\"",
+            "\"2023-01-00T00:00:00Z\"",
+            "\"2023-01-01T24:00:00Z\"",
+            "\"2023-01-01T00:60:00Z\"",
+            "\"2023-01-01T00:00:61Z\"",
+            "\"0000-12-31T00:00:00Z\"",
+            "\"2023-01-01T00:00:00+1\"",
+            "\"2023-01-01T00:00:00+01:\"",
+            "\"2023-01-01T00:00:00+01:0\"",
+            "\"2023-01-01T00:00:00+24:00\"",
+            "\"2023-01-01T00:00:00ZZ\"",
+            "\"2023-01-01TÄ0:00:00Z\"",
+            "\"2023-1-1\"",
+            "\"infinity\"",
+            "\"\"",
+            "1.5",
+            "9223372036854775807",
+            "99999999999999999999",
+            "true",
+            "{}",
+        ];
+        for text in bad {
+            assert_eq!(
+                timestamp(json(text)),
+                Err(MessageFault::BadTimestamp),
+                "{text}"
+            );
+        }
+        assert_eq!(timestamp(json("null")), Ok(None));
+        assert_eq!(timestamp(None), Ok(None));
+    }
+
+    #[test]
+    fn days_of_the_calendar() {
+        let mut day = days(1, 1, 1);
+        for year in 1..=2400 {
+            for month in 1..=12 {
+                assert_eq!(days(year, month, 1), day);
+                let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+                day += match month {
+                    2 => 28 + i64::from(leap),
+                    4 | 6 | 9 | 11 => 30,
+                    _ => 31,
+                };
+            }
+        }
+        assert_eq!(days(1970, 1, 1), 0);
+    }
+
+    #[test]
+    fn versions() {
+        let at = |lsn, idx| Ok(Some(Version { lsn, idx }));
+        assert_eq!(version(json("31673752"), json("3")), at(31_673_752, 3));
+        assert_eq!(version(json("0"), None), at(0, 0));
+        assert_eq!(
+            version(json("9223372036854775807"), json("2147483647")),
+            at(i64::MAX as u64, i32::MAX as u32)
+        );
+        assert_eq!(
+            version(json("\"9007199254740993\""), json("\"1\"")),
+            at(9_007_199_254_740_993, 1)
+        );
+        assert_eq!(version(json("null"), json("null")), Ok(None));
+        assert_eq!(version(None, json("1")), Ok(None));
+        for lsn in [
+            "9223372036854775808",
+            "-1",
+            "1.0",
+            "1e3",
+            "\"\"",
+            "\"+1\"",
+            "\"0/1\"",
+            "[]",
+        ] {
+            assert_eq!(version(json(lsn), None), Err(MessageFault::BadLsn), "{lsn}");
+        }
+        for idx in ["2147483648", "-1", "true"] {
+            assert_eq!(
+                version(json("1"), json(idx)),
+                Err(MessageFault::BadIdx),
+                "{idx}"
+            );
+        }
+    }
+
+    #[test]
+    fn versions_compare_by_lsn_first() {
+        let version = |lsn, idx| Version { lsn, idx };
+        assert!(version(1, 9) < version(2, 0));
+        assert!(version(2, 0) < version(2, 1));
+    }
+
+    #[test]
+    fn actions() {
+        assert_eq!(action(json("\"insert\"")), Ok(Action::Insert));
+        assert_eq!(action(json("\"\\u0072ead\"")), Ok(Action::Read));
+        assert_eq!(action(json("null")), Err(MessageFault::NoAction));
+        assert_eq!(action(None), Err(MessageFault::NoAction));
+        for text in ["\"frobnicate\"", "\"INSERT\"", "42", "{}"] {
+            let fault = MessageFault::UnknownAction(text.to_owned());
+            assert_eq!(action(json(text)), Err(fault));
+        }
+    }
+}

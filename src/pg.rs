@@ -1,0 +1,22 @@
+//! The only room with `unsafe` in it: what the server offers, wrapped in types that let go of what
+//! they hold when they are dropped.
+//!
+//! Two ways lead into Postgres. Calls whose failure ends the whole `sequin_apply` use pgrx's own
+//! guarded functions: an SQL error becomes a panic that pgrx turns back into the SQL error. Calls
+//! whose failure belongs to one message go through [`trap`], which returns the error with every
+//! field it has (pgrx's guard loses unknown SQLSTATEs, the constraint and the context).
+
+pub mod clock;
+pub mod entry;
+pub mod invalidation;
+pub mod keys;
+pub mod parse;
+pub mod relcache;
+pub mod row;
+pub mod settings;
+pub mod spi;
+pub mod subtransaction;
+pub mod trap;
+pub mod tuples;
+pub mod typeio;
+pub mod user;

@@ -1,0 +1,17 @@
+//! The server's time, and the two epochs.
+
+use pgrx::pg_sys;
+
+/// 2000-01-01 in microseconds since 1970-01-01.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// Now, as a timestamptz: microseconds since 2000.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// Microseconds since 1970 as a timestamptz.
+pub fn from_unix(micros: i64) -> i64 {
+    micros.saturating_sub(EPOCH)
+}

@@ -1,0 +1,132 @@
+//! Where the function manager enters `sequin_apply`.
+//!
+//! By hand rather than by `#[pg_extern]`: the batch is taken as it lies in memory, without a copy
+//! or a tree, and an error of a trigger leaves with the SQLSTATE, constraint and context it has.
+
+use std::ptr;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{pg_guard, varlena};
+
+use super::trap::{self, SqlError};
+use crate::api;
+use crate::apply::Counts;
+use crate::error::Error;
+
+/// `sequin_apply(text)`.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sequin_apply_text_wrapper(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Datum {
+    // SAFETY: the server's arguments are passed on; nothing here has a destructor.
+    unsafe {
+        let mut failure = ptr::null_mut();
+        let result = enter_text(fcinfo, &mut failure);
+        if !failure.is_null() {
+            trap::throw(failure);
+        }
+        result
+    }
+}
+
+/// `sequin_apply(jsonb)`.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sequin_apply_jsonb_wrapper(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Datum {
+    // SAFETY: as above.
+    unsafe {
+        let mut failure = ptr::null_mut();
+        let result = enter_jsonb(fcinfo, &mut failure);
+        if !failure.is_null() {
+            trap::throw(failure);
+        }
+        result
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn enter_text(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+) -> Datum {
+    // SAFETY: the argument is a text datum, detoasted; a database with this extension is UTF-8.
+    unsafe {
+        enter(fcinfo, failure, |bytes| api::apply_text(std::str::from_utf8_unchecked(bytes)))
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn enter_jsonb(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+) -> Datum {
+    // SAFETY: the argument is a jsonb datum, detoasted.
+    unsafe { enter(fcinfo, failure, api::apply_jsonb) }
+}
+
+unsafe fn enter(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+    apply: impl FnOnce(&[u8]) -> Result<Counts, SqlError>,
+) -> Datum {
+    // SAFETY: the functions are declared with one argument and a row type as result; `failure` is
+    // a place in the caller's frame.
+    unsafe {
+        let argument = (*fcinfo).args.as_slice(1)[0];
+        let result = if argument.isnull {
+            Err(SqlError::from(Error::NullBatch))
+        } else {
+            let batch = pg_sys::pg_detoast_datum_packed(argument.value.cast_mut_ptr());
+            // A value with a long header is aligned, as jsonb needs it.
+            let bytes = std::slice::from_raw_parts(
+                varlena::vardata_any(batch).cast::<u8>(),
+                varlena::varsize_any_exhdr(batch),
+            );
+            apply(bytes)
+        };
+        match result {
+            Ok(counts) => row(fcinfo, &counts),
+            Err(error) => {
+                *failure = error.to_error_data();
+                Datum::from(0)
+            }
+        }
+    }
+}
+
+unsafe fn row(fcinfo: pg_sys::FunctionCallInfo, counts: &Counts) -> Datum {
+    // SAFETY: the function's result type is a row of eight bigints.
+    unsafe {
+        let mut desc = ptr::null_mut();
+        pg_sys::get_call_result_type(fcinfo, ptr::null_mut(), &mut desc);
+        let desc = pg_sys::BlessTupleDesc(desc);
+        let mut values = [Datum::from(counts.received); 8];
+        for (value, count) in values[1..].iter_mut().zip(counts.outcomes) {
+            *value = Datum::from(count);
+        }
+        let mut nulls = [false; 8];
+        let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+
+/// The function manager's record for [`sequin_apply_text_wrapper`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_sequin_apply_text_wrapper() -> *const pg_sys::Pg_finfo_record {
+    &V1
+}
+
+/// The function manager's record for [`sequin_apply_jsonb_wrapper`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_sequin_apply_jsonb_wrapper() -> *const pg_sys::Pg_finfo_record {
+    &V1
+}

@@ -1,0 +1,69 @@
+//! Learning that a relation changed.
+
+use std::cell::{Cell, RefCell};
+
+use pgrx::{pg_guard, pg_sys};
+
+thread_local! {
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static CHANGED: RefCell<Changed> = const { RefCell::new(Changed { all: false, oids: Vec::new() }) };
+}
+
+/// Relations whose definition changed since the last look.
+pub struct Changed {
+    /// Everything may have changed.
+    pub all: bool,
+    /// These relations did.
+    pub oids: Vec<pg_sys::Oid>,
+}
+
+impl Changed {
+    /// Whether `oid` is among them.
+    pub fn contains(&self, oid: pg_sys::Oid) -> bool {
+        self.all || self.oids.contains(&oid)
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.oids.is_empty()
+    }
+}
+
+/// More distinct relations than this between two looks count as everything.
+const MANY: usize = 256;
+
+/// Registers the callback once in a backend.
+pub fn watch() {
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback is a static function; the registration lasts as long as the backend.
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0))
+        }
+    }
+}
+
+/// Takes in what other sessions have committed, and returns what changed since the last call.
+pub fn changed() -> Changed {
+    // SAFETY: needs a transaction, which an apply always is in.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    CHANGED.with_borrow_mut(|c| std::mem::replace(c, Changed { all: false, oids: Vec::new() }))
+}
+
+// Runs at any time, also in the middle of an abort: it may only note the OID.
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::Oid) {
+    CHANGED.with_borrow_mut(|c| {
+        if oid == pg_sys::InvalidOid || c.oids.len() >= MANY {
+            c.all = true;
+            c.oids.clear();
+        } else if !c.all && !c.oids.contains(&oid) {
+            c.oids.push(oid);
+        }
+    });
+}
+
+/// Locks a relation as a write does, until the transaction ends.
+pub fn lock(oid: pg_sys::Oid) {
+    // SAFETY: locking an OID that is no relation's (any more) is allowed.
+    unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
+}

@@ -1,0 +1,114 @@
+//! What the server knows of a key's type: its base, its equality, its hash, its bytes.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::{self, Datum};
+
+/// Facts of a type that decide how its values become key bytes.
+pub struct TypeFacts {
+    /// The type under all domains.
+    pub base: pg_sys::Oid,
+    /// Whether the base is an enum.
+    pub is_enum: bool,
+}
+
+impl TypeFacts {
+    /// Looks the type up.
+    pub fn load(type_oid: pg_sys::Oid) -> TypeFacts {
+        // SAFETY: syscache look-ups of a type that a catalog named.
+        unsafe {
+            let base = pg_sys::getBaseType(type_oid);
+            TypeFacts { base, is_enum: pg_sys::type_is_enum(base) }
+        }
+    }
+
+    /// Whether equal text under `collation` means equal bytes.
+    pub fn deterministic(&self, collation: pg_sys::Oid) -> bool {
+        // SAFETY: a syscache look-up of a collation that a catalog named.
+        collation == pg_sys::InvalidOid
+            || unsafe { pg_sys::get_collation_isdeterministic(collation) }
+    }
+}
+
+/// A type's extended hash function: equal values have equal hashes for every seed.
+pub struct HashFunction {
+    entry: *mut pg_sys::TypeCacheEntry,
+    collation: pg_sys::Oid,
+}
+
+impl HashFunction {
+    /// The function of the type's default hash operator class, if it has one.
+    pub fn new(type_oid: pg_sys::Oid, collation: pg_sys::Oid) -> Option<HashFunction> {
+        // SAFETY: type cache entries live as long as the backend.
+        unsafe {
+            let entry = pg_sys::lookup_type_cache(
+                type_oid,
+                pg_sys::TYPECACHE_HASH_EXTENDED_PROC_FINFO as i32,
+            );
+            ((*entry).hash_extended_proc != pg_sys::InvalidOid)
+                .then_some(HashFunction { entry, collation })
+        }
+    }
+
+    /// The hash of a value of the type.
+    pub fn call(&self, value: Datum, seed: u64) -> u64 {
+        // SAFETY: the entry has the function's record, and the value is of its type.
+        unsafe {
+            pg_sys::FunctionCall2Coll(
+                &mut (*self.entry).hash_extended_proc_finfo,
+                self.collation,
+                value,
+                Datum::from(seed as i64),
+            )
+            .value() as u64
+        }
+    }
+}
+
+/// The bytes of a value of fixed length passed by reference.
+pub fn fixed_bytes(value: &Datum, length: usize) -> &[u8] {
+    // SAFETY: the caller's type is by reference and of this length; the value outlives the borrow.
+    unsafe { std::slice::from_raw_parts(value.cast_mut_ptr::<u8>(), length) }
+}
+
+/// The payload of a variable-length value that is not compressed or stored elsewhere.
+pub fn varlena_bytes(value: &Datum) -> &[u8] {
+    // SAFETY: values here were just made by input functions: plain, with a long or a short header.
+    unsafe {
+        let value = value.cast_mut_ptr::<pg_sys::varlena>();
+        std::slice::from_raw_parts(
+            pgrx::vardata_any(value).cast::<u8>(),
+            pgrx::varsize_any_exhdr(value),
+        )
+    }
+}
+
+/// A value's text, by its type's output function.
+pub fn output_text(type_oid: pg_sys::Oid, value: Datum) -> String {
+    // SAFETY: the value is of the type; the output function's answer is copied and freed.
+    unsafe {
+        let mut function = pg_sys::InvalidOid;
+        let mut varlena = false;
+        pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut varlena);
+        let text = pg_sys::OidOutputFunctionCall(function, value);
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        pg_sys::pfree(text.cast());
+        copy
+    }
+}
+
+/// A type as SQL spells it, schema-qualified unless in `pg_catalog`.
+pub fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: format_type_extended allocates a string; with the qualifying flag it does not look
+    // at the search_path.
+    unsafe {
+        let name = pg_sys::format_type_extended(
+            type_oid,
+            -1,
+            pg_sys::FORMAT_TYPE_FORCE_QUALIFY as pg_sys::bits16,
+        );
+        let copy = CStr::from_ptr(name).to_string_lossy().into_owned();
+        pg_sys::pfree(name.cast());
+        copy
+    }
+}

@@ -1,0 +1,87 @@
+//! Rows of a trigger. pgrx's heap tuples lack three things: the exact text of a jsonb (its `JsonB`
+//! rounds numbers), arrays with nulls, and writing columns of OID alias types such as `regrole`.
+
+use std::ffi::CStr;
+
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{
+    AllocatedByPostgres, AllocatedByRust, FromDatum, IntoDatum, PgTrigger, PgTupleDesc,
+    direct_function_call,
+};
+
+/// A row that a trigger was called for, taken apart.
+pub struct Row {
+    columns: Vec<(String, pg_sys::Oid, Option<Datum>)>,
+}
+
+impl Row {
+    /// The row as it will be. `None` for a delete and for a trigger of a statement.
+    pub fn new(trigger: &PgTrigger<'_>) -> Option<Row> {
+        Some(Row::of(trigger, trigger.new()?))
+    }
+
+    /// The row as it was. `None` for an insert and for a trigger of a statement.
+    pub fn old(trigger: &PgTrigger<'_>) -> Option<Row> {
+        Some(Row::of(trigger, trigger.old()?))
+    }
+
+    fn of(trigger: &PgTrigger<'_>, row: PgHeapTuple<'_, AllocatedByPostgres>) -> Row {
+        // SAFETY: the tuple is one of the trigger's, of its relation's row type; both arrays have
+        // the descriptor's width.
+        unsafe {
+            let raw = (*trigger.trigger_data().tg_relation).rd_att;
+            let desc = PgTupleDesc::from_pg_unchecked(raw);
+            let mut values = vec![Datum::from(0); desc.len()];
+            let mut nulls = vec![true; desc.len()];
+            let (to_values, to_nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::heap_deform_tuple(row.into_pg(), raw, to_values, to_nulls);
+            let columns = desc.iter().zip(values).zip(nulls).map(|((attribute, value), null)| {
+                (attribute.name().to_owned(), attribute.atttypid, (!null).then_some(value))
+            });
+            Row { columns: columns.collect() }
+        }
+    }
+
+    fn column(&self, name: &str) -> (pg_sys::Oid, Option<Datum>) {
+        let column = self.columns.iter().find(|(column, ..)| column == name);
+        column.map(|(_, type_oid, value)| (*type_oid, *value)).expect("the column exists")
+    }
+
+    /// The value of a column; `None` for null.
+    pub fn get<T: FromDatum + IntoDatum>(&self, name: &str) -> Option<T> {
+        let (type_oid, value) = self.column(name);
+        assert!(T::is_compatible_with(type_oid), "column {name} is of type {type_oid:?}");
+        // SAFETY: the value is of a type that the Rust type is made from, and not null.
+        unsafe { T::from_datum(value?, false) }
+    }
+
+    /// The value of a column whose type is `oid` or an alias of it; `None` for null.
+    pub fn oid(&self, name: &str) -> Option<pg_sys::Oid> {
+        let (type_oid, value) = self.column(name);
+        assert!(is_oid(type_oid), "column {name} is of type {type_oid:?}");
+        // SAFETY: these types are OIDs by value.
+        unsafe { pg_sys::Oid::from_datum(value?, false) }
+    }
+
+    /// The text of a jsonb column; `None` for null.
+    pub fn jsonb(&self, name: &str) -> Option<String> {
+        let (type_oid, value) = self.column(name);
+        assert_eq!(type_oid, pg_sys::JSONBOID, "column {name}");
+        // SAFETY: the datum is a jsonb, and jsonb_out returns a string.
+        let text = unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(value?)]) };
+        text.map(|text| text.to_string_lossy().into_owned())
+    }
+}
+
+/// Sets a column whose type is `oid` or an alias of it.
+pub fn set_oid(row: &mut PgHeapTuple<'_, AllocatedByRust>, column: &str, oid: pg_sys::Oid) {
+    let (number, attribute) = row.get_attribute_by_name(column).expect("the column exists");
+    assert!(is_oid(attribute.atttypid), "column {column}");
+    // SAFETY: these types are OIDs by value.
+    unsafe { row.set_by_index_unchecked(number, oid.into_datum()) }
+}
+
+fn is_oid(type_oid: pg_sys::Oid) -> bool {
+    [pg_sys::OIDOID, pg_sys::REGCLASSOID, pg_sys::REGROLEOID].contains(&type_oid)
+}

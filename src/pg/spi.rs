@@ -1,0 +1,173 @@
+//! Statements: prepared once, planned to be driven by indexes, kept, run over a batch relation.
+
+use std::ffi::{CString, c_int, c_long};
+
+use pgrx::pg_sys::{self, Datum};
+
+use super::settings::{INDEX_DRIVEN, Settings};
+use super::trap::{SqlError, trap};
+use super::tuples::{Offered, Rows};
+
+unsafe extern "C-unwind" {
+    #[link_name = "SPI_prepare"]
+    fn raw_spi_prepare(
+        src: *const std::ffi::c_char,
+        nargs: c_int,
+        argtypes: *mut pg_sys::Oid,
+    ) -> pg_sys::SPIPlanPtr;
+    #[link_name = "SPI_execute_plan"]
+    fn raw_spi_execute_plan(
+        plan: pg_sys::SPIPlanPtr,
+        values: *mut Datum,
+        nulls: *const std::ffi::c_char,
+        read_only: bool,
+        count: c_long,
+    ) -> c_int;
+    #[link_name = "SPI_plan_get_cached_plan"]
+    fn raw_spi_plan_get_cached_plan(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::CachedPlan;
+}
+
+/// A connection to SPI. What is allocated while it lives is freed with it.
+pub struct Connection;
+
+impl Connection {
+    /// Connects.
+    pub fn open() -> Connection {
+        // SAFETY: SPI_connect raises an error when it fails.
+        unsafe { pg_sys::SPI_connect() };
+        Connection
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: pairs with SPI_connect; after a panic the transaction's end does it.
+            unsafe { pg_sys::SPI_finish() };
+        }
+    }
+}
+
+/// A kept plan.
+pub struct Plan {
+    plan: pg_sys::SPIPlanPtr,
+    planned: bool,
+}
+
+/// What a statement gave back.
+pub struct Outcome {
+    /// Rows written (or read).
+    pub processed: u64,
+    /// Rows returned, by `RETURNING` or a `SELECT`.
+    pub returned: Option<Returned>,
+}
+
+impl Plan {
+    /// Prepares and keeps `sql`. Needs a [`Connection`].
+    pub fn prepare(sql: &str) -> Result<Plan, SqlError> {
+        let text = CString::new(sql).map_err(|_| SqlError::new("22021", "statement holds a NUL"))?;
+        let text = text.as_ptr();
+        // SAFETY: only the C function runs inside; the text outlives it.
+        let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut()))? };
+        if plan.is_null() {
+            return Err(SqlError::new("XX000", format!("could not prepare: {sql}")));
+        }
+        // SAFETY: the plan was just made; kept, it lives until SPI_freeplan.
+        unsafe { pg_sys::SPI_keepplan(plan) };
+        Ok(Plan { plan, planned: false })
+    }
+
+    /// Makes the generic plan under [`INDEX_DRIVEN`] unless there is a valid one.
+    fn plan(&mut self) -> Result<(), SqlError> {
+        let plan = self.plan;
+        // SAFETY: the plan is kept and has one statement without parameters, so it is planned
+        // generically; the reference that planning takes is let go of at once.
+        unsafe {
+            if self.planned && pg_sys::SPI_plan_is_valid(plan) {
+                return Ok(());
+            }
+            let _settings = Settings::new(INDEX_DRIVEN);
+            let cached = trap(|| raw_spi_plan_get_cached_plan(plan))?;
+            if !cached.is_null() {
+                #[cfg(feature = "pg13")]
+                pg_sys::ReleaseCachedPlan(cached, true);
+                #[cfg(not(feature = "pg13"))]
+                pg_sys::ReleaseCachedPlan(cached, pg_sys::CurrentResourceOwner);
+            }
+        }
+        self.planned = true;
+        Ok(())
+    }
+
+    /// Runs the statement over `rows`, which `sequin.batch()` returns to it.
+    pub fn run(&mut self, rows: Rows) -> Result<Outcome, SqlError> {
+        self.plan()?;
+        let _offered = Offered::new(rows);
+        let plan = self.plan;
+        // SAFETY: only the C function runs inside; SPI's globals are read right after it.
+        let (status, processed, table) = unsafe {
+            trap(|| {
+                let status = raw_spi_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
+                (status, pg_sys::SPI_processed, pg_sys::SPI_tuptable)
+            })?
+        };
+        if status < 0 {
+            return Err(SqlError::new("XX000", format!("SPI_execute_plan failed: {status}")));
+        }
+        let returned = (!table.is_null()).then_some(Returned { table });
+        Ok(Outcome { processed, returned })
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: made by `prepare` and given to nobody.
+            unsafe { pg_sys::SPI_freeplan(self.plan) };
+        }
+    }
+}
+
+/// The rows that a statement returned. They live as long as the connection, or this value.
+pub struct Returned {
+    table: *mut pg_sys::SPITupleTable,
+}
+
+impl Returned {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        // SAFETY: the table is SPI's and lives while this value does.
+        unsafe { (*self.table).numvals as usize }
+    }
+
+    /// The types of the columns.
+    pub fn types(&self) -> Vec<pg_sys::Oid> {
+        // SAFETY: the descriptor lives as long as the table; the numbers are within it.
+        unsafe {
+            let desc = (*self.table).tupdesc;
+            (1..=(*desc).natts).map(|n| pg_sys::SPI_gettypeid(desc, n)).collect()
+        }
+    }
+
+    /// Takes row `i` apart into `values` and `nulls`, which have the row's width. What the datums
+    /// point at lives as long as this value.
+    pub fn read(&self, i: usize, values: &mut [Datum], nulls: &mut [bool]) {
+        assert!(i < self.len());
+        // SAFETY: the index is checked, and the widths against the descriptor's.
+        unsafe {
+            let desc = (*self.table).tupdesc;
+            assert!((*desc).natts as usize == values.len() && values.len() == nulls.len());
+            let tuple = *(*self.table).vals.add(i);
+            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        }
+    }
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: SPI_freetuptable ignores a table that is already gone.
+            unsafe { pg_sys::SPI_freetuptable(self.table) };
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The batch relation's server side: typed rows in a tuplestore, and `sequin.batch()`, the
+//! set-returning function that hands the tuplestore to the executor.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::ptr;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard};
+
+use super::trap::{SqlError, trap};
+
+unsafe extern "C-unwind" {
+    #[link_name = "tuplestore_putvalues"]
+    fn raw_tuplestore_putvalues(
+        state: *mut pg_sys::Tuplestorestate,
+        desc: pg_sys::TupleDesc,
+        values: *mut Datum,
+        isnull: *mut bool,
+    );
+}
+
+/// One column of a row type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowColumn {
+    /// Name, as the statement calls it.
+    pub name: String,
+    /// Type.
+    pub type_oid: pg_sys::Oid,
+    /// Type modifier, -1 for none.
+    pub typmod: i32,
+    /// Collation, `InvalidOid` for none.
+    pub collation: pg_sys::Oid,
+}
+
+/// The row type of a batch relation. Allocated for the backend's life unless dropped.
+pub struct RowType {
+    desc: pg_sys::TupleDesc,
+    width: usize,
+}
+
+impl RowType {
+    /// Makes the row type of `columns`.
+    pub fn new(columns: &[RowColumn]) -> RowType {
+        // SAFETY: the descriptor is filled for each attribute, as CreateTemplateTupleDesc asks, and
+        // allocated in a context that lives as long as the backend.
+        unsafe {
+            let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            let desc = pg_sys::CreateTemplateTupleDesc(columns.len() as i32);
+            for (i, column) in columns.iter().enumerate() {
+                let name = CString::new(column.name.as_str()).expect("column names hold no NUL");
+                let number = i as pg_sys::AttrNumber + 1;
+                pg_sys::TupleDescInitEntry(
+                    desc,
+                    number,
+                    name.as_ptr(),
+                    column.type_oid,
+                    column.typmod,
+                    0,
+                );
+                pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
+            }
+            pg_sys::MemoryContextSwitchTo(context);
+            RowType { desc, width: columns.len() }
+        }
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+impl Drop for RowType {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, not reference-counted; the executor was never given it.
+        unsafe { pg_sys::FreeTupleDesc(self.desc) }
+    }
+}
+
+/// Rows on their way to a statement.
+pub struct Rows {
+    store: *mut pg_sys::Tuplestorestate,
+}
+
+impl Rows {
+    /// An empty store; beyond `work_mem` it goes to a temporary file.
+    pub fn new() -> Rows {
+        // SAFETY: allocates in the current context, which the caller keeps until the statement ran.
+        unsafe { Rows { store: pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem) } }
+    }
+
+    /// Adds a row. The values are copied.
+    pub fn put(
+        &mut self,
+        row_type: &RowType,
+        values: &mut [Datum],
+        nulls: &mut [bool],
+    ) -> Result<(), SqlError> {
+        assert!(values.len() == row_type.width && nulls.len() == row_type.width);
+        let (store, desc) = (self.store, row_type.desc);
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+        // SAFETY: both arrays have the descriptor's width, the values are of its types; only the C
+        // function runs inside.
+        unsafe { trap(|| raw_tuplestore_putvalues(store, desc, values, nulls)) }
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        if !self.store.is_null() && !std::thread::panicking() {
+            // SAFETY: the executor did not take it.
+            unsafe { pg_sys::tuplestore_end(self.store) }
+        }
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<*mut pg_sys::Tuplestorestate> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// While it lives, `sequin.batch()` returns the rows, once.
+pub struct Offered;
+
+impl Offered {
+    /// Offers `rows`.
+    pub fn new(mut rows: Rows) -> Offered {
+        CURRENT.set(std::mem::replace(&mut rows.store, ptr::null_mut()));
+        Offered
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        // Not taken: the memory context that it was made in lets go of it.
+        CURRENT.set(ptr::null_mut());
+    }
+}
+
+/// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
+/// definition list names them. Outside an apply it is an error.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    let store = CURRENT.replace(ptr::null_mut());
+    if store.is_null() {
+        pgrx::pg_sys::panic::ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "sequin.batch() can be called only by sequin_apply",
+            "sequin_batch",
+        )
+        .set_hint("Call sequin_apply(batch) to apply messages.")
+        .report(PgLogLevel::ERROR);
+    }
+    // SAFETY: the executor calls set-returning functions with a ReturnSetInfo; it takes the
+    // tuplestore over and ends it. Without a descriptor it trusts that the rows are of the types
+    // of the column definition list: `Statement` writes both from the same columns.
+    unsafe {
+        let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        if info.is_null()
+            || (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
+        {
+            pgrx::error!("sequin.batch() can be called only in FROM");
+        }
+        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        (*info).setResult = store;
+        (*info).setDesc = ptr::null_mut();
+        (*fcinfo).isnull = true;
+    }
+    Datum::from(0)
+}
+
+/// The function manager's record for [`sequin_batch_wrapper`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_sequin_batch_wrapper() -> *const pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}

@@ -1,0 +1,38 @@
+//! Acting as another role, for as long as a value lives.
+
+use pgrx::pg_sys;
+
+/// While it lives, the backend acts as another role; dropped, as the one before.
+///
+/// Source: `SwitchToUntrustedUser` in `utils/init/usercontext.c`, which the logical replication
+/// worker uses. An error needs no drop: the end of a (sub)transaction puts the user back as well.
+pub struct ActingAs {
+    user: pg_sys::Oid,
+    security_context: i32,
+}
+
+impl ActingAs {
+    /// Acts as `role`. `restricted` forbids what could outlive the switch (prepared statements,
+    /// temporary tables, `SET ROLE`), as is right when a role's own SQL runs.
+    pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
+        let mut user = pg_sys::InvalidOid;
+        let mut security_context = 0;
+        // SAFETY: both calls read or write two backend variables.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut security_context);
+            let mut flags = security_context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+            if restricted {
+                flags |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
+            }
+            pg_sys::SetUserIdAndSecContext(role, flags);
+        }
+        ActingAs { user, security_context }
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        // SAFETY: puts back what `new` found.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
+    }
+}

@@ -1,0 +1,93 @@
+//! The mappings of the database, kept by the backend until one of them, or what it is made of,
+//! changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+
+use crate::error::Error;
+use crate::mapping::{Mapping, catalog};
+use crate::pg::invalidation;
+use crate::pg::trap::SqlError;
+use crate::route::Router;
+use crate::target::Target;
+
+/// The mappings, the way to them, and those made ready so far.
+pub struct Registry {
+    /// Every mapping, by id.
+    pub mappings: Vec<Mapping>,
+    /// Which of them a message goes to.
+    pub router: Router,
+    relation: pg_sys::Oid,
+    ready: HashMap<usize, Target>,
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Registry>> = const { RefCell::new(None) };
+}
+
+impl Registry {
+    /// Takes the registry, as the catalog is now. While it is out, a call from inside (a trigger
+    /// that applies messages) makes its own.
+    pub fn take() -> Result<Registry, Error> {
+        invalidation::watch();
+        let kept = KEPT.take();
+        let changed = invalidation::changed();
+        match kept {
+            Some(mut registry) if !changed.contains(registry.relation) => {
+                registry.forget(&changed);
+                Ok(registry)
+            }
+            _ => Self::load(),
+        }
+    }
+
+    fn load() -> Result<Registry, Error> {
+        let mappings = catalog::load()?;
+        let router = Router::new(&mappings);
+        Ok(Registry { mappings, router, relation: catalog::relation(), ready: HashMap::new() })
+    }
+
+    /// Keeps the registry for the next call.
+    pub fn give_back(self) {
+        KEPT.set(Some(self));
+    }
+
+    fn forget(&mut self, changed: &invalidation::Changed) {
+        if !changed.is_empty() {
+            self.ready.retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));
+        }
+    }
+
+    /// Takes a mapping made ready, its destination locked as a write locks it, so that it stays as
+    /// it is until the transaction ends.
+    pub fn target(&mut self, index: usize) -> Result<Target, SqlError> {
+        let destination = self.mappings[index].destination;
+        let oid = pg_sys::Oid::from(destination.expect("null destinations are not written"));
+        invalidation::lock(oid);
+        let changed = invalidation::changed();
+        self.forget(&changed);
+        if let Some(target) = self.ready.remove(&index) {
+            return Ok(target);
+        }
+        let mapping = &self.mappings[index];
+        Target::make(mapping).unwrap_or_else(|| {
+            let name = pgrx::spi::quote_literal(&mapping.name);
+            Err(SqlError::new(
+                "42P01",
+                format!("the destination of mapping \"{}\" does not exist", mapping.name),
+            )
+            .with_detail("It was dropped. Nothing of this batch was applied.")
+            .with_hint(format!(
+                "To give up the mapping, run: SELECT sequin.unmap({name}); \
+                 to keep it, make the table again and map it with sequin.map."
+            )))
+        })
+    }
+
+    /// Puts a mapping back, ready for the next call.
+    pub fn put_back(&mut self, index: usize, target: Target) {
+        self.ready.insert(index, target);
+    }
+}

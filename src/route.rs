@@ -1,0 +1,179 @@
+//! Which mappings a message goes to.
+//!
+//! Every exact mapping that matches takes the message. Only where none does, the mappings with
+//! wildcards are asked, and those of the most specific pattern that matches take it: one mapping,
+//! or several that were made with the very same pattern.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::mapping::source::Part;
+use crate::mapping::{Mapping, SourcePattern};
+
+/// Routes messages to mappings, which it knows by their place in the slice that it was made of.
+#[derive(Debug, Default)]
+pub struct Router {
+    /// By schema, then table. A hit costs two hashes and no allocation.
+    exact: HashMap<String, HashMap<String, Candidates>>,
+    /// Most specific first.
+    wildcards: Vec<(SourcePattern, Vec<usize>)>,
+}
+
+/// The exact mappings of one schema and table, in order of their ids.
+#[derive(Debug, Default)]
+struct Candidates {
+    mappings: Vec<usize>,
+    /// The patterns of those that name a database.
+    databases: Vec<(usize, SourcePattern)>,
+}
+
+impl Router {
+    /// A router for `mappings`. Paused mappings take their messages too: what that means is not
+    /// routing's to say.
+    pub fn new(mappings: &[Mapping]) -> Router {
+        Router::of(mappings.iter().map(|m| (m.id, &m.source)))
+    }
+
+    /// A router for patterns with the ids of their mappings.
+    pub fn of<'a>(patterns: impl IntoIterator<Item = (i32, &'a SourcePattern)>) -> Router {
+        let mut patterns: Vec<_> = patterns.into_iter().enumerate().collect();
+        patterns.sort_by_key(|(_, (id, _))| *id);
+        let mut router = Router::default();
+        for (index, (_, pattern)) in patterns {
+            if let (Part::Exact(schema), Part::Exact(table), true) =
+                (&pattern.schema, &pattern.table, pattern.is_exact())
+            {
+                let tables = router.exact.entry(schema.clone()).or_default();
+                let candidates = tables.entry(table.clone()).or_default();
+                candidates.mappings.push(index);
+                if pattern.database.is_some() {
+                    candidates.databases.push((index, pattern.clone()));
+                }
+            } else {
+                match router.wildcards.iter_mut().find(|(known, _)| known == pattern) {
+                    Some((_, mappings)) => mappings.push(index),
+                    None => router.wildcards.push((pattern.clone(), vec![index])),
+                }
+            }
+        }
+        router.wildcards.sort_by(|(a, _), (b, _)| b.specificity(a));
+        router
+    }
+
+    /// The mappings that take a message of this table, in order of their ids; none when nobody
+    /// takes it. `database_name` and `database_id` are `metadata.database.name` and `.id`.
+    pub fn route(
+        &self,
+        database_name: Option<&str>,
+        database_id: Option<&str>,
+        schema: &str,
+        table: &str,
+    ) -> Cow<'_, [usize]> {
+        if let Some(candidates) = self.exact.get(schema).and_then(|tables| tables.get(table)) {
+            if candidates.databases.is_empty() {
+                return Cow::Borrowed(&candidates.mappings);
+            }
+            let refused = |index: &usize| {
+                candidates.databases.iter().any(|(i, pattern)| {
+                    i == index && !pattern.database_matches(database_name, database_id)
+                })
+            };
+            let taken: Vec<usize> =
+                candidates.mappings.iter().copied().filter(|index| !refused(index)).collect();
+            if !taken.is_empty() {
+                return Cow::Owned(taken);
+            }
+        }
+        let found = self
+            .wildcards
+            .iter()
+            .find(|(pattern, _)| pattern.matches(database_name, database_id, schema, table));
+        Cow::Borrowed(found.map_or(&[], |(_, mappings)| mappings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pattern(text: &str) -> SourcePattern {
+        SourcePattern::parse(text).unwrap()
+    }
+
+    fn route(patterns: &[&str], database: Option<&str>, schema: &str, table: &str) -> Vec<usize> {
+        let patterns: Vec<_> = patterns.iter().map(|p| pattern(p)).collect();
+        let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, p)));
+        router.route(database, None, schema, table).into_owned()
+    }
+
+    #[test]
+    fn exact_mappings_fan_out() {
+        let patterns = ["public.t", "public.*", "public.t", "shop.public.t", "public.u"];
+        assert_eq!(route(&patterns, Some("shop"), "public", "t"), [0, 2, 3]);
+        assert_eq!(route(&patterns, Some("other"), "public", "t"), [0, 2]);
+        assert_eq!(route(&patterns, None, "public", "u"), [4]);
+        assert_eq!(route(&patterns, None, "public", "v"), [1]);
+        assert_eq!(route(&patterns, None, "private", "t"), []);
+    }
+
+    #[test]
+    fn the_most_specific_wildcard_wins() {
+        let patterns = ["*.*", "public.*", "public.order*", "shop.*.*", "*.order*"];
+        assert_eq!(route(&patterns, None, "public", "orders"), [2]);
+        assert_eq!(route(&patterns, None, "public", "users"), [1]);
+        assert_eq!(route(&patterns, None, "crm", "orders"), [4]);
+        assert_eq!(route(&patterns, None, "crm", "users"), [0]);
+        assert_eq!(route(&patterns, Some("shop"), "public", "orders"), [3]);
+    }
+
+    #[test]
+    fn the_same_wildcard_twice_fans_out() {
+        assert_eq!(route(&["a.*", "*.*", "a.*"], None, "a", "t"), [0, 2]);
+    }
+
+    #[test]
+    fn an_exact_mapping_of_another_database_leaves_the_wildcards() {
+        assert_eq!(route(&["shop.public.t", "public.*"], Some("crm"), "public", "t"), [1]);
+    }
+
+    #[test]
+    fn ids_decide_the_order_not_places() {
+        let p = pattern("a.b");
+        let router = Router::of([(7, &p), (3, &p), (5, &p)]);
+        assert_eq!(*router.route(None, None, "a", "b"), [1, 2, 0]);
+    }
+
+    fn any_pattern() -> impl Strategy<Value = SourcePattern> {
+        proptest::collection::vec("[ab*]{1,2}", 2..=3).prop_map(|p| pattern(&p.join(".")))
+    }
+
+    proptest! {
+        #[test]
+        fn routing_agrees_with_the_rule(
+            patterns in proptest::collection::vec(any_pattern(), 0..8),
+            database in proptest::option::of("[ab]{1,2}"),
+            id in proptest::option::of("[ab]{1,2}"),
+            schema in "[ab]{1,2}",
+            table in "[ab]{1,2}",
+        ) {
+            let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, p)));
+            let found = router.route(database.as_deref(), id.as_deref(), &schema, &table);
+            let matching: Vec<usize> = (0..patterns.len())
+                .filter(|i| patterns[*i].matches(database.as_deref(), id.as_deref(), &schema, &table))
+                .collect();
+            let exact: Vec<usize> =
+                matching.iter().copied().filter(|i| patterns[*i].is_exact()).collect();
+            if !exact.is_empty() {
+                prop_assert_eq!(&*found, &exact[..]);
+            } else {
+                let best = matching
+                    .iter()
+                    .copied()
+                    .filter(|i| matching.iter().all(|j| patterns[*i].specificity(&patterns[*j]).is_ge()))
+                    .collect::<Vec<_>>();
+                prop_assert_eq!(&*found, &best[..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! JSON value → the text that the column type's input function reads.
+//!
+//! A [`Shape`] is what is known of a type beyond its input function: whether a JSON array is an
+//! array of it, which member is which field, how its infinities are called. Everything that a
+//! shape does not say is left to the input function, its complaints included. What Sequin sends for
+//! each type is in `tests/types/type_matrix.tsv`.
+
+mod number;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+
+use crate::json::{Json, Kind, StringFault};
+use number::Whole;
+
+/// How a type's values are spelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A string as it is, anything else as its JSON text: text, enums, and every type that Sequin
+    /// sends as the type's own text.
+    Text,
+    /// `json`, `jsonb`: the JSON text, of strings too.
+    Json,
+    /// `boolean`
+    Bool,
+    /// An integer type, by its name in error messages. `5.0` and `5e0` are 5.
+    Integer(&'static str),
+    /// `real`, `double precision`, `numeric`
+    Float,
+    /// `date`
+    Date,
+    /// `time`, `timetz`, by name: from strings only.
+    Time(&'static str),
+    /// `timestamp`, `timestamptz`, by name: a number is microseconds since 1970.
+    Timestamp(&'static str),
+    /// `interval`: also from an object of months, days and microseconds.
+    Interval,
+    /// `daterange`
+    DateRange,
+    /// `hstore`: also from an object.
+    Hstore,
+    /// `tsvector`: also from an array of lexeme objects.
+    TsVector,
+    /// pgvector's types: also from an array of numbers.
+    Vector,
+    /// `box`: an array of it arrives split at commas.
+    Box,
+    /// An array.
+    Array {
+        /// Of what.
+        element: Box<Shape>,
+        /// `pg_type.typdelim` of the element.
+        delimiter: char,
+    },
+    /// A composite type: also from an object, by field name.
+    Composite(Vec<Field>),
+}
+
+/// A field of a composite type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: String,
+    /// How it is spelled.
+    pub shape: Shape,
+}
+
+/// Why a value has no spelling. The words are the server's own for the same fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// The type does not take such a value.
+    Syntax {
+        /// The type's name.
+        of: &'static str,
+        /// The value.
+        text: String,
+    },
+    /// A date or time type does not take such a value.
+    DateTime {
+        /// The type's name.
+        of: &'static str,
+        /// The value.
+        text: String,
+    },
+    /// A whole number that the type cannot hold.
+    Range {
+        /// The type's name.
+        of: &'static str,
+        /// The value.
+        text: String,
+    },
+    /// Microseconds that no timestamp can be.
+    TimestampRange(String),
+    /// Months or days beyond 32 bits, microseconds beyond 64.
+    IntervalRange,
+    /// An object is not an array.
+    ArrayLiteral(String),
+    /// More than six dimensions.
+    TooDeep,
+    /// Not a list of lexemes.
+    Lexemes(String),
+    /// A string that is not a text of PostgreSQL's.
+    String(StringFault),
+}
+
+impl Misfit {
+    /// The SQLSTATE.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Misfit::Syntax { .. } | Misfit::ArrayLiteral(_) => "22P02",
+            Misfit::DateTime { .. } => "22007",
+            Misfit::Range { .. } => "22003",
+            Misfit::TimestampRange(_) | Misfit::IntervalRange => "22008",
+            Misfit::TooDeep => "54000",
+            Misfit::Lexemes(_) => "42601",
+            Misfit::String(_) => "22P05",
+        }
+    }
+
+    /// The primary message.
+    pub fn message(&self) -> String {
+        match self {
+            Misfit::Syntax { of, text } | Misfit::DateTime { of, text } => {
+                format!("invalid input syntax for type {of}: \"{text}\"")
+            }
+            Misfit::Range { of, text } => {
+                format!("value \"{text}\" is out of range for type {of}")
+            }
+            Misfit::TimestampRange(text) => format!("timestamp out of range: \"{text}\""),
+            Misfit::IntervalRange => "interval out of range".to_owned(),
+            Misfit::ArrayLiteral(text) => format!("malformed array literal: \"{text}\""),
+            Misfit::TooDeep => {
+                let (found, most) = (MAX_DIMENSIONS + 1, MAX_DIMENSIONS);
+                format!("number of array dimensions ({found}) exceeds the maximum allowed ({most})")
+            }
+            Misfit::Lexemes(text) => format!("syntax error in tsvector: \"{text}\""),
+            Misfit::String(_) => "unsupported Unicode escape sequence".to_owned(),
+        }
+    }
+
+    /// The DETAIL line.
+    pub fn detail(&self) -> Option<&'static str> {
+        match self {
+            Misfit::String(StringFault::Nul) => Some("\\u0000 cannot be converted to text."),
+            Misfit::String(StringFault::LoneSurrogate) => {
+                Some("Unicode low surrogate must follow a high surrogate.")
+            }
+            Misfit::ArrayLiteral(_) => Some("A JSON object is not an array."),
+            _ => None,
+        }
+    }
+}
+
+/// `MAXDIM` of `utils/array.h`.
+const MAX_DIMENSIONS: usize = 6;
+
+/// Appends the spelling of `value`, which is not null, to `out`.
+pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    if *shape == Shape::Json {
+        out.push_str(&value.text());
+        return Ok(());
+    }
+    match value.kind() {
+        Kind::String => string(value, shape, out),
+        Kind::Number => number(value, shape, out),
+        Kind::Object => object(value, shape, out),
+        Kind::Array => array(value, shape, out),
+        Kind::Bool | Kind::Null => {
+            out.push_str(&value.text());
+            Ok(())
+        }
+    }
+}
+
+fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    let text = match value.string() {
+        Some(text) => text.map_err(Misfit::String)?,
+        None => value.text(),
+    };
+    match (shape, &*text) {
+        (Shape::Float, "inf") => out.push_str("Infinity"),
+        (Shape::Float, "-inf") => out.push_str("-Infinity"),
+        (Shape::Integer(of), text) => return integer(text, of, out),
+        (Shape::Date | Shape::Timestamp(_), text) => time::calendar(text, out),
+        (Shape::DateRange, text) => time::date_range(text, out),
+        (_, text) => out.push_str(text),
+    }
+    Ok(())
+}
+
+fn number(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    let text = value.number().unwrap_or_else(|| value.text());
+    let refused = |of| Misfit::DateTime {
+        of,
+        text: text.to_string(),
+    };
+    match shape {
+        Shape::Integer(of) => integer(&text, of, out),
+        // as text, 1 and 0 would do
+        Shape::Bool => Err(Misfit::Syntax {
+            of: "boolean",
+            text: text.into_owned(),
+        }),
+        // as text, 20240229 would be a date and 5 an interval
+        Shape::Date => Err(refused("date")),
+        Shape::Time(of) => Err(refused(of)),
+        Shape::Interval => Err(refused("interval")),
+        Shape::Timestamp(of) => match number::whole(&text) {
+            Some(Whole::Number(micros)) => time::timestamp(micros, *of != "timestamp", out)
+                .ok_or_else(|| Misfit::TimestampRange(text.into_owned())),
+            Some(Whole::TooLarge) => Err(Misfit::TimestampRange(text.into_owned())),
+            Some(Whole::Fraction) | None => Err(refused(of)),
+        },
+        _ => {
+            out.push_str(&text);
+            Ok(())
+        }
+    }
+}
+
+fn integer(text: &str, of: &'static str, out: &mut String) -> Result<(), Misfit> {
+    if text.bytes().all(|b| !matches!(b, b'.' | b'e' | b'E')) {
+        out.push_str(text);
+        return Ok(());
+    }
+    let owned = || text.to_owned();
+    match number::whole(text) {
+        Some(Whole::Number(number)) => {
+            let _ = write!(out, "{number}");
+        }
+        Some(Whole::TooLarge) => return Err(Misfit::Range { of, text: owned() }),
+        Some(Whole::Fraction) => return Err(Misfit::Syntax { of, text: owned() }),
+        None => out.push_str(text),
+    }
+    Ok(())
+}
+
+fn object(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    match shape {
+        Shape::Interval => {
+            out.push_str(&interval(value)?.to_text());
+            Ok(())
+        }
+        Shape::Composite(fields) => composite(value, fields, out),
+        Shape::Hstore => hstore(value, out),
+        Shape::TsVector => Err(Misfit::Lexemes(value.text().into_owned())),
+        // {} would be an empty array
+        Shape::Array { .. } => Err(Misfit::ArrayLiteral(value.text().into_owned())),
+        _ => {
+            out.push_str(&value.text());
+            Ok(())
+        }
+    }
+}
+
+fn array(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    match shape {
+        Shape::Array { element, delimiter } => array_literal(value, element, *delimiter, 1, out),
+        Shape::TsVector => lexemes(value, out),
+        _ => {
+            out.push_str(&value.text());
+            Ok(())
+        }
+    }
+}
+
+fn array_literal(
+    value: Json<'_>,
+    element: &Shape,
+    delimiter: char,
+    dimension: usize,
+    out: &mut String,
+) -> Result<(), Misfit> {
+    if dimension > MAX_DIMENSIONS {
+        return Err(Misfit::TooDeep);
+    }
+    let rejoin = *element == Shape::Box && value.elements().all(is_piece_of_box);
+    out.push('{');
+    for (i, item) in value.elements().enumerate() {
+        if i > 0 {
+            out.push(if rejoin { ',' } else { delimiter });
+        }
+        match item.kind() {
+            Kind::Null => out.push_str("NULL"),
+            Kind::Array if !takes_array(element, item) => {
+                array_literal(item, element, delimiter, dimension + 1, out)?;
+            }
+            Kind::String if rejoin => string(item, element, out)?,
+            Kind::Number | Kind::Bool if !matches!(element, Shape::Timestamp(_)) => {
+                spell(item, element, out)?;
+            }
+            _ => quoted(out, |out| spell(item, element, out))?,
+        }
+    }
+    out.push('}');
+    Ok(())
+}
+
+/// Whether a JSON array in an array is one element, not one more dimension.
+fn takes_array(element: &Shape, item: Json<'_>) -> bool {
+    let all = |kind| item.elements().all(|inner| inner.kind() == kind);
+    match element {
+        // a domain over an array
+        Shape::Json | Shape::Array { .. } => true,
+        Shape::TsVector => all(Kind::Object),
+        Shape::Vector => all(Kind::Number),
+        _ => false,
+    }
+}
+
+/// Sequin cuts arrays at commas; boxes have commas inside and semicolons between them.
+fn is_piece_of_box(item: Json<'_>) -> bool {
+    match item.kind() {
+        Kind::String => item
+            .string()
+            .is_some_and(|s| s.is_ok_and(|s| !s.contains(','))),
+        kind => kind == Kind::Null,
+    }
+}
+
+fn composite(value: Json<'_>, fields: &[Field], out: &mut String) -> Result<(), Misfit> {
+    out.push('(');
+    for (i, field) in fields.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        match value.get(&field.name).filter(|item| !item.is_null()) {
+            Some(item) => quoted(out, |out| spell(item, &field.shape, out))?,
+            None => {}
+        }
+    }
+    out.push(')');
+    Ok(())
+}
+
+fn hstore(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
+    for (i, (key, item)) in value.members().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        quoted(out, |out| {
+            out.push_str(&key);
+            Ok(())
+        })?;
+        out.push_str("=>");
+        match item.kind() {
+            Kind::Null => out.push_str("NULL"),
+            _ => quoted(out, |out| spell(item, &Shape::Text, out))?,
+        }
+    }
+    Ok(())
+}
+
+/// What `write` writes, between quotes as array, composite and hstore literals all read them.
+fn quoted(
+    out: &mut String,
+    write: impl FnOnce(&mut String) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
+    out.push('"');
+    let start = out.len();
+    write(out)?;
+    let special = |b: &u8| matches!(b, b'"' | b'\\');
+    if let Some(first) = out.as_bytes()[start..].iter().position(special) {
+        let tail = out.split_off(start + first);
+        for c in tail.chars() {
+            if matches!(c, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+    }
+    out.push('"');
+    Ok(())
+}
+
+/// `[{"word":"a","positions":[[1,"A"],[2,null]]},…]` as `'a':1A,2`.
+fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
+    let fault = || Misfit::Lexemes(value.text().into_owned());
+    for (i, lexeme) in value.elements().enumerate() {
+        if i > 0 {
+            out.push(' ');
+        }
+        let word = lexeme
+            .get("word")
+            .and_then(Json::string)
+            .ok_or_else(fault)?;
+        out.push('\'');
+        for c in word.map_err(Misfit::String)?.chars() {
+            if matches!(c, '\'' | '\\') {
+                out.push(c);
+            }
+            out.push(c);
+        }
+        out.push('\'');
+        let positions = lexeme.get("positions").into_iter().flat_map(Json::elements);
+        for (i, position) in positions.enumerate() {
+            out.push(if i > 0 { ',' } else { ':' });
+            let mut pair = position.elements();
+            let place = pair.next().and_then(Json::number).ok_or_else(fault)?;
+            out.push_str(&place);
+            match pair.next().and_then(Json::string) {
+                Some(weight) => out.push_str(&weight.map_err(Misfit::String)?),
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An interval as the server keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Months, years included.
+    pub months: i32,
+    /// Days.
+    pub days: i32,
+    /// The time of day's part, any number of hours.
+    pub microseconds: i64,
+}
+
+impl Interval {
+    /// Its text in IntervalStyle `postgres`. Before PostgreSQL 15 the server cannot read more than
+    /// 2^31 hours.
+    fn to_text(self) -> String {
+        let sign = if self.microseconds < 0 { "-" } else { "" };
+        let micros = self.microseconds.unsigned_abs();
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!(
+            "{} mons {} days {sign}{hours:02}:{minutes:02}:{seconds:02}.{micros:06}",
+            self.months, self.days
+        )
+    }
+}
+
+/// The interval of an object: `{"months":14,"days":3,"microseconds":14706789000}`, absent ones 0.
+pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
+    let fault = || Misfit::DateTime {
+        of: "interval",
+        text: value.text().into_owned(),
+    };
+    let mut interval = Interval::default();
+    let mut empty = true;
+    for (key, item) in value.members() {
+        let number = item.number().and_then(|n| number::whole(&n));
+        let number = match number.ok_or_else(fault)? {
+            Whole::Number(number) => number,
+            Whole::TooLarge => return Err(Misfit::IntervalRange),
+            Whole::Fraction => return Err(fault()),
+        };
+        let range = |_| Misfit::IntervalRange;
+        match &*key {
+            "months" => interval.months = number.try_into().map_err(range)?,
+            "days" => interval.days = number.try_into().map_err(range)?,
+            "microseconds" => interval.microseconds = number.try_into().map_err(range)?,
+            _ => return Err(fault()),
+        }
+        empty = false;
+    }
+    if empty { Err(fault()) } else { Ok(interval) }
+}
+
+/// Microseconds since 1970 that `text` is, as a timestamp's own count since 2000.
+pub fn timestamp_of_unix(text: &str) -> Option<i64> {
+    match number::whole(text)? {
+        Whole::Number(micros) => time::since_2000(micros),
+        _ => None,
+    }
+}

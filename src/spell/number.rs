@@ -1,0 +1,75 @@
+//! Whole numbers out of decimal text, exactly.
+
+/// What a decimal text is as a whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    /// This one: less than 10^20 and more than -10^20.
+    Number(i128),
+    /// A larger one than any integer type holds.
+    TooLarge,
+    /// None: something is left after the point.
+    Fraction,
+}
+
+/// Exponents beyond it are as good as it, and it cannot overflow.
+const HUGE_EXPONENT: i64 = 1 << 40;
+
+/// Powers of ten from this one up do not fit 64 bits.
+const TOO_LARGE: i64 = 20;
+
+/// The whole number that `[+-]digits[.digits][e[+-]digits]` is; `None` for any other text. Nothing
+/// is allocated, however large the exponent.
+pub(super) fn whole(text: &str) -> Option<Whole> {
+    let (negative, rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
+        None => (rest, 0),
+    };
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = || before.bytes().chain(after.bytes());
+    if before.is_empty() && after.is_empty() || !digits().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let last = (before.len() + after.len()) as i64 - 1;
+    let Some(first_used) = digits().position(|b| b != b'0') else {
+        return Some(Whole::Number(0));
+    };
+    // powers of ten of the first and the last digit that is not 0
+    let lowest = exponent - after.len() as i64;
+    let trailing = after
+        .bytes()
+        .rev()
+        .chain(before.bytes().rev())
+        .take_while(|b| *b == b'0')
+        .count() as i64;
+    if lowest + trailing < 0 {
+        return Some(Whole::Fraction);
+    }
+    if lowest + last - first_used as i64 >= TOO_LARGE {
+        return Some(Whole::TooLarge);
+    }
+    let used = (last + 1 - trailing) as usize;
+    let number = digits()
+        .take(used)
+        .skip(first_used)
+        .fold(0i128, |n, b| n * 10 + i128::from(b - b'0'));
+    let number = number * 10i128.pow((lowest + trailing) as u32);
+    Some(Whole::Number(if negative { -number } else { number }))
+}
+
+fn parse_exponent(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let exponent = digits
+        .parse::<i64>()
+        .map_or(HUGE_EXPONENT, |e| e.min(HUGE_EXPONENT));
+    Some(if negative { -exponent } else { exponent })
+}

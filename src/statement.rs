@@ -1,0 +1,209 @@
+//! The SQL that writes a batch relation. Pure text: every name is qualified and quoted.
+//!
+//! Each statement reads `sequin.batch()`, whose column definition list it spells out; the rows that
+//! go with it must be of exactly these columns ([`Statement::columns`]).
+
+use std::fmt::Write;
+
+/// A column as statements spell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlColumn {
+    /// Quoted name.
+    pub name: String,
+    /// Type with modifier, as SQL spells it.
+    pub type_name: String,
+    /// Equality of the key's index, as `operator(schema.=)`; empty for columns of no key.
+    pub equals: String,
+}
+
+/// The relation that statements write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlRelation {
+    /// Qualified and quoted name.
+    pub name: String,
+    /// Whether it has identity columns that are always generated.
+    pub overriding: bool,
+}
+
+/// `b(id bigint, name text)`, with further columns in front.
+fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
+    let mut sql = format!("sequin.batch() {alias}({extra}");
+    for (i, column) in columns.iter().enumerate() {
+        let comma = if i == 0 && extra.is_empty() { "" } else { ", " };
+        write!(sql, "{comma}{} {}", column.name, column.type_name).expect("a String takes all");
+    }
+    sql + ")"
+}
+
+fn list(columns: &[&SqlColumn], prefix: &str) -> String {
+    columns.iter().map(|c| format!("{prefix}{}", c.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn matches(key: &[&SqlColumn]) -> String {
+    let equal: Vec<_> =
+        key.iter().map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals)).collect();
+    equal.join(" and ")
+}
+
+/// `INSERT … ON CONFLICT (key) DO UPDATE`: rows of `columns`, the key among them. `constants` are
+/// set in the row that exists (`column = expression`, quoted).
+pub fn upsert(
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    key: &[&SqlColumn],
+    constants: &[(String, String)],
+) -> String {
+    let set: Vec<_> = columns
+        .iter()
+        .filter(|c| !key.contains(c))
+        .map(|c| format!("{0} = excluded.{0}", c.name))
+        .chain(constants.iter().map(|(name, value)| format!("{name} = {value}")))
+        .collect();
+    let action = if set.is_empty() {
+        "do nothing".to_owned()
+    } else {
+        format!("do update set {}", set.join(", "))
+    };
+    format!("{} on conflict ({}) {action}", insert(relation, columns), list(key, ""))
+}
+
+/// `INSERT`: rows of `columns`.
+pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
+    let overriding = if relation.overriding { " overriding system value" } else { "" };
+    format!(
+        "insert into {} as d ({}){overriding} select {} from {}",
+        relation.name,
+        list(columns, ""),
+        list(columns, "b."),
+        batch("b", "", columns),
+    )
+}
+
+/// `INSERT … ON CONFLICT (key) DO NOTHING`: rows of `columns`.
+pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlColumn]) -> String {
+    format!("{} on conflict ({}) do nothing", insert(relation, columns), list(key, ""))
+}
+
+/// `UPDATE` of the rows that exist, returning the number that each row of the batch has in its
+/// first column, `sequin_n integer`.
+pub fn update(
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    key: &[&SqlColumn],
+    constants: &[(String, String)],
+) -> String {
+    let mut set: Vec<_> = columns
+        .iter()
+        .filter(|c| !key.contains(c))
+        .map(|c| format!("{0} = b.{0}", c.name))
+        .chain(constants.iter().map(|(name, value)| format!("{name} = {value}")))
+        .collect();
+    if set.is_empty() {
+        set.push(format!("{0} = b.{0}", key[0].name));
+    }
+    format!(
+        "update {} as d set {} from {} where {} returning b.sequin_n",
+        relation.name,
+        set.join(", "),
+        batch("b", "sequin_n integer", columns),
+        matches(key),
+    )
+}
+
+/// `DELETE` by key, returning the number that each row of the batch has in its first column,
+/// `sequin_n integer`.
+pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    format!(
+        "delete from {} as d using {} where {} returning b.sequin_n",
+        relation.name,
+        batch("b", "sequin_n integer", key),
+        matches(key),
+    )
+}
+
+/// The mark of a soft delete: the column is set to what the batch relation says, where the row is
+/// not marked already.
+pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
+    let mut columns = vec![mark];
+    columns.extend(key);
+    format!(
+        "update {} as d set {1} = b.{1} from {2} where {3} returning b.sequin_n",
+        relation.name,
+        mark.name,
+        batch("b", "sequin_n integer", &columns),
+        matches(key),
+    )
+}
+
+/// The values of SQL column specs and of the filter, per row of (number, record, changes, metadata,
+/// action). Expressions stand on lines of their own, so that a comment at their end is harmless.
+pub fn project(expressions: &[String]) -> String {
+    let mut sql = String::from("select b.sequin_n");
+    for expression in expressions {
+        write!(sql, ", (\n{expression}\n)").expect("a String takes all");
+    }
+    sql + " from sequin.batch() b(sequin_n integer, record pg_catalog.jsonb, \
+           changes pg_catalog.jsonb, metadata pg_catalog.jsonb, action pg_catalog.text)"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(name: &str, type_name: &str) -> SqlColumn {
+        SqlColumn {
+            name: name.into(),
+            type_name: type_name.into(),
+            equals: "operator(pg_catalog.=)".into(),
+        }
+    }
+
+    fn relation(overriding: bool) -> SqlRelation {
+        SqlRelation { name: "public.t".into(), overriding }
+    }
+
+    #[test]
+    fn upserts() {
+        let (id, name) = (column("id", "bigint"), column("\"Name\"", "text"));
+        assert_eq!(
+            upsert(&relation(false), &[&id, &name], &[&id], &[]),
+            "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
+             from sequin.batch() b(id bigint, \"Name\" text) \
+             on conflict (id) do update set \"Name\" = excluded.\"Name\""
+        );
+        assert_eq!(
+            upsert(&relation(true), &[&id], &[&id], &[]),
+            "insert into public.t as d (id) overriding system value select b.id \
+             from sequin.batch() b(id bigint) on conflict (id) do nothing"
+        );
+        assert_eq!(
+            upsert(&relation(false), &[&id], &[&id], &[("gone".into(), "null".into())]),
+            "insert into public.t as d (id) select b.id from sequin.batch() b(id bigint) \
+             on conflict (id) do update set gone = null"
+        );
+    }
+
+    #[test]
+    fn updates_and_deletes_name_the_rows_they_found() {
+        let (a, b, c) = (column("a", "integer"), column("b", "text"), column("c", "jsonb"));
+        assert_eq!(
+            update(&relation(false), &[&a, &b, &c], &[&a, &b], &[]),
+            "update public.t as d set c = b.c \
+             from sequin.batch() b(sequin_n integer, a integer, b text, c jsonb) \
+             where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
+             returning b.sequin_n"
+        );
+        assert_eq!(
+            delete(&relation(false), &[&a, &b]),
+            "delete from public.t as d using sequin.batch() b(sequin_n integer, a integer, b text) \
+             where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
+             returning b.sequin_n"
+        );
+    }
+
+    #[test]
+    fn a_comment_cannot_swallow_the_rest() {
+        let sql = project(&["1 -- one".into(), "2".into()]);
+        assert!(sql.contains("(\n1 -- one\n), (\n2\n) from sequin.batch()"), "{sql}");
+    }
+}
