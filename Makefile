@@ -1,7 +1,7 @@
 # Each command installs what is missing, on Debian and Ubuntu, as root or with sudo; elsewhere it says what to install.
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
-export PG PG_CONFIG ARGS ACCEPT SETTINGS
+export PG PG_CONFIG ARGS SUITES SETTINGS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install test accept demo bench fmt lint ci clean-clusters
@@ -10,8 +10,8 @@ help:
 	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
 	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15)'
 	@echo 'make demo             tests/demo.sql in a throw-away cluster'
-	@echo 'make test             all tests (PG=18: on that version; ARGS=name: some)'
-	@echo 'make accept           make test, and take what tests/pg_regress gave as the expected output'
+	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
+	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json'
 	@echo 'make fmt, make lint   format; check format and lints'
 	@echo 'make ci               all that must hold: .ci/run'
@@ -21,7 +21,7 @@ setup install test demo bench lint:
 	@.ci/$@
 
 accept:
-	@ACCEPT=1 .ci/test
+	@ACCEPT=1 SUITES=regress .ci/test
 
 ci:
 	@.ci/run

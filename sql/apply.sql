@@ -31,3 +31,9 @@ language c volatile strict parallel unsafe rows 1000
 as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
 comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';
+
+create function sequin.build_profile() returns text
+language c immutable parallel safe
+as 'MODULE_PATHNAME', 'build_profile_wrapper';
+
+comment on function sequin.build_profile() is 'How this library was built: release or debug.';

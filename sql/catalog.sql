@@ -6,11 +6,11 @@
 -- Alice then sees and changes her own mappings only (row security), and their rows are written as
 -- Alice, so she needs the privileges on her destinations, and nobody gains any.
 
--- Refuse a database that cannot hold UTF-8 before anything is made.
 create schema sequin;
 comment on schema sequin is 'pg_sequin: mappings, dead letters and the state of replication';
 grant usage on schema sequin to public;
 
+-- Refuses a database that cannot hold what Sequin sends.
 create function sequin.require_utf8() returns void
     language c as 'MODULE_PATHNAME', 'require_utf8_wrapper';
 select sequin.require_utf8();
@@ -213,7 +213,7 @@ begin
         raise exception 'must be owner of table %', relation.name
             using errcode = 'insufficient_privilege',
                   detail = 'Under guard ''columns'' the versions of rows are kept in columns of the table, which are missing.',
-                  hint = 'Let its owner run: ' || statement || ' Or use guard => ''table''.';
+                  hint = 'Let its owner run: ' || statement || ' or use guard => ''table''.';
     end if;
     execute statement;
 end
@@ -281,10 +281,9 @@ begin
                     raise;
                 end if;
                 code = coalesce(code, state);
-                faults = faults || concat_ws(' ', format('%s: %s.', relation.destination, message),
+                faults = faults || concat_ws(' ', upper(left(message, 1)) || substr(message, 2) || '.',
                                              nullif(details, ''));
-                hints = hints || coalesce(format('%s: %s', relation.destination, nullif(advice, '')),
-                                          '');
+                hints = hints || advice;
                 continue;
             end;
         end if;

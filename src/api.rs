@@ -27,3 +27,9 @@ pub fn apply_jsonb(batch: &[u8]) -> Result<Counts, SqlError> {
     let batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
     apply(&batch, &memory)
 }
+
+/// `sequin.build_profile()`: `release`, or `debug` if this build is slow on purpose.
+#[pgrx::pg_extern(sql = false, immutable)]
+fn build_profile() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}

@@ -8,12 +8,16 @@ use pgrx::pg_sys;
 use crate::dead_letter::{self, Letter};
 use crate::envelope::{Batch, Item};
 use crate::error::Error;
-use crate::group::{Group, Outcome};
+use crate::group::{Call, Group, Outcome};
+use crate::guard::Place;
+use crate::pg::invalidation;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
+use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
-use crate::pg::user::ActingAs;
+use crate::pg::user::{ActingAs, current_user};
 use crate::registry::Registry;
+use crate::settings;
 use crate::write::{self, Pending, Phase};
 
 /// The result row.
@@ -40,26 +44,85 @@ impl Counts {
     }
 }
 
+/// The first attempt shares its mappings with other calls and writes all at once. If that turns out
+/// not to do, it ends with this SQLSTATE, and the second has the mappings for itself.
+pub const AGAIN_ALONE: &str = "40SQA";
+
+/// The end of a write that must examine rows first.
+pub const EXAMINE_MORE: &str = "40SQE";
+
+/// A deadlock: the second attempt takes its locks in another way.
+const DEADLOCK: &str = "40P01";
+
+/// How often a call is tried. Alone, it can still meet a session that is not one of ours.
+const ATTEMPTS: usize = 4;
+
+/// The error that ends a first attempt.
+pub fn again_alone() -> SqlError {
+    SqlError::new(AGAIN_ALONE, "the call must have its mappings for itself")
+}
+
 /// Applies the batch. What is made on the way is kept in `memory`.
 pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
     let _connection = Connection::open();
     let _settings = Settings::new(PINNED);
     let mut registry = Registry::take()?;
-    let routes = route(batch, &registry)?;
-    let mut counts = Counts { received: batch.items.len() as i64, ..Counts::default() };
-    for outcome in &routes.outcomes {
-        counts.count(*outcome);
-    }
+    let result = with_registry(batch, memory, &mut registry);
+    registry.give_back();
+    result
+}
+
+fn with_registry<'a>(
+    batch: &'a Batch<'a>,
+    memory: &'a Bump,
+    registry: &mut Registry,
+) -> Result<Counts, SqlError> {
+    let routes = route(batch, memory, registry)?;
+    let mut call =
+        Call { definer: current_user(), read_skew: settings::read_skew(), alone: false };
     let mut groups = Vec::new();
     for (index, messages) in &routes.groups {
         let target = registry.target(*index)?;
-        groups.push((*index, Group::new(target, batch, messages.clone(), memory)));
+        groups.push((*index, Group::new(target, batch, messages.clone(), memory, call)));
     }
     parents_first(&mut groups);
-    write_all(&mut groups)?;
+    let mut attempts = 1;
+    let result = loop {
+        let relation = registry.relation;
+        match subtransaction(|| write_all(relation, &mut groups)) {
+            Err(error)
+                if attempts < ATTEMPTS
+                    && matches!(error.sqlstate().as_str(), AGAIN_ALONE | DEADLOCK) =>
+            {
+                attempts += 1;
+                call.alone = true;
+                groups = groups
+                    .into_iter()
+                    .map(|(index, group)| (index, group.again(call)))
+                    .collect();
+            }
+            result => break result,
+        }
+    };
+    let counts = result.and_then(|()| finish(&routes, &groups, memory));
+    for (index, group) in groups {
+        registry.put_back(index, group.target);
+    }
+    counts
+}
 
-    let mut letters = routes.letters;
-    for (_, group) in &groups {
+/// Stores what is dead, and counts.
+fn finish<'a>(
+    routes: &Routes<'a>,
+    groups: &[(usize, Group<'a>)],
+    memory: &'a Bump,
+) -> Result<Counts, SqlError> {
+    let mut counts = Counts { received: routes.received, ..Counts::default() };
+    for outcome in &routes.outcomes {
+        counts.count(*outcome);
+    }
+    let mut letters = Vec::new();
+    for (_, group) in groups {
         for failure in &group.failures {
             let message = group.message(failure.message);
             letters.push(Letter {
@@ -76,20 +139,17 @@ pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlEr
             counts.count(outcome.expect("every message of a group has an outcome"));
         }
     }
-    dead_letter::store(&letters)?;
-    drop(letters);
-
+    letters.sort_by_key(|letter| letter.position);
+    dead_letter::store(routes.letters.iter().chain(&letters))?;
     let outcomes: i64 = counts.outcomes.iter().sum();
     assert_eq!(outcomes, routes.expected, "every message must end as one outcome per mapping");
-    for (index, group) in groups {
-        registry.put_back(index, group.target);
-    }
-    registry.give_back();
     Ok(counts)
 }
 
 /// Where the messages of a batch go.
 struct Routes<'a> {
+    /// How many messages there are.
+    received: i64,
     /// By mapping, in the order of their ids, the messages' places in the batch.
     groups: BTreeMap<usize, Vec<u32>>,
     /// What is settled already.
@@ -99,8 +159,13 @@ struct Routes<'a> {
     expected: i64,
 }
 
-fn route<'a>(batch: &'a Batch<'a>, registry: &Registry) -> Result<Routes<'a>, SqlError> {
+fn route<'a>(
+    batch: &'a Batch<'a>,
+    memory: &'a Bump,
+    registry: &Registry,
+) -> Result<Routes<'a>, SqlError> {
     let mut routes = Routes {
+        received: batch.items.len() as i64,
         groups: BTreeMap::new(),
         outcomes: Vec::new(),
         letters: Vec::new(),
@@ -156,7 +221,7 @@ fn route<'a>(batch: &'a Batch<'a>, registry: &Registry) -> Result<Routes<'a>, Sq
             routes.outcomes.push(Outcome::Dead);
             routes.letters.push(Letter {
                 mapping: None,
-                text: "",
+                text: memory.alloc_str(&message.whole.text()),
                 position: message.position,
                 error: unmapped_error(&table),
                 waiting: false,
@@ -213,11 +278,23 @@ fn parents_first(groups: &mut Vec<(usize, Group<'_>)>) {
 
 /// Upserts parents first, deletes children first, and what failed for want of another row again as
 /// long as that helps.
-fn write_all(groups: &mut [(usize, Group<'_>)]) -> Result<(), SqlError> {
+fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result<(), SqlError> {
+    let mut ids: Vec<_> = groups
+        .iter()
+        .filter(|(_, group)| group.target.place != Place::Nowhere)
+        .map(|(_, group)| (group.target.mapping.id, group.call.alone))
+        .collect();
+    ids.sort_unstable();
+    for (id, alone) in ids {
+        invalidation::lock_mapping(relation, id, alone);
+    }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
-    for (i, (_, group)) in groups.iter_mut().enumerate() {
+    for (_, group) in groups.iter_mut() {
         let _owner = acting_as_owner(group);
         group.prepare()?;
+    }
+    for (i, (_, group)) in groups.iter_mut().enumerate() {
+        let _owner = acting_as_owner(group);
         pending[i].extend(write::write(group, Phase::Upserts)?);
     }
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {

@@ -78,8 +78,9 @@ thread_local! {
 }
 
 /// Keeps the letters.
-pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
-    if letters.is_empty() {
+pub fn store<'l, 'a: 'l>(letters: impl Iterator<Item = &'l Letter<'a>>) -> Result<(), SqlError> {
+    let mut letters = letters.peekable();
+    if letters.peek().is_none() {
         return Ok(());
     }
     let statement = STATEMENT.take();

@@ -79,8 +79,11 @@ impl<'a> Batch<'a> {
 /// as a whole; one inside of it, such as the body of an SQS message, is one dead item.
 pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFault> {
     let mut reader = Reader::new(arena);
-    // a small message has 900 bytes and 8 fields
-    reader.reserve(text.len() / 900 + 1, text.len() / 100 + 1);
+    // a small message has 900 bytes and 8 fields, and a batch of Sequin's a thousand of them
+    reader.reserve(
+        (text.len() / 900 + 1).min(1000),
+        (text.len() / 100 + 1).min(10_000),
+    );
     reader.text(&mut Scanner::new(text), 0)?;
     Ok(reader.finish())
 }

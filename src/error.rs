@@ -76,7 +76,12 @@ pub struct Report {
 
 impl Report {
     fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
-        Report { code, message: message.into(), detail: None, hint: None }
+        Report {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Report {
@@ -95,23 +100,26 @@ impl Error {
     pub fn report(&self) -> Report {
         use PgSqlErrorCode as Code;
         match self {
-            Error::BadJson { byte, expected, found } => {
-                Report::new(
-                    Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
-                    "invalid input syntax for type json",
-                )
-                .detail(format!(
-                    "Expected {expected}, but found {found} at byte {byte} of the batch."
-                ))
-                .hint(
-                    "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
+            Error::BadJson {
+                byte,
+                expected,
+                found,
+            } => Report::new(
+                Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+                "invalid input syntax for type json",
+            )
+            .detail(format!(
+                "Expected {expected}, but found {found} at byte {byte} of the batch."
+            ))
+            .hint(
+                "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
                      batch was applied.",
-                )
-            }
-            Error::NullBatch => {
-                Report::new(Code::ERRCODE_NULL_VALUE_NOT_ALLOWED, "batch must not be null")
-                    .hint("Pass a message, an array of messages or an envelope of them.")
-            }
+            ),
+            Error::NullBatch => Report::new(
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                "batch must not be null",
+            )
+            .hint("Pass a message, an array of messages or an envelope of them."),
             Error::MappingPaused { name } => Report::new(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),
@@ -141,7 +149,9 @@ impl Error {
                 format!("database encoding \"{encoding}\" is not supported"),
             )
             .detail("Sequin sends UTF-8, and every character of it must fit in the database.")
-            .hint("Use a database made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"),
+            .hint(
+                "Use a database made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
+            ),
             Error::InvalidMapping { name, faults } => summary(name, faults),
             Error::OwnerNotYours { name } => Report::new(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -165,7 +175,12 @@ impl Error {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
-        let Report { code, message, detail, hint } = error.report();
+        let Report {
+            code,
+            message,
+            detail,
+            hint,
+        } = error.report();
         let mut report = ErrorReport::new(code, message, "pg_sequin");
         if let Some(detail) = detail {
             report = report.set_detail(detail);
@@ -210,11 +225,21 @@ mod tests {
                 found: "\"x\"".into(),
             },
             Error::NullBatch,
-            Error::MappingPaused { name: "o'hara".into() },
+            Error::MappingPaused {
+                name: "o'hara".into(),
+            },
             Error::OutsideApply,
-            Error::MappingNotFound { name: "a".into(), nearest: vec![] },
-            Error::MappingNotFound { name: "a".into(), nearest: vec!["b".into(), "c".into()] },
-            Error::NotUtf8 { encoding: "LATIN1".into() },
+            Error::MappingNotFound {
+                name: "a".into(),
+                nearest: vec![],
+            },
+            Error::MappingNotFound {
+                name: "a".into(),
+                nearest: vec!["b".into(), "c".into()],
+            },
+            Error::NotUtf8 {
+                encoding: "LATIN1".into(),
+            },
             Error::OwnerNotYours { name: "a".into() },
             Error::NullArgument { argument: "name" },
         ]
@@ -223,7 +248,12 @@ mod tests {
     #[test]
     fn errors_have_the_server_style() {
         for error in every_error() {
-            let Report { message, detail, hint, .. } = error.report();
+            let Report {
+                message,
+                detail,
+                hint,
+                ..
+            } = error.report();
             assert!(message.starts_with(char::is_lowercase), "{message}");
             assert!(!message.ends_with('.'), "{message}");
             for sentence in [detail, hint].into_iter().flatten() {
@@ -236,7 +266,10 @@ mod tests {
     #[test]
     fn bad_json_says_where() {
         let report = every_error()[0].report();
-        assert_eq!(report.code, PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION);
+        assert_eq!(
+            report.code,
+            PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
+        );
         assert_eq!(
             report.detail.unwrap(),
             "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."

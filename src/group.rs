@@ -7,10 +7,12 @@ use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::envelope::{Batch, Item};
+use crate::guard::Stored;
+use crate::image::{fingerprint, source_number};
 use crate::json::Json;
 use crate::key;
-use crate::mapping::{Guard, Mode, OnDelete};
-use crate::merge::{self, Change, Effect, Event, Provided, Stamp, State, Value};
+use crate::mapping::{Mode, OnDelete};
+use crate::merge::{Event, Stamp, State};
 use crate::message::{Action, Message};
 use crate::pg::clock;
 use crate::pg::keys::output_text;
@@ -51,30 +53,77 @@ pub struct Failure {
 
 /// One change of one row.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    message: u32,
-    event: Event,
-    stamp: Stamp,
+pub struct Entry {
+    /// The message, as a number in the group.
+    pub message: u32,
+    /// What it says of the row.
+    pub event: Event,
+    /// When.
+    pub stamp: Stamp,
     key: (u32, u32),
-    key_values: u32,
-    refused: bool,
+    /// Where the key's values are.
+    pub key_values: u32,
+    /// Whether the filter refused it.
+    pub refused: bool,
+}
+
+/// How a net change is guarded.
+#[derive(Debug, Clone)]
+pub enum Guarded {
+    /// Not at all: it arrived last.
+    No,
+    /// It is a change with a version; the server compares.
+    Change,
+    /// It is a read; the server compares.
+    Read,
+    /// The rule was applied to what is stored; this is the row's new state.
+    Examined {
+        /// The state to store.
+        state: Box<State>,
+        /// Whether `sequin.row_version` has an entry of the row.
+        entry: bool,
+        /// Whether the destination has the row.
+        exists: bool,
+        /// Whether it must be written (or deleted).
+        touched: bool,
+    },
 }
 
 /// What is to be done with a row.
 #[derive(Debug, Clone)]
 pub struct Net {
     /// Its entries in the group's order.
-    run: (u32, u32),
+    pub run: (u32, u32),
     /// The message that decided, and whose fault it is if the row cannot be written.
     pub message: u32,
+    /// What becomes of that message when the row is written.
+    pub outcome: Outcome,
     /// Whether the row is to be there.
     pub present: bool,
     /// Whether it goes because the filter refused it.
     pub refused: bool,
+    /// When the row changed.
+    pub stamp: Option<Stamp>,
+    /// When it was read.
+    pub read_at: Option<i64>,
+    /// How it is guarded.
+    pub guarded: Guarded,
     /// Where its values start, in the group's values.
     pub row: usize,
     /// Which columns have a value, a bit each.
     pub columns: Vec<u64>,
+}
+
+/// What a call is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// The role that owns the extension's tables.
+    pub definer: pg_sys::Oid,
+    /// How much later than a change's commit a read must be to have seen it for certain, in
+    /// microseconds.
+    pub read_skew: i64,
+    /// The second attempt: the mappings are this call's alone, and what fails is found by halving.
+    pub alone: bool,
 }
 
 /// One mapping's part of a batch.
@@ -93,12 +142,18 @@ pub struct Group<'a> {
     pub values: Vec<Datum>,
     /// Which of the values are null.
     pub nulls: Vec<bool>,
-    batch: &'a Batch<'a>,
-    memory: &'a Bump,
-    sources: Vec<&'a str>,
-    entries: Vec<Entry>,
+    /// The call.
+    pub call: Call,
+    /// With guard columns: the source whose positions the destination's columns hold.
+    pub home: i64,
+    /// What is stored of the rows that are examined, by the start of their run.
+    pub stored: HashMap<u32, Stored>,
+    pub(crate) batch: &'a Batch<'a>,
+    pub(crate) memory: &'a Bump,
+    source: Option<(&'a str, i64)>,
+    pub(crate) entries: Vec<Entry>,
     keys: Vec<u8>,
-    key_values: Vec<Datum>,
+    pub(crate) key_values: Vec<Datum>,
     projected: HashMap<(u32, bool), (Rc<Projected>, usize)>,
 }
 
@@ -110,6 +165,7 @@ impl<'a> Group<'a> {
         batch: &'a Batch<'a>,
         messages: Vec<u32>,
         memory: &'a Bump,
+        call: Call,
     ) -> Group<'a> {
         let outcomes = vec![None; messages.len()];
         Group {
@@ -119,15 +175,26 @@ impl<'a> Group<'a> {
             nets: Vec::new(),
             values: Vec::new(),
             nulls: Vec::new(),
+            call,
+            home: 0,
+            stored: HashMap::new(),
             batch,
             memory,
-            sources: Vec::new(),
+            source: None,
             entries: Vec::with_capacity(messages.len()),
             keys: Vec::new(),
             key_values: Vec::new(),
             projected: HashMap::new(),
             messages,
         }
+    }
+
+    /// The same group before anything was done, for another attempt.
+    pub fn again(self, call: Call) -> Group<'a> {
+        let mut target = self.target;
+        // Noted in the attempt that was undone.
+        target.home = None;
+        Group::new(target, self.batch, self.messages, self.memory, call)
     }
 
     /// The message with this number in the group.
@@ -140,12 +207,14 @@ impl<'a> Group<'a> {
         self.project()?;
         self.find_rows()?;
         self.sort();
-        self.fold_all()
+        let runs = self.runs();
+        self.examine(&runs)?;
+        self.fold_all(runs)
     }
 
     /// Runs `work` for each number below `count`, each failure noted with its message and undone; an
     /// error that is nobody's fault ends it.
-    fn each(
+    pub(crate) fn each(
         &mut self,
         count: usize,
         mut work: impl FnMut(&mut Self, usize) -> Result<(), (u32, SqlError)>,
@@ -259,7 +328,8 @@ impl<'a> Group<'a> {
             let former: Vec<_> = (0..self.target.key.len())
                 .map(|i| self.target.former(message, self.target.key[i]))
                 .collect();
-            Some(self.add(n, Event::Leave { image: 0 }, stamp, false, true, |i, _| former[i])?)
+            let image = fingerprint(message.record, message.changes);
+            Some(self.add(n, Event::Leave { image }, stamp, false, true, |i, _| former[i])?)
         } else {
             None
         };
@@ -326,7 +396,7 @@ impl<'a> Group<'a> {
     }
 
     /// Casts what the message says of a column; `None` is null.
-    fn cast(
+    pub(crate) fn cast(
         &mut self,
         message: u32,
         former: bool,
@@ -369,18 +439,16 @@ impl<'a> Group<'a> {
 
     fn stamp(&mut self, message: &Message<'a>) -> Stamp {
         let source = message.source();
-        let number = self.sources.iter().position(|known| *known == source).unwrap_or_else(|| {
-            self.sources.push(source);
-            self.sources.len() - 1
-        });
-        Stamp {
-            source: number as u32,
-            version: message.version,
-            committed_at: message.committed_at,
-        }
+        let number = match self.source {
+            Some((known, number)) if known == source => number,
+            _ => source_number(source),
+        };
+        self.source = Some((source, number));
+        Stamp { source: number, version: message.version, committed_at: message.committed_at }
     }
 
-    fn key(&self, entry: u32) -> &[u8] {
+    /// The key of an entry's row, as bytes.
+    pub fn key(&self, entry: u32) -> &[u8] {
         let (start, end) = self.entries[entry as usize].key;
         &self.keys[start as usize..end as usize]
     }
@@ -398,6 +466,18 @@ impl<'a> Group<'a> {
         });
     }
 
+    /// The runs of entries of one row each.
+    fn runs(&self) -> Vec<(u32, u32)> {
+        let mut runs = Vec::with_capacity(self.entries.len());
+        let mut start = 0;
+        while start < self.entries.len() {
+            let end = self.run_end(start);
+            runs.push((start as u32, end as u32));
+            start = end;
+        }
+        runs
+    }
+
     /// The end of the run of entries of one row that begins at `start`.
     fn run_end(&self, start: usize) -> usize {
         if self.target.mapping.mode == Mode::Append {
@@ -409,235 +489,8 @@ impl<'a> Group<'a> {
             .unwrap_or(self.entries.len())
     }
 
-    /// Makes the net changes.
-    fn fold_all(&mut self) -> Result<(), SqlError> {
-        let mut runs = Vec::with_capacity(self.entries.len());
-        let mut start = 0;
-        while start < self.entries.len() {
-            let end = self.run_end(start);
-            runs.push((start as u32, end as u32));
-            start = end;
-        }
-        let mut nets = Vec::with_capacity(runs.len());
-        let width = self.target.columns.len();
-        self.values.reserve(runs.len() * width);
-        self.nulls.reserve(runs.len() * width);
-        let mut scratch = Scratch::default();
-        // A message that fails may leave an older one of its row to decide: its run comes again.
-        let mut pending = runs;
-        while !pending.is_empty() {
-            let mut again = Vec::new();
-            self.each(pending.len(), |group, i| {
-                match group.fold(pending[i], &mut scratch) {
-                    Ok(net) => nets.extend(net),
-                    Err((message, error)) => {
-                        again.push(pending[i]);
-                        return Err((message, error));
-                    }
-                }
-                Ok(())
-            })?;
-            pending = again;
-        }
-        nets.sort_by_key(|net| net.run);
-        self.nets = nets;
-        Ok(())
-    }
-
-    /// The net change of a row without the message that failed; `None` if nothing is left.
-    pub fn fold_without(&mut self, net: &Net) -> Result<Option<Net>, SqlError> {
-        let run = net.run;
-        let mut folded = None;
-        let mut scratch = Scratch::default();
-        loop {
-            let mut failed = false;
-            self.each(1, |group, _| match group.fold(run, &mut scratch) {
-                Ok(net) => {
-                    folded = net;
-                    Ok(())
-                }
-                Err(error) => {
-                    failed = true;
-                    Err(error)
-                }
-            })?;
-            if !failed {
-                return Ok(folded);
-            }
-        }
-    }
-
-    /// The net change of the entries of one row, its values cast.
-    fn fold(
-        &mut self,
-        run: (u32, u32),
-        scratch: &mut Scratch<'a>,
-    ) -> Result<Option<Net>, (u32, SqlError)> {
-        if run.1 - run.0 == 1 {
-            return self.fold_one(run, scratch);
-        }
-        let mut entries: Vec<u32> = (run.0..run.1)
-            .filter(|&i| {
-                let message = self.entries[i as usize].message;
-                self.outcomes[message as usize] != Some(Outcome::Dead)
-            })
-            .collect();
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let width = self.target.columns.len();
-        let mut slots = Vec::with_capacity(entries.len());
-        for &i in &entries {
-            let message = self.message(self.entries[i as usize].message);
-            self.target.read(message, self.batch.fields(message), &mut scratch.slots);
-            slots.push(scratch.slots.clone());
-        }
-        let provided: Vec<Vec<Provided>> =
-            slots.iter().map(|slots| slots.iter().map(Slot::provided).collect()).collect();
-        let mut changes: Vec<Change<'_>> = entries
-            .iter()
-            .enumerate()
-            .map(|(id, &i)| {
-                let entry = &self.entries[i as usize];
-                Change {
-                    id: id as u32,
-                    event: entry.event,
-                    stamp: entry.stamp,
-                    image: None,
-                    provided: &provided[id],
-                }
-            })
-            .collect();
-        let arrival = self.target.mapping.guard == Guard::Off;
-        if !arrival {
-            merge::commit_order(&mut changes, |c| entries[c.id as usize] as usize);
-        }
-        let mut state = State::unknown(width);
-        let mut decided = None;
-        for (at, change) in changes.iter().enumerate() {
-            let mut change = *change;
-            if arrival {
-                // Without versions every change is newer than the one before.
-                change.stamp = Stamp {
-                    source: 0,
-                    version: Some(crate::message::Version { lsn: at as u64, idx: 0 }),
-                    committed_at: None,
-                };
-                if change.event == Event::Read {
-                    change.event = Event::Update;
-                }
-            }
-            let effect = state.apply(&change, read_skew());
-            let outcome = match effect {
-                Effect::Decided => {
-                    if let Some(before) = decided.replace(change.id) {
-                        self.note(entries[before as usize], Outcome::Collapsed);
-                    }
-                    continue;
-                }
-                Effect::Filled => Outcome::Upserted,
-                Effect::Stale => Outcome::Stale,
-            };
-            self.note(entries[change.id as usize], outcome);
-        }
-        let decided = decided.expect("the first change of a row that nobody knows decides");
-        let entry = self.entries[entries[decided as usize] as usize];
-        let row = self.start_row(&entry);
-        let mut columns = self.no_columns();
-        if state.present {
-            for column in 0..width {
-                let Value::Of(id) = state.cells[column].value else { continue };
-                let from = self.entries[entries[id as usize] as usize].message;
-                let slot = slots[id as usize][column];
-                self.put(row, column, from, slot, &entry, &mut columns)?;
-            }
-        }
-        entries.clear();
-        Ok(Some(Net {
-            run,
-            message: entry.message,
-            present: state.present,
-            refused: entry.refused,
-            row,
-            columns,
-        }))
-    }
-
-    fn fold_one(
-        &mut self,
-        run: (u32, u32),
-        scratch: &mut Scratch<'a>,
-    ) -> Result<Option<Net>, (u32, SqlError)> {
-        let entry = self.entries[run.0 as usize];
-        if self.outcomes[entry.message as usize] == Some(Outcome::Dead) {
-            return Ok(None);
-        }
-        let present = !matches!(entry.event, Event::Delete | Event::Leave { .. });
-        let row = self.start_row(&entry);
-        let mut columns = self.no_columns();
-        if present {
-            let message = self.message(entry.message);
-            self.target.read(message, self.batch.fields(message), &mut scratch.slots);
-            for column in 0..scratch.slots.len() {
-                let slot = scratch.slots[column];
-                self.put(row, column, entry.message, slot, &entry, &mut columns)?;
-            }
-        }
-        Ok(Some(Net {
-            run,
-            message: entry.message,
-            present,
-            refused: entry.refused,
-            row,
-            columns,
-        }))
-    }
-
-    /// A row of nulls with the entry's key.
-    fn start_row(&mut self, entry: &Entry) -> usize {
-        let row = self.values.len();
-        let width = self.target.columns.len();
-        self.values.resize(row + width, Datum::null());
-        self.nulls.resize(row + width, true);
-        for (i, &column) in self.target.key.iter().enumerate() {
-            self.values[row + column] = self.key_values[entry.key_values as usize + i];
-            self.nulls[row + column] = false;
-        }
-        row
-    }
-
-    fn no_columns(&self) -> Vec<u64> {
-        vec![0; self.target.columns.len().div_ceil(64)]
-    }
-
-    fn put(
-        &mut self,
-        row: usize,
-        column: usize,
-        message: u32,
-        slot: Slot<'a>,
-        entry: &Entry,
-        columns: &mut [u64],
-    ) -> Result<(), (u32, SqlError)> {
-        if matches!(slot, Slot::Nothing | Slot::Unchanged) {
-            return Ok(());
-        }
-        columns[column / 64] |= 1 << (column % 64);
-        if self.target.key.contains(&column) && message == entry.message {
-            return Ok(()); // cast with the key
-        }
-        let value = self
-            .cast(message, false, column, slot)
-            .map_err(|error| (message, error))?;
-        if let Some(value) = value {
-            self.values[row + column] = value;
-            self.nulls[row + column] = false;
-        }
-        Ok(())
-    }
-
     /// Notes what became of an entry's message, unless the entry is only the row's old key.
-    fn note(&mut self, entry: u32, outcome: Outcome) {
+    pub(crate) fn note(&mut self, entry: u32, outcome: Outcome) {
         let entry = &self.entries[entry as usize];
         if !matches!(entry.event, Event::Leave { .. }) {
             self.outcomes[entry.message as usize] = Some(outcome);
@@ -685,11 +538,6 @@ impl<'a> Group<'a> {
     }
 }
 
-#[derive(Default)]
-struct Scratch<'a> {
-    slots: Vec<Slot<'a>>,
-}
-
 fn message<'a, 'b>(batch: &'b Batch<'a>, place: u32) -> &'b Message<'a> {
     match &batch.items[place as usize] {
         Item::Message(message) => message,
@@ -729,9 +577,4 @@ fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
     }
     text.push('}');
     text
-}
-
-/// How much later than a change's commit a read must be to have seen it for certain (microseconds).
-fn read_skew() -> i64 {
-    5_000_000
 }

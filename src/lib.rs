@@ -24,8 +24,12 @@ mod mapping;
 mod registry;
 mod route;
 mod group;
+mod fold;
 mod key;
 mod merge;
+mod image;
+mod guard;
+mod backfill;
 mod destination;
 mod target;
 mod projection;
@@ -36,9 +40,17 @@ mod write;
 mod dead_letter;
 mod error;
 mod pg;
+mod settings;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
-::pgrx::extension_sql_file!("../sql/apply.sql", name = "apply", requires = ["catalog"], finalize);
+::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);
+::pgrx::extension_sql_file!("../sql/apply.sql", name = "apply", requires = ["guard"], finalize);
+
+/// Called by the server when it loads the library.
+#[::pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}
 
 /// Set-up for `cargo pgrx test`.
 #[cfg(test)]

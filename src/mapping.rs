@@ -22,12 +22,11 @@ use fault::Fault;
 
 /// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of
 /// their types. They are the guard's: no record key of the same name is ever written to them.
-pub const GUARD_COLUMNS: [(&str, u32, &str); 3] =
-    [("sequin_lsn", 20, "bigint"), ("sequin_idx", 23, "integer"), (
-        "sequin_committed_at",
-        1184,
-        "timestamp with time zone",
-    )];
+pub const GUARD_COLUMNS: [(&str, u32, &str); 3] = [
+    ("sequin_lsn", 20, "bigint"),
+    ("sequin_idx", 23, "integer"),
+    ("sequin_committed_at", 1184, "timestamp with time zone"),
+];
 
 /// One row of `sequin.mapping`, parsed.
 #[derive(Debug, Clone)]
@@ -145,10 +144,18 @@ impl MappingRow {
         }
         let mode = or_else(Mode::parse(&self.mode), Mode::Upsert, &mut faults);
         let before = faults.len();
-        let on_delete = or_else(OnDelete::parse(&self.on_delete), OnDelete::Delete, &mut faults);
+        let on_delete = or_else(
+            OnDelete::parse(&self.on_delete),
+            OnDelete::Delete,
+            &mut faults,
+        );
         // Without the one, nothing can be said about the other.
         let soft_delete = self.soft_delete.clone().filter(|_| faults.len() == before);
-        let on_error = or_else(OnError::parse(&self.on_error), OnError::DeadLetter, &mut faults);
+        let on_error = or_else(
+            OnError::parse(&self.on_error),
+            OnError::DeadLetter,
+            &mut faults,
+        );
         let guard = or_else(Guard::parse(&self.guard), Guard::Off, &mut faults);
         let mapping = Mapping {
             id: self.id,
@@ -337,7 +344,10 @@ mod tests {
         let faults = bad.parse().unwrap_err();
         assert_eq!(faults.len(), 9, "{faults:#?}");
         assert_eq!(faults[5].message, "mode \"merge\" does not exist");
-        assert_eq!(faults[5].hint.as_deref(), Some("Use one of 'upsert' or 'append'."));
+        assert_eq!(
+            faults[5].hint.as_deref(),
+            Some("Use one of 'upsert' or 'append'.")
+        );
         assert_eq!(
             faults[8].hint.as_deref(),
             Some("Use one of 'auto', 'columns', 'table' or 'off'.")
@@ -368,7 +378,12 @@ mod tests {
 
     #[test]
     fn the_record_never_writes_what_is_the_extensions() {
-        let mapping = MappingRow { soft_delete: Some("gone".into()), ..row() }.parse().unwrap();
+        let mapping = MappingRow {
+            soft_delete: Some("gone".into()),
+            ..row()
+        }
+        .parse()
+        .unwrap();
         assert!(mapping.reserves("sequin_lsn"));
         assert!(mapping.reserves("gone"));
         assert!(!mapping.reserves("id"));

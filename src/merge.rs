@@ -28,7 +28,7 @@ use crate::message::Version;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The source database, by a number that the caller gives it.
-    pub source: u32,
+    pub source: i64,
     /// Position in that source; reads and messages of old Sequin versions have none.
     pub version: Option<Version>,
     /// Commit time in microseconds since 1970 (for a read: when Sequin read the row).

@@ -19,7 +19,8 @@ pub struct Registry {
     pub mappings: Vec<Mapping>,
     /// Which of them a message goes to.
     pub router: Router,
-    relation: pg_sys::Oid,
+    /// The OID of `sequin.mapping`.
+    pub relation: pg_sys::Oid,
     ready: HashMap<usize, Target>,
 }
 

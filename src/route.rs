@@ -50,7 +50,11 @@ impl Router {
                     candidates.databases.push((index, pattern.clone()));
                 }
             } else {
-                match router.wildcards.iter_mut().find(|(known, _)| known == pattern) {
+                match router
+                    .wildcards
+                    .iter_mut()
+                    .find(|(known, _)| known == pattern)
+                {
                     Some((_, mappings)) => mappings.push(index),
                     None => router.wildcards.push((pattern.clone(), vec![index])),
                 }
@@ -78,8 +82,12 @@ impl Router {
                     i == index && !pattern.database_matches(database_name, database_id)
                 })
             };
-            let taken: Vec<usize> =
-                candidates.mappings.iter().copied().filter(|index| !refused(index)).collect();
+            let taken: Vec<usize> = candidates
+                .mappings
+                .iter()
+                .copied()
+                .filter(|index| !refused(index))
+                .collect();
             if !taken.is_empty() {
                 return Cow::Owned(taken);
             }
@@ -109,12 +117,18 @@ mod tests {
 
     #[test]
     fn exact_mappings_fan_out() {
-        let patterns = ["public.t", "public.*", "public.t", "shop.public.t", "public.u"];
+        let patterns = [
+            "public.t",
+            "public.*",
+            "public.t",
+            "shop.public.t",
+            "public.u",
+        ];
         assert_eq!(route(&patterns, Some("shop"), "public", "t"), [0, 2, 3]);
         assert_eq!(route(&patterns, Some("other"), "public", "t"), [0, 2]);
         assert_eq!(route(&patterns, None, "public", "u"), [4]);
         assert_eq!(route(&patterns, None, "public", "v"), [1]);
-        assert_eq!(route(&patterns, None, "private", "t"), []);
+        assert!(route(&patterns, None, "private", "t").is_empty());
     }
 
     #[test]
@@ -134,7 +148,10 @@ mod tests {
 
     #[test]
     fn an_exact_mapping_of_another_database_leaves_the_wildcards() {
-        assert_eq!(route(&["shop.public.t", "public.*"], Some("crm"), "public", "t"), [1]);
+        assert_eq!(
+            route(&["shop.public.t", "public.*"], Some("crm"), "public", "t"),
+            [1]
+        );
     }
 
     #[test]

@@ -46,12 +46,13 @@ fn matches(key: &[&SqlColumn]) -> String {
 }
 
 /// `INSERT … ON CONFLICT (key) DO UPDATE`: rows of `columns`, the key among them. `constants` are
-/// set in the row that exists (`column = expression`, quoted).
+/// set in the row that exists (`column = expression`, quoted), if `condition` holds for it.
 pub fn upsert(
     relation: &SqlRelation,
     columns: &[&SqlColumn],
     key: &[&SqlColumn],
     constants: &[(String, String)],
+    condition: Option<&str>,
 ) -> String {
     let set: Vec<_> = columns
         .iter()
@@ -62,9 +63,23 @@ pub fn upsert(
     let action = if set.is_empty() {
         "do nothing".to_owned()
     } else {
-        format!("do update set {}", set.join(", "))
+        let condition = condition.map(|c| format!(" where {c}")).unwrap_or_default();
+        format!("do update set {}{condition}", set.join(", "))
     };
     format!("{} on conflict ({}) {action}", insert(relation, columns), list(key, ""))
+}
+
+/// With guard columns: the row's version is older than that of the change.
+pub const NEWER: &str = "d.sequin_lsn is null or (d.sequin_lsn, d.sequin_idx) < \
+                         (excluded.sequin_lsn, excluded.sequin_idx)";
+
+/// With guard columns: the row's last change was committed more than `read_skew` microseconds before
+/// the read, and no later read was applied.
+pub fn late_enough(read_skew: i64) -> String {
+    format!(
+        "d.sequin_committed_at is null or excluded.sequin_committed_at > d.sequin_committed_at + \
+         case when d.sequin_lsn is null then 0 else {read_skew} end * interval '1 microsecond'"
+    )
 }
 
 /// `INSERT`: rows of `columns`.
@@ -166,20 +181,20 @@ mod tests {
     fn upserts() {
         let (id, name) = (column("id", "bigint"), column("\"Name\"", "text"));
         assert_eq!(
-            upsert(&relation(false), &[&id, &name], &[&id], &[]),
+            upsert(&relation(false), &[&id, &name], &[&id], &[], None),
             "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
              from sequin.batch() b(id bigint, \"Name\" text) \
              on conflict (id) do update set \"Name\" = excluded.\"Name\""
         );
         assert_eq!(
-            upsert(&relation(true), &[&id], &[&id], &[]),
+            upsert(&relation(true), &[&id], &[&id], &[], None),
             "insert into public.t as d (id) overriding system value select b.id \
              from sequin.batch() b(id bigint) on conflict (id) do nothing"
         );
         assert_eq!(
-            upsert(&relation(false), &[&id], &[&id], &[("gone".into(), "null".into())]),
+            upsert(&relation(false), &[&id], &[&id], &[("gone".into(), "null".into())], Some("x")),
             "insert into public.t as d (id) select b.id from sequin.batch() b(id bigint) \
-             on conflict (id) do update set gone = null"
+             on conflict (id) do update set gone = null where x"
         );
     }
 

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::Destination;
+use crate::guard::{self, Place};
 use crate::json::Json;
 use crate::key::KeyColumn;
-use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Path, Root};
+use crate::mapping::{ColumnSource, Mapping, Mode, Path, Root};
 use crate::merge::Provided;
 use crate::message::{Action, Field, Message};
 use crate::pg::spi::Plan;
@@ -49,6 +51,10 @@ pub struct TargetColumn {
     pub sql: SqlColumn,
     /// Whether a row cannot be inserted without it.
     pub required: bool,
+    /// Whether it can be null.
+    pub nullable: bool,
+    /// Whether a read's null says nothing.
+    pub unreadable: bool,
 }
 
 /// What a message says of one column.
@@ -85,13 +91,17 @@ pub struct Statement {
     pub rows: RowType,
 }
 
-/// The statements for rows that have the same columns.
-#[derive(Default)]
-pub struct Shape {
-    /// Writes rows that may exist.
-    pub upsert: Option<Statement>,
-    /// Writes rows that do exist, where an insert could not name every column that it must.
-    pub update: Option<Statement>,
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// Rows that may exist, whatever they have.
+    Upsert,
+    /// The same, where the version that the row has is older.
+    UpsertNewer,
+    /// The same, where the read is late enough.
+    UpsertRead,
+    /// Rows that do exist: an insert could not name every column that it must.
+    Update,
 }
 
 /// A mapping, ready.
@@ -108,8 +118,14 @@ pub struct Target {
     pub key_encoding: Vec<KeyColumn>,
     /// SQL that the server evaluates, if there is any.
     pub projection: Option<Projection>,
-    /// The statements for each set of present columns (one bit each).
-    pub shapes: HashMap<Vec<u64>, Shape>,
+    /// The statements for each way to write each set of present columns (one bit each).
+    pub shapes: HashMap<(Write, Vec<u64>), Statement>,
+    /// Where row versions live.
+    pub place: Place,
+    /// With guard columns: the source database whose positions the columns hold.
+    pub home: Option<i64>,
+    /// The guard's statements.
+    pub guard: guard::Statements,
     /// Deletes (or marks) rows by key.
     pub delete: Option<Statement>,
     /// Relations whose change makes the target stale.
@@ -119,7 +135,7 @@ pub struct Target {
     layout: Vec<(String, Vec<usize>)>,
 }
 
-/// More sets of present columns than this are not kept.
+/// More statements than this are not kept.
 const SHAPES: usize = 64;
 
 impl Target {
@@ -181,6 +197,8 @@ impl Target {
                     equals: key_position.map(|i| equality[i].clone()).unwrap_or_default(),
                 },
                 required: column.not_null && !column.has_default,
+                nullable: !column.not_null,
+                unreadable: is_unreadable(column.type_oid),
             });
         }
         let mut key: Vec<usize> = key_names
@@ -205,6 +223,7 @@ impl Target {
         }
         let mut depends_on = vec![destination.oid];
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
+        let place = Place::of(&mapping, &destination);
         let projection = Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         Ok(Target {
             mapping,
@@ -214,6 +233,9 @@ impl Target {
             key_encoding,
             projection,
             shapes: HashMap::new(),
+            place,
+            home: None,
+            guard: guard::Statements::default(),
             delete: None,
             depends_on,
             fields,
@@ -247,8 +269,10 @@ impl Target {
             } else {
                 Slot::Json(field.value)
             };
+            let unknown = message.action == Action::Read && field.value.is_null();
             for &column in &self.layout[position].1 {
-                slots[column] = slot;
+                slots[column] =
+                    if unknown && self.columns[column].unreadable { Slot::Nothing } else { slot };
             }
         }
         for &column in &self.others {
@@ -289,20 +313,12 @@ impl Target {
         value.map_or(Slot::Nothing, Slot::Json)
     }
 
-    /// Whether deletes delete (rather than mark, or do nothing).
-    pub fn deletes(&self) -> bool {
-        self.mapping.on_delete == OnDelete::Delete
-    }
-
-    /// The statements for rows with these columns, made if need be.
-    pub fn shape(&mut self, present: &[u64]) -> &mut Shape {
-        if !self.shapes.contains_key(present) {
-            if self.shapes.len() >= SHAPES {
-                self.shapes.clear();
-            }
-            self.shapes.insert(present.to_vec(), Shape::default());
+    /// Keeps a statement for the next call.
+    pub fn keep(&mut self, key: (Write, Vec<u64>), statement: Statement) {
+        if self.shapes.len() >= SHAPES {
+            self.shapes.clear();
         }
-        self.shapes.get_mut(present).expect("just inserted")
+        self.shapes.insert(key, statement);
     }
 
     /// The relation as statements spell it.

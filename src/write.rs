@@ -2,14 +2,15 @@
 
 use pgrx::pg_sys::{self, Datum};
 
-use crate::group::{Group, Net, Outcome};
+use crate::group::{Group, Guarded, Net, Outcome};
+use crate::guard::{self, Claim, Place};
 use crate::mapping::{Mode, OnDelete};
-use crate::pg::spi::Plan;
+use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::statement::{self, SqlColumn};
-use crate::target::{Statement, Target};
+use crate::target::{Statement, Target, Write};
 
 /// Which half of a group's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub struct Pending {
 
 /// Writes the group's net changes of one phase. What fails but may work when other rows are written
 /// is returned, to be tried again; what fails for good is noted in the group.
+///
+/// The first attempt of a call writes all at once and fails as a whole; only the second looks for
+/// what is to blame.
 pub fn write(group: &mut Group<'_>, phase: Phase) -> Result<Vec<Pending>, SqlError> {
     let nets: Vec<Net> = group
         .nets
@@ -37,10 +41,23 @@ pub fn write(group: &mut Group<'_>, phase: Phase) -> Result<Vec<Pending>, SqlErr
         .filter(|net| net.present == (phase == Phase::Upserts))
         .cloned()
         .collect();
+    if nets.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !group.call.alone {
+        return match write_set(group, &nets) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if error.sqlstate() == crate::apply::AGAIN_ALONE => Err(error),
+            Err(error) => {
+                crate::dead_letter::blame(error, &group.target.mapping)?;
+                Err(crate::apply::again_alone())
+            }
+        };
+    }
     retry(group, nets)
 }
 
-/// Writes these net changes, as [`write`] does.
+/// Writes these net changes, as the second attempt of [`write`] does.
 pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlError> {
     let mut later = Vec::new();
     let mut stack = vec![nets];
@@ -50,6 +67,20 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
             continue;
         }
         let Err(error) = subtransaction(|| write_set(group, &nets)) else { continue };
+        if error.sqlstate() == crate::apply::EXAMINE_MORE {
+            let mut again = Vec::with_capacity(nets.len());
+            for net in nets {
+                let loaded = group.stored.contains_key(&net.run.0);
+                match net.guarded {
+                    Guarded::Change | Guarded::Read if loaded => {
+                        again.extend(group.fold_again(net.run)?);
+                    }
+                    _ => again.push(net),
+                }
+            }
+            stack.push(again);
+            continue;
+        }
         let error = crate::dead_letter::blame(error, &group.target.mapping)?;
         match <[Net; 1]>::try_from(nets) {
             Ok([net]) if crate::dead_letter::may_work_later(&error) => {
@@ -57,7 +88,7 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
             }
             Ok([net]) => {
                 group.fail(net.message, error)?;
-                if let Some(net) = group.fold_without(&net)? {
+                if let Some(net) = group.fold_again(net.run)? {
                     stack.push(vec![net]);
                 }
             }
@@ -79,7 +110,7 @@ fn without_dead(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Net>, SqlEr
     let mut kept = Vec::with_capacity(nets.len());
     for net in nets {
         if group.outcomes[net.message as usize] == Some(Outcome::Dead) {
-            kept.extend(group.fold_without(&net)?);
+            kept.extend(group.fold_again(net.run)?);
         } else {
             kept.push(net);
         }
@@ -87,75 +118,181 @@ fn without_dead(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Net>, SqlEr
     Ok(kept)
 }
 
+/// Writes net changes, all or none.
 fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
+    let news = claim(group, nets)?;
     let mut deletes = Vec::new();
-    let mut shapes: Vec<(&[u64], Vec<&Net>)> = Vec::new();
-    for net in nets {
-        if !net.present {
-            deletes.push(net);
-        } else if let Some((_, nets)) = shapes.iter_mut().find(|(shape, _)| *shape == net.columns) {
-            nets.push(net);
-        } else {
-            shapes.push((&net.columns, vec![net]));
+    let mut shapes: Vec<(Write, &[u64], Vec<&Net>)> = Vec::new();
+    for net in &news {
+        let how = match &net.guarded {
+            Guarded::Examined { touched: false, .. } => continue,
+            _ if !net.present => {
+                deletes.push(*net);
+                continue;
+            }
+            Guarded::Examined { exists: true, .. } if !insertable(&group.target, net) => Write::Update,
+            Guarded::Examined { .. } | Guarded::No => Write::Upsert,
+            Guarded::Change if group.target.place == Place::Columns => Write::UpsertNewer,
+            Guarded::Read if group.target.place == Place::Columns => Write::UpsertRead,
+            Guarded::Change | Guarded::Read => Write::Upsert,
+        };
+        let same = |(write, columns, _): &&mut (Write, &[u64], Vec<&Net>)| {
+            *write == how && *columns == net.columns
+        };
+        match shapes.iter_mut().find(same) {
+            Some((_, _, nets)) => nets.push(net),
+            None => shapes.push((how, &net.columns, vec![net])),
         }
     }
     if !deletes.is_empty() {
         delete(group, &deletes)?;
     }
-    for (shape, nets) in shapes {
-        upsert(group, shape, &nets)?;
+    for (how, columns, nets) in shapes {
+        upsert(group, how, columns, &nets)?;
     }
-    Ok(())
+    store_states(group, &news)
 }
 
-fn upsert(group: &mut Group<'_>, present: &[u64], nets: &[&Net]) -> Result<(), SqlError> {
+/// Claims the changes whose versions live in `sequin.row_version`; returns the net changes that are
+/// news, and notes the others as stale.
+fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, SqlError> {
+    if group.target.place != Place::Table {
+        return Ok(nets.iter().collect());
+    }
+    let mut news = vec![true; nets.len()];
+    for reads in [false, true] {
+        let claimed: Vec<usize> = (0..nets.len())
+            .filter(|&i| match nets[i].guarded {
+                Guarded::Change => !reads,
+                Guarded::Read => reads,
+                _ => false,
+            })
+            .collect();
+        if claimed.is_empty() {
+            continue;
+        }
+        let keys: Vec<Vec<u8>> =
+            claimed.iter().map(|&i| group.key(nets[i].run.0).to_vec()).collect();
+        let entry_stamps: Vec<_> = claimed
+            .iter()
+            .map(|&i| nets[i].stamp.unwrap_or(group.entries[nets[i].run.0 as usize].stamp))
+            .collect();
+        let claims: Vec<Claim<'_>> = claimed
+            .iter()
+            .zip(&keys)
+            .zip(&entry_stamps)
+            .map(|((&i, key), stamp)| Claim { key, stamp: *stamp, deleted: !nets[i].present })
+            .collect();
+        let definer = group.call.definer;
+        let won = if reads {
+            guard::claim_reads(&mut group.target, definer, &claims, group.call.read_skew)?
+        } else {
+            guard::claim(&mut group.target, definer, &claims)?
+        };
+        let lost: Vec<usize> = (0..claims.len()).filter(|&i| !won[i]).collect();
+        if lost.is_empty() {
+            continue;
+        }
+        let lost_keys: Vec<&[u8]> = lost.iter().map(|&i| claims[i].key).collect();
+        let special = guard::special(&mut group.target, definer, &lost_keys, |i| {
+            (!reads).then(|| claims[lost[i]].stamp.source)
+        })?;
+        if special.contains(&true) {
+            let runs: Vec<_> = lost
+                .iter()
+                .zip(&special)
+                .filter(|(_, special)| **special)
+                .map(|(&i, _)| nets[claimed[i]].run)
+                .collect();
+            group.load(&runs)?;
+            return Err(SqlError::new(crate::apply::EXAMINE_MORE, "rows must be examined"));
+        }
+        for &i in &lost {
+            news[claimed[i]] = false;
+            group.settle(&nets[claimed[i]], Outcome::Stale);
+        }
+    }
+    Ok(nets.iter().zip(news).filter(|(_, news)| *news).map(|(net, _)| net).collect())
+}
+
+fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
+    let states: Vec<_> = nets
+        .iter()
+        .filter_map(|net| match &net.guarded {
+            Guarded::Examined { state, entry, .. } => {
+                Some((group.key(net.run.0).to_vec(), (**state).clone(), *entry))
+            }
+            _ => None,
+        })
+        .collect();
+    if states.is_empty() { Ok(()) } else { guard::store(group, &states) }
+}
+
+/// Whether an insert of the row could name every column that it must.
+fn insertable(target: &Target, net: &Net) -> bool {
+    let has = |i: usize| net.columns[i / 64] & (1 << (i % 64)) != 0;
+    target.columns.iter().enumerate().all(|(i, column)| !column.required || has(i))
+}
+
+fn upsert(
+    group: &mut Group<'_>,
+    how: Write,
+    present: &[u64],
+    nets: &[&Net],
+) -> Result<(), SqlError> {
     let columns: Vec<usize> = (0..group.target.columns.len())
         .filter(|i| present[i / 64] & (1 << (i % 64)) != 0)
         .collect();
-    let insertable = group
-        .target
-        .columns
-        .iter()
-        .enumerate()
-        .all(|(i, column)| !column.required || columns.contains(&i));
     let mut rest: Vec<&Net> = nets.to_vec();
-    if !insertable && group.target.mapping.mode == Mode::Upsert {
+    let unguarded = matches!(nets[0].guarded, Guarded::No);
+    if how == Write::Update
+        || unguarded
+            && group.target.mapping.mode == Mode::Upsert
+            && !insertable(&group.target, nets[0])
+    {
         // An insert would fail for want of a column before it found the row: update what is there.
-        let mut statement = match group.target.shape(present).update.take() {
-            Some(statement) => statement,
-            None => make_update(&group.target, &columns)?,
-        };
-        let outcome = rows(group, &statement.rows, &columns, &rest, true)
-            .and_then(|rows| statement.plan.run(rows));
-        group.target.shape(present).update = Some(statement);
-        let found = numbers(outcome?.returned.expect("RETURNING"));
-        for &n in &found {
-            group.settle(rest[n], Outcome::Upserted);
-        }
+        let outcome = run(group, Write::Update, present, &columns, &rest)?;
         let mut missing = vec![true; rest.len()];
-        found.into_iter().for_each(|n| missing[n] = false);
+        for n in numbers(&outcome.returned.expect("RETURNING")) {
+            missing[n] = false;
+            group.settle(rest[n], rest[n].outcome);
+        }
         let mut missing = missing.into_iter();
         rest.retain(|_| missing.next().expect("one for each"));
         if rest.is_empty() {
             return Ok(());
         }
     }
-    let mut statement = match group.target.shape(present).upsert.take() {
-        Some(statement) => statement,
-        None => make_upsert(&group.target, &columns)?,
+    let how = if how == Write::Update { Write::Upsert } else { how };
+    let outcome = run(group, how, present, &columns, &rest)?;
+    let counted = match how {
+        Write::UpsertNewer | Write::UpsertRead => true,
+        _ => group.target.mapping.mode == Mode::Append && !group.target.key.is_empty(),
     };
-    let outcome = rows(group, &statement.rows, &columns, &rest, false)
-        .and_then(|rows| statement.plan.run(rows));
-    group.target.shape(present).upsert = Some(statement);
-    let outcome = outcome?;
-    let appended_once = group.target.mapping.mode == Mode::Append && !group.target.key.is_empty();
-    let written = if appended_once { outcome.processed as usize } else { rest.len() };
+    // Which of the rows were stale does not matter to the count.
+    let written = if counted { outcome.processed as usize } else { rest.len() };
     for (i, net) in rest.iter().enumerate() {
-        // Which of the appended rows were there already does not matter to the count.
-        let outcome = if i < written { Outcome::Upserted } else { Outcome::Stale };
-        group.settle(net, outcome);
+        group.settle(net, if i < written { net.outcome } else { Outcome::Stale });
     }
     Ok(())
+}
+
+fn run(
+    group: &mut Group<'_>,
+    how: Write,
+    present: &[u64],
+    columns: &[usize],
+    nets: &[&Net],
+) -> Result<crate::pg::spi::Outcome, SqlError> {
+    let key = (how, present.to_vec());
+    let mut statement = match group.target.shapes.remove(&key) {
+        Some(statement) => statement,
+        None => make_write(&group.target, how, columns, group.call.read_skew)?,
+    };
+    let outcome =
+        rows(group, &statement.rows, how, columns, nets).and_then(|rows| statement.plan.run(rows));
+    group.target.keep(key, statement);
+    outcome
 }
 
 fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
@@ -165,11 +302,10 @@ fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     };
     let outcome = keys(group, &statement.rows, nets).and_then(|rows| statement.plan.run(rows));
     group.target.delete = Some(statement);
-    let found = numbers(outcome?.returned.expect("RETURNING"));
     let mut there = vec![false; nets.len()];
-    found.into_iter().for_each(|n| there[n] = true);
+    numbers(&outcome?.returned.expect("RETURNING")).into_iter().for_each(|n| there[n] = true);
     for (net, there) in nets.iter().zip(there) {
-        let outcome = if net.refused && !there { Outcome::Filtered } else { Outcome::Deleted };
+        let outcome = if net.refused && !there { Outcome::Filtered } else { net.outcome };
         group.settle(net, outcome);
     }
     Ok(())
@@ -195,32 +331,49 @@ fn keys(group: &Group<'_>, row_type: &RowType, nets: &[&Net]) -> Result<Rows, Sq
     Ok(rows)
 }
 
-/// The rows of a batch relation: these columns of these net changes, numbered if asked.
+/// The rows of a batch relation: these columns of these net changes; numbered for an update; with
+/// their versions where the destination holds those.
 fn rows(
     group: &Group<'_>,
     row_type: &RowType,
+    how: Write,
     columns: &[usize],
     nets: &[&Net],
-    numbered: bool,
 ) -> Result<Rows, SqlError> {
     let mut rows = Rows::new();
     let width = row_type.width();
     let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
-    let first = usize::from(numbered);
+    let first = usize::from(how == Write::Update);
+    let versions = version_columns(&group.target, how);
     for (n, net) in nets.iter().enumerate() {
-        if numbered {
+        if first == 1 {
             values[0] = Datum::from(n as i32);
         }
         for (i, &column) in columns.iter().enumerate() {
             values[first + i] = group.values[net.row + column];
             nulls[first + i] = group.nulls[net.row + column];
         }
+        let version = guard::version_values(net.stamp.as_ref(), net.read_at);
+        for (i, &column) in versions.iter().enumerate() {
+            let at = first + columns.len() + i;
+            values[at] = version[column].unwrap_or(Datum::null());
+            nulls[at] = version[column].is_none();
+        }
         rows.put(row_type, &mut values, &mut nulls)?;
     }
     Ok(rows)
 }
 
-fn numbers(returned: crate::pg::spi::Returned) -> Vec<usize> {
+/// Which of the guard's columns are written: a read leaves the position that is there.
+fn version_columns(target: &Target, how: Write) -> &'static [usize] {
+    match (target.place, how) {
+        (Place::Columns, Write::UpsertRead) => &[2],
+        (Place::Columns, _) => &[0, 1, 2],
+        _ => &[],
+    }
+}
+
+fn numbers(returned: &Returned) -> Vec<usize> {
     let (mut values, mut nulls) = ([Datum::null()], [false]);
     (0..returned.len())
         .map(|i| {
@@ -239,53 +392,66 @@ fn number_column() -> RowColumn {
     }
 }
 
-fn make(sql: &str, first: Vec<RowColumn>, target: &Target, columns: &[usize]) -> Result<Statement, SqlError> {
-    let mut row = first;
-    row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
-    Ok(Statement { plan: Plan::prepare(sql)?, rows: RowType::new(&row) })
-}
-
-fn make_upsert(target: &Target, columns: &[usize]) -> Result<Statement, SqlError> {
+fn make_write(
+    target: &Target,
+    how: Write,
+    columns: &[usize],
+    read_skew: i64,
+) -> Result<Statement, SqlError> {
     let relation = target.relation();
-    let sql_columns: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
-    let key = target.key_sql();
-    let sql = match target.mapping.mode {
-        Mode::Upsert => statement::upsert(&relation, &sql_columns, &key, &target.revival()),
-        Mode::Append if key.is_empty() => statement::insert(&relation, &sql_columns),
-        Mode::Append => statement::insert_new(&relation, &sql_columns, &key),
+    let versions = guard::version_columns();
+    let versions: Vec<_> = version_columns(target, how).iter().map(|&i| &versions[i]).collect();
+    let sql_columns: Vec<&SqlColumn> = columns
+        .iter()
+        .map(|&i| &target.columns[i].sql)
+        .chain(versions.iter().map(|(sql, _)| sql))
+        .collect();
+    let mut row: Vec<RowColumn> = columns
+        .iter()
+        .map(|&i| target.columns[i].row.clone())
+        .chain(versions.iter().map(|(_, row)| row.clone()))
+        .collect();
+    let (key, revival) = (target.key_sql(), target.revival());
+    let late = statement::late_enough(read_skew);
+    let upsert = |condition| statement::upsert(&relation, &sql_columns, &key, &revival, condition);
+    let sql = match (how, target.mapping.mode) {
+        (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
+        (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
+        (Write::Upsert, _) => upsert(None),
+        (Write::UpsertNewer, _) => upsert(Some(statement::NEWER)),
+        (Write::UpsertRead, _) => upsert(Some(&late)),
+        (Write::Update, _) => {
+            row.insert(0, number_column());
+            statement::update(&relation, &sql_columns, &key, &revival)
+        }
     };
-    make(&sql, Vec::new(), target, columns)
-}
-
-fn make_update(target: &Target, columns: &[usize]) -> Result<Statement, SqlError> {
-    let sql_columns: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
-    let sql =
-        statement::update(&target.relation(), &sql_columns, &target.key_sql(), &target.revival());
-    make(&sql, vec![number_column()], target, columns)
+    Ok(Statement { plan: Plan::prepare(&sql)?, rows: RowType::new(&row) })
 }
 
 fn make_delete(target: &Target) -> Result<Statement, SqlError> {
     let (relation, key) = (target.relation(), target.key_sql());
+    let mut row = vec![number_column()];
     let mark = (target.mapping.on_delete == OnDelete::Soft)
-        .then(|| target.mapping.soft_delete.as_deref())
+        .then_some(target.mapping.soft_delete.as_deref())
         .flatten()
         .and_then(|name| target.destination.column(name));
-    match mark {
-        None => make(&statement::delete(&relation, &key), vec![number_column()], target, &target.key),
+    let sql = match mark {
+        None => statement::delete(&relation, &key),
         Some(column) => {
+            row.push(RowColumn {
+                name: column.name.clone(),
+                type_oid: column.type_oid,
+                typmod: column.typmod,
+                collation: column.collation,
+            });
             let mark = SqlColumn {
                 name: pgrx::spi::quote_identifier(&column.name),
                 type_name: column.type_name.clone(),
                 equals: String::new(),
             };
-            let row = RowColumn {
-                name: column.name.clone(),
-                type_oid: column.type_oid,
-                typmod: column.typmod,
-                collation: column.collation,
-            };
-            let sql = statement::soft_delete(&relation, &key, &mark);
-            make(&sql, vec![number_column(), row], target, &target.key)
+            statement::soft_delete(&relation, &key, &mark)
         }
-    }
+    };
+    row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+    Ok(Statement { plan: Plan::prepare(&sql)?, rows: RowType::new(&row) })
 }

@@ -86,7 +86,7 @@ impl Buffer {
             .then_some(&whole[..first])
             .into_iter()
             .chain(whole[first..].chunks(4))
-            .map(|group| value(group))
+            .map(value)
             .chain(fraction.chunks(4).map(|group| {
                 let missing = 4 - group.len() as u32;
                 value(group) * 10u16.pow(missing)

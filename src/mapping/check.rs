@@ -22,7 +22,11 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
             if let Some(fault) = check_relation(destination) {
                 faults.push(fault);
             } else {
-                let mut fit = Fit { mapping, destination, faults };
+                let mut fit = Fit {
+                    mapping,
+                    destination,
+                    faults,
+                };
                 fit.check_columns();
                 fit.check_key();
                 fit.check_soft_delete();
@@ -45,13 +49,19 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
 
 /// The relation as SQL names it.
 pub fn qualified(destination: &Destination) -> String {
-    format!("{}.{}", ident(&destination.schema), ident(&destination.name))
+    format!(
+        "{}.{}",
+        ident(&destination.schema),
+        ident(&destination.name)
+    )
 }
 
 /// Where the mapping's row versions live now: `guard => 'auto'` made definite.
 pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
     let has = |(name, type_oid, _): &(&str, u32, &str)| {
-        destination.column(name).is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
+        destination
+            .column(name)
+            .is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
     };
     match mapping.guard {
         Guard::Auto if GUARD_COLUMNS.iter().all(has) => Guard::Columns,
@@ -72,20 +82,29 @@ fn check_alone(mapping: &Mapping, faults: &mut Vec<Fault>) {
     }
     if soft && mapping.soft_delete.is_none() {
         faults.push(
-            Fault::value("on_delete 'soft' needs a soft_delete column")
-                .hint("Name the column that marks deleted rows, as in soft_delete => 'deleted_at'."),
+            Fault::value("on_delete 'soft' needs a soft_delete column").hint(
+                "Name the column that marks deleted rows, as in soft_delete => 'deleted_at'.",
+            ),
         );
     }
     if let (false, Some(column)) = (soft, &mapping.soft_delete) {
         faults.push(
-            Fault::value(format!("soft_delete \"{column}\" is given, but on_delete is not 'soft'"))
-                .detail(format!("With on_delete '{}' nothing sets it.", mapping.on_delete.as_str()))
-                .hint("Use on_delete => 'soft', or leave out soft_delete."),
+            Fault::value(format!(
+                "soft_delete \"{column}\" is given, but on_delete is not 'soft'"
+            ))
+            .detail(format!(
+                "With on_delete '{}' nothing sets it.",
+                mapping.on_delete.as_str()
+            ))
+            .hint("Use on_delete => 'soft', or leave out soft_delete."),
         );
     }
     if mapping.destination.is_none() {
         let given: Vec<_> = [
-            (!(mapping.columns.rest && mapping.columns.named.is_empty()), "columns"),
+            (
+                !(mapping.columns.rest && mapping.columns.named.is_empty()),
+                "columns",
+            ),
             (mapping.key.is_some(), "key"),
         ]
         .into_iter()
@@ -93,9 +112,15 @@ fn check_alone(mapping: &Mapping, faults: &mut Vec<Fault>) {
         .collect();
         if !given.is_empty() {
             faults.push(
-                Fault::value(format!("a null destination cannot have {}", list(&given, "or")))
-                    .detail("Messages of such a mapping are received and ignored.")
-                    .hint(format!("Name a destination, or leave out {}.", list(&given, "and"))),
+                Fault::value(format!(
+                    "a null destination cannot have {}",
+                    list(&given, "or")
+                ))
+                .detail("Messages of such a mapping are received and ignored.")
+                .hint(format!(
+                    "Name a destination, or leave out {}.",
+                    list(&given, "and")
+                )),
             );
         }
     }
@@ -124,15 +149,22 @@ pub fn check_relation(destination: &Destination) -> Option<Fault> {
         );
     }
     if destination.persistence == b't' {
+        let name = ident(&destination.name);
         return Some(
             Fault::kind(format!("destination {name} is a temporary table"))
                 .detail("Only the session that made it sees it.")
-                .hint(format!("Use a table that stays: CREATE TABLE … (LIKE {name} INCLUDING ALL);")),
+                .hint(format!(
+                    "Use a table that stays: CREATE TABLE … (LIKE {name} INCLUDING ALL);"
+                )),
         );
     }
     let schema = destination.schema.as_str();
     if schema == "sequin" || schema == "information_schema" || schema.starts_with("pg_") {
-        let whose = if schema == "sequin" { "pg_sequin's own" } else { "a system catalog" };
+        let whose = if schema == "sequin" {
+            "pg_sequin's own"
+        } else {
+            "a system catalog"
+        };
         return Some(
             Fault::kind(format!("destination {name} is {whose}"))
                 .detail("Messages are never written there.")
@@ -155,12 +187,24 @@ impl Fit<'_> {
     }
 
     fn unknown(&self, column: &str, whose: &str) -> Fault {
-        let columns: Vec<&str> =
-            self.destination.columns.iter().map(|c| c.name.as_str()).collect();
+        let columns: Vec<&str> = self
+            .destination
+            .columns
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
         let hint = did_you_mean(&nearest(column, columns.iter().copied())).unwrap_or_else(|| {
-            format!("The columns of {} are {}.", self.table(), list(&columns, "and"))
+            format!(
+                "The columns of {} are {}.",
+                self.table(),
+                list(&columns, "and")
+            )
         });
-        Fault::column(format!("{whose} \"{column}\" of {} does not exist", self.table())).hint(hint)
+        Fault::column(format!(
+            "{whose} \"{column}\" of {} does not exist",
+            self.table()
+        ))
+        .hint(hint)
     }
 
     /// Whether a message can bring a value for the column.
@@ -207,24 +251,34 @@ impl Fit<'_> {
         }
     }
 
-    /// Unique indexes that `ON CONFLICT` can use, on columns that messages bring.
-    fn keys_to_offer(&self) -> impl Iterator<Item = &UniqueIndex> {
-        self.destination.unique_indexes.iter().filter(|index| {
-            usable(index)
-                && index
-                    .columns
-                    .iter()
-                    .all(|c| self.destination.column(c).is_some_and(|c| self.has_source(c)))
-        })
+    /// `key => '{a,b}'` for the unique indexes that `ON CONFLICT` can use and whose columns messages
+    /// bring.
+    fn offer(&self) -> Option<String> {
+        let brought = |name: &String| {
+            self.destination
+                .column(name)
+                .is_some_and(|column| self.has_source(column))
+        };
+        let keys: Vec<_> = self
+            .destination
+            .unique_indexes
+            .iter()
+            .filter(|index| usable(index) && index.columns.iter().all(brought))
+            .map(|index| format!("key => {}", array_literal(&index.columns)))
+            .collect();
+        (!keys.is_empty()).then(|| list(&keys, "or"))
     }
 
     fn check_key(&mut self) {
         let upsert = self.mapping.mode == Mode::Upsert;
         if upsert && self.destination.relkind == b'f' {
             self.faults.push(
-                Fault::kind(format!("mode 'upsert' cannot write to foreign table {}", self.table()))
-                    .detail("A foreign table has no unique index to find a row by.")
-                    .hint("Use mode => 'append', or map to a table of this database."),
+                Fault::kind(format!(
+                    "mode 'upsert' cannot write to foreign table {}",
+                    self.table()
+                ))
+                .detail("A foreign table has no unique index to find a row by.")
+                .hint("Use mode => 'append', or map to a table of this database."),
             );
             return;
         }
@@ -237,11 +291,13 @@ impl Fit<'_> {
         for name in key {
             match self.destination.column(name) {
                 None => self.faults.push(self.unknown(name, "key column")),
-                Some(column) => self.check_key_column(column, ""),
+                Some(column) => self.check_key_column(column, None),
             }
         }
         // A column that does not exist has no index.
-        let known = key.iter().all(|name| self.destination.column(name).is_some());
+        let known = key
+            .iter()
+            .all(|name| self.destination.column(name).is_some());
         if upsert && known {
             self.check_unique(key);
         }
@@ -252,18 +308,10 @@ impl Fit<'_> {
         let primary = self.destination.unique_indexes.iter().find(|i| i.primary);
         match primary {
             Some(index) if usable(index) => {
-                let offer: Vec<_> = self
-                    .keys_to_offer()
-                    .map(|i| format!("key => {}", array_literal(&i.columns)))
-                    .collect();
-                let offer = if offer.is_empty() {
-                    String::new()
-                } else {
-                    format!(" Or use another key: {}.", list(&offer, "or"))
-                };
+                let offer = self.offer();
                 for name in index.columns.clone() {
                     if let Some(column) = self.destination.column(&name) {
-                        self.check_key_column(column, &offer);
+                        self.check_key_column(column, offer.as_deref());
                     }
                 }
             }
@@ -272,59 +320,59 @@ impl Fit<'_> {
                 self.check_unique(&columns);
             }
             None => {
-                let offer: Vec<_> = self
-                    .keys_to_offer()
-                    .map(|i| format!("key => {}", array_literal(&i.columns)))
-                    .collect();
-                let hint = if offer.is_empty() {
-                    let column = self.likely_key().map_or("…".to_owned(), |c| ident(&c.name));
-                    format!(
-                        "Run: ALTER TABLE {table} ADD PRIMARY KEY ({column}); or use mode => \
-                         'append' to keep every message as a row."
-                    )
-                } else {
-                    format!("Use {}.", list(&offer, "or"))
+                let hint = match self.offer() {
+                    Some(offer) => format!("Use {offer}."),
+                    None => {
+                        let column = self.likely_key().map_or("…".to_owned(), |c| ident(&c.name));
+                        format!(
+                            "Run: ALTER TABLE {table} ADD PRIMARY KEY ({column}); or use mode => \
+                             'append' to keep every message as a row."
+                        )
+                    }
                 };
                 self.faults.push(
-                    Fault::key(format!("destination {table} has no primary key, and no key is given"))
-                        .detail("A message finds the row that it changes by the key.")
-                        .hint(hint),
+                    Fault::key(format!(
+                        "destination {table} has no primary key, and no key is given"
+                    ))
+                    .detail("A message finds the row that it changes by the key.")
+                    .hint(hint),
                 );
             }
         }
     }
 
-    fn check_key_column(&mut self, column: &Column, otherwise: &str) {
-        let name = &column.name;
+    fn check_key_column(&mut self, column: &Column, offer: Option<&str>) {
+        let (name, table) = (&column.name, self.table());
+        let other = match offer {
+            Some(offer) => format!("Use {offer}."),
+            None => "Use a key of columns that have a source.".to_owned(),
+        };
         let fault = if column.generated {
-            Fault::key(format!("key column \"{name}\" of {} is generated", self.table()))
+            // Named in columns, it is a fault already.
+            if self.mapping.columns.source(name).is_some() {
+                return;
+            }
+            Fault::key(format!("key column \"{name}\" of {table} is generated"))
                 .detail("A message cannot bring its value.")
-                .hint(format!("Use a key of columns that have a source.{otherwise}"))
+                .hint(other)
         } else if self.is_guards(name) || self.mapping.soft_delete.as_ref() == Some(name) {
-            Fault::key(format!("key column \"{name}\" of {} is not the message's", self.table()))
-                .detail("It is written by the extension: as the row's version or to mark deleted rows.")
-                .hint(format!("Use a key of columns that have a source.{otherwise}"))
+            Fault::key(format!(
+                "key column \"{name}\" of {table} is not the message's"
+            ))
+            .detail("It is written by the extension: as the row's version or to mark deleted rows.")
+            .hint(other)
         } else if !self.has_source(column) {
-            Fault::key(format!("key column \"{name}\" of {} has no source", self.table()))
+            let add = format!("dd it to columns, as in \"{name}\": \"record.{name}\".");
+            Fault::key(format!("key column \"{name}\" of {table} has no source"))
                 .detail("A message finds the row that it changes by the key.")
-                .hint(format!(
-                    "Add it to columns, as in \"{name}\": \"record.{}\".{otherwise}",
-                    if self.uses_record_key(name) { "id" } else { name }
-                ))
+                .hint(match offer {
+                    Some(offer) => format!("Use {offer}, or a{add}"),
+                    None => format!("A{add}"),
+                })
         } else {
             return;
         };
-        // Named in columns and generated: said already.
-        if !(column.generated && self.mapping.columns.source(name).is_some()) {
-            self.faults.push(fault);
-        }
-    }
-
-    /// Whether the record's key `name` is taken by another column already.
-    fn uses_record_key(&self, name: &str) -> bool {
-        self.mapping.columns.named.iter().any(|(_, source)| {
-            matches!(source, ColumnSource::Path(p) if p.to_string() == format!("record.{name}"))
-        })
+        self.faults.push(fault);
     }
 
     /// The column that the source's `id` goes to.
@@ -340,13 +388,20 @@ impl Fit<'_> {
         let on_key = |index: &&UniqueIndex| {
             index.columns.len() == key.len() && key.iter().all(|c| index.columns.contains(c))
         };
-        let (good, bad): (Vec<_>, Vec<_>) =
-            self.destination.unique_indexes.iter().filter(on_key).partition(|i| usable(i));
+        let (good, bad): (Vec<_>, Vec<_>) = self
+            .destination
+            .unique_indexes
+            .iter()
+            .filter(on_key)
+            .partition(|i| usable(i));
         if !good.is_empty() {
             return;
         }
         let table = self.table();
-        let mut fault = Fault::key(format!("no unique index of {table} is on the key ({})", idents(key)));
+        let mut fault = Fault::key(format!(
+            "no unique index of {table} is on the key ({})",
+            idents(key)
+        ));
         let reasons: Vec<_> = bad
             .iter()
             .map(|index| {
@@ -365,14 +420,18 @@ impl Fit<'_> {
         }
         let invalid = bad.iter().find(|i| !i.valid && !i.partial && i.immediate);
         let may_be_primary = !self.destination.unique_indexes.iter().any(|i| i.primary)
-            && key.iter().all(|c| self.destination.column(c).is_some_and(|c| c.not_null));
+            && key
+                .iter()
+                .all(|c| self.destination.column(c).is_some_and(|c| c.not_null));
         let statement = match invalid {
             Some(index) => format!(
                 "REINDEX INDEX {}.{};",
                 ident(&self.destination.schema),
                 ident(&index.name)
             ),
-            None if may_be_primary => format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", idents(key)),
+            None if may_be_primary => {
+                format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", idents(key))
+            }
             None => format!(
                 "ALTER TABLE {table} ADD CONSTRAINT {} UNIQUE ({});",
                 ident(&self.constraint_name(key)),
@@ -388,19 +447,30 @@ impl Fit<'_> {
         let stem = format!("{}_{}", self.destination.name, key.join("_"));
         (0..)
             .map(|i| {
-                let suffix = if i == 0 { "_key".to_owned() } else { format!("_key{i}") };
+                let suffix = if i == 0 {
+                    "_key".to_owned()
+                } else {
+                    format!("_key{i}")
+                };
                 let mut end = stem.len().min(MOST - suffix.len());
                 while !stem.is_char_boundary(end) {
                     end -= 1;
                 }
                 format!("{}{suffix}", &stem[..end])
             })
-            .find(|name| !self.destination.unique_indexes.iter().any(|i| i.name == *name))
+            .find(|name| {
+                !self
+                    .destination
+                    .unique_indexes
+                    .iter()
+                    .any(|i| i.name == *name)
+            })
             .unwrap_or_default()
     }
 
     fn check_soft_delete(&mut self) {
-        let (OnDelete::Soft, Some(name)) = (self.mapping.on_delete, &self.mapping.soft_delete) else {
+        let (OnDelete::Soft, Some(name)) = (self.mapping.on_delete, &self.mapping.soft_delete)
+        else {
             return;
         };
         let table = self.table();
@@ -426,7 +496,9 @@ impl Fit<'_> {
                         column.type_name
                     ),
                 )
-                .detail("It must be timestamp with time zone, timestamp without time zone or boolean.")
+                .detail(
+                    "It must be timestamp with time zone, timestamp without time zone or boolean.",
+                )
                 .hint("Choose another column, or add one of these types."),
             );
         } else if column.generated {
@@ -436,12 +508,14 @@ impl Fit<'_> {
             ));
         } else if column.not_null && column.type_oid.to_u32() != 16 {
             self.faults.push(
-                Fault::value(format!("soft_delete column \"{name}\" of {table} may not be null"))
-                    .detail("It is null in a row that is not deleted.")
-                    .hint(format!(
-                        "Run: ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL;",
-                        ident(name)
-                    )),
+                Fault::value(format!(
+                    "soft_delete column \"{name}\" of {table} may not be null"
+                ))
+                .detail("It is null in a row that is not deleted.")
+                .hint(format!(
+                    "Run: ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL;",
+                    ident(name)
+                )),
             );
         }
     }
@@ -469,7 +543,9 @@ impl Fit<'_> {
             } else if column.not_null {
                 Fault::value(format!("column \"{name}\" of {table} may not be null"))
                     .detail("A row that a backfill brought has no LSN.")
-                    .hint(format!("Run: ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL;"))
+                    .hint(format!(
+                        "Run: ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL;"
+                    ))
             } else if column.generated {
                 Fault::new(
                     Code::ERRCODE_GENERATED_ALWAYS,
@@ -485,12 +561,14 @@ impl Fit<'_> {
         if !missing.is_empty() {
             let adds: Vec<_> = missing.iter().map(|m| format!("ADD COLUMN {m}")).collect();
             self.faults.push(
-                Fault::column(format!("{table} lacks columns that guard 'columns' needs"))
-                    .detail(format!("Missing: {}.", missing.join(", ")))
-                    .hint(format!(
-                        "Run: ALTER TABLE {table} {}; or make the mapping with sequin.map, which does.",
-                        adds.join(", ")
-                    )),
+                Fault::column(format!(
+                    "destination {table} lacks columns that guard 'columns' needs"
+                ))
+                .detail(format!("Missing: {}.", missing.join(", ")))
+                .hint(format!(
+                    "Run: ALTER TABLE {table} {}; or make the mapping with sequin.map, which does.",
+                    adds.join(", ")
+                )),
             );
         }
     }
@@ -527,8 +605,14 @@ impl Fit<'_> {
                     .detail("It has no default either, so no row could be inserted.")
                     .hint(format!(
                         "Add it to columns, as in \"{name}\": \"record.{name}\", or run: ALTER TABLE \
-                         {table} ALTER COLUMN {} DROP NOT NULL;",
-                        ident(name)
+                         {table} ALTER COLUMN {} {};",
+                        ident(name),
+                        // A primary key's columns are never null.
+                        if primary.is_some_and(|i| i.columns.contains(name)) {
+                            "SET DEFAULT …"
+                        } else {
+                            "DROP NOT NULL"
+                        }
                     )),
                 );
             }

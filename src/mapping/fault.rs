@@ -20,7 +20,12 @@ pub struct Fault {
 impl Fault {
     /// A fault without DETAIL and HINT.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Fault {
-        Fault { code, message: message.into(), detail: None, hint: None }
+        Fault {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     /// A value that is not allowed there (22023).
@@ -77,7 +82,12 @@ impl Fault {
     }
 }
 
+/// A sentence's beginning, unless the first word is a name.
 fn upper_first(text: &str) -> String {
+    let word = text.split(' ').next().unwrap_or_default();
+    if !word.chars().all(char::is_alphabetic) {
+        return text.to_owned();
+    }
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_uppercase().chain(chars).collect(),
@@ -89,18 +99,33 @@ fn upper_first(text: &str) -> String {
 /// numbered in the DETAIL, and so are their HINTs.
 pub fn summary(name: &str, faults: &[Fault]) -> Report {
     if let [fault] = faults {
-        let Fault { code, message, detail, hint } = fault.clone();
-        return Report { code, message, detail, hint };
+        let Fault {
+            code,
+            message,
+            detail,
+            hint,
+        } = fault.clone();
+        return Report {
+            code,
+            message,
+            detail,
+            hint,
+        };
     }
-    let code = faults.first().map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |f| f.code);
+    let code = faults
+        .first()
+        .map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |f| f.code);
     let mut hints: Vec<String> = Vec::new();
     for (i, fault) in faults.iter().enumerate() {
         if let Some(hint) = &fault.hint {
             hints.push(format!("{}. {hint}", i + 1));
         }
     }
-    let details: Vec<_> =
-        faults.iter().enumerate().map(|(i, f)| format!("{}. {}", i + 1, f.sentence())).collect();
+    let details: Vec<_> = faults
+        .iter()
+        .enumerate()
+        .map(|(i, f)| format!("{}. {}", i + 1, f.sentence()))
+        .collect();
     Report {
         code,
         message: format!("mapping \"{name}\" is not valid: {} faults", faults.len()),
@@ -120,6 +145,13 @@ mod tests {
         assert_eq!(report.message, fault.message);
         assert_eq!(report.hint, fault.hint);
         assert_eq!(report.code, PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
+    }
+
+    #[test]
+    fn names_are_not_capitalised() {
+        assert_eq!(upper_first("on_delete 'soft' is"), "on_delete 'soft' is");
+        assert_eq!(upper_first("guard is"), "Guard is");
+        assert_eq!(upper_first(""), "");
     }
 
     #[test]

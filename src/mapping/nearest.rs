@@ -7,7 +7,9 @@ const MOST: usize = 3;
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
     // A third of the letters may be wrong, two in a short name; one of two letters says nothing.
-    let allowed = (wanted.len() / 3).max(2).min(wanted.len().saturating_sub(1));
+    let allowed = (wanted.len() / 3)
+        .max(2)
+        .min(wanted.len().saturating_sub(1));
     let mut found: Vec<(usize, &str)> = candidates
         .into_iter()
         .filter_map(|candidate| {
@@ -18,7 +20,11 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .collect();
     found.sort();
     found.dedup();
-    found.into_iter().take(MOST).map(|(_, candidate)| candidate.to_owned()).collect()
+    found
+        .into_iter()
+        .take(MOST)
+        .map(|(_, candidate)| candidate.to_owned())
+        .collect()
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words.
@@ -45,7 +51,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(a: &str, b: &str) -> usize {
-        distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>())
+        distance(
+            &a.chars().collect::<Vec<_>>(),
+            &b.chars().collect::<Vec<_>>(),
+        )
     }
 
     #[test]

@@ -21,14 +21,24 @@ const KEYWORDS: &str = " all analyse analyze and any array as asc asymmetric aut
 /// An identifier, in double quotes where it needs them.
 pub fn ident(name: &str) -> String {
     let simple = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !KEYWORDS.contains(&format!(" {name} "));
-    if simple { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if simple {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// Identifiers with commas between them.
 pub fn idents<S: AsRef<str>>(names: &[S]) -> String {
-    names.iter().map(|n| ident(n.as_ref())).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|n| ident(n.as_ref()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A string as an SQL literal that reads the same whatever `standard_conforming_strings` is.
@@ -81,6 +91,9 @@ mod tests {
     #[test]
     fn arrays() {
         assert_eq!(array_literal(&["a", "b_1"]), "'{a,b_1}'");
-        assert_eq!(array_literal(&["a b", "c\"d", "null"]), r#"E'{"a b","c\\"d","null"}'"#);
+        assert_eq!(
+            array_literal(&["a b", "c\"d", "null"]),
+            r#"E'{"a b","c\\"d","null"}'"#
+        );
     }
 }

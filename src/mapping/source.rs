@@ -87,18 +87,24 @@ impl SourcePattern {
     /// The pattern of every table.
     pub fn everything() -> SourcePattern {
         let any = || Part::Glob("*".to_owned());
-        SourcePattern { database: None, schema: any(), table: any() }
+        SourcePattern {
+            database: None,
+            schema: any(),
+            table: any(),
+        }
     }
 
     /// Reads a pattern.
     pub fn parse(text: &str) -> Result<SourcePattern, Fault> {
         let wrong = |detail: String| {
-            Fault::name(format!("source \"{text}\" is not a pattern of source tables"))
-                .detail(detail)
-                .hint(
-                    "Use [database.]schema.table, each part exact or with *, as in public.orders, \
+            Fault::name(format!(
+                "source \"{text}\" is not a pattern of source tables"
+            ))
+            .detail(detail)
+            .hint(
+                "Use [database.]schema.table, each part exact or with *, as in public.orders, \
                      public.* or shop.public.orders.",
-                )
+            )
         };
         let mut parts = Vec::new();
         let mut rest = text;
@@ -113,22 +119,29 @@ impl SourcePattern {
         let count = parts.len();
         let mut parts = parts.into_iter();
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(schema), Some(table), None, None) => {
-                Ok(SourcePattern { database: None, schema, table })
-            }
-            (Some(database), Some(schema), Some(table), None) => {
-                Ok(SourcePattern { database: Some(database), schema, table })
-            }
-            (Some(Part::Exact(_)), None, ..) if !text.starts_with('"') => {
-                Err(wrong("It has no schema.".into()).hint(format!(
-                    "Sequin sends the schema with every message: if it is public, use public.{text}."
-                )))
-            }
+            (Some(schema), Some(table), None, None) => Ok(SourcePattern {
+                database: None,
+                schema,
+                table,
+            }),
+            (Some(database), Some(schema), Some(table), None) => Ok(SourcePattern {
+                database: Some(database),
+                schema,
+                table,
+            }),
+            (Some(Part::Exact(_)), None, ..) if !text.starts_with('"') => Err(wrong(
+                "It has no schema.".into(),
+            )
+            .hint(format!(
+                "Sequin sends the schema with every message: if it is public, use public.{text}."
+            ))),
             _ if count == 1 => Err(wrong("It has one part; expected two or three.".into())),
-            _ => Err(wrong(format!("It has {count} parts; expected two or three.")).hint(
-                "Put double quotes around a part that has a dot in it, as in \
+            _ => Err(
+                wrong(format!("It has {count} parts; expected two or three.")).hint(
+                    "Put double quotes around a part that has a dot in it, as in \
                  \"shop.example.com\".public.orders.",
-            )),
+                ),
+            ),
         }
     }
 
@@ -165,11 +178,20 @@ impl SourcePattern {
     /// one with more exact parts, then the one whose table is exact, then the one with more literal
     /// characters. `Equal` only for patterns that take the same tables.
     pub fn specificity(&self, other: &SourcePattern) -> Ordering {
-        self.rank().cmp(&other.rank()).then_with(|| other.to_string().cmp(&self.to_string()))
+        self.rank()
+            .cmp(&other.rank())
+            .then_with(|| other.to_string().cmp(&self.to_string()))
     }
 
     fn rank(&self) -> Rank {
-        let parts = || [self.database.as_ref(), Some(&self.schema), Some(&self.table)].into_iter();
+        let parts = || {
+            [
+                self.database.as_ref(),
+                Some(&self.schema),
+                Some(&self.table),
+            ]
+            .into_iter()
+        };
         let given = || parts().flatten();
         Rank {
             database_exact: self.database.as_ref().is_some_and(Part::is_exact),
@@ -197,7 +219,9 @@ fn parse_part(text: &str, number: usize) -> Result<(Part, Option<&str>), String>
         let mut rest = quoted;
         loop {
             let Some(end) = rest.find('"') else {
-                return Err(format!("The double quote that opens part {number} is not closed."));
+                return Err(format!(
+                    "The double quote that opens part {number} is not closed."
+                ));
             };
             name.push_str(&rest[..end]);
             rest = &rest[end + 1..];
@@ -215,7 +239,9 @@ fn parse_part(text: &str, number: usize) -> Result<(Part, Option<&str>), String>
         return match rest.strip_prefix('.') {
             Some(after) => Ok((Part::Exact(name), Some(after))),
             None if rest.is_empty() => Ok((Part::Exact(name), None)),
-            None => Err(format!("Expected a dot or the end after the quoted part {number}.")),
+            None => Err(format!(
+                "Expected a dot or the end after the quoted part {number}."
+            )),
         };
     }
     let (part, after) = match text.split_once('.') {
@@ -282,7 +308,10 @@ mod tests {
     #[test]
     fn two_or_three_parts() {
         assert_eq!(pattern("public.t").database, None);
-        assert_eq!(pattern("db.public.t").database, Some(Part::Exact("db".into())));
+        assert_eq!(
+            pattern("db.public.t").database,
+            Some(Part::Exact("db".into()))
+        );
         assert_eq!(detail("t"), "It has no schema.");
         assert_eq!(detail("*"), "It has one part; expected two or three.");
         assert_eq!(detail("a.b.c.d"), "It has 4 parts; expected two or three.");

@@ -37,10 +37,15 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
             let target = destination.filter(|d| d.column(column).is_some_and(|c| !c.generated));
             let checked = asked(mapping, || {
                 check_expression(sql)?;
-                target.map_or(Ok(()), |destination| check_assignment(sql, destination, column))
+                target.map_or(Ok(()), |destination| {
+                    check_assignment(sql, destination, column)
+                })
             });
             if let Err(error) = checked {
-                faults.push(fault(format!("SQL of column \"{column}\" is not valid"), error));
+                faults.push(fault(
+                    format!("SQL of column \"{column}\" is not valid"),
+                    error,
+                ));
             }
         }
     }
@@ -75,13 +80,23 @@ fn check_expression(sql: &str) -> Result<(), SqlError> {
     } else {
         return Ok(());
     };
-    Err(SqlError::new(if statement.columns == 1 { "42803" } else { "42601" }, refused)
-        .with_detail("It is computed from one message, and gives one value."))
+    Err(SqlError::new(
+        if statement.columns == 1 {
+            "42803"
+        } else {
+            "42601"
+        },
+        refused,
+    )
+    .with_detail("It is computed from one message, and gives one value."))
 }
 
 fn check_assignment(sql: &str, destination: &Destination, column: &str) -> Result<(), SqlError> {
     let (table, column) = (qualified(destination), ident(column));
-    let insert = format!("INSERT INTO {table} ({column}) SELECT {} FROM {MESSAGE}", enclosed(sql));
+    let insert = format!(
+        "INSERT INTO {table} ({column}) SELECT {} FROM {MESSAGE}",
+        enclosed(sql)
+    );
     analyse(&insert).map(|_| ())
 }
 
@@ -101,11 +116,21 @@ fn one_expression(sql: &str) -> Result<(), SqlError> {
 
 /// What the server said, with the place that it said it of in front.
 fn fault(place: String, error: SqlError) -> Fault {
-    let names = "It can use record, changes and metadata (jsonb) and action (text).";
+    let code = PgSqlErrorCode::from(error.code);
+    let mut hint = error.hint;
+    if matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN | PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
+    ) {
+        let names = "It can use record, changes and metadata (jsonb) and action (text).";
+        hint = Some(hint.map_or_else(|| names.to_owned(), |hint| format!("{hint} {names}")));
+    }
+    // The line break that ends every expression is not the user's.
+    let said = error.message.replace("\n\"", "\"");
     Fault {
-        code: PgSqlErrorCode::from(error.code),
-        message: format!("{place}: {}", error.message),
+        code,
+        message: format!("{place}: {said}"),
         detail: error.detail,
-        hint: Some(error.hint.map_or_else(|| names.to_owned(), |hint| format!("{hint} {names}"))),
+        hint,
     }
 }

@@ -62,23 +62,28 @@ fn mapping_check<'a>(
 fn checked<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Error> {
-    let (Some(new), Some(given)) = (trigger.new(), Row::new(trigger)) else { return Ok(None) };
+    let (Some(new), Some(given)) = (trigger.new(), Row::new(trigger)) else {
+        return Ok(None);
+    };
     let mut new = new.into_owned();
     let session = Session::now();
     let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
 
-    // What may not be null is left to NOT NULL.
-    let Some(mut row) = read(&given) else { return Ok(Some(new)) };
-    let old = Row::old(trigger).and_then(|old| read(&old));
+    let mut row = read(&given)?;
+    let old = Row::old(trigger).map(|old| read(&old)).transpose()?;
 
-    let destination = row.destination.and_then(|oid| Destination::load(pg_sys::Oid::from(oid)));
+    let destination = row
+        .destination
+        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)));
     if given.get::<String>("name").is_none() {
         row.name = derived_name(&row, destination.as_ref());
         set_text(&mut new, "name", &row.name);
     }
 
     let owner_before = old.as_ref().map_or(session.user.to_u32(), |old| old.owner);
-    row.owner = given.oid("owner").map_or(owner_before, |owner| owner.to_u32());
+    row.owner = given
+        .oid("owner")
+        .map_or(owner_before, |owner| owner.to_u32());
     if row.owner != owner_before && !session.superuser {
         return Err(Error::OwnerNotYours { name: row.name });
     }
@@ -106,7 +111,10 @@ fn checked<'a>(
     if faults.is_empty() {
         Ok(Some(new))
     } else {
-        Err(Error::InvalidMapping { name: row.name, faults })
+        Err(Error::InvalidMapping {
+            name: row.name,
+            faults,
+        })
     }
 }
 
@@ -181,11 +189,18 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
     let mut grants = Vec::new();
     if !usage {
         lacks.push(format!("USAGE on schema {schema}"));
-        grants.push(format!("GRANT USAGE ON SCHEMA {schema} TO {};", ident(&role)));
+        grants.push(format!(
+            "GRANT USAGE ON SCHEMA {schema} TO {};",
+            ident(&role)
+        ));
     }
     if !missing.is_empty() {
         lacks.push(format!("{} on {table}", list(&missing, "and")));
-        grants.push(format!("GRANT {} ON {table} TO {};", missing.join(", "), ident(&role)));
+        grants.push(format!(
+            "GRANT {} ON {table} TO {};",
+            missing.join(", "),
+            ident(&role)
+        ));
     }
     Some(
         Fault::new(
@@ -200,32 +215,38 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
     )
 }
 
-/// The row as far as it is filled in; `None` if something is null that may not be, and that nobody
-/// fills in.
-fn read(row: &Row) -> Option<MappingRow> {
+/// The row as far as it is filled in. What may not be null, and nobody fills in, is not left to NOT
+/// NULL, whose message would show the row half filled in.
+fn read(row: &Row) -> Result<MappingRow, Error> {
     let text = |name: &str| row.get::<String>(name);
     let oid = |name: &str| row.oid(name).map(|oid| oid.to_u32());
-    Some(MappingRow {
-        id: row.get("id")?,
+    let given = |argument| text(argument).ok_or(Error::NullArgument { argument });
+    Ok(MappingRow {
+        id: row
+            .get("id")
+            .ok_or(Error::NullArgument { argument: "id" })?,
         name: text("name").unwrap_or_default(),
-        source: text("source")?,
+        source: given("source")?,
         destination: oid("destination"),
         columns: row.jsonb("columns"),
         key: row.get("key"),
         filter: text("filter"),
-        mode: text("mode")?,
-        on_delete: text("on_delete")?,
+        mode: given("mode")?,
+        on_delete: given("on_delete")?,
         soft_delete: text("soft_delete"),
-        on_error: text("on_error")?,
-        guard: text("guard")?,
-        enabled: row.get("enabled")?,
+        on_error: given("on_error")?,
+        guard: given("guard")?,
+        enabled: row.get("enabled").ok_or(Error::NullArgument {
+            argument: "enabled",
+        })?,
         owner: oid("owner").unwrap_or_default(),
         search_path: text("search_path").unwrap_or_default(),
     })
 }
 
 fn set_text(row: &mut PgHeapTuple<'_, AllocatedByRust>, name: &str, value: &str) {
-    row.set_by_name(name, value).unwrap_or_else(|e| error!("sequin.mapping.{name}: {e}"))
+    row.set_by_name(name, value)
+        .unwrap_or_else(|e| error!("sequin.mapping.{name}: {e}"))
 }
 
 /// After a statement that changed `sequin.mapping`: every session reads it again.
@@ -242,12 +263,17 @@ fn mapping_changed<'a>(
 fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
     const UNMAP: &str = "delete from sequin.mapping where name operator(pg_catalog.=) $1";
     const NAMES: &str = "select name from sequin.mapping order by 1";
-    let Some(name) = name else { return Err(Error::NullArgument { argument: "name" }.into()) };
+    let Some(name) = name else {
+        return Err(Error::NullArgument { argument: "name" }.into());
+    };
     let found = Spi::connect_mut(|client| {
         if !client.update(UNMAP, None, &[name.into()])?.is_empty() {
             return Ok(None);
         }
-        client.select(NAMES, None, &[])?.map(|row| row.get::<String>(1)).collect::<Result<_, _>>()
+        client
+            .select(NAMES, None, &[])?
+            .map(|row| row.get::<String>(1))
+            .collect::<Result<_, _>>()
     });
     let names: Option<Vec<String>> =
         found.unwrap_or_else(|e: spi::Error| error!("could not remove the mapping: {e}"));
@@ -255,7 +281,11 @@ fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
         None => Ok(()),
         Some(names) => {
             let nearest = nearest(name, names.iter().map(String::as_str));
-            Err(Error::MappingNotFound { name: name.to_owned(), nearest }.into())
+            Err(Error::MappingNotFound {
+                name: name.to_owned(),
+                nearest,
+            }
+            .into())
         }
     }
 }
@@ -263,9 +293,14 @@ fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
 /// Run once by `create extension`: refuses a database that cannot hold what Sequin sends.
 #[pg_extern(sql = false)]
 fn require_utf8() -> Result<(), ErrorReport> {
-    let encoding = Spi::get_one::<String>("select pg_catalog.getdatabaseencoding()::pg_catalog.text")
-        .ok()
-        .flatten()
-        .unwrap_or_default();
-    if encoding == "UTF8" { Ok(()) } else { Err(Error::NotUtf8 { encoding }.into()) }
+    let encoding =
+        Spi::get_one::<String>("select pg_catalog.getdatabaseencoding()::pg_catalog.text")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+    if encoding == "UTF8" {
+        Ok(())
+    } else {
+        Err(Error::NotUtf8 { encoding }.into())
+    }
 }

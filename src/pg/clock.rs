@@ -15,3 +15,8 @@ pub fn now() -> i64 {
 pub fn from_unix(micros: i64) -> i64 {
     micros.saturating_sub(EPOCH)
 }
+
+/// A timestamptz as microseconds since 1970.
+pub fn to_unix(micros: i64) -> i64 {
+    micros.saturating_add(EPOCH)
+}

@@ -67,3 +67,16 @@ pub fn lock(oid: pg_sys::Oid) {
     // SAFETY: locking an OID that is no relation's (any more) is allowed.
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
 }
+
+/// Tells every session, at commit, that a relation changed; and this one again if it rolls back.
+pub fn announce(oid: pg_sys::Oid) {
+    // SAFETY: the OID is an existing relation's.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(oid) }
+}
+
+/// Locks a mapping until the (sub)transaction ends: shared with others that do the same, or alone.
+pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
+    let mode = if alone { pg_sys::ExclusiveLock } else { pg_sys::ShareLock };
+    // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
+    unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
+}

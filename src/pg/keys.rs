@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum};
 
 /// Facts of a type that decide how its values become key bytes.
@@ -111,4 +112,16 @@ pub fn type_name(type_oid: pg_sys::Oid) -> String {
         pg_sys::pfree(name.cast());
         copy
     }
+}
+
+/// A copy of a bytea that a statement returned.
+pub fn stored_bytes(value: Datum) -> Vec<u8> {
+    // SAFETY: the column is a bytea, and not null.
+    unsafe { <&[u8]>::from_datum(value, false) }.unwrap_or_default().to_vec()
+}
+
+/// A copy of a text that a statement returned.
+pub fn stored_text(value: Datum, is_null: bool) -> Option<String> {
+    // SAFETY: the column is a text.
+    unsafe { String::from_datum(value, is_null) }
 }

@@ -13,10 +13,7 @@ unsafe extern "C-unwind" {
     fn raw_raw_parser(text: *const c_char) -> *mut pg_sys::List;
     #[cfg(not(feature = "pg13"))]
     #[link_name = "raw_parser"]
-    fn raw_raw_parser(
-        text: *const c_char,
-        mode: pg_sys::RawParseMode::Type,
-    ) -> *mut pg_sys::List;
+    fn raw_raw_parser(text: *const c_char, mode: pg_sys::RawParseMode::Type) -> *mut pg_sys::List;
 
     #[cfg_attr(any(feature = "pg13", feature = "pg14"), link_name = "parse_analyze")]
     #[cfg_attr(
@@ -49,7 +46,9 @@ pub struct Statement {
 /// `FROM`, no second statement, no alias. An error of the parser is returned as it is.
 pub fn is_one_target(text: &str) -> Result<bool, SqlError> {
     let statements = parse(&format!("SELECT\n{text}\n"))?;
-    let Some(statement) = only(statements) else { return Ok(false) };
+    let Some(statement) = only(statements) else {
+        return Ok(false);
+    };
     // SAFETY: raw_parser returns a list of RawStmt; a node is of the type that its tag says, and
     // every field that is read here is a pointer that is null or a list.
     unsafe {
@@ -72,7 +71,9 @@ pub fn is_one_target(text: &str) -> Result<bool, SqlError> {
             && select.limitCount.is_null()
             && select.lockingClause.is_null()
             && select.withClause.is_null();
-        let Some(target) = only(select.targetList).filter(|_| bare) else { return Ok(false) };
+        let Some(target) = only(select.targetList).filter(|_| bare) else {
+            return Ok(false);
+        };
         Ok((*target.cast::<pg_sys::ResTarget>()).name.is_null())
     }
 }
@@ -88,9 +89,8 @@ pub fn analyse(text: &str) -> Result<Statement, SqlError> {
     let (tree, text) = (tree.cast::<pg_sys::RawStmt>(), text.as_ptr());
     // SAFETY: the tree is the parser's for this text; only the C function runs inside.
     unsafe {
-        let query = trap(|| {
-            raw_parse_analyze(tree, text, std::ptr::null(), 0, std::ptr::null_mut())
-        })?;
+        let query =
+            trap(|| raw_parse_analyze(tree, text, std::ptr::null(), 0, std::ptr::null_mut()))?;
         Ok(Statement {
             columns: length((*query).targetList),
             aggregates: (*query).hasAggs,

@@ -36,22 +36,37 @@ impl Row {
             let mut nulls = vec![true; desc.len()];
             let (to_values, to_nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::heap_deform_tuple(row.into_pg(), raw, to_values, to_nulls);
-            let columns = desc.iter().zip(values).zip(nulls).map(|((attribute, value), null)| {
-                (attribute.name().to_owned(), attribute.atttypid, (!null).then_some(value))
-            });
-            Row { columns: columns.collect() }
+            let columns = desc
+                .iter()
+                .zip(values)
+                .zip(nulls)
+                .map(|((attribute, value), null)| {
+                    (
+                        attribute.name().to_owned(),
+                        attribute.atttypid,
+                        (!null).then_some(value),
+                    )
+                });
+            Row {
+                columns: columns.collect(),
+            }
         }
     }
 
     fn column(&self, name: &str) -> (pg_sys::Oid, Option<Datum>) {
         let column = self.columns.iter().find(|(column, ..)| column == name);
-        column.map(|(_, type_oid, value)| (*type_oid, *value)).expect("the column exists")
+        column
+            .map(|(_, type_oid, value)| (*type_oid, *value))
+            .expect("the column exists")
     }
 
     /// The value of a column; `None` for null.
     pub fn get<T: FromDatum + IntoDatum>(&self, name: &str) -> Option<T> {
         let (type_oid, value) = self.column(name);
-        assert!(T::is_compatible_with(type_oid), "column {name} is of type {type_oid:?}");
+        assert!(
+            T::is_compatible_with(type_oid),
+            "column {name} is of type {type_oid:?}"
+        );
         // SAFETY: the value is of a type that the Rust type is made from, and not null.
         unsafe { T::from_datum(value?, false) }
     }
@@ -76,7 +91,9 @@ impl Row {
 
 /// Sets a column whose type is `oid` or an alias of it.
 pub fn set_oid(row: &mut PgHeapTuple<'_, AllocatedByRust>, column: &str, oid: pg_sys::Oid) {
-    let (number, attribute) = row.get_attribute_by_name(column).expect("the column exists");
+    let (number, attribute) = row
+        .get_attribute_by_name(column)
+        .expect("the column exists");
     assert!(is_oid(attribute.atttypid), "column {column}");
     // SAFETY: these types are OIDs by value.
     unsafe { row.set_by_index_unchecked(number, oid.into_datum()) }

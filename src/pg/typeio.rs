@@ -233,3 +233,36 @@ pub fn varlena(bytes: &[u8], out: &Bump) -> Option<Datum> {
 pub fn fixed<T: Copy>(value: T, out: &Bump) -> Datum {
     Datum::from(ptr::from_mut(out.alloc(value)))
 }
+
+/// What a value's bytes are and how it prints, for tests.
+#[cfg(any(test, feature = "pg_test"))]
+pub mod look {
+    use super::*;
+
+    /// The bytes that would be stored, the length word included.
+    pub fn image(type_oid: pg_sys::Oid, datum: Datum) -> Vec<u8> {
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: the datum is of this type, and not toasted.
+        unsafe {
+            pg_sys::get_typlenbyval(type_oid, &mut length, &mut by_value);
+            let at = datum.cast_mut_ptr::<u8>();
+            let length = match length {
+                _ if by_value => return datum.value().to_ne_bytes().to_vec(),
+                -1 => pgrx::varsize_any(at.cast()),
+                length => length as usize,
+            };
+            std::slice::from_raw_parts(at, length).to_vec()
+        }
+    }
+
+    /// The text that the type's output function makes of a value.
+    pub fn text(type_oid: pg_sys::Oid, datum: Datum) -> String {
+        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: the datum is of this type; the text ends with a NUL.
+        unsafe {
+            pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena);
+            let text = pg_sys::OidOutputFunctionCall(function, datum);
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
+    }
+}

@@ -36,3 +36,9 @@ impl Drop for ActingAs {
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }
 }
+
+/// The role that the backend acts as: in a `SECURITY DEFINER` function, the function's owner.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a backend variable.
+    unsafe { pg_sys::GetUserId() }
+}

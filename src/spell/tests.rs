@@ -1,1 +1,377 @@
+use super::*;
 
+fn shape(name: &str) -> Shape {
+    if let Some(element) = name.strip_suffix("[]") {
+        let delimiter = if element == "box" { ';' } else { ',' };
+        return Shape::Array {
+            element: Box::new(shape(element)),
+            delimiter,
+        };
+    }
+    match name.split('(').next().unwrap_or(name) {
+        "json" | "jsonb" | "jsond" => Shape::Json,
+        "bool" => Shape::Bool,
+        "int2" => Shape::Integer("smallint"),
+        "int4" | "posint" | "dom2" => Shape::Integer("integer"),
+        "int8" => Shape::Integer("bigint"),
+        "oid" => Shape::Integer("oid"),
+        "float4" | "float8" | "numeric" | "money_d" => Shape::Float,
+        "date" => Shape::Date,
+        "time" => Shape::Time("time"),
+        "timetz" => Shape::Time("time with time zone"),
+        "timestamp" => Shape::Timestamp("timestamp"),
+        "timestamptz" | "tsd" => Shape::Timestamp("timestamp with time zone"),
+        "interval" => Shape::Interval,
+        "daterange" => Shape::DateRange,
+        "tsvector" => Shape::TsVector,
+        "box" => Shape::Box,
+        "hstore" => Shape::Hstore,
+        "vector" => Shape::Vector,
+        "addr" => Shape::Composite(
+            [("street", "text"), ("zip", "int4"), ("ok", "bool")]
+                .map(|(name, of)| Field {
+                    name: name.to_owned(),
+                    shape: shape(of),
+                })
+                .into(),
+        ),
+        _ => Shape::Text,
+    }
+}
+
+fn spelled(of: &str, json: &str) -> Result<String, Misfit> {
+    let value = Json::parse(json).unwrap_or_else(|fault| panic!("{json}: {fault}"));
+    let mut out = String::new();
+    spell(value, &shape(of), &mut out).map(|()| out)
+}
+
+fn ok(of: &str, json: &str) -> String {
+    spelled(of, json).unwrap_or_else(|misfit| panic!("{of} {json}: {misfit:?}"))
+}
+
+fn fault(of: &str, json: &str) -> (&'static str, String) {
+    let misfit = spelled(of, json).expect_err(json);
+    (misfit.sqlstate(), misfit.message())
+}
+
+/// What Sequin sends of each type, as it is spelled: `tests/types/spelled.tsv`, which
+/// `UPDATE_GOLDEN=1 cargo test` writes anew. That the server reads it is tested in `cast`.
+#[test]
+fn what_sequin_sends_is_spelled() {
+    let matrix = include_str!("../../tests/types/type_matrix.tsv");
+    let mut found = String::new();
+    for line in matrix.lines().filter(|line| line.contains("\tLIVE ")) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        for sent in &columns[4..] {
+            let (kind, json) = sent.split_once(' ').expect("LIVE or READ");
+            let Ok(value) = Json::parse(json) else {
+                let why = ["RAISE", "CAST-ERROR", "null   (column NOT SELECTED"];
+                assert!(why.iter().any(|why| json.starts_with(why)), "{line}");
+                continue;
+            };
+            if !value.is_null() {
+                let text = ok(columns[0], json).escape_default().to_string();
+                let _ = writeln!(found, "{}\t{kind} {json}\t{text}", columns[0]);
+            }
+        }
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/types/spelled.tsv");
+        std::fs::write(path, &found).expect("the golden file is written");
+        return;
+    }
+    let golden = include_str!("../../tests/types/spelled.tsv");
+    for (found, golden) in found.lines().zip(golden.lines()) {
+        assert_eq!(found, golden);
+    }
+    assert_eq!(found.lines().count(), golden.lines().count());
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    for (json, text) in [
+        ("5.0", "5"),
+        ("5e0", "5"),
+        ("1.2e1", "12"),
+        ("-1.50E1", "-15"),
+        ("1200e-2", "12"),
+        ("0e999999999999999999999", "0"),
+        ("-0.000", "0"),
+        ("0.0", "0"),
+        ("100.00e-2", "1"),
+        ("9223372036854775807.0", "9223372036854775807"),
+        ("9223372036854775807", "9223372036854775807"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("\"5.00\"", "5"),
+        ("\"5e0\"", "5"),
+        ("\"+5.\"", "5"),
+        ("\" 5 \"", " 5 "),
+        ("\"five\"", "five"),
+        ("\".e\"", ".e"),
+        ("\"1e\"", "1e"),
+        ("\"1.2.3\"", "1.2.3"),
+        ("\"\"", ""),
+        ("true", "true"),
+    ] {
+        assert_eq!(ok("int8", json), text, "{json}");
+    }
+}
+
+#[test]
+fn a_fraction_is_no_integer() {
+    let syntax = "invalid input syntax for type integer: ";
+    for json in ["5.5", "1e-1", "1e-999999999999999999999", "0.10"] {
+        assert_eq!(
+            fault("int4", json),
+            ("22P02", format!("{syntax}\"{json}\""))
+        );
+    }
+    assert_eq!(
+        fault("int4", "\"5.5\""),
+        ("22P02", format!("{syntax}\"5.5\""))
+    );
+}
+
+#[test]
+fn a_huge_exponent_is_out_of_range_and_allocates_nothing() {
+    for json in [
+        "1e1000000000",
+        "1e99999999999999999999999",
+        "1e20",
+        "123456789012345678901.0",
+    ] {
+        let message = format!("value \"{json}\" is out of range for type bigint");
+        assert_eq!(fault("int8", json), ("22003", message));
+    }
+    assert_eq!(ok("int8", "1e19"), "10000000000000000000");
+}
+
+#[test]
+fn numbers_are_no_booleans_and_no_dates() {
+    let syntax = |of: &str| format!("invalid input syntax for type {of}: \"1\"");
+    assert_eq!(fault("bool", "1"), ("22P02", syntax("boolean")));
+    assert_eq!(fault("date", "1"), ("22007", syntax("date")));
+    assert_eq!(fault("time", "1"), ("22007", syntax("time")));
+    assert_eq!(
+        fault("timetz", "1"),
+        ("22007", syntax("time with time zone"))
+    );
+    assert_eq!(fault("interval", "1"), ("22007", syntax("interval")));
+}
+
+#[test]
+fn a_timestamp_may_be_microseconds() {
+    for (json, text) in [
+        ("1730151421127470", "2024-10-28 21:37:01.127470"),
+        ("1.73015142112747e15", "2024-10-28 21:37:01.127470"),
+        ("0", "1970-01-01 00:00:00.000000"),
+        ("-1", "1969-12-31 23:59:59.999999"),
+        ("-62135596800000001", "0001-12-31 23:59:59.999999 BC"),
+        ("-210866803200000000", "4714-11-24 00:00:00.000000 BC"),
+        ("9224318015999999999", "294276-12-31 23:59:59.999999"),
+    ] {
+        assert_eq!(ok("timestamp", json), text);
+    }
+    assert_eq!(ok("timestamptz", "0"), "1970-01-01 00:00:00.000000+00");
+    assert_eq!(
+        ok("timestamptz", "-62135596800000001"),
+        "0001-12-31 23:59:59.999999+00 BC"
+    );
+    assert_eq!(
+        ok("timestamptz[]", "[0,null]"),
+        "{\"1970-01-01 00:00:00.000000+00\",NULL}"
+    );
+    for json in ["9224318016000000000", "-210866803200000001", "1e1000000000"] {
+        let message = format!("timestamp out of range: \"{json}\"");
+        assert_eq!(fault("timestamp", json), ("22008", message));
+    }
+    assert_eq!(fault("timestamp", "0.5").0, "22007");
+}
+
+#[test]
+fn years_before_christ() {
+    for (text, read) in [
+        ("-0043-03-15", "0044-03-15 BC"),
+        ("0000-01-01", "0001-01-01 BC"),
+        ("-12000-01-01", "12001-01-01 BC"),
+        ("0044-03-15 BC", "0044-03-15 BC"),
+        ("12024-01-01", "12024-01-01"),
+        ("-43", "-43"),
+        ("-4294967295-01-01", "-4294967295-01-01"),
+        ("", ""),
+        ("é", "é"),
+    ] {
+        assert_eq!(ok("date", &format!("\"{text}\"")), read);
+    }
+    let text = "\"-0043-03-15T04:05:06.789000Z\"";
+    assert_eq!(ok("timestamptz", text), "0044-03-15T04:05:06.789000Z BC");
+    assert_eq!(
+        ok("daterange", "\"[-0043-03-15,inf)\""),
+        "[0044-03-15 BC,infinity)"
+    );
+    assert_eq!(ok("daterange", "\"é\""), "é");
+}
+
+#[test]
+fn arrays_are_quoted() {
+    assert_eq!(
+        ok(
+            "text[]",
+            r#"["a\"b\\c",null,"NULL",1.50,true,{"k":"v"},""]"#
+        ),
+        r#"{"a\"b\\c",NULL,"NULL",1.50,true,"{\"k\":\"v\"}",""}"#
+    );
+    assert_eq!(ok("int4[]", "[[1,2.0],[3,null]]"), "{{1,2},{3,NULL}}");
+    assert_eq!(ok("int4[]", "[]"), "{}");
+    assert_eq!(ok("int4[]", "[[]]"), "{{}}");
+    assert_eq!(
+        ok("jsonb[]", r#"[[1,"a"],{"a":null},null,"s",2]"#),
+        r#"{"[1,\"a\"]","{\"a\":null}",NULL,"\"s\"",2}"#
+    );
+    assert_eq!(ok("int4[]", "\"{1,2}\""), "{1,2}");
+    assert_eq!(ok("bool[]", "[true,\"f\"]"), "{true,\"f\"}");
+    assert_eq!(ok("float8[]", "[\"inf\"]"), "{\"Infinity\"}");
+    assert_eq!(
+        ok(
+            "interval[]",
+            r#"[{"months":1,"days":-2,"microseconds":-1}]"#
+        ),
+        r#"{"1 mons -2 days -00:00:00.000001"}"#
+    );
+}
+
+#[test]
+fn arrays_have_six_dimensions() {
+    assert_eq!(ok("int4[]", "[[[[[[1]]]]]]"), "{{{{{{1}}}}}}");
+    let seven = "number of array dimensions (7) exceeds the maximum allowed (6)";
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(fault("int4[]", &deep), ("54000", seven.to_owned()));
+    assert_eq!(fault("int4[]", "{}").0, "22P02");
+}
+
+#[test]
+fn boxes_are_put_together_again() {
+    let cut = r#"["(1","1)","(0","0);NULL;(2","2)","(1","1)"]"#;
+    assert_eq!(ok("box[]", cut), "{(1,1),(0,0);NULL;(2,2),(1,1)}");
+    assert_eq!(ok("box[]", "[null]"), "{NULL}");
+    let whole = r#"["(1,1),(0,0)",null]"#;
+    assert_eq!(ok("box[]", whole), r#"{"(1,1),(0,0)";NULL}"#);
+}
+
+#[test]
+fn composites_go_by_name() {
+    let of = |json| ok("addr", json);
+    assert_eq!(
+        of(r#"{"zip":1.0,"street":"1 \"Main\", St\\","other":[]}"#),
+        r#"("1 \"Main\", St\\","1",)"#
+    );
+    assert_eq!(
+        of(r#"{"street":"","ok":true,"zip":null}"#),
+        r#"("",,"true")"#
+    );
+    assert_eq!(of("{}"), "(,,)");
+    assert_eq!(of(r#""(a,1,t)""#), "(a,1,t)");
+    assert_eq!(
+        ok("addr[]", r#"[{"street":"a\"b"},"(x,1,t)",null]"#),
+        r#"{"(\"a\\\"b\",,)","(x,1,t)",NULL}"#
+    );
+}
+
+#[test]
+fn hstore_from_an_object() {
+    assert_eq!(
+        ok("hstore", r#"{"a\"":"1\\","b":null,"c":{"d":1},"e":"NULL"}"#),
+        r#""a\""=>"1\\","b"=>NULL,"c"=>"{\"d\":1}","e"=>"NULL""#
+    );
+    assert_eq!(ok("hstore", "{}"), "");
+    assert_eq!(ok("hstore", r#""\"a\"=>\"1\"""#), r#""a"=>"1""#);
+}
+
+#[test]
+fn tsvector_from_lexemes() {
+    assert_eq!(
+        ok(
+            "tsvector",
+            r#"[{"word":"it's","positions":[[1,"A"],[2,null]]},{"word":"b\\","positions":[]},{"word":"c"}]"#
+        ),
+        r"'it''s':1A,2 'b\\' 'c'"
+    );
+    for json in [r#"{"a":1}"#, "[1]", r#"[{"word":"a","positions":[["x"]]}]"#] {
+        assert_eq!(fault("tsvector", json).0, "42601");
+    }
+}
+
+#[test]
+fn vectors_from_arrays() {
+    assert_eq!(ok("vector", "[1,2.5]"), "[1,2.5]");
+    assert_eq!(ok("vector[]", "[[1,2],[3]]"), r#"{"[1,2]","[3]"}"#);
+}
+
+#[test]
+fn intervals_have_the_full_range() {
+    let of = |json: &str| interval(Json::parse(json).expect(json));
+    let most = r#"{"months":-2147483648,"days":2147483647,"microseconds":-9223372036854775808}"#;
+    let most = of(most).expect("in range");
+    assert_eq!(
+        most,
+        Interval {
+            months: i32::MIN,
+            days: i32::MAX,
+            microseconds: i64::MIN
+        }
+    );
+    assert_eq!(
+        most.to_text(),
+        "-2147483648 mons 2147483647 days -2562047788:00:54.775808"
+    );
+    assert_eq!(of(r#"{"days":1e0}"#).map(|i| i.days), Ok(1));
+    for json in [
+        r#"{"months":2147483648}"#,
+        r#"{"microseconds":9223372036854775808}"#,
+        r#"{"days":1e1000000}"#,
+    ] {
+        assert_eq!(of(json), Err(Misfit::IntervalRange));
+    }
+    for json in [
+        "{}",
+        r#"{"days":0.5}"#,
+        r#"{"days":null}"#,
+        r#"{"secs":1}"#,
+        r#"{"days":"1"}"#,
+    ] {
+        assert_eq!(of(json).expect_err(json).sqlstate(), "22007");
+    }
+}
+
+#[test]
+fn strings_that_are_no_text() {
+    for (of, json) in [
+        ("text", r#""a\u0000b""#),
+        ("text[]", r#"["a\u0000b"]"#),
+        ("addr", r#"{"street":"\u0000"}"#),
+    ] {
+        let misfit = spelled(of, json).expect_err(json);
+        assert_eq!(misfit, Misfit::String(StringFault::Nul));
+        assert_eq!(misfit.sqlstate(), "22P05");
+        assert_eq!(misfit.message(), "unsupported Unicode escape sequence");
+        assert_eq!(
+            misfit.detail(),
+            Some("\\u0000 cannot be converted to text.")
+        );
+    }
+    let misfit = spelled("text", r#""\ud800""#).expect_err("half");
+    assert_eq!(misfit, Misfit::String(StringFault::LoneSurrogate));
+    // json is not read here
+    assert_eq!(ok("json", r#"{"a":"\u0000"}"#), r#"{"a":"\u0000"}"#);
+}
+
+#[test]
+fn json_stays_as_it_is() {
+    for json in ["\"s\"", "1.10", "{\"b\": 1 ,\"a\":[1e2]}", "true"] {
+        assert_eq!(ok("jsonb", json), json);
+        if json != "\"s\"" {
+            assert_eq!(ok("text", json), json);
+        }
+    }
+    assert_eq!(ok("text", "\"s\""), "s");
+}

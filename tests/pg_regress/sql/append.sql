@@ -1,0 +1,43 @@
+-- mode append: every message becomes a row.
+create schema append;
+set search_path = append, test, public;
+create table history (n bigint generated always as identity primary key, action text, id integer, name text, old_name text);
+select (sequin.map('public.item', 'history', mode => 'append', name => 'history',
+    columns => '{"action": "action", "id": "record.id", "name": "record.name", "old_name": "changes.name"}')).mode;
+-- in the order of the batch, deletes too
+select * from sequin_apply(batch(
+    message('insert', 'item', '{"id": 1, "name": "one"}'),
+    message('update', 'item', '{"id": 1, "name": "uno"}', '{"name": "one"}'),
+    message('insert', 'item', '{"id": 2, "name": "two"}'),
+    message('delete', 'item', '{"id": 1, "name": "uno"}'),
+    message('read', 'item', '{"id": 2, "name": "two"}'),
+    message('update', 'item', '{"id": 3, "name": "three"}', '{"id": 2}')));
+select action, id, name, old_name from history order by n;
+
+-- without a key a redelivery is another row
+create table log (at text, id integer, name text);
+select (sequin.map('public.log', 'log', mode => 'append')).mode;
+create table sent as select message('insert', 'log', '{"id": 1, "name": "one"}', lsn => 100) as log,
+    message('insert', 'keyed', '{"id": 1, "name": "one"}', lsn => 100) as one,
+    message('delete', 'keyed', '{"id": 1, "name": "one"}', lsn => 101) as two;
+select a.* from sent, sequin_apply(batch(log, log)) a;
+select a.* from sent, sequin_apply(log) a;
+select id, name, count(*) from log group by 1, 2;
+
+-- with a unique key a redelivery is stale
+create table keyed (lsn bigint, idx integer, id integer, name text, primary key (lsn, idx));
+select (sequin.map('public.keyed', 'keyed', mode => 'append',
+    columns => '{"lsn": "metadata.commit_lsn", "idx": "metadata.commit_idx", "*": "record.*"}')).mode;
+select a.* from sent, sequin_apply(batch(one, one)) a;
+select a.* from sent, sequin_apply(batch(one, two)) a;
+table keyed order by 1, 2;
+-- what the filter refuses is no row, and a poison message harms only itself
+select (sequin.map('public.log', 'log', mode => 'append', filter => $$record->>'name' <> 'secret'$$)).mode;
+select * from sequin_apply(batch(message('insert', 'log', '{"id": 2, "name": "secret"}'), message('insert', 'log', '{"id": "x", "name": "poison"}'),
+    message('insert', 'log', '{"id": 3, "name": "good"}')));
+select id, name from log where id > 1;
+select position, sqlstate, error, key from sequin.dead_letter;
+
+delete from sequin.mapping;
+delete from sequin.dead_letter;
+drop schema append cascade;
