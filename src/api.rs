@@ -31,5 +31,9 @@ pub fn apply_jsonb(batch: &[u8]) -> Result<Counts, SqlError> {
 /// `sequin.build_profile()`: `release`, or `debug` if this build is slow on purpose.
 #[pgrx::pg_extern(sql = false, immutable)]
 fn build_profile() -> &'static str {
-    if cfg!(debug_assertions) { "debug" } else { "release" }
+    if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    }
 }

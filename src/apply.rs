@@ -78,12 +78,18 @@ fn with_registry<'a>(
     registry: &mut Registry,
 ) -> Result<Counts, SqlError> {
     let routes = route(batch, memory, registry)?;
-    let mut call =
-        Call { definer: current_user(), read_skew: settings::read_skew(), alone: false };
+    let mut call = Call {
+        definer: current_user(),
+        read_skew: settings::read_skew(),
+        alone: false,
+    };
     let mut groups = Vec::new();
     for (index, messages) in &routes.groups {
         let target = registry.target(*index)?;
-        groups.push((*index, Group::new(target, batch, messages.clone(), memory, call)));
+        groups.push((
+            *index,
+            Group::new(target, batch, messages.clone(), memory, call),
+        ));
     }
     parents_first(&mut groups);
     let mut attempts = 1;
@@ -117,7 +123,10 @@ fn finish<'a>(
     groups: &[(usize, Group<'a>)],
     memory: &'a Bump,
 ) -> Result<Counts, SqlError> {
-    let mut counts = Counts { received: routes.received, ..Counts::default() };
+    let mut counts = Counts {
+        received: routes.received,
+        ..Counts::default()
+    };
     for outcome in &routes.outcomes {
         counts.count(*outcome);
     }
@@ -142,7 +151,10 @@ fn finish<'a>(
     letters.sort_by_key(|letter| letter.position);
     dead_letter::store(routes.letters.iter().chain(&letters))?;
     let outcomes: i64 = counts.outcomes.iter().sum();
-    assert_eq!(outcomes, routes.expected, "every message must end as one outcome per mapping");
+    assert_eq!(
+        outcomes, routes.expected,
+        "every message must end as one outcome per mapping"
+    );
     Ok(counts)
 }
 
@@ -184,8 +196,9 @@ fn route<'a>(
                     mapping: None,
                     text,
                     position: place,
-                    error: SqlError::new("22023", fault.to_string())
-                        .with_hint("Send change messages of Sequin as they are, without a transform."),
+                    error: SqlError::new("22023", fault.to_string()).with_hint(
+                        "Send change messages of Sequin as they are, without a transform.",
+                    ),
                     waiting: false,
                     key: None,
                     message: None,
@@ -193,14 +206,19 @@ fn route<'a>(
                 continue;
             }
         };
-        let source =
-            (message.database_name, message.database_id, message.schema, message.table);
+        let source = (
+            message.database_name,
+            message.database_id,
+            message.schema,
+            message.table,
+        );
         if last.as_ref().is_none_or(|(route, _)| *route != source) {
-            let found = known
-                .entry(source)
-                .or_insert_with(|| {
-                    registry.router.route(source.0, source.1, source.2, source.3).into_owned()
-                });
+            let found = known.entry(source).or_insert_with(|| {
+                registry
+                    .router
+                    .route(source.0, source.1, source.2, source.3)
+                    .into_owned()
+            });
             last = Some((source, found.clone()));
         }
         let (_, found) = last.as_ref().expect("just set");
@@ -208,7 +226,10 @@ fn route<'a>(
         for &index in found {
             let mapping = &registry.mappings[index];
             if !mapping.enabled {
-                return Err(Error::MappingPaused { name: mapping.name.clone() }.into());
+                return Err(Error::MappingPaused {
+                    name: mapping.name.clone(),
+                }
+                .into());
             }
             if mapping.destination.is_none() {
                 routes.outcomes.push(Outcome::Ignored);
@@ -238,8 +259,11 @@ fn route<'a>(
 }
 
 fn unmapped_error(table: &str) -> SqlError {
-    SqlError::new("42704", format!("no mapping takes messages of table {table}"))
-        .with_hint(unmapped_hint(table))
+    SqlError::new(
+        "42704",
+        format!("no mapping takes messages of table {table}"),
+    )
+    .with_hint(unmapped_hint(table))
 }
 
 fn unmapped_hint(table: &str) -> String {
@@ -256,7 +280,9 @@ fn warn_unmapped(table: &str, count: usize) {
         format!("no mapping takes messages of table {table}"),
         "sequin_apply",
     )
-    .set_detail(format!("{count} messages that no mapping takes were kept in sequin.dead_letter."))
+    .set_detail(format!(
+        "{count} messages that no mapping takes were kept in sequin.dead_letter."
+    ))
     .set_hint(unmapped_hint(table))
     .report(pgrx::PgLogLevel::WARNING);
 }
@@ -266,11 +292,16 @@ fn warn_unmapped(table: &str, count: usize) {
 fn parents_first(groups: &mut Vec<(usize, Group<'_>)>) {
     let mut waiting = std::mem::take(groups);
     while !waiting.is_empty() {
-        let oids: Vec<pg_sys::Oid> =
-            waiting.iter().map(|(_, group)| group.target.destination.oid).collect();
+        let oids: Vec<pg_sys::Oid> = waiting
+            .iter()
+            .map(|(_, group)| group.target.destination.oid)
+            .collect();
         let free = waiting.iter().position(|(_, group)| {
             let destination = &group.target.destination;
-            !destination.refers_to.iter().any(|o| *o != destination.oid && oids.contains(o))
+            !destination
+                .refers_to
+                .iter()
+                .any(|o| *o != destination.oid && oids.contains(o))
         });
         groups.push(waiting.remove(free.unwrap_or(0)));
     }
@@ -305,7 +336,10 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     while left > 0 {
         for (i, (_, group)) in groups.iter_mut().enumerate() {
             let _owner = acting_as_owner(group);
-            let nets = std::mem::take(&mut pending[i]).into_iter().map(|p| p.net).collect();
+            let nets = std::mem::take(&mut pending[i])
+                .into_iter()
+                .map(|p| p.net)
+                .collect();
             pending[i] = write::retry(group, nets)?;
         }
         let now = pending.iter().map(Vec::len).sum();

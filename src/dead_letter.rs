@@ -64,8 +64,19 @@ const INSERT: &str = "
                           committed_at text, state text)";
 
 const COLUMNS: [&str; 13] = [
-    "mapping", "message", "sqlstate", "error", "detail", "hint", "position", "key", "source", "lsn",
-    "idx", "committed_at", "state",
+    "mapping",
+    "message",
+    "sqlstate",
+    "error",
+    "detail",
+    "hint",
+    "position",
+    "key",
+    "source",
+    "lsn",
+    "idx",
+    "committed_at",
+    "state",
 ];
 
 struct Statement {
@@ -111,7 +122,10 @@ pub fn store<'l, 'a: 'l>(letters: impl Iterator<Item = &'l Letter<'a>>) -> Resul
             letter.message.map(|m| m.source().to_owned()),
             version.map(|v| v.lsn.to_string()),
             version.map(|v| v.idx.to_string()),
-            letter.message.and_then(|m| m.committed_at).map(|micros| micros.to_string()),
+            letter
+                .message
+                .and_then(|m| m.committed_at)
+                .map(|micros| micros.to_string()),
             Some(if letter.waiting { "waiting" } else { "dead" }.to_owned()),
         ];
         put(&mut rows, &statement.rows, &values)?;
@@ -126,7 +140,9 @@ fn put(rows: &mut Rows, row_type: &RowType, texts: &[Option<String>]) -> Result<
     let mut nulls = Vec::with_capacity(texts.len());
     for text in texts {
         // A NUL cannot be in a text; as JSON's escape it can.
-        let datum = text.as_ref().and_then(|text| text.replace('\0', "\\u0000").into_datum());
+        let datum = text
+            .as_ref()
+            .and_then(|text| text.replace('\0', "\\u0000").into_datum());
         nulls.push(datum.is_none());
         values.push(datum.unwrap_or(Datum::null()));
     }

@@ -161,6 +161,9 @@ impl Destination {
 
     /// The columns of its primary key, in order; empty if it has none.
     pub fn primary_key(&self) -> &[String] {
-        self.unique_indexes.iter().find(|i| i.primary).map_or(&[], |i| &i.columns)
+        self.unique_indexes
+            .iter()
+            .find(|i| i.primary)
+            .map_or(&[], |i| &i.columns)
     }
 }

@@ -31,14 +31,24 @@ impl<'a> Group<'a> {
         let mut examined: Vec<(u32, u32)> = Vec::new();
         let mut simple: Vec<(u32, u32)> = Vec::new();
         for &run in runs {
-            if self.is_simple(run, &mut slots) { simple.push(run) } else { examined.push(run) }
+            if self.is_simple(run, &mut slots) {
+                simple.push(run)
+            } else {
+                examined.push(run)
+            }
         }
         // In the destination's columns a claim sees no tombstone and no gap: ask before.
         if self.target.place == Place::Columns {
             let keys: Vec<Vec<u8>> = simple.iter().map(|run| self.key(run.0).to_vec()).collect();
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             let special = guard::special(&mut self.target, self.call.definer, &keys, |_| None)?;
-            examined.extend(simple.iter().zip(special).filter(|(_, s)| *s).map(|(run, _)| *run));
+            examined.extend(
+                simple
+                    .iter()
+                    .zip(special)
+                    .filter(|(_, s)| *s)
+                    .map(|(run, _)| *run),
+            );
         }
         self.load(&examined)
     }
@@ -70,10 +80,9 @@ impl<'a> Group<'a> {
         let alone = run.1 - run.0 == 1;
         for i in run.0..run.1 {
             let entry = self.entries[i as usize];
-            let last = i + 1 == run.1;
             match entry.event {
                 Event::Leave { .. } => return false,
-                Event::Delete if columns && last => return false,
+                Event::Delete if columns => return false,
                 Event::Read if !alone || entry.stamp.committed_at.is_none() => return false,
                 Event::Read => {}
                 _ if entry.stamp.version.is_none() => return false,
@@ -91,11 +100,14 @@ impl<'a> Group<'a> {
                 return false;
             }
             self.target.read(message, self.batch.fields(message), slots);
-            let partial = slots.iter().zip(&self.target.columns).any(|(slot, column)| match slot {
-                Slot::Unchanged => true,
-                Slot::Nothing => column.required,
-                _ => false,
-            });
+            let partial = slots
+                .iter()
+                .zip(&self.target.columns)
+                .any(|(slot, column)| match slot {
+                    Slot::Unchanged => true,
+                    Slot::Nothing => column.required,
+                    _ => false,
+                });
             if partial {
                 return false;
             }
@@ -176,13 +188,16 @@ impl<'a> Group<'a> {
         for &i in &entries {
             let entry = self.entries[i as usize];
             let message = self.message(entry.message);
-            self.target.read(message, self.batch.fields(message), &mut scratch.slots);
+            self.target
+                .read(message, self.batch.fields(message), &mut scratch.slots);
             slots.push(scratch.slots.clone());
             let came = matches!(entry.event, Event::Appear | Event::Update);
             images.push(came.then(|| fingerprint(message.record, None)));
         }
-        let provided: Vec<Vec<Provided>> =
-            slots.iter().map(|slots| slots.iter().map(Slot::provided).collect()).collect();
+        let provided: Vec<Vec<Provided>> = slots
+            .iter()
+            .map(|slots| slots.iter().map(Slot::provided).collect())
+            .collect();
         let mut changes: Vec<Change<'_>> = entries
             .iter()
             .enumerate()
@@ -237,7 +252,15 @@ impl<'a> Group<'a> {
                 return Ok(None);
             }
             let stored = stored.expect("the first change of a row that nobody knows decides");
-            return Ok(Some(self.unwritten(run, entries[0], state, stored.entry, stored.exists)));
+            let gone = before.present && !state.present;
+            return Ok(Some(self.stale(
+                run,
+                entries[0],
+                state,
+                stored.entry,
+                stored.exists,
+                gone,
+            )));
         };
         let entry = self.entries[entries[id as usize] as usize];
         let row = self.start_row(&entry);
@@ -278,10 +301,18 @@ impl<'a> Group<'a> {
         Ok(Some(Net {
             run,
             message: entry.message,
-            outcome: if state.present { Outcome::Upserted } else { Outcome::Deleted },
+            outcome: if state.present {
+                Outcome::Upserted
+            } else {
+                Outcome::Deleted
+            },
             present: state.present,
             refused: entry.refused,
-            stamp: if matches!(guarded, Guarded::Change) { Some(entry.stamp) } else { state.row },
+            stamp: if matches!(guarded, Guarded::Change) {
+                Some(entry.stamp)
+            } else {
+                state.row
+            },
             read_at: state.read_at,
             guarded,
             row,
@@ -289,23 +320,33 @@ impl<'a> Group<'a> {
         }))
     }
 
-    /// A row of which nothing is to be written but its state.
-    fn unwritten(&self, run: (u32, u32), entry: u32, state: State, known: bool, exists: bool) -> Net {
+    /// A row that no change decided, but of which there is more to know now; it may turn out to be
+    /// the one that had left.
+    fn stale(
+        &mut self,
+        run: (u32, u32),
+        entry: u32,
+        state: State,
+        known: bool,
+        exists: bool,
+        gone: bool,
+    ) -> Net {
+        let entry = self.entries[entry as usize];
         Net {
             run,
-            message: self.entries[entry as usize].message,
+            message: entry.message,
             outcome: Outcome::Stale,
             present: state.present,
             refused: false,
             stamp: state.row,
             read_at: state.read_at,
-            row: 0,
+            row: self.start_row(&entry),
             columns: self.no_columns(),
             guarded: Guarded::Examined {
                 state: Box::new(state),
                 entry: known,
                 exists,
-                touched: false,
+                touched: gone,
             },
         }
     }
@@ -325,7 +366,8 @@ impl<'a> Group<'a> {
         let mut columns = self.no_columns();
         if present {
             let message = self.message(entry.message);
-            self.target.read(message, self.batch.fields(message), &mut scratch.slots);
+            self.target
+                .read(message, self.batch.fields(message), &mut scratch.slots);
             for column in 0..scratch.slots.len() {
                 let slot = scratch.slots[column];
                 self.put(row, column, entry.message, slot, &entry, &mut columns)?;
@@ -335,7 +377,11 @@ impl<'a> Group<'a> {
         Ok(Some(Net {
             run,
             message: entry.message,
-            outcome: if present { Outcome::Upserted } else { Outcome::Deleted },
+            outcome: if present {
+                Outcome::Upserted
+            } else {
+                Outcome::Deleted
+            },
             present,
             refused: entry.refused,
             stamp: (!read).then_some(entry.stamp),
@@ -383,8 +429,9 @@ impl<'a> Group<'a> {
         if self.target.key.contains(&column) && message == entry.message {
             return Ok(()); // cast with the key
         }
-        let value =
-            self.cast(message, false, column, slot).map_err(|error| (message, error))?;
+        let value = self
+            .cast(message, false, column, slot)
+            .map_err(|error| (message, error))?;
         if let Some(value) = value {
             self.values[row + column] = value;
             self.nulls[row + column] = false;
@@ -409,7 +456,10 @@ fn in_arrival_order(changes: &mut [Change<'_>]) {
         }
         change.stamp = Stamp {
             source: 0,
-            version: Some(Version { lsn: 0, idx: at as u32 }),
+            version: Some(Version {
+                lsn: 0,
+                idx: at as u32,
+            }),
             committed_at: None,
         };
     }
@@ -429,6 +479,11 @@ fn forget_plain_image(
     let kept = changes.iter().any(|change| {
         Some(change.stamp) == state.row && change.event == Event::Appear && moved(change.id)
     });
+    let same = match (&state.row, &before.row) {
+        (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
+        _ => false,
+    };
+    let kept = kept || same;
     if !kept {
         state.row_image = None;
     }

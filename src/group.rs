@@ -245,14 +245,20 @@ impl<'a> Group<'a> {
         let error = crate::dead_letter::blame(error, &self.target.mapping)?;
         let waiting = crate::dead_letter::may_work_later(&error);
         self.outcomes[message as usize] = Some(Outcome::Dead);
-        self.failures.push(Failure { message, error, waiting });
+        self.failures.push(Failure {
+            message,
+            error,
+            waiting,
+        });
         Ok(())
     }
 
     /// Lets the server evaluate the mapping's SQL: for all messages at once, and one by one if that
     /// fails. Updates that may have moved their row are asked about its former image too.
     fn project(&mut self) -> Result<(), SqlError> {
-        let Some(mut projection) = self.target.projection.take() else { return Ok(()) };
+        let Some(mut projection) = self.target.projection.take() else {
+            return Ok(());
+        };
         let memory = self.memory;
         let mut asked: Vec<(u32, bool)> = Vec::new();
         for n in 0..self.messages.len() as u32 {
@@ -309,17 +315,22 @@ impl<'a> Group<'a> {
         let append = self.target.mapping.mode == Mode::Append;
         let refused = match self.target.projection.as_ref().and_then(|p| p.filter) {
             None => false,
-            Some(filter) => {
-                !self.projected(n, false, filter).is_some_and(|value| value.value() != 0)
-            }
+            Some(filter) => !self
+                .projected(n, false, filter)
+                .is_some_and(|value| value.value() != 0),
         };
         if refused && (append || message.action == Action::Read) {
             self.outcomes[n as usize] = Some(Outcome::Filtered);
             return Ok(());
         }
         let delete = message.action == Action::Delete && !append;
-        if delete && self.target.mapping.on_delete == OnDelete::Ignore {
-            self.outcomes[n as usize] = Some(Outcome::Ignored);
+        if (delete || refused) && self.target.mapping.on_delete == OnDelete::Ignore {
+            let outcome = if delete {
+                Outcome::Ignored
+            } else {
+                Outcome::Filtered
+            };
+            self.outcomes[n as usize] = Some(outcome);
             return Ok(());
         }
         let stamp = self.stamp(message);
@@ -329,7 +340,11 @@ impl<'a> Group<'a> {
                 .map(|i| self.target.former(message, self.target.key[i]))
                 .collect();
             let image = fingerprint(message.record, message.changes);
-            Some(self.add(n, Event::Leave { image }, stamp, false, true, |i, _| former[i])?)
+            Some(
+                self.add(n, Event::Leave { image }, stamp, false, true, |i, _| {
+                    former[i]
+                })?,
+            )
         } else {
             None
         };
@@ -347,8 +362,11 @@ impl<'a> Group<'a> {
             && self.key(moved) == self.key(here)
         {
             // The columns differ, the key does not (its case, say): nothing moved.
-            self.entries[here as usize].event =
-                if refused { Event::Delete } else { Event::Update };
+            self.entries[here as usize].event = if refused {
+                Event::Delete
+            } else {
+                Event::Update
+            };
             self.entries.swap_remove(moved as usize);
         }
         Ok(())
@@ -408,8 +426,11 @@ impl<'a> Group<'a> {
             Slot::Sql(expression) => return Ok(self.projected(message, former, expression)),
             Slot::Json(value) => value,
             Slot::Constant => {
-                let TargetColumn { source: Source::Constant(json), caster, .. } =
-                    &mut self.target.columns[column]
+                let TargetColumn {
+                    source: Source::Constant(json),
+                    caster,
+                    ..
+                } = &mut self.target.columns[column]
                 else {
                     unreachable!("a constant slot is of a constant source")
                 };
@@ -444,7 +465,11 @@ impl<'a> Group<'a> {
             _ => source_number(source),
         };
         self.source = Some((source, number));
-        Stamp { source: number, version: message.version, committed_at: message.committed_at }
+        Stamp {
+            source: number,
+            version: message.version,
+            committed_at: message.committed_at,
+        }
     }
 
     /// The key of an entry's row, as bytes.
@@ -567,7 +592,9 @@ fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a>
 fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
     let mut text = String::from("{");
     for (key, value) in record.members() {
-        let value = changes.and_then(|changes| changes.get(&key)).unwrap_or(value);
+        let value = changes
+            .and_then(|changes| changes.get(&key))
+            .unwrap_or(value);
         if text.len() > 1 {
             text.push(',');
         }

@@ -10,19 +10,19 @@
 
 use std::collections::HashSet;
 
-use pgrx::pg_sys::{self, Datum};
 use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
 use serde_json::{Value as JsonValue, json};
 
 use crate::group::Group;
 use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode};
 use crate::merge::{Cell, Gone, Stamp, State, Value};
 use crate::message::Version;
-use crate::pg::{clock, invalidation};
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::pg::user::ActingAs;
+use crate::pg::{clock, invalidation};
 use crate::statement::SqlColumn;
 use crate::target::{Statement, Target};
 
@@ -41,7 +41,9 @@ impl Place {
     /// Where the mapping wants them, given what the destination has.
     pub fn of(mapping: &Mapping, destination: &crate::destination::Destination) -> Place {
         let has_columns = GUARD_COLUMNS.iter().all(|(name, type_oid, _)| {
-            destination.column(name).is_some_and(|c| c.type_oid.to_u32() == *type_oid)
+            destination
+                .column(name)
+                .is_some_and(|c| c.type_oid.to_u32() == *type_oid)
         });
         match mapping.guard {
             _ if mapping.mode == Mode::Append => Place::Nowhere,
@@ -111,12 +113,23 @@ pub struct Claim<'k> {
 }
 
 fn row_column(name: &str, type_oid: pg_sys::Oid) -> RowColumn {
-    RowColumn { name: name.to_owned(), type_oid, typmod: -1, collation: pg_sys::InvalidOid }
+    RowColumn {
+        name: name.to_owned(),
+        type_oid,
+        typmod: -1,
+        collation: pg_sys::InvalidOid,
+    }
 }
 
 fn statement(sql: &str, columns: &[(&str, pg_sys::Oid)]) -> Result<Statement, SqlError> {
-    let columns: Vec<_> = columns.iter().map(|(name, oid)| row_column(name, *oid)).collect();
-    Ok(Statement { plan: Plan::prepare(sql)?, rows: RowType::new(&columns) })
+    let columns: Vec<_> = columns
+        .iter()
+        .map(|(name, oid)| row_column(name, *oid))
+        .collect();
+    Ok(Statement {
+        plan: Plan::prepare(sql)?,
+        rows: RowType::new(&columns),
+    })
 }
 
 /// Fills a batch relation with one row of `width` values for each item.
@@ -129,8 +142,10 @@ fn fill<T>(
     for item in items {
         let values = row(item);
         let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
-        let mut values: Vec<Datum> =
-            values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect();
+        let mut values: Vec<Datum> = values
+            .into_iter()
+            .map(|value| value.unwrap_or(Datum::null()))
+            .collect();
         rows.put(&statement.rows, &mut values, &mut nulls)?;
     }
     Ok(rows)
@@ -178,7 +193,10 @@ pub fn claim(
         )?,
     };
     let outcome = fill(&statement, claims.iter(), |claim| {
-        let version = claim.stamp.version.expect("only changes with a version are claimed");
+        let version = claim
+            .stamp
+            .version
+            .expect("only changes with a version are claimed");
         vec![
             claim.key.into_datum(),
             Some(Datum::from(claim.stamp.source)),
@@ -257,7 +275,10 @@ fn winners(claims: &[Claim<'_>], returned: &Returned) -> Vec<bool> {
             crate::pg::keys::stored_bytes(values[0])
         })
         .collect();
-    claims.iter().map(|claim| keys.contains(claim.key)).collect()
+    claims
+        .iter()
+        .map(|claim| keys.contains(claim.key))
+        .collect()
 }
 
 /// Whether `sequin.row_version` has any entry of the mapping.
@@ -378,10 +399,14 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
         None => {
             let target = &group.target;
             let list = target.key_sql();
-            let definition: Vec<_> =
-                list.iter().map(|c| format!("{} {}", c.name, c.type_name)).collect();
-            let on: Vec<_> =
-                list.iter().map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals)).collect();
+            let definition: Vec<_> = list
+                .iter()
+                .map(|c| format!("{} {}", c.name, c.type_name))
+                .collect();
+            let on: Vec<_> = list
+                .iter()
+                .map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals))
+                .collect();
             let versions = if columns {
                 ", d.sequin_lsn, d.sequin_idx, d.sequin_committed_at"
             } else {
@@ -396,7 +421,10 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
             );
             let mut row = vec![row_column("sequin_n", pg_sys::INT4OID)];
             row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
-            Statement { plan: Plan::prepare(&sql)?, rows: RowType::new(&row) }
+            Statement {
+                plan: Plan::prepare(&sql)?,
+                rows: RowType::new(&row),
+            }
         }
     };
     let outcome = fill(&statement, keys.iter().enumerate(), |(n, key)| {
@@ -468,19 +496,33 @@ fn stored(target: &Target, home: i64, entry: Option<Entry>, row: Option<Row>) ->
     state.present = exists && !deleted;
     if state.present {
         state.row = stamp;
-        state.cells.fill(Cell { value: Value::Stored, gap: None });
+        state.cells.fill(Cell {
+            value: Value::Stored,
+            gap: None,
+        });
         state.read_at = match target.place {
             Place::Columns if stamp.is_none() => row.as_ref().and_then(|row| row.committed_at),
             _ => entry.as_ref().and_then(|entry| entry.read_at),
         };
     } else {
         // Gone by a delete, or by somebody's hand: what is older does not bring it back.
-        state.gone = stamp.map(|stamp| Gone {
+        let known = entry
+            .as_ref()
+            .filter(|_| deleted)
+            .and_then(|entry| entry.gone.as_ref());
+        state.gone = known.and_then(read_gone).or(stamp.map(|stamp| Gone {
             stamp,
-            image: entry.as_ref().filter(|_| deleted).and_then(|entry| entry.image),
-        });
+            image: None,
+            matched: None,
+        }));
     }
-    let Some(entry) = entry else { return Stored { state, exists, entry: has_entry } };
+    let Some(entry) = entry else {
+        return Stored {
+            state,
+            exists,
+            entry: has_entry,
+        };
+    };
     if state.present {
         state.row_image = entry.image;
         state.gone = entry.gone.as_ref().and_then(read_gone);
@@ -489,12 +531,22 @@ fn stored(target: &Target, home: i64, entry: Option<Entry>, row: Option<Row>) ->
                 continue;
             };
             state.cells[column] = match read_stamp(gap) {
-                Some(stamp) => Cell { value: Value::Stored, gap: Some(stamp) },
-                None => Cell { value: Value::Unknown, gap: None },
+                Some(stamp) => Cell {
+                    value: Value::Stored,
+                    gap: Some(stamp),
+                },
+                None => Cell {
+                    value: Value::Unknown,
+                    gap: None,
+                },
             };
         }
     }
-    Stored { state, exists, entry: has_entry }
+    Stored {
+        state,
+        exists,
+        entry: has_entry,
+    }
 }
 
 fn write_stamp(stamp: &Stamp) -> JsonValue {
@@ -520,23 +572,25 @@ fn read_stamp(value: &JsonValue) -> Option<Stamp> {
 }
 
 fn read_gone(value: &JsonValue) -> Option<Gone> {
-    let image = value.as_array()?.get(4).and_then(JsonValue::as_i64).map(|image| image as u64);
-    Some(Gone { stamp: read_stamp(value)?, image })
+    let part = |i: usize| value.as_array()?.get(i)?.as_i64();
+    Some(Gone {
+        stamp: read_stamp(value)?,
+        image: part(4).map(|image| image as u64),
+        matched: part(5).map(|matched| matched as u32),
+    })
 }
 
 fn write_gone(gone: &Gone) -> JsonValue {
     let mut value = write_stamp(&gone.stamp);
-    if let (Some(parts), Some(image)) = (value.as_array_mut(), gone.image) {
-        parts.push(json!(image as i64));
+    if let Some(parts) = value.as_array_mut() {
+        parts.push(json!(gone.image.map(|image| image as i64)));
+        parts.push(json!(gone.matched));
     }
     value
 }
 
 /// Stores the states of examined rows.
-pub fn store(
-    group: &mut Group<'_>,
-    states: &[(Vec<u8>, State, bool)],
-) -> Result<(), SqlError> {
+pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result<(), SqlError> {
     let _definer = ActingAs::new(group.call.definer, false);
     let home = group.home;
     let columns = group.target.place == Place::Columns;
@@ -560,19 +614,24 @@ pub fn store(
         let gone = state
             .gone
             .as_ref()
-            .filter(|gone| state.present && (gaps.is_some() || gone.image.is_some()))
+            .filter(|gone| gone.image.is_some() || state.present && gaps.is_some())
             .map(|gone| write_gone(gone).to_string());
-        let image = if state.present {
-            state.row_image
+        let image = state.row_image.filter(|_| state.present);
+        let stamp = if state.present {
+            state.row
         } else {
-            state.gone.and_then(|gone| gone.image)
+            state.gone.map(|gone| gone.stamp)
         };
-        let stamp = if state.present { state.row } else { state.gone.map(|gone| gone.stamp) };
         let foreign = stamp.is_some_and(|stamp| stamp.source != home);
         if !state.present && stamp.is_some() {
             tombs.push(key);
         }
-        if columns && state.present && gaps.is_none() && gone.is_none() && image.is_none() && !foreign
+        if columns
+            && state.present
+            && gaps.is_none()
+            && gone.is_none()
+            && image.is_none()
+            && !foreign
         {
             if *entry {
                 drop.push(key);
@@ -614,21 +673,25 @@ pub fn store(
                 ],
             )?,
         };
-        let outcome = fill(&statement, keep.iter(), |(key, stamp, state, image, gone, gaps)| {
-            let version = stamp.and_then(|stamp| stamp.version);
-            vec![
-                key.as_slice().into_datum(),
-                stamp.map(|stamp| Datum::from(stamp.source)),
-                version.map(|v| Datum::from(v.lsn as i64)),
-                version.map(|v| Datum::from(v.idx as i32)),
-                time(stamp.and_then(|stamp| stamp.committed_at)),
-                time(state.read_at),
-                Some(Datum::from(!state.present)),
-                image.map(|image| Datum::from(image as i64)),
-                gone.as_deref().and_then(IntoDatum::into_datum),
-                gaps.as_deref().and_then(IntoDatum::into_datum),
-            ]
-        })
+        let outcome = fill(
+            &statement,
+            keep.iter(),
+            |(key, stamp, state, image, gone, gaps)| {
+                let version = stamp.and_then(|stamp| stamp.version);
+                vec![
+                    key.as_slice().into_datum(),
+                    stamp.map(|stamp| Datum::from(stamp.source)),
+                    version.map(|v| Datum::from(v.lsn as i64)),
+                    version.map(|v| Datum::from(v.idx as i32)),
+                    time(stamp.and_then(|stamp| stamp.committed_at)),
+                    time(state.read_at),
+                    Some(Datum::from(!state.present)),
+                    image.map(|image| Datum::from(image as i64)),
+                    gone.as_deref().and_then(IntoDatum::into_datum),
+                    gaps.as_deref().and_then(IntoDatum::into_datum),
+                ]
+            },
+        )
         .and_then(|rows| statement.plan.run(rows));
         target.guard.store = Some(statement);
         outcome?;
@@ -645,8 +708,10 @@ pub fn store(
                 &[("key", pg_sys::BYTEAOID)],
             )?,
         };
-        let outcome = fill(&statement, drop.iter(), |key| vec![key.as_slice().into_datum()])
-            .and_then(|rows| statement.plan.run(rows));
+        let outcome = fill(&statement, drop.iter(), |key| {
+            vec![key.as_slice().into_datum()]
+        })
+        .and_then(|rows| statement.plan.run(rows));
         target.guard.forget = Some(statement);
         outcome?;
     }
@@ -683,7 +748,9 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
     let _definer = ActingAs::new(definer, false);
     let id = target.mapping.id;
     let read = |sql: &str| -> Result<Option<i64>, SqlError> {
-        let Some(returned) = Plan::prepare(sql)?.run(Rows::new())?.returned else { return Ok(None) };
+        let Some(returned) = Plan::prepare(sql)?.run(Rows::new())?.returned else {
+            return Ok(None);
+        };
         if returned.len() == 0 {
             return Ok(None);
         }

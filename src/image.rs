@@ -11,7 +11,9 @@ const PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// FNV-1a: the fingerprints are stored, so they must not change with the compiler.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+    bytes.iter().fold(seed, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// The number by which a source database is known in row versions.
@@ -23,7 +25,9 @@ pub fn source_number(name: &str) -> i64 {
 /// before them.
 pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
     record.members().fold(0, |sum, (key, value)| {
-        let value = changes.and_then(|changes| changes.get(&key)).unwrap_or(value);
+        let value = changes
+            .and_then(|changes| changes.get(&key))
+            .unwrap_or(value);
         sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value))
     })
 }
@@ -64,13 +68,22 @@ mod tests {
     #[test]
     fn values_matter() {
         let record = json(r#"{"id":2,"name":"x"}"#);
-        assert_ne!(fingerprint(record, None), fingerprint(json(r#"{"id":2,"name":"y"}"#), None));
-        assert_ne!(fingerprint(record, None), fingerprint(json(r#"{"id":2,"name":null}"#), None));
+        assert_ne!(
+            fingerprint(record, None),
+            fingerprint(json(r#"{"id":2,"name":"y"}"#), None)
+        );
+        assert_ne!(
+            fingerprint(record, None),
+            fingerprint(json(r#"{"id":2,"name":null}"#), None)
+        );
     }
 
     #[test]
     fn a_former_image_is_that_of_the_row_before() {
-        let (before, after) = (json(r#"{"id":1,"name":"x"}"#), json(r#"{"id":2,"name":"y"}"#));
+        let (before, after) = (
+            json(r#"{"id":1,"name":"x"}"#),
+            json(r#"{"id":2,"name":"y"}"#),
+        );
         let changes = json(r#"{"id":1,"name":"x"}"#);
         assert_eq!(fingerprint(after, Some(changes)), fingerprint(before, None));
     }

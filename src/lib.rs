@@ -17,34 +17,39 @@
 
 mod api;
 mod apply;
+mod backfill;
+mod cast;
+mod dead_letter;
+mod destination;
 mod envelope;
+mod error;
+mod fold;
+mod group;
+mod guard;
+mod image;
 mod json;
-mod message;
+mod key;
 mod mapping;
+mod merge;
+mod message;
+mod pg;
+mod projection;
 mod registry;
 mod route;
-mod group;
-mod fold;
-mod key;
-mod merge;
-mod image;
-mod guard;
-mod backfill;
-mod destination;
-mod target;
-mod projection;
-mod spell;
-mod cast;
-mod statement;
-mod write;
-mod dead_letter;
-mod error;
-mod pg;
 mod settings;
+mod spell;
+mod statement;
+mod target;
+mod write;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);
-::pgrx::extension_sql_file!("../sql/apply.sql", name = "apply", requires = ["guard"], finalize);
+::pgrx::extension_sql_file!(
+    "../sql/apply.sql",
+    name = "apply",
+    requires = ["guard"],
+    finalize
+);
 
 /// Called by the server when it loads the library.
 #[::pgrx::pg_guard]

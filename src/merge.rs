@@ -52,7 +52,8 @@ impl Stamp {
         stored.is_none_or(|stored| self.compare(stored) == Ordering::Greater)
     }
 
-    fn same_transaction(&self, other: &Stamp) -> bool {
+    /// Whether both are of one transaction.
+    pub fn same_transaction(&self, other: &Stamp) -> bool {
         match (self.version, other.version) {
             (Some(a), Some(b)) => self.source == other.source && a.lsn == b.lsn,
             _ => false,
@@ -132,6 +133,9 @@ pub struct Gone {
     pub stamp: Stamp,
     /// Fingerprint of the row that left, if it left for another key.
     pub image: Option<u64>,
+    /// Which change of that transaction had the image: the row that left was here at this index, and
+    /// whatever came to the key after it is another one.
+    pub matched: Option<u32>,
 }
 
 /// What is known of one row.
@@ -171,7 +175,13 @@ impl State {
             row_image: None,
             gone: None,
             read_at: None,
-            cells: vec![Cell { value: Value::Unknown, gap: None }; columns],
+            cells: vec![
+                Cell {
+                    value: Value::Unknown,
+                    gap: None
+                };
+                columns
+            ],
         }
     }
 
@@ -188,9 +198,9 @@ impl State {
 
     fn upsert(&mut self, change: &Change<'_>) -> Effect {
         let stamp = change.stamp;
-        if let Some(gone) = &self.gone
+        if let Some(gone) = self.gone
             && stamp.compare(&gone.stamp) != Ordering::Greater
-            && !another_row(gone, &stamp, change.image)
+            && !self.survives(gone, change)
         {
             return Effect::Stale;
         }
@@ -198,15 +208,35 @@ impl State {
             return self.fill(change);
         }
         let fresh = change.event == Event::Appear || !self.present;
-        let before = self.row.or(self.gone.map(|gone| gone.stamp));
+        // A value that no change brought (a read did, or it was there before) is older than any.
+        let unversioned = Stamp {
+            source: stamp.source,
+            version: None,
+            committed_at: None,
+        };
+        let before = self.row.unwrap_or(unversioned);
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
             *cell = match provided {
-                Provided::Value => Cell { value: Value::Of(change.id), gap: None },
-                Provided::Nothing if fresh => Cell { value: Value::Stored, gap: None },
+                Provided::Value => Cell {
+                    value: Value::Of(change.id),
+                    gap: None,
+                },
+                Provided::Nothing if fresh => Cell {
+                    value: Value::Stored,
+                    gap: None,
+                },
                 Provided::Nothing => *cell,
-                Provided::Unchanged if fresh => Cell { value: Value::Unknown, gap: None },
+                Provided::Unchanged if fresh => Cell {
+                    value: Value::Unknown,
+                    gap: None,
+                },
                 // As old as the row was, or older if it was a gap already.
-                Provided::Unchanged => Cell { value: cell.value, gap: cell.gap.or(before) },
+                Provided::Unchanged => Cell {
+                    value: cell.value,
+                    gap: cell
+                        .gap
+                        .or((cell.value != Value::Unknown).then_some(before)),
+                },
             };
         }
         self.present = true;
@@ -217,7 +247,10 @@ impl State {
 
     /// An upsert that is older than the row: it fills gaps that it is newer than.
     fn fill(&mut self, change: &Change<'_>) -> Effect {
-        if !self.present || self.row.is_some_and(|row| change.stamp.compare(&row) == Ordering::Equal)
+        if !self.present
+            || self
+                .row
+                .is_some_and(|row| change.stamp.compare(&row) == Ordering::Equal)
         {
             return Effect::Stale;
         }
@@ -229,47 +262,122 @@ impl State {
                 (_, None) => false,
             };
             if missing && *provided == Provided::Value {
-                *cell = Cell { value: Value::Of(change.id), gap: Some(change.stamp) };
+                *cell = Cell {
+                    value: Value::Of(change.id),
+                    gap: Some(change.stamp),
+                };
                 filled = true;
             }
         }
-        if filled { Effect::Filled } else { Effect::Stale }
+        if filled {
+            Effect::Filled
+        } else {
+            Effect::Stale
+        }
+    }
+
+    /// Whether an upsert that is older than the newest departure is of another row than the one that
+    /// left: with a deferrable key a row can come to a key before the one that was there leaves it.
+    ///
+    /// The row that left is known by its image. The change that has it says up to which index of the
+    /// transaction the key was that row's; while that change has not come, one with another image
+    /// may be an earlier change of the same row, and is taken for another row until it does.
+    fn survives(&mut self, gone: Gone, change: &Change<'_>) -> bool {
+        let (Some(left), Some(image), Some(version)) =
+            (gone.image, change.image, change.stamp.version)
+        else {
+            return false;
+        };
+        if !gone.stamp.same_transaction(&change.stamp)
+            || gone.stamp.version == change.stamp.version
+            || gone.matched.is_some_and(|matched| version.idx <= matched)
+        {
+            return false;
+        }
+        if left != image {
+            return true;
+        }
+        self.gone = Some(Gone {
+            matched: Some(version.idx),
+            ..gone
+        });
+        if self.present && change.stamp.is_newer_than(self.row.as_ref()) {
+            self.clear();
+        }
+        false
+    }
+
+    /// The row is not there.
+    fn clear(&mut self) {
+        self.present = false;
+        self.row = None;
+        self.row_image = None;
+        self.read_at = None;
+        self.cells.fill(Cell {
+            value: Value::Unknown,
+            gap: None,
+        });
     }
 
     fn remove(&mut self, stamp: Stamp, image: Option<u64>) -> Effect {
-        if let (true, Some(row), Some(image)) = (self.present, &self.row, image)
-            && stamp.same_transaction(row)
-            && self.row_image.is_some_and(|here| here != image)
-        {
-            // The row that left is not the one that is here: it came in the same transaction.
-            return Effect::Stale;
-        }
         let newest = stamp.is_newer_than(self.gone.as_ref().map(|gone| &gone.stamp));
+        // In its own transaction a departure concerns the row with its image, and no other.
+        let same = self
+            .row
+            .filter(|row| self.present && stamp.same_transaction(row));
+        let matched = match (same, image, self.row_image) {
+            (Some(_), Some(left), Some(here)) if left != here => {
+                if newest {
+                    self.gone = Some(Gone {
+                        stamp,
+                        image,
+                        matched: None,
+                    });
+                }
+                return Effect::Stale;
+            }
+            (Some(row), Some(_), Some(_)) => row.version.map(|version| version.idx),
+            _ => None,
+        };
         if newest {
-            self.gone = Some(Gone { stamp, image });
+            self.gone = Some(Gone {
+                stamp,
+                image,
+                matched,
+            });
         }
         if !self.present {
-            return if newest { Effect::Decided } else { Effect::Stale };
+            return if newest {
+                Effect::Decided
+            } else {
+                Effect::Stale
+            };
         }
         if stamp.is_newer_than(self.row.as_ref()) {
-            self.present = false;
-            self.row = None;
-            self.row_image = None;
-            self.read_at = None;
-            self.cells.fill(Cell { value: Value::Unknown, gap: None });
+            self.clear();
             return Effect::Decided;
         }
         // The row is newer. What it took over from before this change is another row's.
         for cell in &mut self.cells {
-            if cell.gap.is_some_and(|gap| stamp.compare(&gap) == Ordering::Greater) {
-                *cell = Cell { value: Value::Unknown, gap: None };
+            if cell
+                .gap
+                .is_some_and(|gap| stamp.compare(&gap) == Ordering::Greater)
+            {
+                *cell = Cell {
+                    value: Value::Unknown,
+                    gap: None,
+                };
             }
         }
         Effect::Stale
     }
 
     fn read(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
-        let last = if self.present { self.row } else { self.gone.map(|gone| gone.stamp) };
+        let last = if self.present {
+            self.row
+        } else {
+            self.gone.map(|gone| gone.stamp)
+        };
         let read_at = change.stamp.committed_at;
         let later = match (read_at, last.and_then(|stamp| stamp.committed_at)) {
             (Some(read), Some(changed)) => read > changed.saturating_add(read_skew),
@@ -284,10 +392,23 @@ impl State {
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
             let missing = self.present && cell.value == Value::Unknown;
             if *provided == Provided::Value && (applies || missing) {
-                *cell = Cell { value: Value::Of(change.id), gap: None };
+                // What an older read brings, any change that carries a value knows better.
+                let unversioned = Stamp {
+                    source: change.stamp.source,
+                    version: None,
+                    committed_at: None,
+                };
+                let gap = (!applies).then_some(unversioned);
+                *cell = Cell {
+                    value: Value::Of(change.id),
+                    gap,
+                };
                 filled = true;
             } else if applies && !self.present {
-                *cell = Cell { value: Value::Stored, gap: None };
+                *cell = Cell {
+                    value: Value::Stored,
+                    gap: None,
+                };
             }
         }
         if applies {
@@ -306,20 +427,15 @@ impl State {
     }
 }
 
-/// Whether the upsert is of another row than the one that left the key in the same transaction:
-/// with a deferrable key a row can come to a key before the one that was there leaves it.
-fn another_row(gone: &Gone, stamp: &Stamp, image: Option<u64>) -> bool {
-    match (gone.image, image) {
-        (Some(left), Some(came)) => gone.stamp.same_transaction(stamp) && left != came,
-        _ => false,
-    }
-}
-
 /// The order in which the changes of one row are applied within a batch: commit order, reads last.
 /// `position` breaks ties of messages without a version.
 pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -> usize) {
-    let one_source = changes.windows(2).all(|w| w[0].stamp.source == w[1].stamp.source)
-        && changes.iter().all(|c| c.event == Event::Read || c.stamp.version.is_some());
+    let one_source = changes
+        .windows(2)
+        .all(|w| w[0].stamp.source == w[1].stamp.source)
+        && changes
+            .iter()
+            .all(|c| c.event == Event::Read || c.stamp.version.is_some());
     changes.sort_by_key(|c| {
         let read = c.event == Event::Read;
         let time = c.stamp.committed_at.unwrap_or(i64::MIN);

@@ -94,7 +94,9 @@ impl Projection {
         drop(settings);
         let types = projection.run(&[], &Bump::new())?.returned.types();
         for (i, column) in columns.iter_mut().enumerate() {
-            let Source::Sql(number) = column.source else { continue };
+            let Source::Sql(number) = column.source else {
+                continue;
+            };
             if in_key(i) {
                 continue;
             }
@@ -116,7 +118,13 @@ impl Projection {
         let mut rows = Rows::new();
         for (n, input) in inputs.iter().enumerate() {
             let parts = [Some(input.record), input.changes, Some(input.metadata)];
-            let mut values = [Datum::from(n as i32), Datum::null(), Datum::null(), Datum::null(), Datum::null()];
+            let mut values = [
+                Datum::from(n as i32),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+            ];
             let mut nulls = [false, true, true, true, true];
             for (i, part) in parts.into_iter().enumerate() {
                 let Some(part) = part else { continue };
@@ -135,24 +143,38 @@ impl Projection {
         let outcome = self.plan.run(rows)?;
         let returned = outcome.returned.expect("a SELECT returns rows");
         let mut order = vec![usize::MAX; inputs.len()];
-        let (mut values, mut nulls) = (vec![Datum::null(); self.width + 1], vec![false; self.width + 1]);
+        let (mut values, mut nulls) = (
+            vec![Datum::null(); self.width + 1],
+            vec![false; self.width + 1],
+        );
         for i in 0..returned.len() {
             returned.read(i, &mut values, &mut nulls);
             order[values[0].value() as i32 as usize] = i;
         }
         if returned.len() != inputs.len() || order.contains(&usize::MAX) {
-            return Err(SqlError::new("21000", "an SQL expression of the mapping returned more or less than one row")
-                .with_hint("Use expressions that neither return sets nor filter."));
+            return Err(SqlError::new(
+                "21000",
+                "an SQL expression of the mapping returned more or less than one row",
+            )
+            .with_hint("Use expressions that neither return sets nor filter."));
         }
-        Ok(Projected { returned, order, width: self.width })
+        Ok(Projected {
+            returned,
+            order,
+            width: self.width,
+        })
     }
 }
 
 impl Projected {
     /// The value of an expression for an input; `None` is null.
     pub fn get(&self, input: usize, expression: usize) -> Option<Datum> {
-        let (mut values, mut nulls) = (vec![Datum::null(); self.width + 1], vec![false; self.width + 1]);
-        self.returned.read(self.order[input], &mut values, &mut nulls);
+        let (mut values, mut nulls) = (
+            vec![Datum::null(); self.width + 1],
+            vec![false; self.width + 1],
+        );
+        self.returned
+            .read(self.order[input], &mut values, &mut nulls);
         (!nulls[expression + 1]).then(|| values[expression + 1])
     }
 }

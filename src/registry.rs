@@ -47,7 +47,12 @@ impl Registry {
     fn load() -> Result<Registry, Error> {
         let mappings = catalog::load()?;
         let router = Router::new(&mappings);
-        Ok(Registry { mappings, router, relation: catalog::relation(), ready: HashMap::new() })
+        Ok(Registry {
+            mappings,
+            router,
+            relation: catalog::relation(),
+            ready: HashMap::new(),
+        })
     }
 
     /// Keeps the registry for the next call.
@@ -57,7 +62,8 @@ impl Registry {
 
     fn forget(&mut self, changed: &invalidation::Changed) {
         if !changed.is_empty() {
-            self.ready.retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));
+            self.ready
+                .retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));
         }
     }
 
@@ -77,7 +83,10 @@ impl Registry {
             let name = pgrx::spi::quote_literal(&mapping.name);
             Err(SqlError::new(
                 "42P01",
-                format!("the destination of mapping \"{}\" does not exist", mapping.name),
+                format!(
+                    "the destination of mapping \"{}\" does not exist",
+                    mapping.name
+                ),
             )
             .with_detail("It was dropped. Nothing of this batch was applied.")
             .with_hint(format!(

@@ -36,12 +36,18 @@ fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
 }
 
 fn list(columns: &[&SqlColumn], prefix: &str) -> String {
-    columns.iter().map(|c| format!("{prefix}{}", c.name)).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .map(|c| format!("{prefix}{}", c.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn matches(key: &[&SqlColumn]) -> String {
-    let equal: Vec<_> =
-        key.iter().map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals)).collect();
+    let equal: Vec<_> = key
+        .iter()
+        .map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals))
+        .collect();
     equal.join(" and ")
 }
 
@@ -58,7 +64,11 @@ pub fn upsert(
         .iter()
         .filter(|c| !key.contains(c))
         .map(|c| format!("{0} = excluded.{0}", c.name))
-        .chain(constants.iter().map(|(name, value)| format!("{name} = {value}")))
+        .chain(
+            constants
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}")),
+        )
         .collect();
     let action = if set.is_empty() {
         "do nothing".to_owned()
@@ -66,7 +76,11 @@ pub fn upsert(
         let condition = condition.map(|c| format!(" where {c}")).unwrap_or_default();
         format!("do update set {}{condition}", set.join(", "))
     };
-    format!("{} on conflict ({}) {action}", insert(relation, columns), list(key, ""))
+    format!(
+        "{} on conflict ({}) {action}",
+        insert(relation, columns),
+        list(key, "")
+    )
 }
 
 /// With guard columns: the row's version is older than that of the change.
@@ -84,7 +98,11 @@ pub fn late_enough(read_skew: i64) -> String {
 
 /// `INSERT`: rows of `columns`.
 pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
-    let overriding = if relation.overriding { " overriding system value" } else { "" };
+    let overriding = if relation.overriding {
+        " overriding system value"
+    } else {
+        ""
+    };
     format!(
         "insert into {} as d ({}){overriding} select {} from {}",
         relation.name,
@@ -96,7 +114,11 @@ pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
 
 /// `INSERT … ON CONFLICT (key) DO NOTHING`: rows of `columns`.
 pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlColumn]) -> String {
-    format!("{} on conflict ({}) do nothing", insert(relation, columns), list(key, ""))
+    format!(
+        "{} on conflict ({}) do nothing",
+        insert(relation, columns),
+        list(key, "")
+    )
 }
 
 /// `UPDATE` of the rows that exist, returning the number that each row of the batch has in its
@@ -111,7 +133,11 @@ pub fn update(
         .iter()
         .filter(|c| !key.contains(c))
         .map(|c| format!("{0} = b.{0}", c.name))
-        .chain(constants.iter().map(|(name, value)| format!("{name} = {value}")))
+        .chain(
+            constants
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}")),
+        )
         .collect();
     if set.is_empty() {
         set.push(format!("{0} = b.{0}", key[0].name));
@@ -174,7 +200,10 @@ mod tests {
     }
 
     fn relation(overriding: bool) -> SqlRelation {
-        SqlRelation { name: "public.t".into(), overriding }
+        SqlRelation {
+            name: "public.t".into(),
+            overriding,
+        }
     }
 
     #[test]
@@ -192,7 +221,13 @@ mod tests {
              from sequin.batch() b(id bigint) on conflict (id) do nothing"
         );
         assert_eq!(
-            upsert(&relation(false), &[&id], &[&id], &[("gone".into(), "null".into())], Some("x")),
+            upsert(
+                &relation(false),
+                &[&id],
+                &[&id],
+                &[("gone".into(), "null".into())],
+                Some("x")
+            ),
             "insert into public.t as d (id) select b.id from sequin.batch() b(id bigint) \
              on conflict (id) do update set gone = null where x"
         );
@@ -200,7 +235,11 @@ mod tests {
 
     #[test]
     fn updates_and_deletes_name_the_rows_they_found() {
-        let (a, b, c) = (column("a", "integer"), column("b", "text"), column("c", "jsonb"));
+        let (a, b, c) = (
+            column("a", "integer"),
+            column("b", "text"),
+            column("c", "jsonb"),
+        );
         assert_eq!(
             update(&relation(false), &[&a, &b, &c], &[&a, &b], &[]),
             "update public.t as d set c = b.c \
@@ -219,6 +258,9 @@ mod tests {
     #[test]
     fn a_comment_cannot_swallow_the_rest() {
         let sql = project(&["1 -- one".into(), "2".into()]);
-        assert!(sql.contains("(\n1 -- one\n), (\n2\n) from sequin.batch()"), "{sql}");
+        assert!(
+            sql.contains("(\n1 -- one\n), (\n2\n) from sequin.batch()"),
+            "{sql}"
+        );
     }
 }

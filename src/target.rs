@@ -146,10 +146,7 @@ impl Target {
         Some(Self::of(mapping.clone(), destination))
     }
 
-    fn of(
-        mapping: Mapping,
-        destination: Destination,
-    ) -> Result<Target, SqlError> {
+    fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
         let key_names = match (&mapping.key, mapping.mode) {
             (Some(key), _) => key.clone(),
             (None, _) => destination.primary_key().to_vec(),
@@ -194,7 +191,9 @@ impl Target {
                 sql: SqlColumn {
                     name: pgrx::spi::quote_identifier(&column.name),
                     type_name: column.type_name.clone(),
-                    equals: key_position.map(|i| equality[i].clone()).unwrap_or_default(),
+                    equals: key_position
+                        .map(|i| equality[i].clone())
+                        .unwrap_or_default(),
                 },
                 required: column.not_null && !column.has_default,
                 nullable: !column.not_null,
@@ -208,6 +207,9 @@ impl Target {
         if mapping.mode == Mode::Append && key.len() < key_names.len() {
             // The key is not the message's: a default makes it.
             key.clear();
+        }
+        if mapping.mode == Mode::Upsert && (key.is_empty() || key.len() < key_names.len()) {
+            return Err(no_key(&mapping, &destination));
         }
         let key_encoding = key
             .iter()
@@ -224,7 +226,8 @@ impl Target {
         let mut depends_on = vec![destination.oid];
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let place = Place::of(&mapping, &destination);
-        let projection = Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
+        let projection =
+            Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         Ok(Target {
             mapping,
             destination,
@@ -255,7 +258,11 @@ impl Target {
         slots.resize(self.columns.len(), Slot::Nothing);
         for (position, field) in fields.iter().enumerate() {
             // Messages of one table have their fields in one order, as a rule.
-            if self.layout.get(position).is_none_or(|(key, _)| key != field.key) {
+            if self
+                .layout
+                .get(position)
+                .is_none_or(|(key, _)| key != field.key)
+            {
                 let columns = self.fields.get(field.key).cloned().unwrap_or_default();
                 let entry = (field.key.to_owned(), columns);
                 if position < self.layout.len() {
@@ -271,8 +278,11 @@ impl Target {
             };
             let unknown = message.action == Action::Read && field.value.is_null();
             for &column in &self.layout[position].1 {
-                slots[column] =
-                    if unknown && self.columns[column].unreadable { Slot::Nothing } else { slot };
+                slots[column] = if unknown && self.columns[column].unreadable {
+                    Slot::Nothing
+                } else {
+                    slot
+                };
             }
         }
         for &column in &self.others {
@@ -286,12 +296,15 @@ impl Target {
         if message.action != Action::Update || self.mapping.mode == Mode::Append {
             return false;
         }
-        let Some(changes) = message.changes else { return false };
+        let Some(changes) = message.changes else {
+            return false;
+        };
         self.key.iter().any(|&i| match &self.columns[i].source {
             Source::Field(name) => changes.get(name).is_some(),
-            Source::Path(Path { root: Root::Record, keys }) => {
-                keys.first().is_some_and(|name| changes.get(name).is_some())
-            }
+            Source::Path(Path {
+                root: Root::Record,
+                keys,
+            }) => keys.first().is_some_and(|name| changes.get(name).is_some()),
             Source::Sql(_) => changes.members().next().is_some(),
             Source::Path(_) | Source::Constant(_) => false,
         })
@@ -301,13 +314,16 @@ impl Target {
     pub fn former<'a>(&self, message: &Message<'a>, column: usize) -> Slot<'a> {
         let changes = message.changes;
         let member = |name: &str| {
-            changes.and_then(|changes| changes.get(name)).or_else(|| message.record.get(name))
+            changes
+                .and_then(|changes| changes.get(name))
+                .or_else(|| message.record.get(name))
         };
         let value = match &self.columns[column].source {
             Source::Field(name) => member(name),
-            Source::Path(Path { root: Root::Record, keys }) if !keys.is_empty() => {
-                member(&keys[0]).and_then(|value| value.path(&keys[1..]))
-            }
+            Source::Path(Path {
+                root: Root::Record,
+                keys,
+            }) if !keys.is_empty() => member(&keys[0]).and_then(|value| value.path(&keys[1..])),
             source => return other(source, message),
         };
         value.map_or(Slot::Nothing, Slot::Json)
@@ -326,7 +342,9 @@ impl Target {
         SqlRelation {
             name: self.destination.qualified_name(),
             overriding: self.columns.iter().any(|column| {
-                self.destination.column(&column.name).is_some_and(|c| c.identity == Some(b'a'))
+                self.destination
+                    .column(&column.name)
+                    .is_some_and(|c| c.identity == Some(b'a'))
             }),
         }
     }
@@ -338,8 +356,13 @@ impl Target {
 
     /// What an upsert sets beside the message's columns: the mark of a soft delete is taken away.
     pub fn revival(&self) -> Vec<(String, String)> {
-        let Some(mark) = &self.mapping.soft_delete else { return Vec::new() };
-        let boolean = self.destination.column(mark).is_some_and(|c| c.type_oid == pg_sys::BOOLOID);
+        let Some(mark) = &self.mapping.soft_delete else {
+            return Vec::new();
+        };
+        let boolean = self
+            .destination
+            .column(mark)
+            .is_some_and(|c| c.type_oid == pg_sys::BOOLOID);
         let value = if boolean { "false" } else { "null" };
         vec![(pgrx::spi::quote_identifier(mark), value.to_owned())]
     }
@@ -350,7 +373,10 @@ impl Target {
 fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
     message.action == Action::Update
         && field.value.is_string("unchanged_toast")
-        && message.changes.and_then(|changes| changes.get(field.key)).is_none()
+        && message
+            .changes
+            .and_then(|changes| changes.get(field.key))
+            .is_none()
 }
 
 fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
@@ -376,7 +402,10 @@ fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
                 Some(value) => Slot::Json(value),
                 // A record that lacks the member says nothing of the column; other parts say null.
                 None if path.root == Root::Record
-                    && path.keys.first().is_none_or(|k| message.record.get(k).is_none()) =>
+                    && path
+                        .keys
+                        .first()
+                        .is_none_or(|k| message.record.get(k).is_none()) =>
                 {
                     Slot::Nothing
                 }
@@ -384,6 +413,22 @@ fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
             }
         }
     }
+}
+
+/// A mapping is checked when it is made; since then the table, or its key, has become another.
+fn no_key(mapping: &Mapping, destination: &Destination) -> SqlError {
+    SqlError::new(
+        "42P10",
+        format!(
+            "mapping \"{}\" has no key in {}",
+            mapping.name,
+            destination.qualified_name()
+        ),
+    )
+    .with_detail("The table has changed since the mapping was made. Nothing of this batch was applied.")
+    .with_hint(
+        "Give the table its primary key back, or name the key's columns with sequin.map(…, key => …).",
+    )
 }
 
 const EQUALITY: &str = "

@@ -66,7 +66,9 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
         if nets.is_empty() {
             continue;
         }
-        let Err(error) = subtransaction(|| write_set(group, &nets)) else { continue };
+        let Err(error) = subtransaction(|| write_set(group, &nets)) else {
+            continue;
+        };
         if error.sqlstate() == crate::apply::EXAMINE_MORE {
             let mut again = Vec::with_capacity(nets.len());
             for net in nets {
@@ -130,7 +132,9 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
                 deletes.push(*net);
                 continue;
             }
-            Guarded::Examined { exists: true, .. } if !insertable(&group.target, net) => Write::Update,
+            Guarded::Examined { exists: true, .. } if !insertable(&group.target, net) => {
+                Write::Update
+            }
             Guarded::Examined { .. } | Guarded::No => Write::Upsert,
             Guarded::Change if group.target.place == Place::Columns => Write::UpsertNewer,
             Guarded::Read if group.target.place == Place::Columns => Write::UpsertRead,
@@ -171,17 +175,27 @@ fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, Sql
         if claimed.is_empty() {
             continue;
         }
-        let keys: Vec<Vec<u8>> =
-            claimed.iter().map(|&i| group.key(nets[i].run.0).to_vec()).collect();
+        let keys: Vec<Vec<u8>> = claimed
+            .iter()
+            .map(|&i| group.key(nets[i].run.0).to_vec())
+            .collect();
         let entry_stamps: Vec<_> = claimed
             .iter()
-            .map(|&i| nets[i].stamp.unwrap_or(group.entries[nets[i].run.0 as usize].stamp))
+            .map(|&i| {
+                nets[i]
+                    .stamp
+                    .unwrap_or(group.entries[nets[i].run.0 as usize].stamp)
+            })
             .collect();
         let claims: Vec<Claim<'_>> = claimed
             .iter()
             .zip(&keys)
             .zip(&entry_stamps)
-            .map(|((&i, key), stamp)| Claim { key, stamp: *stamp, deleted: !nets[i].present })
+            .map(|((&i, key), stamp)| Claim {
+                key,
+                stamp: *stamp,
+                deleted: !nets[i].present,
+            })
             .collect();
         let definer = group.call.definer;
         let won = if reads {
@@ -205,14 +219,22 @@ fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, Sql
                 .map(|(&i, _)| nets[claimed[i]].run)
                 .collect();
             group.load(&runs)?;
-            return Err(SqlError::new(crate::apply::EXAMINE_MORE, "rows must be examined"));
+            return Err(SqlError::new(
+                crate::apply::EXAMINE_MORE,
+                "rows must be examined",
+            ));
         }
         for &i in &lost {
             news[claimed[i]] = false;
             group.settle(&nets[claimed[i]], Outcome::Stale);
         }
     }
-    Ok(nets.iter().zip(news).filter(|(_, news)| *news).map(|(net, _)| net).collect())
+    Ok(nets
+        .iter()
+        .zip(news)
+        .filter(|(_, news)| *news)
+        .map(|(net, _)| net)
+        .collect())
 }
 
 fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
@@ -225,13 +247,21 @@ fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
             _ => None,
         })
         .collect();
-    if states.is_empty() { Ok(()) } else { guard::store(group, &states) }
+    if states.is_empty() {
+        Ok(())
+    } else {
+        guard::store(group, &states)
+    }
 }
 
 /// Whether an insert of the row could name every column that it must.
 fn insertable(target: &Target, net: &Net) -> bool {
     let has = |i: usize| net.columns[i / 64] & (1 << (i % 64)) != 0;
-    target.columns.iter().enumerate().all(|(i, column)| !column.required || has(i))
+    target
+        .columns
+        .iter()
+        .enumerate()
+        .all(|(i, column)| !column.required || has(i))
 }
 
 fn upsert(
@@ -263,16 +293,31 @@ fn upsert(
             return Ok(());
         }
     }
-    let how = if how == Write::Update { Write::Upsert } else { how };
+    let how = if how == Write::Update {
+        Write::Upsert
+    } else {
+        how
+    };
     let outcome = run(group, how, present, &columns, &rest)?;
     let counted = match how {
         Write::UpsertNewer | Write::UpsertRead => true,
         _ => group.target.mapping.mode == Mode::Append && !group.target.key.is_empty(),
     };
     // Which of the rows were stale does not matter to the count.
-    let written = if counted { outcome.processed as usize } else { rest.len() };
+    let written = if counted {
+        outcome.processed as usize
+    } else {
+        rest.len()
+    };
     for (i, net) in rest.iter().enumerate() {
-        group.settle(net, if i < written { net.outcome } else { Outcome::Stale });
+        group.settle(
+            net,
+            if i < written {
+                net.outcome
+            } else {
+                Outcome::Stale
+            },
+        );
     }
     Ok(())
 }
@@ -303,9 +348,15 @@ fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     let outcome = keys(group, &statement.rows, nets).and_then(|rows| statement.plan.run(rows));
     group.target.delete = Some(statement);
     let mut there = vec![false; nets.len()];
-    numbers(&outcome?.returned.expect("RETURNING")).into_iter().for_each(|n| there[n] = true);
+    numbers(&outcome?.returned.expect("RETURNING"))
+        .into_iter()
+        .for_each(|n| there[n] = true);
     for (net, there) in nets.iter().zip(there) {
-        let outcome = if net.refused && !there { Outcome::Filtered } else { net.outcome };
+        let outcome = if net.refused && !there {
+            Outcome::Filtered
+        } else {
+            net.outcome
+        };
         group.settle(net, outcome);
     }
     Ok(())
@@ -400,7 +451,10 @@ fn make_write(
 ) -> Result<Statement, SqlError> {
     let relation = target.relation();
     let versions = guard::version_columns();
-    let versions: Vec<_> = version_columns(target, how).iter().map(|&i| &versions[i]).collect();
+    let versions: Vec<_> = version_columns(target, how)
+        .iter()
+        .map(|&i| &versions[i])
+        .collect();
     let sql_columns: Vec<&SqlColumn> = columns
         .iter()
         .map(|&i| &target.columns[i].sql)
@@ -425,7 +479,10 @@ fn make_write(
             statement::update(&relation, &sql_columns, &key, &revival)
         }
     };
-    Ok(Statement { plan: Plan::prepare(&sql)?, rows: RowType::new(&row) })
+    Ok(Statement {
+        plan: Plan::prepare(&sql)?,
+        rows: RowType::new(&row),
+    })
 }
 
 fn make_delete(target: &Target) -> Result<Statement, SqlError> {
@@ -453,5 +510,8 @@ fn make_delete(target: &Target) -> Result<Statement, SqlError> {
         }
     };
     row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
-    Ok(Statement { plan: Plan::prepare(&sql)?, rows: RowType::new(&row) })
+    Ok(Statement {
+        plan: Plan::prepare(&sql)?,
+        rows: RowType::new(&row),
+    })
 }

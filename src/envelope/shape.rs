@@ -340,6 +340,9 @@ impl<'a> Reader<'a> {
             match *leading.get_or_insert(source.kind()?) {
                 Kind::Object | Kind::Array => self.item(source, Place::Element, level + 1)?,
                 Kind::String => passed.push(source.take()?),
+                Kind::Null | Kind::Bool | Kind::Number if place == Place::Whole => {
+                    self.item(source, Place::Element, level + 1)?;
+                }
                 Kind::Null | Kind::Bool | Kind::Number => {}
             }
             Ok(())
@@ -349,7 +352,8 @@ impl<'a> Reader<'a> {
             None => place == Place::Whole,
             Some(Kind::Object | Kind::Array) => true,
             Some(Kind::String) => self.strings(&passed, whole, level),
-            Some(_) => false,
+            // no message, but one may come after it
+            Some(_) => place == Place::Whole,
         };
         Ok(if known {
             Shape::Known

@@ -17,10 +17,11 @@ pub fn load() -> Result<Vec<Mapping>, Error> {
     let rows = select().unwrap_or_else(|e| error!("could not read sequin.mapping: {e}"));
     rows.into_iter()
         .map(|row| {
-            row.parse().map_err(|faults: Vec<Fault>| Error::InvalidMapping {
-                name: row.name.clone(),
-                faults,
-            })
+            row.parse()
+                .map_err(|faults: Vec<Fault>| Error::InvalidMapping {
+                    name: row.name.clone(),
+                    faults,
+                })
         })
         .collect()
 }
@@ -55,7 +56,10 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
 /// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.
 pub fn relation() -> pg_sys::Oid {
     Spi::connect(|client| {
-        client.select("select 'sequin.mapping'::regclass::oid", None, &[])?.first().get_one()
+        client
+            .select("select 'sequin.mapping'::regclass::oid", None, &[])?
+            .first()
+            .get_one()
     })
     .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find sequin.mapping: {e}"))
     .expect("a regclass is not null")

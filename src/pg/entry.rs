@@ -58,7 +58,9 @@ unsafe extern "C-unwind" fn enter_text(
 ) -> Datum {
     // SAFETY: the argument is a text datum, detoasted; a database with this extension is UTF-8.
     unsafe {
-        enter(fcinfo, failure, |bytes| api::apply_text(std::str::from_utf8_unchecked(bytes)))
+        enter(fcinfo, failure, |bytes| {
+            api::apply_text(std::str::from_utf8_unchecked(bytes))
+        })
     }
 }
 

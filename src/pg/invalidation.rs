@@ -46,7 +46,15 @@ pub fn watch() {
 pub fn changed() -> Changed {
     // SAFETY: needs a transaction, which an apply always is in.
     unsafe { pg_sys::AcceptInvalidationMessages() };
-    CHANGED.with_borrow_mut(|c| std::mem::replace(c, Changed { all: false, oids: Vec::new() }))
+    CHANGED.with_borrow_mut(|c| {
+        std::mem::replace(
+            c,
+            Changed {
+                all: false,
+                oids: Vec::new(),
+            },
+        )
+    })
 }
 
 // Runs at any time, also in the middle of an abort: it may only note the OID.
@@ -76,7 +84,11 @@ pub fn announce(oid: pg_sys::Oid) {
 
 /// Locks a mapping until the (sub)transaction ends: shared with others that do the same, or alone.
 pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
-    let mode = if alone { pg_sys::ExclusiveLock } else { pg_sys::ShareLock };
+    let mode = if alone {
+        pg_sys::ExclusiveLock
+    } else {
+        pg_sys::ShareLock
+    };
     // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
     unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
 }

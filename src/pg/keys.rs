@@ -19,7 +19,10 @@ impl TypeFacts {
         // SAFETY: syscache look-ups of a type that a catalog named.
         unsafe {
             let base = pg_sys::getBaseType(type_oid);
-            TypeFacts { base, is_enum: pg_sys::type_is_enum(base) }
+            TypeFacts {
+                base,
+                is_enum: pg_sys::type_is_enum(base),
+            }
         }
     }
 
@@ -117,7 +120,9 @@ pub fn type_name(type_oid: pg_sys::Oid) -> String {
 /// A copy of a bytea that a statement returned.
 pub fn stored_bytes(value: Datum) -> Vec<u8> {
     // SAFETY: the column is a bytea, and not null.
-    unsafe { <&[u8]>::from_datum(value, false) }.unwrap_or_default().to_vec()
+    unsafe { <&[u8]>::from_datum(value, false) }
+        .unwrap_or_default()
+        .to_vec()
 }
 
 /// A copy of a text that a statement returned.

@@ -14,6 +14,7 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"extra_float_digits", c"1"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"xmloption", c"content"),
+    (c"standard_conforming_strings", c"on"),
 ];
 
 /// What plans of the batch relation are made under. A plan made while a table was empty is kept when
@@ -76,9 +77,9 @@ unsafe fn set(name: &CStr, value: &CStr) {
 
 impl Drop for Settings {
     fn drop(&mut self) {
-        // SAFETY: ends the level that `new` began. After an error the level is already gone, and a
-        // panic must not meet another.
+        // After an error the level is already gone, and a panic must not meet another.
         if !std::thread::panicking() {
+            // SAFETY: ends the level that `new` began.
             unsafe { pg_sys::AtEOXact_GUC(true, self.level) }
         }
     }

@@ -65,7 +65,8 @@ pub struct Outcome {
 impl Plan {
     /// Prepares and keeps `sql`. Needs a [`Connection`].
     pub fn prepare(sql: &str) -> Result<Plan, SqlError> {
-        let text = CString::new(sql).map_err(|_| SqlError::new("22021", "statement holds a NUL"))?;
+        let text =
+            CString::new(sql).map_err(|_| SqlError::new("22021", "statement holds a NUL"))?;
         let text = text.as_ptr();
         // SAFETY: only the C function runs inside; the text outlives it.
         let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut()))? };
@@ -74,7 +75,10 @@ impl Plan {
         }
         // SAFETY: the plan was just made; kept, it lives until SPI_freeplan.
         unsafe { pg_sys::SPI_keepplan(plan) };
-        Ok(Plan { plan, planned: false })
+        Ok(Plan {
+            plan,
+            planned: false,
+        })
     }
 
     /// Makes the generic plan under [`INDEX_DRIVEN`] unless there is a valid one.
@@ -107,15 +111,22 @@ impl Plan {
         // SAFETY: only the C function runs inside; SPI's globals are read right after it.
         let (status, processed, table) = unsafe {
             trap(|| {
-                let status = raw_spi_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
+                let status =
+                    raw_spi_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
                 (status, pg_sys::SPI_processed, pg_sys::SPI_tuptable)
             })?
         };
         if status < 0 {
-            return Err(SqlError::new("XX000", format!("SPI_execute_plan failed: {status}")));
+            return Err(SqlError::new(
+                "XX000",
+                format!("SPI_execute_plan failed: {status}"),
+            ));
         }
         let returned = (!table.is_null()).then_some(Returned { table });
-        Ok(Outcome { processed, returned })
+        Ok(Outcome {
+            processed,
+            returned,
+        })
     }
 }
 
@@ -145,7 +156,9 @@ impl Returned {
         // SAFETY: the descriptor lives as long as the table; the numbers are within it.
         unsafe {
             let desc = (*self.table).tupdesc;
-            (1..=(*desc).natts).map(|n| pg_sys::SPI_gettypeid(desc, n)).collect()
+            (1..=(*desc).natts)
+                .map(|n| pg_sys::SPI_gettypeid(desc, n))
+                .collect()
         }
     }
 

@@ -9,9 +9,7 @@ use super::trap::SqlError;
 /// As plpgsql's exception blocks do: the memory context and the resource owner of the caller are
 /// put back, and what was allocated inside lives on in the caller's context. A panic passes through;
 /// the transaction is aborted then, subtransactions and all.
-pub fn subtransaction<T, E: From<SqlError>>(
-    work: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
+pub fn subtransaction<T, E: From<SqlError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: plain calls into xact.c in the order that plpgsql's exec_stmt_block has them.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;

@@ -49,11 +49,14 @@ impl SqlError {
     /// An error of this extension in the same clothes.
     pub fn new(sqlstate: &str, message: impl Into<String>) -> SqlError {
         debug_assert_eq!(sqlstate.len(), 5);
-        let code = sqlstate
-            .bytes()
-            .enumerate()
-            .fold(0, |code, (i, c)| code | (((i32::from(c) - 0x30) & 0x3f) << (6 * i)));
-        SqlError { code, message: message.into(), ..SqlError::default() }
+        let code = sqlstate.bytes().enumerate().fold(0, |code, (i, c)| {
+            code | (((i32::from(c) - 0x30) & 0x3f) << (6 * i))
+        });
+        SqlError {
+            code,
+            message: message.into(),
+            ..SqlError::default()
+        }
     }
 
     /// The same error with a DETAIL line.

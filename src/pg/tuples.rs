@@ -61,7 +61,10 @@ impl RowType {
                 pg_sys::TupleDescInitEntryCollation(desc, number, column.collation);
             }
             pg_sys::MemoryContextSwitchTo(context);
-            RowType { desc, width: columns.len() }
+            RowType {
+                desc,
+                width: columns.len(),
+            }
         }
     }
 
@@ -87,7 +90,11 @@ impl Rows {
     /// An empty store; beyond `work_mem` it goes to a temporary file.
     pub fn new() -> Rows {
         // SAFETY: allocates in the current context, which the caller keeps until the statement ran.
-        unsafe { Rows { store: pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem) } }
+        unsafe {
+            Rows {
+                store: pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem),
+            }
+        }
     }
 
     /// Adds a row. The values are copied.

@@ -26,7 +26,10 @@ impl ActingAs {
             }
             pg_sys::SetUserIdAndSecContext(role, flags);
         }
-        ActingAs { user, security_context }
+        ActingAs {
+            user,
+            security_context,
+        }
     }
 }
 
