@@ -44,12 +44,27 @@ create table sequin.home_source (
 );
 comment on table sequin.home_source is 'The source database whose positions the columns of a destination hold; rows of others have a row_version';
 
+-- Resyncs that are going on, and the rows that were confirmed in them.
+create table sequin.resync (
+    mapping    integer primary key,
+    started_at timestamp with time zone not null default pg_catalog.clock_timestamp()
+);
+create table sequin.resync_seen (
+    mapping integer not null,
+    key     bytea not null,
+    primary key (mapping, key)
+);
+comment on table sequin.resync is 'Resyncs that have begun: sequin.begin_resync and sequin.finish_resync';
+comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
+
 create function sequin.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     delete from sequin.row_version where mapping = old.id;
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
+    delete from sequin.resync where mapping = old.id;
+    delete from sequin.resync_seen where mapping = old.id;
     return null;
 end $$;
 revoke all on function sequin.mapping_removed() from public;
@@ -57,8 +72,54 @@ revoke all on function sequin.mapping_removed() from public;
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
 
-revoke all on sequin.row_version, sequin.tombstone, sequin.home_source from public;
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
+    sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
 select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
+select pg_catalog.pg_extension_config_dump('sequin.resync', '');
+select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
+
+create function sequin.row_key(variadic "any") returns bytea
+    language c stable parallel safe as 'MODULE_PATHNAME', 'row_key_wrapper';
+comment on function sequin.row_key(variadic "any") is
+    'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
+
+-- The two are called with the rights of a mapping's owner while a resync is finished.
+create function sequin.is_confirmed(mapping integer, key bytea) returns boolean
+    language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select exists (select from sequin.resync_seen s
+                   where s.mapping = is_confirmed.mapping and s.key = is_confirmed.key) $$;
+create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
+                                 committed_at timestamp with time zone) returns void
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    -- Only while a resync of the mapping is on, and only for rows that it did not confirm.
+    if not exists (select from sequin.resync r where r.mapping = note_gone.mapping)
+       or sequin.is_confirmed(note_gone.mapping, note_gone.key) then
+        return;
+    end if;
+    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
+    select note_gone.mapping, note_gone.key,
+           (select h.source from sequin.home_source h where h.mapping = note_gone.mapping),
+           note_gone.lsn, note_gone.idx, note_gone.committed_at, true
+    on conflict on constraint row_version_pkey do update
+    set deleted = true, gaps = null, gone = null, image = null, read_at = null;
+    insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key);
+end $$;
+comment on function sequin.is_confirmed(integer, bytea) is 'Whether a message has confirmed the row since the resync of the mapping began';
+comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone) is 'Leaves a tombstone for a row that a resync removes';
+
+create function sequin.begin_resync(mapping text) returns timestamp with time zone
+    language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';
+create function sequin.finish_resync(mapping text, dry_run boolean default false) returns bigint
+    language c volatile as 'MODULE_PATHNAME', 'finish_resync_wrapper';
+create function sequin.forget_versions(mapping text) returns void
+    language c volatile as 'MODULE_PATHNAME', 'forget_versions_wrapper';
+comment on function sequin.begin_resync(text) is
+    'Begins a resync: from now on it is noted which rows a message confirms. Start a backfill in Sequin next';
+comment on function sequin.finish_resync(text, boolean) is
+    'Ends a resync: deletes the rows that no message has confirmed since it began, and returns how many; a dry run only counts';
+comment on function sequin.forget_versions(text) is
+    'Forgets what was applied to the mapping''s rows, so that the next message of each is applied whatever its position';

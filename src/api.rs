@@ -1,16 +1,15 @@
 //! What SQL calls.
 
-use bumpalo::Bump;
-
 use crate::apply::{Counts, apply};
 use crate::envelope;
 use crate::error::Error;
 use crate::json::Jsonb;
+use crate::pg::memory::Arena;
 use crate::pg::trap::SqlError;
 
 /// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
 pub fn apply_text(batch: &str) -> Result<Counts, SqlError> {
-    let memory = Bump::new();
+    let memory = Arena::take();
     let batch = envelope::read_text(batch, &memory).map_err(|fault| {
         SqlError::from(Error::BadJson {
             byte: fault.byte,
@@ -23,7 +22,7 @@ pub fn apply_text(batch: &str) -> Result<Counts, SqlError> {
 
 /// `sequin_apply(jsonb)`: applies a batch given as `jsonb`, read where it is.
 pub fn apply_jsonb(batch: &[u8]) -> Result<Counts, SqlError> {
-    let memory = Bump::new();
+    let memory = Arena::take();
     let batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
     apply(&batch, &memory)
 }

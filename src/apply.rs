@@ -9,8 +9,9 @@ use crate::dead_letter::{self, Letter};
 use crate::envelope::{Batch, Item};
 use crate::error::Error;
 use crate::group::{Call, Group, Outcome};
-use crate::guard::Place;
+use crate::guard;
 use crate::pg::invalidation;
+use crate::pg::memory::Context;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
@@ -51,6 +52,9 @@ pub const AGAIN_ALONE: &str = "40SQA";
 /// The end of a write that must examine rows first.
 pub const EXAMINE_MORE: &str = "40SQE";
 
+/// A mapping changed while the call waited for it: the call begins again.
+const RELOAD: &str = "40SQR";
+
 /// A deadlock: the second attempt takes its locks in another way.
 const DEADLOCK: &str = "40P01";
 
@@ -65,11 +69,18 @@ pub fn again_alone() -> SqlError {
 /// Applies the batch. What is made on the way is kept in `memory`.
 pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
     let _connection = Connection::open();
+    let _context = Context::enter();
     let _settings = Settings::new(PINNED);
-    let mut registry = Registry::take()?;
-    let result = with_registry(batch, memory, &mut registry);
-    registry.give_back();
-    result
+    let mut attempts = 1;
+    loop {
+        let mut registry = Registry::take()?;
+        let result = with_registry(batch, memory, &mut registry);
+        registry.give_back();
+        match result {
+            Err(error) if error.sqlstate() == RELOAD && attempts < ATTEMPTS => attempts += 1,
+            result => return result,
+        }
+    }
 }
 
 fn with_registry<'a>(
@@ -86,10 +97,9 @@ fn with_registry<'a>(
     let mut groups = Vec::new();
     for (index, messages) in &routes.groups {
         let target = registry.target(*index)?;
-        groups.push((
-            *index,
-            Group::new(target, batch, messages.clone(), memory, call),
-        ));
+        let mut group = Group::new(target, batch, messages.clone(), memory, call);
+        group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
+        groups.push((*index, group));
     }
     parents_first(&mut groups);
     let mut attempts = 1;
@@ -110,7 +120,9 @@ fn with_registry<'a>(
             result => break result,
         }
     };
-    let counts = result.and_then(|()| finish(&routes, &groups, memory));
+    let counts = result
+        .and_then(|()| finish(&routes, &groups, memory))
+        .and_then(|counts| guard::prune().map(|()| counts));
     for (index, group) in groups {
         registry.put_back(index, group.target);
     }
@@ -312,17 +324,21 @@ fn parents_first(groups: &mut Vec<(usize, Group<'_>)>) {
 fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result<(), SqlError> {
     let mut ids: Vec<_> = groups
         .iter()
-        .filter(|(_, group)| group.target.place != Place::Nowhere)
         .map(|(_, group)| (group.target.mapping.id, group.call.alone))
         .collect();
     ids.sort_unstable();
     for (id, alone) in ids {
         invalidation::lock_mapping(relation, id, alone);
     }
+    if invalidation::has_changed(relation) {
+        return Err(SqlError::new(RELOAD, "a mapping changed"));
+    }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
     for (_, group) in groups.iter_mut() {
         let _owner = acting_as_owner(group);
         group.prepare()?;
+        group.confirm()?;
+        write::claim_all(group)?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
         let _owner = acting_as_owner(group);

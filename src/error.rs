@@ -14,7 +14,7 @@ use crate::mapping::quote;
 pub enum Error {
     /// The batch is not JSON.
     BadJson {
-        /// 1-based place in the batch, in bytes.
+        /// Place in the batch, in bytes from 0.
         byte: usize,
         /// What could stand there: `a value`, `"," or "]"`.
         expected: String,
@@ -51,6 +51,11 @@ pub enum Error {
     },
     /// Somebody who may not gives a mapping to another role.
     OwnerNotYours {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// A resync that was not begun is to be finished.
+    NoResync {
         /// Name of the mapping.
         name: String,
     },
@@ -159,6 +164,14 @@ impl Error {
             )
             .detail("A mapping's rows are written as its owner, which is the role that makes it.")
             .hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NoResync { name } => Report::new(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no resync of mapping \"{name}\" has begun"),
+            )
+            .hint(format!(
+                "Run SELECT sequin.begin_resync({}); then a backfill in Sequin, then this.",
+                quote::literal(name)
+            )),
             Error::NullArgument { argument } => Report::new(
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),
@@ -241,6 +254,7 @@ mod tests {
                 encoding: "LATIN1".into(),
             },
             Error::OwnerNotYours { name: "a".into() },
+            Error::NoResync { name: "a".into() },
             Error::NullArgument { argument: "name" },
         ]
     }

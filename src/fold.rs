@@ -6,7 +6,8 @@ use pgrx::pg_sys::Datum;
 use crate::group::{Entry, Group, Guarded, Net, Outcome};
 use crate::guard::{self, Place};
 use crate::image::fingerprint;
-use crate::merge::{self, Change, Effect, Event, Provided, Stamp, State, Value};
+use crate::mapping::OnDelete;
+use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
 use crate::message::Version;
 use crate::pg::trap::SqlError;
 use crate::target::Slot;
@@ -226,9 +227,17 @@ impl<'a> Group<'a> {
         let mut state = before.clone();
         let mut decided: Option<u32> = None;
         let mut filled: Option<u32> = None;
+        let soft = self.target.mapping.on_delete == OnDelete::Soft;
+        let mut last_cells = None;
+        let mut removed = false;
         for change in &changes {
+            let cells = (soft && state.present).then(|| state.cells.clone());
             match state.apply(change, self.call.read_skew) {
                 Effect::Decided => {
+                    if !state.present {
+                        removed = true;
+                        last_cells = cells.or(last_cells);
+                    }
                     if let Some(older) = decided.replace(change.id) {
                         self.note(entries[older as usize], Outcome::Collapsed);
                     }
@@ -265,8 +274,13 @@ impl<'a> Group<'a> {
         let entry = self.entries[entries[id as usize] as usize];
         let row = self.start_row(&entry);
         let mut columns = self.no_columns();
-        if state.present {
-            for (column, cell) in state.cells.iter().enumerate() {
+        // A row that is only marked keeps what the batch says it had.
+        let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
+        let marked = last_cells.filter(|cells| !state.present && has_news(cells));
+        let marks = marked.is_some();
+        if state.present || marks {
+            let cells = marked.as_ref().unwrap_or(&state.cells);
+            for (column, cell) in cells.iter().enumerate() {
                 match cell.value {
                     Value::Of(id) => {
                         let from = self.entries[entries[id as usize] as usize].message;
@@ -274,7 +288,8 @@ impl<'a> Group<'a> {
                         self.put(row, column, from, slot, &entry, &mut columns)?;
                     }
                     Value::Unknown
-                        if before.present
+                        if state.present
+                            && before.present
                             && before.cells[column].value != Value::Unknown
                             && self.target.columns[column].nullable =>
                     {
@@ -288,6 +303,8 @@ impl<'a> Group<'a> {
                 columns[column / 64] |= 1 << (column % 64);
             }
         }
+        let whole = (0..self.target.columns.len())
+            .all(|column| columns[column / 64] & (1 << (column % 64)) != 0);
         let guarded = match stored {
             Some(stored) => Guarded::Examined {
                 touched: true,
@@ -317,6 +334,8 @@ impl<'a> Group<'a> {
             guarded,
             row,
             columns,
+            replaces: state.present && removed && !whole && !soft,
+            marks,
         }))
     }
 
@@ -342,6 +361,8 @@ impl<'a> Group<'a> {
             read_at: state.read_at,
             row: self.start_row(&entry),
             columns: self.no_columns(),
+            replaces: false,
+            marks: false,
             guarded: Guarded::Examined {
                 state: Box::new(state),
                 entry: known,
@@ -393,6 +414,8 @@ impl<'a> Group<'a> {
             },
             row,
             columns,
+            replaces: false,
+            marks: false,
         }))
     }
 

@@ -1,13 +1,13 @@
 //! The changes that one mapping takes from a batch: keys, order, and the net change of each row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::envelope::{Batch, Item};
-use crate::guard::Stored;
+use crate::guard::{self, Stored};
 use crate::image::{fingerprint, source_number};
 use crate::json::Json;
 use crate::key;
@@ -112,6 +112,10 @@ pub struct Net {
     pub row: usize,
     /// Which columns have a value, a bit each.
     pub columns: Vec<u64>,
+    /// Whether the row that may be there is another one, and must make way.
+    pub replaces: bool,
+    /// Whether the row is not deleted but marked, with the values that it had at last.
+    pub marks: bool,
 }
 
 /// What a call is like.
@@ -146,6 +150,10 @@ pub struct Group<'a> {
     pub call: Call,
     /// With guard columns: the source whose positions the destination's columns hold.
     pub home: i64,
+    /// Whether a resync of the mapping is on.
+    pub resyncing: bool,
+    /// Messages that moved a row away from a key.
+    pub left: HashSet<u32>,
     /// What is stored of the rows that are examined, by the start of their run.
     pub stored: HashMap<u32, Stored>,
     pub(crate) batch: &'a Batch<'a>,
@@ -177,6 +185,8 @@ impl<'a> Group<'a> {
             nulls: Vec::new(),
             call,
             home: 0,
+            resyncing: false,
+            left: HashSet::new(),
             stored: HashMap::new(),
             batch,
             memory,
@@ -194,7 +204,28 @@ impl<'a> Group<'a> {
         let mut target = self.target;
         // Noted in the attempt that was undone.
         target.home = None;
-        Group::new(target, self.batch, self.messages, self.memory, call)
+        let mut group = Group::new(target, self.batch, self.messages, self.memory, call);
+        group.resyncing = self.resyncing;
+        group
+    }
+
+    /// While a resync is on: notes the rows that the batch says are there, also by messages that
+    /// are stale.
+    pub fn confirm(&mut self) -> Result<(), SqlError> {
+        if !self.resyncing || self.target.mapping.mode == Mode::Append {
+            return Ok(());
+        }
+        let keys: Vec<Vec<u8>> = (0..self.entries.len())
+            .filter(|&i| {
+                matches!(
+                    self.entries[i].event,
+                    Event::Appear | Event::Update | Event::Read
+                )
+            })
+            .map(|i| self.key(i as u32).to_vec())
+            .collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        guard::note_confirmed(&mut self.target, self.call.definer, &keys)
     }
 
     /// The message with this number in the group.
@@ -278,16 +309,25 @@ impl<'a> Group<'a> {
                     self.projected.insert(place, (projected.clone(), i));
                 }
             }
-            Err(_) => self.each(asked.len(), |group, i| {
-                if group.outcomes[asked[i].0 as usize].is_some() {
-                    return Ok(());
+            // One by one, each in a subtransaction that is kept: what an undone one returned is gone.
+            Err(_) => {
+                for (i, &place) in asked.iter().enumerate() {
+                    if self.outcomes[place.0 as usize].is_some() {
+                        continue;
+                    }
+                    match subtransaction(|| projection.run(&inputs[i..=i], memory)) {
+                        Ok(projected) => {
+                            self.projected.insert(place, (Rc::new(projected), 0));
+                        }
+                        Err(error) => {
+                            if let Err(error) = self.fail(place.0, error) {
+                                self.target.projection = Some(projection);
+                                return Err(error);
+                            }
+                        }
+                    }
                 }
-                let projected = projection
-                    .run(&inputs[i..=i], memory)
-                    .map_err(|error| (asked[i].0, error))?;
-                group.projected.insert(asked[i], (Rc::new(projected), 0));
-                Ok(())
-            })?,
+            }
         }
         self.target.projection = Some(projection);
         Ok(())
@@ -524,12 +564,28 @@ impl<'a> Group<'a> {
 
     /// Notes what became of the row of `net`.
     pub fn settle(&mut self, net: &Net, outcome: Outcome) {
-        let leaves = (net.run.0..net.run.1).any(|i| {
+        if self.leaves(net) {
+            return;
+        }
+        let moved = outcome == Outcome::Filtered && self.left.contains(&net.message);
+        self.outcomes[net.message as usize] = Some(if moved { Outcome::Deleted } else { outcome });
+    }
+
+    /// Whether the row goes because the message moved it to another key.
+    fn leaves(&self, net: &Net) -> bool {
+        (net.run.0..net.run.1).any(|i| {
             let entry = &self.entries[i as usize];
             entry.message == net.message && matches!(entry.event, Event::Leave { .. })
-        });
-        if !leaves {
-            self.outcomes[net.message as usize] = Some(outcome);
+        })
+    }
+
+    /// Notes that the row of `net` was there, and was deleted.
+    pub fn note_left(&mut self, net: &Net) {
+        if self.leaves(net) {
+            self.left.insert(net.message);
+            if self.outcomes[net.message as usize] == Some(Outcome::Filtered) {
+                self.outcomes[net.message as usize] = Some(Outcome::Deleted);
+            }
         }
     }
 

@@ -8,7 +8,9 @@
 //! stored. So that nothing changes between the two, a call that examines rows of a mapping has the
 //! mapping for itself; calls that only claim share it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
@@ -16,7 +18,7 @@ use serde_json::{Value as JsonValue, json};
 
 use crate::group::Group;
 use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode};
-use crate::merge::{Cell, Gone, Stamp, State, Value};
+use crate::merge::{self, Gone, Stamp, State, Value};
 use crate::message::Version;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::trap::SqlError;
@@ -62,6 +64,7 @@ pub fn version_columns() -> [(SqlColumn, RowColumn); 3] {
             name: name.to_owned(),
             type_name: type_name.to_owned(),
             equals: String::new(),
+            insert_only: false,
         };
         (sql, row_column(name, pg_sys::Oid::from(type_oid)))
     })
@@ -88,6 +91,7 @@ pub struct Statements {
     store: Option<Statement>,
     forget: Option<Statement>,
     note: Option<Statement>,
+    confirm: Option<Statement>,
     any: Option<Plan>,
 }
 
@@ -451,6 +455,14 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
     Ok(found)
 }
 
+/// Which of the rows with these keys the destination has.
+pub fn exist(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlError> {
+    Ok(rows_there(group, keys)?
+        .iter()
+        .map(Option::is_some)
+        .collect())
+}
+
 /// What is stored of the rows with these keys (as bytes, and as values).
 pub fn load(
     group: &mut Group<'_>,
@@ -496,7 +508,7 @@ fn stored(target: &Target, home: i64, entry: Option<Entry>, row: Option<Row>) ->
     state.present = exists && !deleted;
     if state.present {
         state.row = stamp;
-        state.cells.fill(Cell {
+        state.cells.fill(merge::Cell {
             value: Value::Stored,
             gap: None,
         });
@@ -531,11 +543,11 @@ fn stored(target: &Target, home: i64, entry: Option<Entry>, row: Option<Row>) ->
                 continue;
             };
             state.cells[column] = match read_stamp(gap) {
-                Some(stamp) => Cell {
+                Some(stamp) => merge::Cell {
                     value: Value::Stored,
                     gap: Some(stamp),
                 },
-                None => Cell {
+                None => merge::Cell {
                     value: Value::Unknown,
                     gap: None,
                 },
@@ -740,6 +752,30 @@ fn note_tombstones(target: &mut Target, keys: &[&[u8]]) -> Result<(), SqlError> 
     outcome.map(|_| ())
 }
 
+/// Notes that these rows are there at the source.
+pub fn note_confirmed(
+    target: &mut Target,
+    definer: pg_sys::Oid,
+    keys: &[&[u8]],
+) -> Result<(), SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    let mut statement = match target.guard.confirm.take() {
+        Some(statement) => statement,
+        None => statement(
+            &format!(
+                "insert into sequin.resync_seen (mapping, key)
+                 select {}, b.key from sequin.batch() b(key bytea) on conflict do nothing",
+                target.mapping.id
+            ),
+            &[("key", pg_sys::BYTEAOID)],
+        )?,
+    };
+    let outcome = fill(&statement, keys.iter(), |key| vec![(*key).into_datum()])
+        .and_then(|rows| statement.plan.run(rows));
+    target.guard.confirm = Some(statement);
+    outcome.map(|_| ())
+}
+
 /// The source whose positions the destination's columns hold: the first one that wrote there.
 pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64, SqlError> {
     if let Some(home) = target.home {
@@ -774,4 +810,35 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
     };
     target.home = Some(home);
     Ok(home)
+}
+
+/// How often a session looks for tombstones to prune.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+thread_local! {
+    static PRUNED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, once a minute
+/// in a session, the oldest first. It is done last, so that it makes no other call wait for this one.
+pub fn prune() -> Result<(), SqlError> {
+    if PRUNED.get().is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
+        return Ok(());
+    }
+    PRUNED.set(Some(Instant::now()));
+    let retention = crate::settings::tombstone_retention();
+    let cutoff = format!("pg_catalog.now() - {retention} * interval '1 second'");
+    let mut plan = Plan::prepare(&format!(
+        "with old as materialized (
+             select t.ctid as place, t.mapping, t.key from sequin.tombstone t
+             where t.made_at < {cutoff} order by t.made_at limit 1000 for update skip locked),
+         line as (delete from sequin.tombstone t using old where t.ctid = old.place),
+         gone as materialized (
+             select v.ctid as place from old
+             join sequin.row_version v on v.mapping = old.mapping and v.key = old.key
+             where v.deleted and (v.committed_at is null or v.committed_at < {cutoff})
+             for update of v skip locked)
+         delete from sequin.row_version v using gone where v.ctid = gone.place"
+    ))?;
+    plan.run(Rows::new()).map(|_| ())
 }

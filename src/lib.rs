@@ -35,6 +35,7 @@ mod message;
 mod pg;
 mod projection;
 mod registry;
+mod resync;
 mod route;
 mod settings;
 mod spell;

@@ -19,6 +19,8 @@ pub struct Registry {
     pub mappings: Vec<Mapping>,
     /// Which of them a message goes to.
     pub router: Router,
+    /// The mappings (by id) that a resync is on for.
+    pub resyncing: Vec<i32>,
     /// The OID of `sequin.mapping`.
     pub relation: pg_sys::Oid,
     ready: HashMap<usize, Target>,
@@ -50,6 +52,7 @@ impl Registry {
         Ok(Registry {
             mappings,
             router,
+            resyncing: catalog::resyncing(),
             relation: catalog::relation(),
             ready: HashMap::new(),
         })

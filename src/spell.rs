@@ -327,9 +327,8 @@ fn composite(value: Json<'_>, fields: &[Field], out: &mut String) -> Result<(), 
         if i > 0 {
             out.push(',');
         }
-        match value.get(&field.name).filter(|item| !item.is_null()) {
-            Some(item) => quoted(out, |out| spell(item, &field.shape, out))?,
-            None => {}
+        if let Some(item) = value.get(&field.name).filter(|item| !item.is_null()) {
+            quoted(out, |out| spell(item, &field.shape, out))?;
         }
     }
     out.push(')');
@@ -401,9 +400,8 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
             let mut pair = position.elements();
             let place = pair.next().and_then(Json::number).ok_or_else(fault)?;
             out.push_str(&place);
-            match pair.next().and_then(Json::string) {
-                Some(weight) => out.push_str(&weight.map_err(Misfit::String)?),
-                None => {}
+            if let Some(weight) = pair.next().and_then(Json::string) {
+                out.push_str(&weight.map_err(Misfit::String)?);
             }
         }
     }

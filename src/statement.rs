@@ -14,6 +14,8 @@ pub struct SqlColumn {
     pub type_name: String,
     /// Equality of the key's index, as `operator(schema.=)`; empty for columns of no key.
     pub equals: String,
+    /// Whether it can be inserted, but not updated: an identity that is always generated.
+    pub insert_only: bool,
 }
 
 /// The relation that statements write.
@@ -62,7 +64,7 @@ pub fn upsert(
 ) -> String {
     let set: Vec<_> = columns
         .iter()
-        .filter(|c| !key.contains(c))
+        .filter(|c| !key.contains(c) && !c.insert_only)
         .map(|c| format!("{0} = excluded.{0}", c.name))
         .chain(
             constants
@@ -131,7 +133,7 @@ pub fn update(
 ) -> String {
     let mut set: Vec<_> = columns
         .iter()
-        .filter(|c| !key.contains(c))
+        .filter(|c| !key.contains(c) && !c.insert_only)
         .map(|c| format!("{0} = b.{0}", c.name))
         .chain(
             constants
@@ -196,6 +198,7 @@ mod tests {
             name: name.into(),
             type_name: type_name.into(),
             equals: "operator(pg_catalog.=)".into(),
+            insert_only: false,
         }
     }
 

@@ -102,6 +102,8 @@ pub enum Write {
     UpsertRead,
     /// Rows that do exist: an insert could not name every column that it must.
     Update,
+    /// Rows that may exist, marked as deleted.
+    UpsertMarked,
 }
 
 /// A mapping, ready.
@@ -194,6 +196,7 @@ impl Target {
                     equals: key_position
                         .map(|i| equality[i].clone())
                         .unwrap_or_default(),
+                    insert_only: column.identity == Some(b'a'),
                 },
                 required: column.not_null && !column.has_default,
                 nullable: !column.not_null,
@@ -385,6 +388,13 @@ fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
         Source::Sql(number) => Slot::Sql(*number),
         Source::Constant(_) => Slot::Constant,
         Source::Path(path) => {
+            if path.root == Root::Record
+                && let Some(name) = path.keys.first()
+                && let Some(value) = message.record.get(name)
+                && is_unchanged(message, &Field { key: name, value })
+            {
+                return Slot::Unchanged;
+            }
             let root = match path.root {
                 Root::Record => Some(message.record),
                 Root::Metadata => Some(message.metadata),

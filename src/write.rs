@@ -122,12 +122,17 @@ fn without_dead(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Net>, SqlEr
 
 /// Writes net changes, all or none.
 fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
-    let news = claim(group, nets)?;
+    let news = if group.call.alone {
+        claim(group, nets)?
+    } else {
+        nets.iter().collect()
+    };
     let mut deletes = Vec::new();
     let mut shapes: Vec<(Write, &[u64], Vec<&Net>)> = Vec::new();
     for net in &news {
         let how = match &net.guarded {
             Guarded::Examined { touched: false, .. } => continue,
+            _ if net.marks => Write::UpsertMarked,
             _ if !net.present => {
                 deletes.push(*net);
                 continue;
@@ -140,6 +145,9 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
             Guarded::Read if group.target.place == Place::Columns => Write::UpsertRead,
             Guarded::Change | Guarded::Read => Write::Upsert,
         };
+        if net.replaces {
+            deletes.push(*net);
+        }
         let same = |(write, columns, _): &&mut (Write, &[u64], Vec<&Net>)| {
             *write == how && *columns == net.columns
         };
@@ -155,6 +163,36 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         upsert(group, how, columns, &nets)?;
     }
     store_states(group, &news)
+}
+
+/// Before a shared call writes: it claims the rows of all its changes at once, in key order, so that
+/// two such calls cannot wait for each other. Where there is nothing to claim, one statement must
+/// do, for the same reason: a call that needs several has the mapping for itself.
+pub fn claim_all(group: &mut Group<'_>) -> Result<(), SqlError> {
+    if group.call.alone {
+        return Ok(());
+    }
+    let nets = std::mem::take(&mut group.nets);
+    group.nets = if group.target.place == Place::Table {
+        claim(group, &nets)?.into_iter().cloned().collect()
+    } else {
+        let several = nets.windows(2).any(|pair| {
+            pair[0].present != pair[1].present
+                || pair[0].columns != pair[1].columns
+                || matches!(pair[0].guarded, Guarded::Read)
+                    != matches!(pair[1].guarded, Guarded::Read)
+        });
+        let partial = nets
+            .iter()
+            .any(|net| net.present && !insertable(&group.target, net));
+        if group.target.mapping.mode == Mode::Upsert
+            && (several || partial || nets.iter().any(|net| net.replaces))
+        {
+            return Err(crate::apply::again_alone());
+        }
+        nets
+    };
+    Ok(())
 }
 
 /// Claims the changes whose versions live in `sequin.row_version`; returns the net changes that are
@@ -287,6 +325,24 @@ fn upsert(
             missing[n] = false;
             group.settle(rest[n], rest[n].outcome);
         }
+        if missing.contains(&true) {
+            // A trigger may have skipped a row that is there.
+            let key = |net: &&Net| {
+                group
+                    .target
+                    .key
+                    .iter()
+                    .map(|&i| group.values[net.row + i])
+                    .collect::<Vec<_>>()
+            };
+            let keys: Vec<_> = rest.iter().map(key).collect();
+            for (n, there) in guard::exist(group, &keys)?.into_iter().enumerate() {
+                if missing[n] && there {
+                    missing[n] = false;
+                    group.settle(rest[n], rest[n].outcome);
+                }
+            }
+        }
         let mut missing = missing.into_iter();
         rest.retain(|_| missing.next().expect("one for each"));
         if rest.is_empty() {
@@ -352,6 +408,12 @@ fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
         .into_iter()
         .for_each(|n| there[n] = true);
     for (net, there) in nets.iter().zip(there) {
+        if net.replaces {
+            continue;
+        }
+        if there {
+            group.note_left(net);
+        }
         let outcome = if net.refused && !there {
             Outcome::Filtered
         } else {
@@ -396,6 +458,7 @@ fn rows(
     let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
     let first = usize::from(how == Write::Update);
     let versions = version_columns(&group.target, how);
+    let marked = how == Write::UpsertMarked;
     for (n, net) in nets.iter().enumerate() {
         if first == 1 {
             values[0] = Datum::from(n as i32);
@@ -409,6 +472,10 @@ fn rows(
             let at = first + columns.len() + i;
             values[at] = version[column].unwrap_or(Datum::null());
             nulls[at] = version[column].is_none();
+        }
+        if marked {
+            values[width - 1] = group.deletion_mark(net);
+            nulls[width - 1] = false;
         }
         rows.put(row_type, &mut values, &mut nulls)?;
     }
@@ -450,6 +517,7 @@ fn make_write(
     read_skew: i64,
 ) -> Result<Statement, SqlError> {
     let relation = target.relation();
+    let mark = mark(target).filter(|_| how == Write::UpsertMarked);
     let versions = guard::version_columns();
     let versions: Vec<_> = version_columns(target, how)
         .iter()
@@ -459,19 +527,26 @@ fn make_write(
         .iter()
         .map(|&i| &target.columns[i].sql)
         .chain(versions.iter().map(|(sql, _)| sql))
+        .chain(mark.iter().map(|(sql, _)| sql))
         .collect();
     let mut row: Vec<RowColumn> = columns
         .iter()
         .map(|&i| target.columns[i].row.clone())
         .chain(versions.iter().map(|(_, row)| row.clone()))
+        .chain(mark.iter().map(|(_, row)| row.clone()))
         .collect();
-    let (key, revival) = (target.key_sql(), target.revival());
+    let key = target.key_sql();
+    let revival = if mark.is_some() {
+        Vec::new()
+    } else {
+        target.revival()
+    };
     let late = statement::late_enough(read_skew);
     let upsert = |condition| statement::upsert(&relation, &sql_columns, &key, &revival, condition);
     let sql = match (how, target.mapping.mode) {
         (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
         (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
-        (Write::Upsert, _) => upsert(None),
+        (Write::Upsert | Write::UpsertMarked, _) => upsert(None),
         (Write::UpsertNewer, _) => upsert(Some(statement::NEWER)),
         (Write::UpsertRead, _) => upsert(Some(&late)),
         (Write::Update, _) => {
@@ -488,24 +563,10 @@ fn make_write(
 fn make_delete(target: &Target) -> Result<Statement, SqlError> {
     let (relation, key) = (target.relation(), target.key_sql());
     let mut row = vec![number_column()];
-    let mark = (target.mapping.on_delete == OnDelete::Soft)
-        .then_some(target.mapping.soft_delete.as_deref())
-        .flatten()
-        .and_then(|name| target.destination.column(name));
-    let sql = match mark {
+    let sql = match mark(target) {
         None => statement::delete(&relation, &key),
-        Some(column) => {
-            row.push(RowColumn {
-                name: column.name.clone(),
-                type_oid: column.type_oid,
-                typmod: column.typmod,
-                collation: column.collation,
-            });
-            let mark = SqlColumn {
-                name: pgrx::spi::quote_identifier(&column.name),
-                type_name: column.type_name.clone(),
-                equals: String::new(),
-            };
+        Some((mark, column)) => {
+            row.push(column);
             statement::soft_delete(&relation, &key, &mark)
         }
     };
@@ -513,5 +574,26 @@ fn make_delete(target: &Target) -> Result<Statement, SqlError> {
     Ok(Statement {
         plan: Plan::prepare(&sql)?,
         rows: RowType::new(&row),
+    })
+}
+
+/// The column that soft deletes set.
+fn mark(target: &Target) -> Option<(SqlColumn, RowColumn)> {
+    let name = target.mapping.soft_delete.as_deref();
+    let column = target.destination.column(name?)?;
+    (target.mapping.on_delete == OnDelete::Soft).then(|| {
+        let sql = SqlColumn {
+            name: pgrx::spi::quote_identifier(&column.name),
+            type_name: column.type_name.clone(),
+            equals: String::new(),
+            insert_only: false,
+        };
+        let row = RowColumn {
+            name: column.name.clone(),
+            type_oid: column.type_oid,
+            typmod: column.typmod,
+            collation: column.collation,
+        };
+        (sql, row)
     })
 }

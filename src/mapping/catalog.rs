@@ -64,3 +64,14 @@ pub fn relation() -> pg_sys::Oid {
     .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find sequin.mapping: {e}"))
     .expect("a regclass is not null")
 }
+
+/// The mappings that a resync is on for.
+pub fn resyncing() -> Vec<i32> {
+    Spi::connect(|client| {
+        client
+            .select("select mapping from sequin.resync", None, &[])?
+            .map(|row| Ok(row.get(1)?.expect("not null")))
+            .collect::<Result<_, pgrx::spi::Error>>()
+    })
+    .unwrap_or_else(|e| error!("could not read sequin.resync: {e}"))
+}

@@ -16,7 +16,7 @@ use super::quote::ident;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
 use crate::destination::Destination;
 use crate::error::{Error, list};
-use crate::pg::relcache;
+use crate::pg::invalidation;
 use crate::pg::row::{Row, set_oid};
 use crate::pg::settings::Settings;
 
@@ -254,7 +254,7 @@ fn set_text(row: &mut PgHeapTuple<'_, AllocatedByRust>, name: &str, value: &str)
 fn mapping_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
-    relcache::invalidate(trigger.relid()?);
+    invalidation::announce(trigger.relid()?);
     Ok(None)
 }
 

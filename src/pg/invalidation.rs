@@ -70,6 +70,13 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::O
     });
 }
 
+/// Whether `oid` has changed since [`changed`] was called last.
+pub fn has_changed(oid: pg_sys::Oid) -> bool {
+    // SAFETY: as in `changed`.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    CHANGED.with_borrow(|changed| changed.contains(oid))
+}
+
 /// Locks a relation as a write does, until the transaction ends.
 pub fn lock(oid: pg_sys::Oid) {
     // SAFETY: locking an OID that is no relation's (any more) is allowed.

@@ -130,3 +130,66 @@ pub fn stored_text(value: Datum, is_null: bool) -> Option<String> {
     // SAFETY: the column is a text.
     unsafe { String::from_datum(value, is_null) }
 }
+
+/// The role that owns the extension, and so its tables.
+pub fn extension_owner() -> pg_sys::Oid {
+    pgrx::Spi::get_one::<pg_sys::Oid>(
+        "select extowner from pg_catalog.pg_extension where extname = 'pg_sequin'",
+    )
+    .ok()
+    .flatten()
+    .unwrap_or_else(|| pgrx::error!("extension pg_sequin is not installed"))
+}
+
+/// An argument of a function that takes any.
+pub struct Argument {
+    /// Its value; `None` is null.
+    pub value: Option<Datum>,
+    /// Its type.
+    pub type_oid: pg_sys::Oid,
+    /// Its collation.
+    pub collation: pg_sys::Oid,
+}
+
+/// Calls `work` with the arguments of a function declared with `variadic "any"`; `None` is null.
+pub fn with_arguments(
+    fcinfo: pg_sys::FunctionCallInfo,
+    work: impl FnOnce(Vec<Argument>) -> Option<Datum>,
+) -> Datum {
+    // SAFETY: the function manager's record of the call: as many arguments as it says, their types
+    // in the expression that it keeps. Variable-length values are detoasted, so that their bytes
+    // can be read.
+    unsafe {
+        let count = (*fcinfo).nargs as usize;
+        let arguments = (*fcinfo)
+            .args
+            .as_slice(count)
+            .iter()
+            .enumerate()
+            .map(|(i, argument)| {
+                let type_oid = pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, i as i32);
+                let value = (!argument.isnull).then(|| match pg_sys::get_typlen(type_oid) {
+                    -1 => Datum::from(pg_sys::pg_detoast_datum_packed(
+                        argument.value.cast_mut_ptr(),
+                    )),
+                    _ => argument.value,
+                });
+                let call = (*(*fcinfo).flinfo).fn_expr.cast::<pg_sys::FuncExpr>();
+                let node = (*(*(*call).args).elements.add(i)).ptr_value;
+                let collation = pg_sys::exprCollation(node.cast());
+                Argument {
+                    value,
+                    type_oid,
+                    collation,
+                }
+            })
+            .collect();
+        match work(arguments) {
+            Some(datum) => datum,
+            None => {
+                (*fcinfo).isnull = true;
+                Datum::null()
+            }
+        }
+    }
+}

@@ -15,17 +15,17 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"xmloption", c"content"),
     (c"standard_conforming_strings", c"on"),
+    (c"jit", c"off"),
 ];
 
 /// What plans of the batch relation are made under. A plan made while a table was empty is kept when
-/// it has ten million rows, so scans of the whole table and joins that need them are priced out;
-/// and the price must not make the server compile the plan (`jit`).
+/// it has ten million rows, so scans of the whole table and joins that need them are priced out.
+/// (The price would make the server compile the plan, were `jit` not off.)
 pub const INDEX_DRIVEN: &[(&CStr, &CStr)] = &[
     (c"enable_seqscan", c"off"),
     (c"enable_hashjoin", c"off"),
     (c"enable_mergejoin", c"off"),
     (c"max_parallel_workers_per_gather", c"0"),
-    (c"jit", c"off"),
 ];
 
 /// Settings changed for as long as the value lives. An error puts them back as well.

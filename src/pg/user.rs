@@ -45,3 +45,9 @@ pub fn current_user() -> pg_sys::Oid {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::GetUserId() }
 }
+
+/// Whether `role` has the rights of `owner`: it is the same, a member that inherits, or a superuser.
+pub fn may_act_as(role: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups of two role OIDs.
+    unsafe { pg_sys::has_privs_of_role(role, owner) }
+}

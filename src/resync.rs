@@ -1,0 +1,240 @@
+//! Bringing a destination back in line: a resync confirms every row by a backfill and removes those
+//! that nobody confirmed; forgetting versions lets a source start over.
+
+use pgrx::pg_sys::{self, Datum, panic::ErrorReport};
+use pgrx::prelude::*;
+
+use crate::destination::Destination;
+use crate::error::Error;
+use crate::guard::Place;
+use crate::key::{self, KeyColumn};
+use crate::mapping::nearest::nearest;
+use crate::mapping::{Mapping, OnDelete, catalog};
+use crate::pg::invalidation;
+use crate::pg::keys::extension_owner;
+use crate::pg::settings::{PINNED, Settings};
+use crate::pg::user::{ActingAs, current_user, may_act_as};
+
+/// The mapping of this name, for its owner or whoever has the owner's rights.
+fn mine(name: Option<&str>) -> Result<Mapping, ErrorReport> {
+    let Some(name) = name else {
+        return Err(Error::NullArgument {
+            argument: "mapping",
+        }
+        .into());
+    };
+    let mappings = {
+        let _definer = ActingAs::new(extension_owner(), false);
+        catalog::load()?
+    };
+    let caller = current_user();
+    let mut mine: Vec<_> = mappings
+        .into_iter()
+        .filter(|mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner)))
+        .collect();
+    match mine.iter().position(|mapping| mapping.name == name) {
+        Some(found) => Ok(mine.swap_remove(found)),
+        None => Err(Error::MappingNotFound {
+            name: name.to_owned(),
+            nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),
+        }
+        .into()),
+    }
+}
+
+/// Has the mapping alone: calls that apply messages to it are over, and none begins.
+fn alone(mapping: &Mapping) {
+    invalidation::lock_mapping(catalog::relation(), mapping.id, true);
+}
+
+fn run(sql: &str) {
+    Spi::run(sql).unwrap_or_else(|e| error!("could not run \"{sql}\": {e}"));
+}
+
+fn count(sql: &str) -> i64 {
+    Spi::get_one::<i64>(sql)
+        .unwrap_or_else(|e| error!("could not run \"{sql}\": {e}"))
+        .unwrap_or_default()
+}
+
+/// `sequin.begin_resync(mapping)`: from now on it is noted which rows a message confirms.
+///
+/// Returns the time. A resync that was begun before is begun again.
+#[pg_extern(sql = false)]
+fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    alone(&mapping);
+    let id = mapping.id;
+    run(&format!(
+        "delete from sequin.resync_seen where mapping = {id}"
+    ));
+    run(&format!(
+        "insert into sequin.resync (mapping) values ({id})
+         on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp()"
+    ));
+    invalidation::announce(catalog::relation());
+    let started = Spi::get_one::<TimestampWithTimeZone>(&format!(
+        "select started_at from sequin.resync where mapping = {id}"
+    ));
+    Ok(started.ok().flatten().expect("just written"))
+}
+
+/// `sequin.finish_resync(mapping, dry_run)`: deletes the rows that no message has confirmed since
+/// [`begin_resync`], as a delete of the mapping does; returns how many. A dry run only counts.
+#[pg_extern(sql = false)]
+fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    alone(&mapping);
+    let id = mapping.id;
+    if count(&format!(
+        "select count(*) from sequin.resync where mapping = {id}"
+    )) == 0
+    {
+        return Err(Error::NoResync { name: mapping.name }.into());
+    }
+    let gone = match mapping
+        .destination
+        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
+    {
+        Some(destination) => unconfirmed(&mapping, &destination, dry_run)?,
+        None => 0,
+    };
+    if !dry_run {
+        run(&format!(
+            "delete from sequin.resync_seen where mapping = {id}"
+        ));
+        run(&format!("delete from sequin.resync where mapping = {id}"));
+        invalidation::announce(catalog::relation());
+    }
+    Ok(gone)
+}
+
+/// Counts, or deletes, the rows of the destination that were not confirmed.
+fn unconfirmed(
+    mapping: &Mapping,
+    destination: &Destination,
+    dry_run: bool,
+) -> Result<i64, ErrorReport> {
+    let id = mapping.id;
+    let key = mapping
+        .key
+        .clone()
+        .unwrap_or_else(|| destination.primary_key().to_vec());
+    let columns: Vec<_> = key
+        .iter()
+        .map(|name| format!("d.{}", pgrx::spi::quote_identifier(name)))
+        .collect();
+    let row_key = format!("sequin.row_key({})", columns.join(", "));
+    let relation = destination.qualified_name();
+    let mark = mapping
+        .soft_delete
+        .as_deref()
+        .map(pgrx::spi::quote_identifier);
+    let soft = mapping.on_delete == OnDelete::Soft;
+    let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
+    // Rows that this mapping did not write (another one's, in a fan-in) have other keys, or none.
+    for column in &columns {
+        rows.push_str(&format!(" and {column} is not null"));
+    }
+    if let (true, Some(mark)) = (soft, &mark) {
+        let boolean = mapping
+            .soft_delete
+            .as_deref()
+            .and_then(|name| destination.column(name))
+            .is_some_and(|column| column.type_oid == pg_sys::BOOLOID);
+        rows.push_str(&if boolean {
+            format!(" and d.{mark} is not true")
+        } else {
+            format!(" and d.{mark} is null")
+        });
+    }
+    let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+    if dry_run || mapping.on_delete == OnDelete::Ignore {
+        let found = count(&format!("select count(*) from {relation} d where {rows}"));
+        return Ok(if dry_run { found } else { 0 });
+    }
+    let versions = match Place::of(mapping, destination) {
+        Place::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
+        _ => "null::bigint, null::integer, null::timestamptz",
+    };
+    let change = match mark.filter(|_| soft) {
+        Some(mark) => {
+            let boolean = mapping
+                .soft_delete
+                .as_deref()
+                .and_then(|name| destination.column(name))
+                .is_some_and(|column| column.type_oid == pg_sys::BOOLOID);
+            let value = if boolean { "true" } else { "pg_catalog.now()" };
+            format!("update {relation} d set {mark} = {value} where {rows}")
+        }
+        None => format!("delete from {relation} d where {rows}"),
+    };
+    let counted = count(&format!(
+        "with gone as ({change} returning {row_key} as key, {versions}),
+              noted as (select sequin.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
+                                                g.sequin_committed_at) from gone g(key, sequin_lsn,
+                                                sequin_idx, sequin_committed_at))
+         select count(*) from noted"
+    ));
+    Ok(counted)
+}
+
+/// `sequin.row_key(key…)`: the bytes under which a row with this key is known. Null if a part is.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn row_key_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    crate::pg::keys::with_arguments(fcinfo, |arguments| {
+        let mut values = Vec::with_capacity(arguments.len());
+        let mut columns = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            values.push(argument.value?);
+            columns.push(KeyColumn::new(argument.type_oid, argument.collation));
+        }
+        let mut bytes = Vec::new();
+        key::encode(&mut columns, &values, &mut bytes);
+        bytes.into_datum()
+    })
+}
+
+/// The function manager's record for [`row_key_wrapper`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_row_key_wrapper() -> *const pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
+/// `sequin.forget_versions(mapping)`: forgets what was applied to the mapping's rows, so that the next
+/// message of each row is applied whatever its position: after the source was restored and its LSNs
+/// started over, or the destination was altered by hand. The rows stay.
+#[pg_extern(sql = false)]
+fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    alone(&mapping);
+    let id = mapping.id;
+    for table in ["row_version", "tombstone", "home_source"] {
+        run(&format!("delete from sequin.{table} where mapping = {id}"));
+    }
+    if let Some(destination) = mapping
+        .destination
+        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
+        && Place::of(&mapping, &destination) == Place::Columns
+    {
+        let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+        run(&format!(
+            "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
+             where sequin_lsn is not null or sequin_committed_at is not null",
+            destination.qualified_name()
+        ));
+    }
+    invalidation::announce(catalog::relation());
+    Ok(())
+}
