@@ -8,7 +8,6 @@
 //! 75, of which 10 are the call.
 
 mod fast;
-mod numeric;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -18,7 +17,7 @@ use std::ffi::CStr;
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
-use crate::json::{Json, Kind};
+use crate::json::{Encoder, Json, Kind};
 use crate::pg::trap::SqlError;
 use crate::pg::typeio::{self, TypeInput};
 use crate::spell::{self, Field, Misfit, Shape, spell};
@@ -29,6 +28,7 @@ pub struct Caster {
     input: TypeInput,
     shape: Shape,
     fast: Fast,
+    encoder: Encoder,
     /// A domain's checks see null too.
     is_domain: bool,
     /// The modifier of what the domain is over, or the column's own.
@@ -57,6 +57,7 @@ impl Caster {
             } else {
                 Fast::of(type_oid, typmod)
             },
+            encoder: Encoder::default(),
             is_domain,
             base_typmod,
             relations,
@@ -75,7 +76,7 @@ impl Caster {
             }
             return Ok(None);
         }
-        match self.fast.read(value, out) {
+        match self.fast.read(value, &mut self.encoder, out) {
             Some(datum) => Ok(Some(datum)),
             None => self.read(value, out).map(Some),
         }

@@ -804,12 +804,17 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
             ))?
             .run(Rows::new())?;
             // What is kept of it must go if this transaction is rolled back.
-            invalidation::announce(crate::mapping::catalog::relation());
+            invalidation::announce(home_sources());
             read(&select)?.unwrap_or(first)
         }
     };
     target.home = Some(home);
     Ok(home)
+}
+
+/// The OID of `sequin.home_source`: targets with guard columns depend on it.
+pub fn home_sources() -> pg_sys::Oid {
+    crate::mapping::catalog::oid("sequin.home_source")
 }
 
 /// How often a session looks for tombstones to prune.

@@ -9,19 +9,20 @@
 //! every value two or three times (once to delimit it, once to split it, once for its value) and
 //! refuses what is nested more than 128 deep.
 
+mod encode;
 mod jsonb;
 mod numeric;
 mod scan;
 
 #[cfg(test)]
-pub(crate) mod encode;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use encode::{Encoder, Unfit, is_shallow};
 pub use jsonb::Jsonb;
+pub use numeric::Limits;
 pub use scan::{Scanner, Str};
 
 /// What a JSON value is.

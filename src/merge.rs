@@ -336,7 +336,10 @@ impl State {
                 }
                 return Effect::Stale;
             }
-            (Some(row), Some(_), Some(_)) => row.version.map(|version| version.idx),
+            // Without an image it is not known to have come from another key: it is the one that left.
+            (Some(row), Some(_), _) if stamp.is_newer_than(Some(&row)) => {
+                row.version.map(|version| version.idx)
+            }
             _ => None,
         };
         if newest {
@@ -357,12 +360,11 @@ impl State {
             self.clear();
             return Effect::Decided;
         }
-        // The row is newer. What it took over from before this change is another row's.
+        // The row is newer. What it took over from before this change is another row's, unless a
+        // later departure has seen to that already.
         for cell in &mut self.cells {
-            if cell
-                .gap
-                .is_some_and(|gap| stamp.compare(&gap) == Ordering::Greater)
-            {
+            let before = |gap| stamp.compare(&gap) == Ordering::Greater;
+            if newest && cell.gap.is_some_and(before) {
                 *cell = Cell {
                     value: Value::Unknown,
                     gap: None,
@@ -405,8 +407,11 @@ impl State {
                 };
                 filled = true;
             } else if applies && !self.present {
+                // The row may have come in the transaction in which another left: its change can
+                // still bring what the read does not say.
+                let moved = self.gone.is_some_and(|gone| gone.image.is_some());
                 *cell = Cell {
-                    value: Value::Stored,
+                    value: if moved { Value::Unknown } else { Value::Stored },
                     gap: None,
                 };
             }
@@ -414,9 +419,7 @@ impl State {
         if applies {
             // It keeps the position that was known, so that a change that was applied stays known.
             self.row = self.row.or(self.gone.map(|gone| gone.stamp));
-            self.gone = None;
             self.present = true;
-            self.row_image = None;
             self.read_at = read_at;
             Effect::Decided
         } else if filled {
@@ -447,3 +450,6 @@ pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

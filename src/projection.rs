@@ -11,7 +11,7 @@ use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
-use crate::statement;
+use crate::statement::{self, Expression};
 use crate::target::{Source, TargetColumn};
 
 /// What an expression sees of a message.
@@ -53,15 +53,12 @@ impl Projection {
     pub fn make(
         mapping: &Mapping,
         columns: &mut [TargetColumn],
-        expressions: &[String],
+        expressions: &[Expression],
         in_key: impl Fn(usize) -> bool,
     ) -> Result<Option<Projection>, SqlError> {
-        let mut expressions = expressions.to_vec();
-        let filter = mapping.filter.as_ref().map(|filter| {
-            expressions.push(filter.clone());
-            expressions.len() - 1
-        });
-        if expressions.is_empty() {
+        let filter = mapping.filter.as_ref().map(|_| expressions.len());
+        let width = expressions.len() + usize::from(filter.is_some());
+        if width == 0 {
             return Ok(None);
         }
         let column = |name: &str, type_oid| RowColumn {
@@ -81,14 +78,14 @@ impl Projection {
         ]);
         let settings = Settings::new(&[]);
         settings.set(c"search_path", &mapping.search_path);
-        let plan = Plan::prepare(&statement::project(&expressions))?;
+        let plan = Plan::prepare(&statement::project(expressions, mapping.filter.as_deref()))?;
         let mut projection = Projection {
             plan,
             rows,
             jsonb: Caster::new(pg_sys::JSONBOID, -1),
             text: Caster::new(pg_sys::TEXTOID, -1),
             search_path: mapping.search_path.clone(),
-            width: expressions.len(),
+            width,
             filter,
         };
         drop(settings);

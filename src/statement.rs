@@ -178,15 +178,47 @@ pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn)
     )
 }
 
-/// The values of SQL column specs and of the filter, per row of (number, record, changes, metadata,
-/// action). Expressions stand on lines of their own, so that a comment at their end is harmless.
-pub fn project(expressions: &[String]) -> String {
+/// An expression of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expression {
+    /// The SQL.
+    pub sql: String,
+    /// Whether it is wanted of a message that the filter refuses, too: a key is, to delete the row.
+    pub always: bool,
+}
+
+/// The values of SQL column specs, and last of the filter, per row of (number, record, changes,
+/// metadata, action). Expressions stand on lines of their own, so that a comment at their end is
+/// harmless; the filter comes first, so that what it refuses cannot fail in them.
+pub fn project(expressions: &[Expression], filter: Option<&str>) -> String {
     let mut sql = String::from("select b.sequin_n");
-    for expression in expressions {
-        write!(sql, ", (\n{expression}\n)").expect("a String takes all");
+    for Expression {
+        sql: expression,
+        always,
+    } in expressions
+    {
+        if *always || filter.is_none() {
+            write!(sql, ", (\n{expression}\n)").expect("a String takes all");
+        } else {
+            write!(
+                sql,
+                ", case when b.sequin_taken then (\n{expression}\n) end"
+            )
+            .expect("a String takes all");
+        }
     }
-    sql + " from sequin.batch() b(sequin_n integer, record pg_catalog.jsonb, \
-           changes pg_catalog.jsonb, metadata pg_catalog.jsonb, action pg_catalog.text)"
+    let batch = "sequin.batch() b(sequin_n integer, record pg_catalog.jsonb, changes \
+                 pg_catalog.jsonb, metadata pg_catalog.jsonb, action pg_catalog.text)";
+    match filter {
+        None => sql + " from " + batch,
+        Some(filter) => {
+            sql + ", b.sequin_taken from (select b.*, (\n"
+                + filter
+                + "\n) as sequin_taken from "
+                + batch
+                + " offset 0) b"
+        }
+    }
 }
 
 #[cfg(test)]
@@ -260,10 +292,21 @@ mod tests {
 
     #[test]
     fn a_comment_cannot_swallow_the_rest() {
-        let sql = project(&["1 -- one".into(), "2".into()]);
+        let expression = |sql: &str, always| Expression {
+            sql: sql.into(),
+            always,
+        };
+        let expressions = [expression("1 -- one", true), expression("2", false)];
+        let sql = project(&expressions, None);
         assert!(
             sql.contains("(\n1 -- one\n), (\n2\n) from sequin.batch()"),
             "{sql}"
         );
+        let sql = project(&expressions, Some("true -- yes"));
+        assert!(
+            sql.contains("(\n1 -- one\n), case when b.sequin_taken then (\n2\n) end"),
+            "{sql}"
+        );
+        assert!(sql.contains("(\ntrue -- yes\n) as sequin_taken"), "{sql}");
     }
 }

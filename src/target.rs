@@ -22,7 +22,7 @@ use crate::pg::spi::Plan;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::projection::Projection;
-use crate::statement::{SqlColumn, SqlRelation};
+use crate::statement::{Expression, SqlColumn, SqlRelation};
 
 /// What a column is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,10 +169,14 @@ impl Target {
                 Some(ColumnSource::Sql(sql)) => {
                     let in_key = key_names.contains(&column.name);
                     // Key bytes are made of values of the column's own type.
-                    expressions.push(if in_key {
+                    let sql = if in_key {
                         format!("(\n{sql}\n)::{}", column.type_name)
                     } else {
                         sql.clone()
+                    };
+                    expressions.push(Expression {
+                        sql,
+                        always: in_key,
                     });
                     Source::Sql(expressions.len() - 1)
                 }
@@ -229,6 +233,9 @@ impl Target {
         let mut depends_on = vec![destination.oid];
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let place = Place::of(&mapping, &destination);
+        if place == Place::Columns {
+            depends_on.push(guard::home_sources());
+        }
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         Ok(Target {

@@ -3,8 +3,7 @@
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
-use super::numeric;
-use crate::json::{Json, Kind};
+use crate::json::{self, Encoder, Json, Kind};
 use crate::pg::typeio;
 use crate::spell;
 
@@ -27,8 +26,10 @@ pub(super) enum Fast {
     Timestamp(i64),
     /// The same.
     Timestamptz(i64),
-    Numeric(Option<numeric::Limits>),
+    Numeric(Option<json::Limits>),
     Interval,
+    Json,
+    Jsonb,
 }
 
 /// `VARHDRSZ`, which some modifiers have on top.
@@ -56,17 +57,19 @@ impl Fast {
             pg_sys::TIMESTAMPOID => Fast::Timestamp(unit),
             pg_sys::TIMESTAMPTZOID => Fast::Timestamptz(unit),
             pg_sys::NUMERICOID if typmod < HEADER => Fast::Numeric(None),
-            pg_sys::NUMERICOID => match numeric::Limits::of(typmod - HEADER) {
+            pg_sys::NUMERICOID => match json::Limits::of(typmod - HEADER) {
                 Some(limits) => Fast::Numeric(Some(limits)),
                 None => Fast::No,
             },
             pg_sys::INTERVALOID if typmod < 0 => Fast::Interval,
+            pg_sys::JSONOID => Fast::Json,
+            pg_sys::JSONBOID => Fast::Jsonb,
             _ => Fast::No,
         }
     }
 
     #[inline]
-    pub(super) fn read(self, value: Json<'_>, out: &Bump) -> Option<Datum> {
+    pub(super) fn read(self, value: Json<'_>, encoder: &mut Encoder, out: &Bump) -> Option<Datum> {
         match self {
             Fast::No => None,
             Fast::Bool => value.as_bool().map(Datum::from),
@@ -97,20 +100,33 @@ impl Fast {
                 rounded(micros?, unit)
             }
             Fast::Numeric(limits) => scalar(value, |s| {
-                let mut buffer = numeric::Buffer::new();
-                typeio::varlena(buffer.encode(s.as_bytes(), limits)?, out)
+                typeio::varlena(encoder.numeric(s, limits).ok()?, out)
             }),
             Fast::Interval if value.kind() == Kind::Object => {
                 Some(interval(spell::interval(value).ok()?, out))
             }
             Fast::Interval => None,
+            Fast::Json => {
+                // what `json_in` takes it takes as it is
+                let text = value.text();
+                let text = json::is_shallow(&text).then_some(text)?;
+                typeio::varlena(text.as_bytes(), out)
+            }
+            Fast::Jsonb => {
+                let datum = match encoder.jsonb(value) {
+                    Ok(bytes) => typeio::varlena(bytes, out),
+                    Err(json::Unfit) => None,
+                };
+                encoder.trim();
+                datum
+            }
         }
     }
 }
 
 /// What `read` makes of a number's digits or a string.
 #[inline]
-fn scalar<T>(value: Json<'_>, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+fn scalar<T>(value: Json<'_>, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
     match value.kind() {
         Kind::Number => read(&value.number()?),
         Kind::String => string(value, read),
@@ -119,7 +135,7 @@ fn scalar<T>(value: Json<'_>, read: impl Fn(&str) -> Option<T>) -> Option<T> {
 }
 
 #[inline]
-fn string<T>(value: Json<'_>, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+fn string<T>(value: Json<'_>, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
     read(&value.string()?.ok()?)
 }
 

@@ -61,6 +61,15 @@ mod tests {
                 .map(|datum| datum.map(|datum| (look::image(oid, datum), look::text(oid, datum))))
         }
 
+        /// By the fast path alone.
+        fn fast(&mut self, value: Json<'_>, out: &Bump) -> Option<(Vec<u8>, String)> {
+            let datum = self
+                .caster
+                .fast
+                .read(value, &mut self.caster.encoder, out)?;
+            Some((look::image(self.oid, datum), look::text(self.oid, datum)))
+        }
+
         /// What it prints.
         fn text(&mut self, json: &str) -> Result<Option<String>, SqlError> {
             let value = Json::parse(json).expect(json);
@@ -190,7 +199,9 @@ mod tests {
 
     fn jsonb_bytes(json: &str) -> Vec<u8> {
         let (out, value) = (Bump::new(), Json::parse(json).expect(json));
-        let datum = Caster::new(pg_sys::JSONBOID, -1).cast(value, &out);
+        let mut caster = Caster::new(pg_sys::JSONBOID, -1);
+        caster.fast = Fast::No;
+        let datum = caster.cast(value, &out);
         look::image(pg_sys::JSONBOID, datum.expect(json).expect(json))
     }
 
@@ -523,6 +534,89 @@ mod tests {
             text
         }
 
+        /// A document, `depth` levels deep at most, with white space where it may be.
+        fn document(&mut self, depth: usize) -> String {
+            let white = self.pick(&["", "", "", " ", "\n\t\r "]);
+            let most = [3, 3, 3, 8, 40, 70][self.below(6)];
+            let count = match depth {
+                0..3 => self.below(3),
+                _ => self.below(most + 1),
+            };
+            match self.below(if depth == 0 { 5 } else { 9 }) {
+                0 => self.pick(&["null", "true", "false"]).to_owned(),
+                1 | 2 => self.number(),
+                3 | 4 => self.string(),
+                5 | 6 => {
+                    let items: Vec<_> = (0..count)
+                        .map(|_| format!("{white}{}{white}", self.document(depth - 1)))
+                        .collect();
+                    format!("[{white}{}]", items.join(","))
+                }
+                _ => {
+                    let members: Vec<_> = (0..count)
+                        .map(|n| {
+                            let key = match self.below(3) {
+                                0 => self.string(),
+                                1 => format!("\"{}{n}\"", self.pick(&["a", "id", "é"])),
+                                _ => format!("\"{}\"", self.pick(&["a", "b", "", "\\u0061"])),
+                            };
+                            let value = self.document(depth - 1);
+                            format!("{white}{key}{white}:{white}{value}{white}")
+                        })
+                        .collect();
+                    format!("{{{white}{}}}", members.join(","))
+                }
+            }
+        }
+
+        fn number(&mut self) -> String {
+            let sign = self.pick(&["", "", "-"]);
+            let digits = match self.below(20) {
+                0 => self.digits(150),
+                1..4 => self.digits(25),
+                _ => self.digits(6),
+            };
+            let whole = match digits.trim_start_matches('0') {
+                "" => "0",
+                whole => whole,
+            };
+            let fraction = match self.below(3) {
+                0 => format!(".{}0", self.digits(9)),
+                1 if self.below(4) == 0 => format!(".{}1", self.digits(90)),
+                _ => String::new(),
+            };
+            let exponent = self.pick(&[
+                "", "", "", "", "e0", "e1", "E+2", "e-3", "E-07", "e30", "e-70", "e100", "e-255",
+                "e+253",
+            ]);
+            format!("{sign}{whole}{fraction}{exponent}")
+        }
+
+        fn string(&mut self) -> String {
+            let mut text = "\"".to_owned();
+            for _ in 0..self.below(9) {
+                text.push_str(self.pick(&[
+                    "a",
+                    "key",
+                    "é",
+                    "😀",
+                    "\u{7f}",
+                    "[",
+                    "}",
+                    "a longer piece of plain text",
+                    "\\\\",
+                    "\\\"",
+                    "\\/",
+                    "\\b\\f\\n\\r\\t",
+                    "\\u0001",
+                    "\\u00e9",
+                    "\\u20AC",
+                    "\\ud83d\\ude00",
+                ]));
+            }
+            text + "\""
+        }
+
         fn date(&mut self) -> String {
             if self.below(2) == 0 {
                 return self
@@ -567,7 +661,7 @@ mod tests {
             "numeric(30,20)",
             "numeric(5,5)",
         ] {
-            let (fast, mut slow) = (Column::new(of), Column::slow(of));
+            let (mut fast, mut slow) = (Column::new(of), Column::slow(of));
             assert_ne!(fast.caster.fast, Fast::No);
             let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
             let (mut hits, mut misses) = (0, 0);
@@ -581,11 +675,10 @@ mod tests {
                 }
                 let value = Json::parse(&text).expect("it is JSON");
                 let out = Bump::new();
-                match fast.caster.fast.read(value, &out) {
+                match fast.fast(value, &out) {
                     None => misses += 1,
-                    Some(datum) => {
+                    Some(image) => {
                         hits += 1;
-                        let image = (look::image(fast.oid, datum), look::text(fast.oid, datum));
                         assert_eq!(slow.of(value), Ok(Some(image)), "{of} {text}");
                     }
                 }
@@ -594,6 +687,153 @@ mod tests {
                 hits > 200 && (misses > 200 || of == "text" || of == "varchar"),
                 "{of} {hits} {misses}"
             );
+        }
+    }
+
+    /// One of the types of documents, by the fast path and by the input function.
+    struct Documents {
+        of: &'static str,
+        fast: Column,
+        slow: Column,
+        hits: usize,
+        misses: usize,
+    }
+
+    impl Documents {
+        fn all() -> [Documents; 2] {
+            ["json", "jsonb"].map(|of| Documents {
+                of,
+                fast: Column::new(of),
+                slow: Column::slow(of),
+                hits: 0,
+                misses: 0,
+            })
+        }
+
+        fn check(&mut self, value: Json<'_>) {
+            match self.fast.fast(value, &Bump::new()) {
+                None => self.misses += 1,
+                Some(image) => {
+                    self.hits += 1;
+                    let (of, text) = (self.of, value.text());
+                    assert!(self.slow.of(value) == Ok(Some(image)), "{of} {text}");
+                }
+            }
+        }
+    }
+
+    /// A value and all that is in it.
+    fn parts<'a>(value: Json<'a>, to: &mut Vec<Json<'a>>) {
+        to.push(value);
+        for (_, member) in value.members() {
+            parts(member, to);
+        }
+        for element in value.elements() {
+            parts(element, to);
+        }
+    }
+
+    /// A document has the bytes that the input function makes of it, sent as text or in `jsonb`.
+    #[pg_test]
+    fn documents_equal_the_input_functions() {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let mut sent: Vec<String> = (0..4000).map(|n| dice.document(n % 7)).collect();
+        for depth in [5, 100, 255] {
+            sent.push(format!("{}1{}", "[".repeat(depth), "]".repeat(depth)));
+            let levels = "{\"k\":[1.5,\"é\",".repeat(depth / 2);
+            sent.push(levels + "{}" + &"]}".repeat(depth / 2));
+        }
+        for count in [31, 32, 33, 63, 64, 65, 127, 128, 129, 5000] {
+            let items: Vec<_> = (0..count).map(|_| dice.document(0)).collect();
+            sent.push(format!("[{}]", items.join(",")));
+            let member = |(n, item): (usize, &String)| format!("\"{}\":{item}", n * 7919 % count);
+            let members: Vec<_> = items.iter().enumerate().map(member).collect();
+            sent.push(format!("{{{}}}", members.join(",")));
+            sent.push(format!(
+                "{{{0},{0},\"{count}\":[{0:?}]}}",
+                members.join(",")
+            ));
+        }
+        let [mut json, mut jsonb] = Documents::all();
+        let mut checked = 0;
+        for text in &sent {
+            let value = Json::parse(text).expect(text);
+            json.check(value);
+            jsonb.check(value);
+            let binary = jsonb_bytes(text);
+            let mut all = Vec::new();
+            parts(Json::Binary(Jsonb::new(&binary[4..])), &mut all);
+            // every part of a few, of the others those at the top
+            let most = if dice.below(20) == 0 { 200 } else { 3 };
+            for value in all.into_iter().take(most) {
+                checked += 1;
+                json.check(value);
+                jsonb.check(value);
+            }
+        }
+        assert_eq!(json.misses, 0);
+        assert!(jsonb.misses < sent.len() / 10, "{}", jsonb.misses);
+        assert_eq!(json.hits, sent.len() + checked);
+    }
+
+    #[pg_test]
+    fn documents_of_the_fixtures_equal_the_input_functions() {
+        let [mut json, mut jsonb] = Documents::all();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+        for file in std::fs::read_dir(directory).expect("the fixtures") {
+            let path = file.expect("a fixture").path();
+            let text = std::fs::read_to_string(path).expect("read");
+            let value = Json::parse(&text).expect("it is JSON");
+            let mut all = Vec::new();
+            parts(value, &mut all);
+            let binary = (!text.contains("\\u0000")).then(|| jsonb_bytes(&text));
+            if let Some(binary) = &binary {
+                parts(Json::Binary(Jsonb::new(&binary[4..])), &mut all);
+            }
+            for value in all {
+                json.check(value);
+                jsonb.check(value);
+            }
+        }
+        assert!(json.hits > 8000 && json.misses == 0, "{}", json.hits);
+        assert!(jsonb.hits > 8000 && jsonb.misses < 20, "{}", jsonb.misses);
+    }
+
+    /// What is no `jsonb` is `json` all the same; what neither takes, the input function refuses.
+    #[pg_test]
+    fn documents_that_are_unfit() {
+        let [mut json, mut jsonb] = Documents::all();
+        for (text, sqlstate) in [
+            (r#""\u0000""#, "22P05"),
+            (r#"{"a":"\ud800","a":1}"#, "22P02"),
+            (r#"["\ude00\ud83d"]"#, "22P02"),
+            (r#"{"\u0000":1}"#, "22P05"),
+            (r#"{"a":1e200000,"a":1}"#, "22003"),
+        ] {
+            let value = Json::parse(text).expect(text);
+            json.check(value);
+            jsonb.check(value);
+            let error = jsonb.fast.of(value).expect_err(text);
+            assert_eq!(error.sqlstate(), sqlstate, "{text} {error:?}");
+        }
+        assert_eq!((json.hits, json.misses), (5, 0));
+        assert_eq!((jsonb.hits, jsonb.misses), (0, 5));
+        for text in [
+            "-0", "-0.00", "0e5", "0e-5", "2.50", "1e2", "1.50e1", "[]", "\"\"",
+        ] {
+            let value = Json::parse(text).expect(text);
+            json.check(value);
+            jsonb.check(value);
+        }
+        assert_eq!((json.hits, jsonb.hits), (14, 9));
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        assert_eq!(fault("json", &deep).0, "54001");
+        for of in ["json", "jsonb"] {
+            let deep = "[".repeat(1000) + &"]".repeat(1000);
+            assert_eq!(text(of, &deep), deep);
+            let domain = format!("create domain d_{of} as {of} check (value::text <> '1')");
+            Spi::run(&domain).expect("created");
+            assert_eq!(fault(&format!("d_{of}"), "1").0, "23514");
         }
     }
 
@@ -615,7 +855,8 @@ mod tests {
                 let day = row.get::<String>(1).expect("text").expect("not null");
                 let number = row.get::<i32>(2).expect("integer").expect("not null");
                 let json = format!("\"{day}\"");
-                let found = column.read(Json::parse(&json).expect("JSON"), &Bump::new());
+                let value = Json::parse(&json).expect("JSON");
+                let found = column.read(value, &mut Encoder::default(), &Bump::new());
                 wrong += usize::from(found.map(|d| d.value()) != Some(Datum::from(number).value()));
                 count += 1;
                 column = Fast::Date;

@@ -6,7 +6,7 @@ use std::fs;
 use bumpalo::Bump;
 
 use super::*;
-use crate::json::encode::{jsonb, same};
+use crate::json::tests::{jsonb, same};
 use crate::json::{Json, StringFault};
 use crate::message::{Action, Version};
 

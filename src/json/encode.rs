@@ -1,191 +1,502 @@
-//! For tests: the bytes that the server makes of a JSON value, `JsonbValueToJsonb` and `numeric_in`.
+//! Values in the server's own form: what `jsonb_in` and `numeric_in` make of their text, byte for
+//! byte.
 //!
-//! Compared once with those of PostgreSQL 15 for 4,332 values, the fixtures and corpora among them:
-//! all are equal. (`create cast (jsonb as bytea) without function` shows them.)
+//! Source: `JsonbValueToJsonb` in `utils/adt/jsonb_util.c`. The text is gone through once; only spans
+//! are noted, so that every object's members are in order, and every container's number of children
+//! is known, before the first byte is written. Whatever is out of the ordinary is [`Unfit`]: the
+//! input function has to see it, and to say what is wrong with it.
 
-use super::{Json, Kind};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 
-const IS_SCALAR: u32 = 0x1000_0000;
-const IS_OBJECT: u32 = 0x2000_0000;
-const IS_ARRAY: u32 = 0x4000_0000;
-const HAS_OFFSET: u32 = 0x8000_0000;
-const LENGTH: u32 = 0x0FFF_FFFF;
-const STRIDE: usize = 32;
+use super::jsonb::{
+    COUNT, ENTRY_CONTAINER, ENTRY_FALSE, ENTRY_HAS_OFFSET, ENTRY_NULL, ENTRY_NUMERIC, ENTRY_STRING,
+    ENTRY_TRUE, ENTRY_TYPE, IS_ARRAY, IS_OBJECT, IS_SCALAR, Jsonb,
+};
+use super::numeric::{self, Limits};
+use super::{Json, scan};
 
-/// The datum of a value, without its length word; `None` if it has a string that cannot be one.
-pub(crate) fn jsonb(value: Json<'_>) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    match value.kind() {
-        Kind::Array | Kind::Object => container(value, &mut out)?,
-        _ => children(&[Child::Value(value)], IS_SCALAR | IS_ARRAY | 1, &mut out)?,
-    }
-    Some(out)
+/// Levels of nesting: the server's functions go through them by recursion, and how far they get is
+/// theirs to say.
+pub const MAX_DEPTH: usize = 256;
+
+/// Bytes of text. No number below can be too large then: a value takes at least two bytes of text and
+/// at most four times as much as its text, and twelve, of `jsonb`, which has room for 2^28.
+const MAX_TEXT: usize = 16 << 20;
+
+/// Of how many children one has its offset and not its length: `JB_OFFSET_STRIDE`.
+const STRIDE: u32 = 32;
+
+/// Elements of each buffer that are kept from one value to the next.
+const KEPT: usize = 4096;
+
+/// What is left to the input function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit;
+
+/// Makes values, in room that it keeps.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    /// What is made.
+    out: Vec<u8>,
+    /// The containers that are open.
+    open: Vec<Open>,
+    /// Their children until now; those of one container stand together.
+    children: Vec<Node>,
+    /// The children of the containers that have been closed, in the order of `jsonb`.
+    nodes: Vec<Node>,
+    /// Keys whose text has escapes.
+    keys: Vec<u8>,
+    /// The containers that are being written.
+    writing: Vec<Writing>,
 }
 
-enum Child<'a> {
-    Key(String),
-    Value(Json<'a>),
+/// A value and its key.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    key: Key,
+    form: Form,
+    /// Where it stands in the text, a string without its quotes; a container's children in `nodes`.
+    start: u32,
+    end: u32,
 }
 
-fn container(value: Json<'_>, out: &mut Vec<u8>) -> Option<()> {
-    if value.kind() == Kind::Array {
-        let elements: Vec<Child> = value.elements().map(Child::Value).collect();
-        return children(&elements, IS_ARRAY | elements.len() as u32, out);
-    }
-    let mut members = BTreeMap::new();
-    for (key, value) in value.members() {
-        members.insert((key.len(), key.into_owned()), value);
-    }
-    let header = IS_OBJECT | members.len() as u32;
-    let keys = members.keys().map(|(_, key)| Child::Key(key.clone()));
-    let values = members.values().map(|value| Child::Value(*value));
-    children(&keys.chain(values).collect::<Vec<_>>(), header, out)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Null,
+    False,
+    True,
+    Number,
+    String,
+    /// A string with escapes.
+    Escaped,
+    Array,
+    Object,
 }
 
-fn children(children: &[Child], header: u32, out: &mut Vec<u8>) -> Option<()> {
-    out.extend(header.to_ne_bytes());
-    let entries = out.len();
-    out.resize(entries + 4 * children.len(), 0);
-    let data = out.len();
-    for (index, child) in children.iter().enumerate() {
-        let start = out.len();
-        let form = match child {
-            Child::Key(key) => {
-                out.extend(key.as_bytes());
-                0
+/// Where a key stands in the text without its quotes, or in `keys`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Key {
+    start: u32,
+    end: u32,
+    escaped: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    key: Key,
+    form: Form,
+    /// Its first child in `children`.
+    first: usize,
+}
+
+#[derive(Debug)]
+struct Writing {
+    /// The children that are left to write.
+    next: u32,
+    end: u32,
+    /// Where in `out` it begins, with the padding before it.
+    start: usize,
+    entries: Entries,
+}
+
+/// The words at the head of a container that say what its children are.
+#[derive(Debug)]
+struct Entries {
+    /// Where in `out` they are.
+    start: usize,
+    /// Where the children's bytes begin.
+    data: usize,
+    written: u32,
+}
+
+impl Key {
+    #[inline]
+    fn of<'a>(self, bytes: &'a [u8], keys: &'a [u8]) -> &'a [u8] {
+        let from = if self.escaped { keys } else { bytes };
+        &from[self.start as usize..self.end as usize]
+    }
+
+    /// By length, then bytes.
+    #[inline]
+    fn cmp(self, other: Key, bytes: &[u8], keys: &[u8]) -> Ordering {
+        let (a, b) = (self.of(bytes, keys), other.of(bytes, keys));
+        a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+    }
+}
+
+impl Encoder {
+    /// The `jsonb` datum of a value, without its length word.
+    pub fn jsonb<'a>(&'a mut self, value: Json<'a>) -> Result<&'a [u8], Unfit> {
+        self.out.clear();
+        match value {
+            Json::Text(text) => {
+                let root = self.scan(text)?;
+                self.write(root, text)?;
             }
-            Child::Value(value) => match value.kind() {
-                Kind::Null => 0x4000_0000,
-                Kind::Bool if value.as_bool() == Some(true) => 0x3000_0000,
-                Kind::Bool => 0x2000_0000,
-                Kind::String => {
-                    out.extend(value.string()?.ok()?.as_bytes());
-                    0
+            Json::Binary(jsonb) => {
+                if let Some(bytes) = jsonb.container_bytes() {
+                    return Ok(bytes);
                 }
-                Kind::Number => {
-                    out.resize(out.len().next_multiple_of(4), 0);
-                    out.extend(numeric(&value.number()?, false));
-                    0x1000_0000
+                self.write_scalar(jsonb);
+            }
+        }
+        Ok(&self.out)
+    }
+
+    /// The `numeric` datum of a decimal number, without its length word.
+    pub fn numeric(&mut self, text: &str, limits: Option<Limits>) -> Result<&[u8], Unfit> {
+        self.out.clear();
+        numeric::encode(text.as_bytes(), limits, &mut self.out)?;
+        Ok(&self.out)
+    }
+
+    /// Gives back the room of an uncommonly large value.
+    pub fn trim(&mut self) {
+        self.out.clear();
+        self.out.shrink_to(16 * KEPT);
+        self.open.clear();
+        self.children.clear();
+        self.children.shrink_to(KEPT);
+        self.nodes.clear();
+        self.nodes.shrink_to(KEPT);
+        self.keys.clear();
+        self.keys.shrink_to(KEPT);
+        self.writing.clear();
+    }
+
+    /// Notes what is in `text`.
+    fn scan(&mut self, text: &str) -> Result<Node, Unfit> {
+        if text.len() > MAX_TEXT {
+            return Err(Unfit);
+        }
+        let bytes = text.as_bytes();
+        self.open.clear();
+        self.children.clear();
+        self.nodes.clear();
+        self.keys.clear();
+        let mut replaced = false;
+        let mut key = Key::default();
+        let mut pos = 0;
+        let root = loop {
+            let start = pos;
+            let form = match bytes.get(pos) {
+                Some(b'"') => {
+                    let (end, escaped) = scan::string(bytes, pos)?;
+                    pos = end;
+                    if escaped { Form::Escaped } else { Form::String }
                 }
-                Kind::Array | Kind::Object => {
-                    out.resize(out.len().next_multiple_of(4), 0);
-                    container(*value, out)?;
-                    0x5000_0000
+                Some(bracket @ (b'{' | b'[')) => {
+                    let form = match bracket {
+                        b'{' => Form::Object,
+                        _ => Form::Array,
+                    };
+                    pos = scan::white(bytes, pos + 1);
+                    if let Some(b'}' | b']') = bytes.get(pos) {
+                        pos += 1;
+                        form
+                    } else if self.open.len() == MAX_DEPTH {
+                        return Err(Unfit);
+                    } else {
+                        let first = self.children.len();
+                        self.open.push(Open { key, form, first });
+                        if form == Form::Object {
+                            (key, pos) = self.key(bytes, pos)?;
+                        }
+                        continue;
+                    }
                 }
-            },
+                _ => {
+                    pos = scan::scalar(bytes, pos)?;
+                    match bytes[start] {
+                        b'n' => Form::Null,
+                        b't' => Form::True,
+                        b'f' => Form::False,
+                        _ => Form::Number,
+                    }
+                }
+            };
+            let (start, end) = match form {
+                Form::String | Form::Escaped => (start + 1, pos - 1),
+                Form::Array | Form::Object => (0, 0),
+                _ => (start, pos),
+            };
+            let mut node = Node {
+                key,
+                form,
+                start: start as u32,
+                end: end as u32,
+            };
+            // what follows, maybe after closing brackets
+            loop {
+                let Some(open) = self.open.last() else {
+                    break;
+                };
+                self.children.push(node);
+                pos = scan::white(bytes, pos);
+                let comma = bytes.get(pos) == Some(&b',');
+                pos += 1;
+                if comma {
+                    pos = scan::white(bytes, pos);
+                    if open.form == Form::Object {
+                        (key, pos) = self.key(bytes, pos)?;
+                    }
+                    break;
+                }
+                node = self.close(bytes, &mut replaced).ok_or(Unfit)?;
+            }
+            if self.open.is_empty() {
+                break node;
+            }
         };
-        let mut entry = form | (out.len() - start) as u32;
-        if index.is_multiple_of(STRIDE) {
-            entry = entry & !LENGTH | HAS_OFFSET | (out.len() - data) as u32;
+        if replaced {
+            self.check(bytes)?;
         }
-        let place = entries + 4 * index;
+        Ok(root)
+    }
+
+    /// The key at `pos`, and where its value is.
+    #[inline(always)]
+    fn key(&mut self, bytes: &[u8], pos: usize) -> Result<(Key, usize), Unfit> {
+        let found = scan::key(bytes, pos)?;
+        let key = if found.escaped {
+            let start = self.keys.len();
+            unescape(&bytes[pos + 1..found.end], &mut self.keys)?;
+            Key {
+                start: start as u32,
+                end: self.keys.len() as u32,
+                escaped: true,
+            }
+        } else {
+            Key {
+                start: pos as u32 + 1,
+                end: found.end as u32,
+                escaped: false,
+            }
+        };
+        Ok((key, found.value))
+    }
+
+    /// Closes the innermost container: its members get into order, the last of each name.
+    #[inline]
+    fn close(&mut self, bytes: &[u8], replaced: &mut bool) -> Option<Node> {
+        let Open { key, form, first } = self.open.pop()?;
+        let start = self.nodes.len();
+        let mut end = start + self.children.len() - first;
+        if form == Form::Object && !self.is_in_order(first, bytes) {
+            let (keys, children) = (&self.keys, &mut self.children[first..]);
+            // equal ones stay in their order
+            children.sort_by(|a, b| a.key.cmp(b.key, bytes, keys));
+            let is_last = |i: &usize| {
+                let next = children.get(i + 1);
+                next.is_none_or(|next| children[*i].key.cmp(next.key, bytes, keys).is_ne())
+            };
+            let all = 0..children.len();
+            let lasts = all.clone().filter(is_last).map(|i| children[i]);
+            self.nodes.extend(lasts);
+            *replaced |= self.nodes.len() < end;
+            end = self.nodes.len();
+            // the others are for `check`
+            let others = all.filter(|i| !is_last(i)).map(|i| children[i]);
+            self.nodes.extend(others);
+        } else {
+            self.nodes.extend_from_slice(&self.children[first..]);
+        }
+        self.children.truncate(first);
+        Some(Node {
+            key,
+            form,
+            start: start as u32,
+            end: end as u32,
+        })
+    }
+
+    /// Whether the keys of the members from `first` on ascend.
+    #[inline]
+    fn is_in_order(&self, first: usize, bytes: &[u8]) -> bool {
+        let ascend = |a: &Node, b: &Node| a.key.cmp(b.key, bytes, &self.keys).is_lt();
+        self.children[first..].is_sorted_by(ascend)
+    }
+
+    /// Whether every value can be one, also those that are not written: every child of a container is
+    /// in `nodes`.
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        for node in &self.nodes {
+            let text = || &bytes[node.start as usize..node.end as usize];
+            match node.form {
+                Form::Number => numeric::encode(text(), None, &mut self.out)?,
+                Form::Escaped => unescape(text(), &mut self.out)?,
+                _ => {}
+            }
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes what [`Encoder::scan`] has noted.
+    fn write(&mut self, root: Node, text: &str) -> Result<(), Unfit> {
+        self.writing.clear();
+        let bytes = text.as_bytes();
+        let mut current = match root.form {
+            Form::Array | Form::Object => self.begin(root, bytes),
+            _ => {
+                // as an array of one element with a mark
+                self.nodes.push(root);
+                let entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
+                Writing {
+                    next: 0,
+                    end: 1,
+                    start: 0,
+                    entries,
+                }
+            }
+        };
+        loop {
+            while current.next < current.end {
+                let node = self.nodes[current.next as usize];
+                current.next += 1;
+                let start = self.out.len();
+                let text = || &bytes[node.start as usize..node.end as usize];
+                let form = match node.form {
+                    Form::Null => ENTRY_NULL,
+                    Form::False => ENTRY_FALSE,
+                    Form::True => ENTRY_TRUE,
+                    Form::String => {
+                        self.out.extend_from_slice(text());
+                        ENTRY_STRING
+                    }
+                    Form::Escaped => {
+                        unescape(text(), &mut self.out)?;
+                        ENTRY_STRING
+                    }
+                    Form::Number => {
+                        pad(&mut self.out);
+                        numeric::encode_varlena(text(), &mut self.out)?;
+                        ENTRY_NUMERIC
+                    }
+                    Form::Array | Form::Object => {
+                        let inner = self.begin(node, bytes);
+                        self.writing.push(std::mem::replace(&mut current, inner));
+                        continue;
+                    }
+                };
+                current.entries.write(form, start, &mut self.out);
+            }
+            let start = current.start;
+            let Some(outer) = self.writing.pop() else {
+                return Ok(());
+            };
+            current = outer;
+            current.entries.write(ENTRY_CONTAINER, start, &mut self.out);
+        }
+    }
+
+    /// Writes the head of a container, and the keys if it has any.
+    fn begin(&mut self, container: Node, bytes: &[u8]) -> Writing {
+        let Encoder {
+            out, nodes, keys, ..
+        } = self;
+        let start = out.len();
+        pad(out);
+        let count = container.end - container.start;
+        let entries = if container.form == Form::Object {
+            let mut entries = begin(IS_OBJECT, count, 2 * count, out);
+            for node in &nodes[container.start as usize..container.end as usize] {
+                let start = out.len();
+                out.extend_from_slice(node.key.of(bytes, keys));
+                entries.write(ENTRY_STRING, start, out);
+            }
+            entries
+        } else {
+            begin(IS_ARRAY, count, count, out)
+        };
+        Writing {
+            next: container.start,
+            end: container.end,
+            start,
+            entries,
+        }
+    }
+
+    /// A scalar that stands alone.
+    fn write_scalar(&mut self, scalar: Jsonb<'_>) {
+        let (form, bytes) = scalar.entry();
+        let mut entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
+        let start = self.out.len();
+        self.out.extend_from_slice(bytes);
+        entries.write(form, start, &mut self.out);
+    }
+}
+
+impl Entries {
+    /// What the next child is, whose bytes begin at `start` with its padding and are the last.
+    #[inline]
+    fn write(&mut self, form: u32, start: usize, out: &mut [u8]) {
+        let entry = if self.written.is_multiple_of(STRIDE) {
+            form | ENTRY_HAS_OFFSET | (out.len() - self.data) as u32
+        } else {
+            form | (out.len() - start) as u32
+        };
+        debug_assert_eq!(entry & ENTRY_TYPE, form);
+        let place = self.start + 4 * self.written as usize;
         out[place..place + 4].copy_from_slice(&entry.to_ne_bytes());
+        self.written += 1;
     }
-    Some(())
 }
 
-/// The sign, the digits before and after the point and how many of the latter there are, of a
-/// decimal number with or without an exponent.
-fn parts(text: &str) -> (bool, String, String) {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let exponent: i32 = exponent.parse().unwrap();
-    let negative = mantissa.starts_with('-');
-    let mantissa = mantissa.trim_start_matches('-');
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut digits = format!("{whole}{fraction}");
-    let mut point = whole.len() as i32 + exponent;
-    while point < 0 {
-        digits.insert(0, '0');
-        point += 1;
+/// The header of a container that says of `count` children or pairs, and room for its entries.
+#[inline]
+fn begin(header: u32, count: u32, entries: u32, out: &mut Vec<u8>) -> Entries {
+    debug_assert!(count <= COUNT);
+    out.extend_from_slice(&(header | count).to_ne_bytes());
+    let start = out.len();
+    let data = start + 4 * entries as usize;
+    out.resize(data, 0);
+    Entries {
+        start,
+        data,
+        written: 0,
     }
-    while (digits.len() as i32) < point {
-        digits.push('0');
-    }
-    let (whole, fraction) = digits.split_at(point as usize);
-    let zero = digits.bytes().all(|b| b == b'0');
-    let whole = whole.trim_start_matches('0').to_owned();
-    (negative && !zero, whole, fraction.to_owned())
 }
 
-/// A number as `numeric` prints it.
-pub(crate) fn numeric_out(text: &str) -> String {
-    let (negative, whole, fraction) = parts(text);
-    let sign = if negative { "-" } else { "" };
-    let whole = if whole.is_empty() { "0" } else { &whole };
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{whole}{point}{fraction}")
+/// Numbers and containers begin at multiples of four: `padBufferToInt`.
+#[inline]
+fn pad(out: &mut Vec<u8>) {
+    let missing = out.len().wrapping_neg() % 4;
+    out.extend_from_slice(&[0; 3][..missing]);
 }
 
-/// A `numeric` varlena; in the long format on demand, or if it has to be.
-pub(crate) fn numeric(text: &str, long: bool) -> Vec<u8> {
-    let (negative, mut whole, mut fraction) = parts(text);
-    let dscale = fraction.len() as u16;
-    while !whole.len().is_multiple_of(4) {
-        whole.insert(0, '0');
-    }
-    while !fraction.len().is_multiple_of(4) {
-        fraction.push('0');
-    }
-    let mut weight = whole.len() as i16 / 4 - 1;
-    let digits = format!("{whole}{fraction}");
-    let mut digits: Vec<u16> = digits
-        .as_bytes()
-        .chunks(4)
-        .map(|group| std::str::from_utf8(group).unwrap().parse().unwrap())
-        .collect();
-    while digits.first() == Some(&0) {
-        digits.remove(0);
-        weight -= 1;
-    }
-    while digits.last() == Some(&0) {
-        digits.pop();
-    }
-    if digits.is_empty() {
-        weight = 0;
-    }
-    let mut out = vec![0; 4];
-    if long || dscale > 63 || !(-64..64).contains(&weight) {
-        let sign = if negative { 0x4000 } else { 0 };
-        out.extend((sign | dscale).to_ne_bytes());
-        out.extend(weight.to_ne_bytes());
-    } else {
-        let sign = if negative { 0xA000 } else { 0x8000 };
-        out.extend((sign | dscale << 7 | weight as u16 & 0x7F).to_ne_bytes());
-    }
-    for digit in digits {
-        out.extend(digit.to_ne_bytes());
-    }
-    let len = out.len() as u32;
-    let word = if cfg!(target_endian = "little") {
-        len << 2
-    } else {
-        len
-    };
-    out[..4].copy_from_slice(&word.to_ne_bytes());
-    out
+/// Appends the characters of a string's text.
+fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let start = out.len();
+    out.resize(start + raw.len(), 0);
+    let len = scan::unescape(raw, &mut out[start..], Err).map_err(|_| Unfit)?;
+    out.truncate(start + len);
+    Ok(())
 }
 
-/// Whether two values are equal as `jsonb` compares: members in any order, the last of duplicates,
-/// and numbers by their digits however they are spelled.
-pub(crate) fn same(a: Json<'_>, b: Json<'_>) -> bool {
-    a.kind() == b.kind()
-        && match a.kind() {
-            Kind::Null => true,
-            Kind::Bool => a.as_bool() == b.as_bool(),
-            Kind::Number => numeric_out(&a.number().unwrap()) == numeric_out(&b.number().unwrap()),
-            Kind::String => a.string() == b.string(),
-            Kind::Array => {
-                let (a, b): (Vec<_>, Vec<_>) = (a.elements().collect(), b.elements().collect());
-                a.len() == b.len() && a.into_iter().zip(b).all(|(a, b)| same(a, b))
-            }
-            Kind::Object => {
-                let (a, b): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    (a.members().collect(), b.members().collect());
-                a.keys().eq(b.keys())
-                    && a.into_values()
-                        .zip(b.into_values())
-                        .all(|(a, b)| same(a, b))
-            }
+/// Whether the text of a value is nested no deeper than the server's functions surely go.
+pub fn is_shallow(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_open = |b: &&u8| matches!(**b, b'{' | b'[');
+    if text.len() <= 2 * MAX_DEPTH || bytes.iter().filter(is_open).count() <= MAX_DEPTH {
+        return true;
+    }
+    let (mut depth, mut pos) = (0, 0);
+    while let Some(b) = bytes.get(pos) {
+        match b {
+            b'"' => match scan::string(bytes, pos) {
+                Ok((end, _)) => {
+                    pos = end;
+                    continue;
+                }
+                Err(_) => return false,
+            },
+            b'{' | b'[' if depth == MAX_DEPTH => return false,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
         }
+        pos += 1;
+    }
+    true
 }

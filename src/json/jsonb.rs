@@ -11,19 +11,20 @@ use std::fmt::Write;
 use super::Kind;
 use super::numeric::numeric_text;
 
-const COUNT: u32 = 0x0FFF_FFFF;
-const IS_SCALAR: u32 = 0x1000_0000;
-const IS_OBJECT: u32 = 0x2000_0000;
-const IS_ARRAY: u32 = 0x4000_0000;
+pub(super) const COUNT: u32 = 0x0FFF_FFFF;
+pub(super) const IS_SCALAR: u32 = 0x1000_0000;
+pub(super) const IS_OBJECT: u32 = 0x2000_0000;
+pub(super) const IS_ARRAY: u32 = 0x4000_0000;
 
 const ENTRY_LENGTH: u32 = 0x0FFF_FFFF;
-const ENTRY_TYPE: u32 = 0x7000_0000;
-const ENTRY_HAS_OFFSET: u32 = 0x8000_0000;
-const ENTRY_STRING: u32 = 0x0000_0000;
-const ENTRY_NUMERIC: u32 = 0x1000_0000;
-const ENTRY_FALSE: u32 = 0x2000_0000;
-const ENTRY_TRUE: u32 = 0x3000_0000;
-const ENTRY_CONTAINER: u32 = 0x5000_0000;
+pub(super) const ENTRY_TYPE: u32 = 0x7000_0000;
+pub(super) const ENTRY_HAS_OFFSET: u32 = 0x8000_0000;
+pub(super) const ENTRY_STRING: u32 = 0x0000_0000;
+pub(super) const ENTRY_NUMERIC: u32 = 0x1000_0000;
+pub(super) const ENTRY_FALSE: u32 = 0x2000_0000;
+pub(super) const ENTRY_TRUE: u32 = 0x3000_0000;
+pub(super) const ENTRY_NULL: u32 = 0x4000_0000;
+pub(super) const ENTRY_CONTAINER: u32 = 0x5000_0000;
 
 /// One value in a `jsonb` datum.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +194,24 @@ impl<'a> Jsonb<'a> {
                 first = false;
             }
         }
+    }
+
+    /// The bytes of an array or object, which are a datum's too: all positions in them are relative.
+    pub(super) fn container_bytes(self) -> Option<&'a [u8]> {
+        matches!(self.form, Form::Array | Form::Object).then_some(self.bytes)
+    }
+
+    /// The type that its entry in a container has, and its bytes without padding.
+    pub(super) fn entry(self) -> (u32, &'a [u8]) {
+        let form = match self.form {
+            Form::Null => ENTRY_NULL,
+            Form::False => ENTRY_FALSE,
+            Form::True => ENTRY_TRUE,
+            Form::Numeric => ENTRY_NUMERIC,
+            Form::String => ENTRY_STRING,
+            Form::Array | Form::Object => ENTRY_CONTAINER,
+        };
+        (form, self.bytes)
     }
 
     fn write_scalar(self, out: &mut String) {

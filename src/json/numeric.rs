@@ -1,6 +1,11 @@
-//! The text of a `numeric` from its bytes: what `numeric_out` does.
+//! The text of a `numeric` from its bytes, and the bytes from the text: `numeric_out`, `numeric_in`.
+//!
+//! Source: `NumericData` and `make_result` in `utils/adt/numeric.c`: base 10000 digits without
+//! leading or trailing zeros, the weight of the first, the sign, and how many decimal digits to show.
 
 use std::fmt::Write;
+
+use super::Unfit;
 
 const SIGN: u16 = 0xC000;
 const NEGATIVE: u16 = 0x4000;
@@ -11,8 +16,11 @@ const PLUS_INFINITY: u16 = 0xD000;
 const MINUS_INFINITY: u16 = 0xF000;
 const SHORT_NEGATIVE: u16 = 0x2000;
 const SHORT_DSCALE: u16 = 0x1F80;
+const SHORT_DSCALE_SHIFT: u16 = 7;
+const SHORT_DSCALES: i32 = 63;
 const SHORT_WEIGHT_SIGN: u16 = 0x0040;
 const SHORT_WEIGHT: u16 = 0x003F;
+const SHORT_WEIGHTS: std::ops::RangeInclusive<i32> = -64..=63;
 const DSCALE: u16 = 0x3FFF;
 
 /// The digits of a `numeric` varlena; `None` if the bytes are not one.
@@ -38,7 +46,7 @@ pub(super) fn numeric_text(varlena: &[u8]) -> Option<String> {
             } else {
                 low
             };
-            let dscale = (head & SHORT_DSCALE) >> 7;
+            let dscale = (head & SHORT_DSCALE) >> SHORT_DSCALE_SHIFT;
             (head & SHORT_NEGATIVE != 0, dscale, weight, rest)
         }
         sign => {
@@ -97,4 +105,151 @@ fn payload(varlena: &[u8]) -> Option<&[u8]> {
         word & 0x3FFF_FFFF
     };
     varlena.get(4..len as usize)
+}
+
+/// `numeric(precision, scale)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Digits before the point.
+    whole: i32,
+    /// Digits after it.
+    scale: i32,
+}
+
+impl Limits {
+    /// Of a modifier without the header's 4; `None` for a negative scale or one that is larger than
+    /// the precision, which PostgreSQL 15 has brought.
+    pub fn of(typmod: i32) -> Option<Limits> {
+        let precision = typmod >> 16 & 0xffff;
+        let scale = ((typmod & 0x7ff) ^ 1024) - 1024;
+        (0..=precision).contains(&scale).then(|| Limits {
+            whole: precision - scale,
+            scale,
+        })
+    }
+}
+
+/// Characters that are looked at here; more are rare.
+const MAX_TEXT: usize = 256;
+/// The same for exponents, either way.
+const MAX_EXPONENT: i32 = 256;
+
+/// Appends the bytes of `-?digits[.digits][e[+-]digits]`, with a length word.
+pub(super) fn encode_varlena(text: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    encode(text, None, out)?;
+    let len = (out.len() - start) as u32;
+    let word = if cfg!(target_endian = "little") {
+        len << 2
+    } else {
+        len
+    };
+    out[start..start + 4].copy_from_slice(&word.to_ne_bytes());
+    Ok(())
+}
+
+/// Appends the bytes of `-?digits[.digits][e[+-]digits]` after the length word. Unfit is any other
+/// text, too many digits, and what the limits round or refuse.
+pub(super) fn encode(text: &[u8], limits: Option<Limits>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    if text.len() > MAX_TEXT {
+        return Err(Unfit);
+    }
+    let (negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        _ => (false, text),
+    };
+    let (whole, rest) = digits(text)?;
+    let (fraction, rest) = match rest {
+        [b'.', rest @ ..] => digits(rest)?,
+        _ => (&[][..], rest),
+    };
+    let exponent = match rest {
+        [] => 0,
+        [b'e' | b'E', rest @ ..] => exponent(rest)?,
+        _ => return Err(Unfit),
+    };
+
+    let all = || whole.iter().chain(fraction);
+    let zeros = all().take_while(|b| **b == b'0').count();
+    let is_zero = zeros == whole.len() + fraction.len();
+    // digits before the point that are not leading zeros; less than none if there are zeros after it
+    let before = if is_zero {
+        0
+    } else {
+        whole.len() as i32 - zeros as i32 + exponent
+    };
+    let scale = (fraction.len() as i32 - exponent).max(0);
+    let scale = match limits {
+        None => scale,
+        Some(limits) if before > limits.whole || scale > limits.scale => return Err(Unfit),
+        Some(limits) => limits.scale,
+    };
+    let negative = negative && !is_zero;
+    let weight = if is_zero {
+        0
+    } else {
+        (before - 1).div_euclid(4)
+    };
+
+    // the short header is one word, the long one two
+    if scale <= SHORT_DSCALES && SHORT_WEIGHTS.contains(&weight) {
+        let header = SHORT
+            | if negative { SHORT_NEGATIVE } else { 0 }
+            | (scale as u16) << SHORT_DSCALE_SHIFT
+            | weight as u16 & (SHORT_WEIGHT_SIGN | SHORT_WEIGHT);
+        out.extend_from_slice(&header.to_ne_bytes());
+    } else {
+        let header = if negative { NEGATIVE } else { 0 } | scale as u16;
+        out.extend_from_slice(&header.to_ne_bytes());
+        out.extend_from_slice(&(weight as i16).to_ne_bytes());
+    }
+
+    // groups of four digits, counted from the point
+    let mut used = out.len();
+    let mut missing = (before - 1).rem_euclid(4) + 1;
+    let mut group = 0u16;
+    for digit in all().skip(zeros) {
+        group = group * 10 + u16::from(digit - b'0');
+        missing -= 1;
+        if missing == 0 {
+            out.extend_from_slice(&group.to_ne_bytes());
+            if group != 0 {
+                used = out.len();
+            }
+            (group, missing) = (0, 4);
+        }
+    }
+    if group != 0 {
+        group *= 10u16.pow(missing as u32);
+        out.extend_from_slice(&group.to_ne_bytes());
+        used = out.len();
+    }
+    out.truncate(used);
+    Ok(())
+}
+
+/// The digits, at least one, and what comes after them.
+fn digits(text: &[u8]) -> Result<(&[u8], &[u8]), Unfit> {
+    match text.iter().take_while(|b| b.is_ascii_digit()).count() {
+        0 => Err(Unfit),
+        count => Ok(text.split_at(count)),
+    }
+}
+
+fn exponent(text: &[u8]) -> Result<i32, Unfit> {
+    let (negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        [b'+', text @ ..] => (false, text),
+        _ => (false, text),
+    };
+    let (digits, rest) = digits(text)?;
+    if !rest.is_empty() {
+        return Err(Unfit);
+    }
+    let exponent = digits.iter().try_fold(0, |n, b| {
+        let n = n * 10 + i32::from(b - b'0');
+        (n <= MAX_EXPONENT).then_some(n)
+    });
+    exponent.map(|n| if negative { -n } else { n }).ok_or(Unfit)
 }

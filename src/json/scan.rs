@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bumpalo::Bump;
 
-use super::{Json, JsonFault, Kind, StringFault};
+use super::{Json, JsonFault, Kind, StringFault, Unfit};
 
 const VALUE: &str = "a JSON value";
 const FIRST_KEY: &str = "a string or \"}\"";
@@ -310,27 +310,33 @@ fn fault(text: &str, byte: usize, expected: &'static str) -> JsonFault {
 // 1000 ns for reading one into 740.
 
 /// Where the text cannot be JSON, and what could have stood there.
-struct Stop(usize, &'static str);
+pub(super) struct Stop(usize, &'static str);
+
+impl From<Stop> for Unfit {
+    fn from(_: Stop) -> Unfit {
+        Unfit
+    }
+}
 
 #[inline]
-fn white(bytes: &[u8], mut pos: usize) -> usize {
+pub(super) fn white(bytes: &[u8], mut pos: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(pos) {
         pos += 1;
     }
     pos
 }
 
-struct Key {
+pub(super) struct Key {
     /// Its closing quote.
-    end: usize,
+    pub(super) end: usize,
     /// Where the member's value begins.
-    value: usize,
-    escaped: bool,
+    pub(super) value: usize,
+    pub(super) escaped: bool,
 }
 
 /// A key and the colon after it.
 #[inline(always)]
-fn key(bytes: &[u8], pos: usize) -> Result<Key, Stop> {
+pub(super) fn key(bytes: &[u8], pos: usize) -> Result<Key, Stop> {
     if bytes.get(pos) != Some(&b'"') {
         return Err(Stop(pos, "a string"));
     }
@@ -348,7 +354,7 @@ fn key(bytes: &[u8], pos: usize) -> Result<Key, Stop> {
 
 /// The end of the string whose opening quote is at `pos`, and whether there is an escape in it.
 #[inline(always)]
-fn string(bytes: &[u8], pos: usize) -> Result<(usize, bool), Stop> {
+pub(super) fn string(bytes: &[u8], pos: usize) -> Result<(usize, bool), Stop> {
     let mut pos = plain(bytes, pos + 1);
     let mut escaped = false;
     loop {
@@ -381,7 +387,7 @@ fn escape(bytes: &[u8], pos: usize) -> Result<usize, Stop> {
 
 /// The end of the number or word at `pos`.
 #[inline]
-fn scalar(bytes: &[u8], pos: usize) -> Result<usize, Stop> {
+pub(super) fn scalar(bytes: &[u8], pos: usize) -> Result<usize, Stop> {
     match bytes.get(pos) {
         Some(b'-' | b'0'..=b'9') => number(bytes, pos),
         Some(b'n') => word(bytes, pos, "null"),
@@ -559,7 +565,7 @@ fn plain(bytes: &[u8], mut pos: usize) -> usize {
 
 /// Writes the characters of a valid string over the start of `out`, which has to be as long as `raw`,
 /// and says how many bytes they are; `fault` has a character for what is none, or fails.
-fn unescape(
+pub(super) fn unescape(
     raw: &[u8],
     out: &mut [u8],
     fault: impl Fn(StringFault) -> Result<char, StringFault>,

@@ -1,11 +1,13 @@
 //! The scanner against `serde_json`, the view of `jsonb` against the view of text.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::encode::{jsonb, numeric, numeric_out, same};
-use super::numeric::numeric_text;
+use super::encode::MAX_DEPTH;
+use super::numeric::{self, numeric_text};
 use super::*;
 
 fn text(text: &str) -> Json<'_> {
@@ -198,9 +200,109 @@ proptest! {
     }
 
     #[test]
+    fn jsonb_of_jsonb_is_the_same(json in any_text()) {
+        let bytes = jsonb(text(&json)).unwrap();
+        let binary = Json::Binary(Jsonb::new(&bytes));
+        prop_assert_eq!(jsonb(binary).unwrap(), &bytes[..]);
+        prop_assert_eq!(jsonb(text(&binary.text())).unwrap(), &bytes[..]);
+        // and so is each of its parts
+        for (key, value) in binary.members() {
+            prop_assert_eq!(jsonb(value), jsonb(text(&value.text())));
+            prop_assert_eq!(jsonb(value), jsonb(text(&json).get(&key).unwrap()));
+        }
+        for (value, sent) in binary.elements().zip(text(&json).elements()) {
+            prop_assert_eq!(jsonb(value), jsonb(sent));
+        }
+    }
+
+    #[test]
     fn numerics_are_printed_as_the_server_does(number in number(), long in any::<bool>()) {
         prop_assert_eq!(numeric_text(&numeric(&number, long)).unwrap(), numeric_out(&number));
     }
+}
+
+/// The datum of a value, without its length word; `None` if it cannot be one.
+pub(crate) fn jsonb(value: Json<'_>) -> Option<Vec<u8>> {
+    Encoder::default().jsonb(value).map(<[u8]>::to_vec).ok()
+}
+
+/// A `numeric` varlena; in the long format on demand.
+fn numeric(text: &str, long: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    numeric::encode_varlena(text.as_bytes(), &mut out).unwrap();
+    let head = u16::from_ne_bytes([out[4], out[5]]);
+    if !long || head & 0x8000 == 0 {
+        return out;
+    }
+    let sign = if head & 0x2000 == 0 { 0 } else { 0x4000 };
+    let weight = ((head & 0x7F) as i16) << 9 >> 9;
+    let mut words = Vec::from((sign | (head & 0x1F80) >> 7).to_ne_bytes());
+    words.extend(weight.to_ne_bytes());
+    out.splice(4..6, words);
+    let len = out.len() as u32;
+    let word = if cfg!(target_endian = "little") {
+        len << 2
+    } else {
+        len
+    };
+    out[..4].copy_from_slice(&word.to_ne_bytes());
+    out
+}
+
+/// The sign, the digits before and after the point and how many of the latter there are, of a
+/// decimal number with or without an exponent.
+fn parts(text: &str) -> (bool, String, String) {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().unwrap();
+    let negative = mantissa.starts_with('-');
+    let mantissa = mantissa.trim_start_matches('-');
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = format!("{whole}{fraction}");
+    let mut point = whole.len() as i32 + exponent;
+    while point < 0 {
+        digits.insert(0, '0');
+        point += 1;
+    }
+    while (digits.len() as i32) < point {
+        digits.push('0');
+    }
+    let (whole, fraction) = digits.split_at(point as usize);
+    let zero = digits.bytes().all(|b| b == b'0');
+    let whole = whole.trim_start_matches('0').to_owned();
+    (negative && !zero, whole, fraction.to_owned())
+}
+
+/// A number as `numeric` prints it.
+fn numeric_out(text: &str) -> String {
+    let (negative, whole, fraction) = parts(text);
+    let sign = if negative { "-" } else { "" };
+    let whole = if whole.is_empty() { "0" } else { &whole };
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}")
+}
+
+/// Whether two values are equal as `jsonb` compares: members in any order, the last of duplicates,
+/// and numbers by their digits however they are spelled.
+pub(crate) fn same(a: Json<'_>, b: Json<'_>) -> bool {
+    a.kind() == b.kind()
+        && match a.kind() {
+            Kind::Null => true,
+            Kind::Bool => a.as_bool() == b.as_bool(),
+            Kind::Number => numeric_out(&a.number().unwrap()) == numeric_out(&b.number().unwrap()),
+            Kind::String => a.string() == b.string(),
+            Kind::Array => {
+                let (a, b): (Vec<_>, Vec<_>) = (a.elements().collect(), b.elements().collect());
+                a.len() == b.len() && a.into_iter().zip(b).all(|(a, b)| same(a, b))
+            }
+            Kind::Object => {
+                let (a, b): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    (a.members().collect(), b.members().collect());
+                a.keys().eq(b.keys())
+                    && a.into_values()
+                        .zip(b.into_values())
+                        .all(|(a, b)| same(a, b))
+            }
+        }
 }
 
 fn edit() -> impl Strategy<Value = char> {
@@ -301,7 +403,7 @@ fn nesting_costs_no_stack() {
     let open = "[".repeat(10_000_000);
     assert_eq!(Json::parse(&open).unwrap_err().byte, open.len());
 
-    // the encoder recurses: make the bytes by hand
+    // too deep for the encoder: make the bytes by hand
     let mut bytes = vec![];
     for level in (0..deep as u32).rev() {
         bytes.extend((IS_ARRAY | u32::from(level > 0)).to_ne_bytes());
@@ -311,6 +413,71 @@ fn nesting_costs_no_stack() {
     }
     let binary = Jsonb::new(&bytes);
     assert_eq!(binary.text(), array);
+    assert_eq!(
+        jsonb(Json::Binary(binary.elements().next().unwrap())).unwrap(),
+        bytes[8..]
+    );
+    assert_eq!(jsonb(Json::Binary(binary)).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_too_deep_is_left_to_the_server() {
+    let nest = |open: &str, close: &str, depth| open.repeat(depth) + "1" + &close.repeat(depth);
+    for (open, close, levels) in [("[", "]", 1), ("{\"a\":", "}", 1), ("[{\"[\":", "}]", 2)] {
+        let deepest = nest(open, close, MAX_DEPTH / levels);
+        let deeper = nest(open, close, MAX_DEPTH / levels + 1);
+        assert!(is_shallow(&deepest) && !is_shallow(&deeper));
+        assert!(jsonb(text(&deepest)).is_some() && jsonb(text(&deeper)).is_none());
+    }
+    let wide = format!(
+        "[{}]",
+        ["[[]]", "{\"\\\"[[[\":{}}"].repeat(MAX_DEPTH).join(",")
+    );
+    assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
+}
+
+#[test]
+fn what_jsonb_cannot_hold_is_left_to_the_server() {
+    let unfit = |json: &str| jsonb(text(json)).is_none();
+    for part in [
+        r#""\u0000""#,
+        r#""a\ud800""#,
+        r#"{"\u0000":1}"#,
+        r#"{"\udc00":1}"#,
+        "1e257",
+        "-1e-257",
+        "1e99999999999999999999",
+        &"1".repeat(257),
+    ] {
+        assert!(unfit(part), "{part}");
+        assert!(unfit(&format!("[1,[{part}]]")), "{part}");
+        // also where a later member is in its place
+        assert!(
+            unfit(&format!(r#"{{"a":{part},"b":{{}},"a":1}}"#)),
+            "{part}"
+        );
+        assert!(
+            unfit(&format!(r#"[{{"a":[{{"b":{part}}}],"\u0061":1}}]"#)),
+            "{part}"
+        );
+    }
+    assert!(unfit(&format!("\"{}\"", "a".repeat(1 << 24))));
+}
+
+#[test]
+fn the_encoder_keeps_little() {
+    let mut encoder = Encoder::default();
+    let large = format!("[{}{{\"\\u0061\":1}}]", "{\"a\":[1]},".repeat(100_000));
+    let first = encoder.jsonb(text(&large)).unwrap().to_vec();
+    assert_eq!(encoder.jsonb(text(&large)).unwrap(), first);
+    encoder.trim();
+    assert!(format!("{encoder:?}").len() < 200);
+    for json in ["[1,{\"b\":2,\"a\":3}]", "{}", "true", "[[[]]]", "{\"a\":1"] {
+        let Ok(value) = Json::parse(json) else {
+            continue;
+        };
+        assert_eq!(encoder.jsonb(value).unwrap(), jsonb(value).unwrap());
+    }
 }
 
 const IS_ARRAY: u32 = 0x4000_0000;

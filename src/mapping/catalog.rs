@@ -55,13 +55,16 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
 
 /// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.
 pub fn relation() -> pg_sys::Oid {
+    oid("sequin.mapping")
+}
+
+/// The OID of one of the extension's tables.
+pub fn oid(table: &str) -> pg_sys::Oid {
     Spi::connect(|client| {
-        client
-            .select("select 'sequin.mapping'::regclass::oid", None, &[])?
-            .first()
-            .get_one()
+        let oid = "select $1::regclass::oid";
+        client.select(oid, None, &[table.into()])?.first().get_one()
     })
-    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find sequin.mapping: {e}"))
+    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find {table}: {e}"))
     .expect("a regclass is not null")
 }
 

@@ -139,7 +139,8 @@ impl Drop for Plan {
     }
 }
 
-/// The rows that a statement returned. They live as long as the connection, or this value.
+/// The rows that a statement returned. They live until the connection is closed, or the subtransaction
+/// that ran the statement is undone.
 pub struct Returned {
     table: *mut pg_sys::SPITupleTable,
 }
@@ -163,7 +164,7 @@ impl Returned {
     }
 
     /// Takes row `i` apart into `values` and `nulls`, which have the row's width. What the datums
-    /// point at lives as long as this value.
+    /// point at lives as long as the rows.
     pub fn read(&self, i: usize, values: &mut [Datum], nulls: &mut [bool]) {
         assert!(i < self.len());
         // SAFETY: the index is checked, and the widths against the descriptor's.
@@ -172,15 +173,6 @@ impl Returned {
             assert!((*desc).natts as usize == values.len() && values.len() == nulls.len());
             let tuple = *(*self.table).vals.add(i);
             pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-        }
-    }
-}
-
-impl Drop for Returned {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: SPI_freetuptable ignores a table that is already gone.
-            unsafe { pg_sys::SPI_freetuptable(self.table) };
         }
     }
 }

@@ -1,6 +1,7 @@
 -- The table sequin.mapping is the catalog: insert, update and delete are checked as sequin.map is.
 \set VERBOSITY default
 \set SHOW_CONTEXT never
+set client_min_messages = notice;
 create schema mapping_catalog;
 set search_path = mapping_catalog, public;
 create table orders (id integer primary key, status text, total numeric, note text);
