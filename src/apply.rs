@@ -365,6 +365,16 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
         left = now;
     }
     for ((_, group), pending) in groups.iter_mut().zip(pending) {
+        if pending.is_empty() {
+            continue;
+        }
+        let _owner = acting_as_owner(group);
+        let nets: Vec<_> = pending.iter().map(|pending| pending.net.clone()).collect();
+        let before = group.outcomes.clone();
+        if nets.len() > 1 && subtransaction(|| write::replay(group, &nets)).is_ok() {
+            continue;
+        }
+        group.outcomes = before;
         for Pending { net, error } in pending {
             group.fail(net.message, error)?;
         }

@@ -5,7 +5,7 @@
 //! moment a value is out of the ordinary, it goes to the input function all the same, so that every
 //! error is the server's. Measured, PostgreSQL 15, per value, against the input function: `int8` 25 ns
 //! and 65, `timestamptz` 30 and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and
-//! 75, of which 10 are the call.
+//! 75, of which 10 are the call; `jsonb` of 150 bytes 400 and 1600.
 
 mod fast;
 

@@ -27,8 +27,6 @@ pub struct Destination {
 /// A column of a destination.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// `pg_attribute.attnum`.
-    pub attnum: i16,
     /// Its name.
     pub name: String,
     /// Its type.
@@ -72,7 +70,7 @@ const RELATION: &str = "
     where c.oid = $1";
 
 const COLUMNS: &str = "
-    select a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attcollation,
+    select a.attname::text, a.atttypid, a.atttypmod, a.attcollation,
            pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
            a.atthasdef or a.attidentity <> '', a.attgenerated <> '', a.attidentity
     from pg_catalog.pg_attribute a
@@ -120,16 +118,15 @@ impl Destination {
             };
             for row in client.select(COLUMNS, None, &arg)? {
                 destination.columns.push(Column {
-                    attnum: row.get(1)?.expect("not null"),
-                    name: row.get(2)?.expect("not null"),
-                    type_oid: row.get(3)?.expect("not null"),
-                    typmod: row.get(4)?.expect("not null"),
-                    collation: row.get(5)?.expect("not null"),
-                    type_name: row.get(6)?.expect("not null"),
-                    not_null: row.get(7)?.expect("not null"),
-                    has_default: row.get(8)?.expect("not null"),
-                    generated: row.get(9)?.expect("not null"),
-                    identity: row.get::<i8>(10)?.map(|c| c as u8).filter(|c| *c != 0),
+                    name: row.get(1)?.expect("not null"),
+                    type_oid: row.get(2)?.expect("not null"),
+                    typmod: row.get(3)?.expect("not null"),
+                    collation: row.get(4)?.expect("not null"),
+                    type_name: row.get(5)?.expect("not null"),
+                    not_null: row.get(6)?.expect("not null"),
+                    has_default: row.get(7)?.expect("not null"),
+                    generated: row.get(8)?.expect("not null"),
+                    identity: row.get::<i8>(9)?.map(|c| c as u8).filter(|c| *c != 0),
                 });
             }
             for row in client.select(UNIQUE_INDEXES, None, &arg)? {

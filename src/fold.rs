@@ -3,14 +3,15 @@
 
 use pgrx::pg_sys::Datum;
 
-use crate::group::{Entry, Group, Guarded, Net, Outcome};
+use crate::group::{Entry, Group, Guarded, Net, Outcome, object};
 use crate::guard::{self, Place};
 use crate::image::fingerprint;
+use crate::json::Json;
 use crate::mapping::OnDelete;
 use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
 use crate::message::Version;
 use crate::pg::trap::SqlError;
-use crate::target::Slot;
+use crate::target::{Slot, collect};
 
 /// What is made over and over while folding.
 #[derive(Default)]
@@ -256,24 +257,18 @@ impl<'a> Group<'a> {
             });
         }
         let changed = state != before;
-        let Some(id) = decided.or(filled) else {
-            if !changed {
-                return Ok(None);
-            }
-            let stored = stored.expect("the first change of a row that nobody knows decides");
-            let gone = before.present && !state.present;
-            return Ok(Some(self.stale(
-                run,
-                entries[0],
-                state,
-                stored.entry,
-                stored.exists,
-                gone,
-            )));
-        };
+        // No change may have decided, and yet there is more to know now; the row may turn out to be
+        // the one that had left, or its values those of a row before it.
+        let news = decided.or(filled);
+        if news.is_none() && !changed {
+            return Ok(None);
+        }
+        let id = news.unwrap_or(0);
+        let mut touched = news.is_some() || before.present != state.present;
         let entry = self.entries[entries[id as usize] as usize];
         let row = self.start_row(&entry);
         let mut columns = self.no_columns();
+        let mut merges = self.no_columns();
         // A row that is only marked keeps what the batch says it had.
         let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
         let marked = last_cells.filter(|cells| !state.present && has_news(cells));
@@ -285,6 +280,32 @@ impl<'a> Group<'a> {
                     Value::Of(id) => {
                         let from = self.entries[entries[id as usize] as usize].message;
                         let slot = slots[id as usize][column];
+                        if matches!(slot, Slot::Partial) {
+                            // What older changes of the batch say of the rest of the document.
+                            let mut document = Vec::new();
+                            let mut complete = false;
+                            for change in &changes {
+                                let older = self.entries[entries[change.id as usize] as usize];
+                                if change.event == Event::Appear {
+                                    document.clear();
+                                }
+                                complete |= change.event == Event::Appear;
+                                if !change.provided.is_empty() {
+                                    let message = self.message(older.message);
+                                    let fields = self.batch.fields(message);
+                                    collect(message, fields, &mut document);
+                                }
+                                if change.id == id {
+                                    break;
+                                }
+                            }
+                            self.put_document(row, column, from, &document)?;
+                            columns[column / 64] |= 1 << (column % 64);
+                            if !complete {
+                                merges[column / 64] |= 1 << (column % 64);
+                            }
+                            continue;
+                        }
                         self.put(row, column, from, slot, &entry, &mut columns)?;
                     }
                     Value::Unknown
@@ -293,6 +314,7 @@ impl<'a> Group<'a> {
                             && before.cells[column].value != Value::Unknown
                             && self.target.columns[column].nullable =>
                     {
+                        touched = true;
                         columns[column / 64] |= 1 << (column % 64);
                     }
                     Value::Unknown | Value::Stored => {}
@@ -307,7 +329,7 @@ impl<'a> Group<'a> {
             .all(|column| columns[column / 64] & (1 << (column % 64)) != 0);
         let guarded = match stored {
             Some(stored) => Guarded::Examined {
-                touched: true,
+                touched,
                 entry: stored.entry,
                 exists: stored.exists,
                 state: Box::new(state.clone()),
@@ -318,10 +340,10 @@ impl<'a> Group<'a> {
         Ok(Some(Net {
             run,
             message: entry.message,
-            outcome: if state.present {
-                Outcome::Upserted
-            } else {
-                Outcome::Deleted
+            outcome: match news {
+                None => Outcome::Stale,
+                Some(_) if state.present => Outcome::Upserted,
+                Some(_) => Outcome::Deleted,
             },
             present: state.present,
             refused: entry.refused,
@@ -334,42 +356,10 @@ impl<'a> Group<'a> {
             guarded,
             row,
             columns,
+            merges,
             replaces: state.present && removed && !whole && !soft,
             marks,
         }))
-    }
-
-    /// A row that no change decided, but of which there is more to know now; it may turn out to be
-    /// the one that had left.
-    fn stale(
-        &mut self,
-        run: (u32, u32),
-        entry: u32,
-        state: State,
-        known: bool,
-        exists: bool,
-        gone: bool,
-    ) -> Net {
-        let entry = self.entries[entry as usize];
-        Net {
-            run,
-            message: entry.message,
-            outcome: Outcome::Stale,
-            present: state.present,
-            refused: false,
-            stamp: state.row,
-            read_at: state.read_at,
-            row: self.start_row(&entry),
-            columns: self.no_columns(),
-            replaces: false,
-            marks: false,
-            guarded: Guarded::Examined {
-                state: Box::new(state),
-                entry: known,
-                exists,
-                touched: gone,
-            },
-        }
     }
 
     /// The net change of the one entry that a row has.
@@ -385,12 +375,21 @@ impl<'a> Group<'a> {
         let present = !matches!(entry.event, Event::Delete | Event::Leave { .. });
         let row = self.start_row(&entry);
         let mut columns = self.no_columns();
+        let mut merges = self.no_columns();
         if present {
             let message = self.message(entry.message);
             self.target
                 .read(message, self.batch.fields(message), &mut scratch.slots);
             for column in 0..scratch.slots.len() {
                 let slot = scratch.slots[column];
+                if matches!(slot, Slot::Partial) {
+                    let mut document = Vec::new();
+                    collect(message, self.batch.fields(message), &mut document);
+                    self.put_document(row, column, entry.message, &document)?;
+                    columns[column / 64] |= 1 << (column % 64);
+                    merges[column / 64] |= 1 << (column % 64);
+                    continue;
+                }
                 self.put(row, column, entry.message, slot, &entry, &mut columns)?;
             }
         }
@@ -414,9 +413,35 @@ impl<'a> Group<'a> {
             },
             row,
             columns,
+            merges,
             replaces: false,
             marks: false,
         }))
+    }
+
+    /// The value of a document's column.
+    fn put_document(
+        &mut self,
+        row: usize,
+        column: usize,
+        message: u32,
+        members: &[(&'a str, Json<'a>)],
+    ) -> Result<(), (u32, SqlError)> {
+        let text = self.memory.alloc_str(&object(members.iter().copied()));
+        let value = self
+            .cast(message, false, column, Slot::Json(Json::Text(text)))
+            .map_err(|error| (message, error))?;
+        if let Some(value) = value {
+            self.values[row + column] = value;
+            self.nulls[row + column] = false;
+        }
+        Ok(())
+    }
+
+    /// The net change of one entry alone, whatever others there are of its row.
+    pub fn fold_entry(&mut self, entry: u32) -> Result<Option<Net>, SqlError> {
+        self.fold_one((entry, entry + 1), &mut Scratch::default())
+            .map_err(|(_, error)| error)
     }
 
     /// A row of nulls with the entry's key.

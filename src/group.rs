@@ -112,6 +112,8 @@ pub struct Net {
     pub row: usize,
     /// Which columns have a value, a bit each.
     pub columns: Vec<u64>,
+    /// Which of them are documents of which only a part is known, to be laid over what is there.
+    pub merges: Vec<u64>,
     /// Whether the row that may be there is another one, and must make way.
     pub replaces: bool,
     /// Whether the row is not deleted but marked, with the values that it had at last.
@@ -462,7 +464,7 @@ impl<'a> Group<'a> {
         slot: Slot<'a>,
     ) -> Result<Option<Datum>, SqlError> {
         let value = match slot {
-            Slot::Nothing | Slot::Unchanged => return Ok(None),
+            Slot::Nothing | Slot::Unchanged | Slot::Partial => return Ok(None),
             Slot::Sql(expression) => return Ok(self.projected(message, former, expression)),
             Slot::Json(value) => value,
             Slot::Constant => {
@@ -646,11 +648,16 @@ fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a>
 
 /// The JSON text of a record with its former values.
 fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
+    object(record.members().map(|(key, value)| {
+        let former = changes.and_then(|changes| changes.get(&key));
+        (key, former.unwrap_or(value))
+    }))
+}
+
+/// The JSON text of an object.
+pub fn object<'a, K: AsRef<str>>(members: impl Iterator<Item = (K, Json<'a>)>) -> String {
     let mut text = String::from("{");
-    for (key, value) in record.members() {
-        let value = changes
-            .and_then(|changes| changes.get(&key))
-            .unwrap_or(value);
+    for (key, value) in members {
         if text.len() > 1 {
             text.push(',');
         }

@@ -2,12 +2,23 @@
 //!
 //! # The law
 //!
-//! For one row, take any set of changes of one source database, apply them in any order, each any
-//! number of times, split over any number of calls: the state that is reached is the one that commit
-//! order reaches. It holds because the state is a join: per row the newest version at which it was
-//! there and the newest at which it was gone, per column the newest version that carried its value.
-//! (Reads have no version. They take part as far as time can tell, see [`State::apply`], and the law
-//! holds for them when they say what the source held at their time.)
+//! For one row, take all changes that one source database sent of it, and reads that say what the
+//! source held at their time. Apply them in any order, each any number of times, split over any number
+//! of calls: in the end the row is there if it is there at the source, and each column that any of them
+//! carried has the source's value. Applied once more, the changes are stale. It holds because the
+//! state is a join: per row the newest version at which it was there and the newest at which it was
+//! gone, per column the newest version that carried its value.
+//!
+//! Until all have come the state can differ with their order: a read is there or not, an older image of
+//! a row that moved is taken for another row. Rows that several sources write converge by commit time,
+//! where that differs.
+//!
+//! It holds for deferrable keys that are checked at the end of each statement. It does not
+//! - where a row comes to a key from which a row equal in every column goes: the key's changes are
+//!   those of one row that passed it;
+//! - where two rows share a key beyond the statement (`SET CONSTRAINTS … DEFERRED`), or one comes by
+//!   an insert or the other goes by a delete in it: the state has one row and one departure, and no
+//!   image of a delete.
 //!
 //! # What a state knows
 //!

@@ -16,6 +16,21 @@ pub struct SqlColumn {
     pub equals: String,
     /// Whether it can be inserted, but not updated: an identity that is always generated.
     pub insert_only: bool,
+    /// Whether it is a document of which the batch has a part, to be laid over what is there.
+    pub merges: bool,
+}
+
+/// `column = new value` of an update that takes it from `from`.
+fn assignment(column: &SqlColumn, from: &str) -> String {
+    let name = &column.name;
+    if column.merges {
+        format!(
+            "{name} = case when pg_catalog.jsonb_typeof(d.{name}) operator(pg_catalog.=) 'object' \
+             then d.{name} operator(pg_catalog.||) {from}.{name} else {from}.{name} end"
+        )
+    } else {
+        format!("{name} = {from}.{name}")
+    }
 }
 
 /// The relation that statements write.
@@ -65,7 +80,7 @@ pub fn upsert(
     let set: Vec<_> = columns
         .iter()
         .filter(|c| !key.contains(c) && !c.insert_only)
-        .map(|c| format!("{0} = excluded.{0}", c.name))
+        .map(|c| assignment(c, "excluded"))
         .chain(
             constants
                 .iter()
@@ -134,7 +149,7 @@ pub fn update(
     let mut set: Vec<_> = columns
         .iter()
         .filter(|c| !key.contains(c) && !c.insert_only)
-        .map(|c| format!("{0} = b.{0}", c.name))
+        .map(|c| assignment(c, "b"))
         .chain(
             constants
                 .iter()
@@ -231,6 +246,7 @@ mod tests {
             type_name: type_name.into(),
             equals: "operator(pg_catalog.=)".into(),
             insert_only: false,
+            merges: false,
         }
     }
 

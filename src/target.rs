@@ -51,6 +51,8 @@ pub struct TargetColumn {
     pub sql: SqlColumn,
     /// Whether a row cannot be inserted without it.
     pub required: bool,
+    /// Whether it is the whole record as jsonb, of which an update may bring a part.
+    pub document: bool,
     /// Whether it can be null.
     pub nullable: bool,
     /// Whether a read's null says nothing.
@@ -66,6 +68,8 @@ pub enum Slot<'a> {
     Unchanged,
     /// This value.
     Json(Json<'a>),
+    /// The whole record, but for members that did not change.
+    Partial,
     /// The constant of the column's source.
     Constant,
     /// The projection's expression of this number has it.
@@ -78,7 +82,7 @@ impl Slot<'_> {
         match self {
             Slot::Nothing => Provided::Nothing,
             Slot::Unchanged => Provided::Unchanged,
-            Slot::Json(_) | Slot::Constant | Slot::Sql(_) => Provided::Value,
+            Slot::Json(_) | Slot::Partial | Slot::Constant | Slot::Sql(_) => Provided::Value,
         }
     }
 }
@@ -201,8 +205,13 @@ impl Target {
                         .map(|i| equality[i].clone())
                         .unwrap_or_default(),
                     insert_only: column.identity == Some(b'a'),
+                    merges: false,
                 },
                 required: column.not_null && !column.has_default,
+                document: column.type_oid == pg_sys::JSONBOID
+                    && matches!(mapping.columns.source(&column.name),
+                                Some(ColumnSource::Path(path))
+                                if path.root == Root::Record && path.keys.is_empty()),
                 nullable: !column.not_null,
                 unreadable: is_unreadable(column.type_oid),
             });
@@ -266,6 +275,7 @@ impl Target {
     ) {
         slots.clear();
         slots.resize(self.columns.len(), Slot::Nothing);
+        let mut partial = false;
         for (position, field) in fields.iter().enumerate() {
             // Messages of one table have their fields in one order, as a rule.
             if self
@@ -282,6 +292,7 @@ impl Target {
                 }
             }
             let slot = if is_unchanged(message, field) {
+                partial = true;
                 Slot::Unchanged
             } else {
                 Slot::Json(field.value)
@@ -296,7 +307,11 @@ impl Target {
             }
         }
         for &column in &self.others {
-            slots[column] = other(&self.columns[column].source, message);
+            slots[column] = if partial && self.columns[column].document {
+                Slot::Partial
+            } else {
+                other(&self.columns[column].source, message)
+            };
         }
     }
 
@@ -375,6 +390,20 @@ impl Target {
             .is_some_and(|c| c.type_oid == pg_sys::BOOLOID);
         let value = if boolean { "false" } else { "null" };
         vec![(pgrx::spi::quote_identifier(mark), value.to_owned())]
+    }
+}
+
+/// Adds what the message says of the record to a document: the members that changed, or all.
+pub fn collect<'a>(
+    message: &Message<'a>,
+    fields: &[Field<'a>],
+    document: &mut Vec<(&'a str, Json<'a>)>,
+) {
+    for field in fields.iter().filter(|field| !is_unchanged(message, field)) {
+        match document.iter_mut().find(|(key, _)| *key == field.key) {
+            Some((_, value)) => *value = field.value,
+            None => document.push((field.key, field.value)),
+        }
     }
 }
 

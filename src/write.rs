@@ -104,6 +104,46 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
     Ok(later)
 }
 
+/// Writes rows that could not be written at once, such as two that swap a unique value by way of a
+/// third, as the source did: change by change, in commit order. All or none.
+pub fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
+    let news: Vec<Net> = claim(group, nets)?.into_iter().cloned().collect();
+    let mut steps = Vec::new();
+    for net in &news {
+        if matches!(net.guarded, Guarded::Examined { .. }) {
+            steps.push((
+                net.stamp.and_then(|stamp| stamp.version),
+                net.message,
+                net.clone(),
+            ));
+            continue;
+        }
+        for i in net.run.0..net.run.1 {
+            let entry = group.entries[i as usize];
+            if group.outcomes[entry.message as usize] == Some(Outcome::Dead) {
+                continue;
+            }
+            if let Some(mut step) = group.fold_entry(i)? {
+                step.guarded = Guarded::No;
+                steps.push((entry.stamp.version, entry.message, step));
+            }
+        }
+    }
+    steps.sort_by_key(|(version, message, _)| (*version, *message));
+    for (_, message, step) in &steps {
+        if step.present {
+            upsert(group, Write::Upsert, &[step])?;
+        } else if !matches!(step.guarded, Guarded::Examined { touched: false, .. }) {
+            delete(group, &[step])?;
+        }
+        group.outcomes[*message as usize] = Some(Outcome::Collapsed);
+    }
+    for net in &news {
+        group.settle(net, net.outcome);
+    }
+    store_states(group, &news.iter().collect::<Vec<_>>())
+}
+
 /// A message that failed has no effect at all, also not at the key that its row left.
 fn without_dead(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Net>, SqlError> {
     if group.failures.is_empty() {
@@ -128,7 +168,7 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         nets.iter().collect()
     };
     let mut deletes = Vec::new();
-    let mut shapes: Vec<(Write, &[u64], Vec<&Net>)> = Vec::new();
+    let mut shapes: Vec<(Write, Vec<&Net>)> = Vec::new();
     for net in &news {
         let how = match &net.guarded {
             Guarded::Examined { touched: false, .. } => continue,
@@ -148,19 +188,19 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         if net.replaces {
             deletes.push(*net);
         }
-        let same = |(write, columns, _): &&mut (Write, &[u64], Vec<&Net>)| {
-            *write == how && *columns == net.columns
+        let same = |(write, nets): &&mut (Write, Vec<&Net>)| {
+            *write == how && nets[0].columns == net.columns && nets[0].merges == net.merges
         };
         match shapes.iter_mut().find(same) {
-            Some((_, _, nets)) => nets.push(net),
-            None => shapes.push((how, &net.columns, vec![net])),
+            Some((_, nets)) => nets.push(net),
+            None => shapes.push((how, vec![net])),
         }
     }
     if !deletes.is_empty() {
         delete(group, &deletes)?;
     }
-    for (how, columns, nets) in shapes {
-        upsert(group, how, columns, &nets)?;
+    for (how, nets) in shapes {
+        upsert(group, how, &nets)?;
     }
     store_states(group, &news)
 }
@@ -179,6 +219,7 @@ pub fn claim_all(group: &mut Group<'_>) -> Result<(), SqlError> {
         let several = nets.windows(2).any(|pair| {
             pair[0].present != pair[1].present
                 || pair[0].columns != pair[1].columns
+                || pair[0].merges != pair[1].merges
                 || matches!(pair[0].guarded, Guarded::Read)
                     != matches!(pair[1].guarded, Guarded::Read)
         });
@@ -292,24 +333,24 @@ fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     }
 }
 
+/// Whether a bit is set.
+fn has(bits: &[u64], i: usize) -> bool {
+    bits[i / 64] & (1 << (i % 64)) != 0
+}
+
 /// Whether an insert of the row could name every column that it must.
 fn insertable(target: &Target, net: &Net) -> bool {
-    let has = |i: usize| net.columns[i / 64] & (1 << (i % 64)) != 0;
     target
         .columns
         .iter()
         .enumerate()
-        .all(|(i, column)| !column.required || has(i))
+        .all(|(i, column)| !column.required || has(&net.columns, i))
 }
 
-fn upsert(
-    group: &mut Group<'_>,
-    how: Write,
-    present: &[u64],
-    nets: &[&Net],
-) -> Result<(), SqlError> {
+/// Writes rows with the same columns.
+fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlError> {
     let columns: Vec<usize> = (0..group.target.columns.len())
-        .filter(|i| present[i / 64] & (1 << (i % 64)) != 0)
+        .filter(|&i| has(&nets[0].columns, i))
         .collect();
     let mut rest: Vec<&Net> = nets.to_vec();
     let unguarded = matches!(nets[0].guarded, Guarded::No);
@@ -319,7 +360,7 @@ fn upsert(
             && !insertable(&group.target, nets[0])
     {
         // An insert would fail for want of a column before it found the row: update what is there.
-        let outcome = run(group, Write::Update, present, &columns, &rest)?;
+        let outcome = run(group, Write::Update, &columns, &rest)?;
         let mut missing = vec![true; rest.len()];
         for n in numbers(&outcome.returned.expect("RETURNING")) {
             missing[n] = false;
@@ -354,7 +395,7 @@ fn upsert(
     } else {
         how
     };
-    let outcome = run(group, how, present, &columns, &rest)?;
+    let outcome = run(group, how, &columns, &rest)?;
     let counted = match how {
         Write::UpsertNewer | Write::UpsertRead => true,
         _ => group.target.mapping.mode == Mode::Append && !group.target.key.is_empty(),
@@ -381,14 +422,14 @@ fn upsert(
 fn run(
     group: &mut Group<'_>,
     how: Write,
-    present: &[u64],
     columns: &[usize],
     nets: &[&Net],
 ) -> Result<crate::pg::spi::Outcome, SqlError> {
-    let key = (how, present.to_vec());
+    let merges = &nets[0].merges;
+    let key = (how, [nets[0].columns.as_slice(), merges].concat());
     let mut statement = match group.target.shapes.remove(&key) {
         Some(statement) => statement,
-        None => make_write(&group.target, how, columns, group.call.read_skew)?,
+        None => make_write(&group.target, how, columns, merges, group.call.read_skew)?,
     };
     let outcome =
         rows(group, &statement.rows, how, columns, nets).and_then(|rows| statement.plan.run(rows));
@@ -514,18 +555,25 @@ fn make_write(
     target: &Target,
     how: Write,
     columns: &[usize],
+    merges: &[u64],
     read_skew: i64,
 ) -> Result<Statement, SqlError> {
     let relation = target.relation();
+    let spelled: Vec<SqlColumn> = columns
+        .iter()
+        .map(|&i| SqlColumn {
+            merges: has(merges, i),
+            ..target.columns[i].sql.clone()
+        })
+        .collect();
     let mark = mark(target).filter(|_| how == Write::UpsertMarked);
     let versions = guard::version_columns();
     let versions: Vec<_> = version_columns(target, how)
         .iter()
         .map(|&i| &versions[i])
         .collect();
-    let sql_columns: Vec<&SqlColumn> = columns
+    let sql_columns: Vec<&SqlColumn> = spelled
         .iter()
-        .map(|&i| &target.columns[i].sql)
         .chain(versions.iter().map(|(sql, _)| sql))
         .chain(mark.iter().map(|(sql, _)| sql))
         .collect();
@@ -587,6 +635,7 @@ fn mark(target: &Target) -> Option<(SqlColumn, RowColumn)> {
             type_name: column.type_name.clone(),
             equals: String::new(),
             insert_only: false,
+            merges: false,
         };
         let row = RowColumn {
             name: column.name.clone(),

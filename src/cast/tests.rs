@@ -70,6 +70,13 @@ mod tests {
             Some((look::image(self.oid, datum), look::text(self.oid, datum)))
         }
 
+        /// By the input function alone.
+        fn input(&mut self, value: Json<'_>) -> Result<(Vec<u8>, String), SqlError> {
+            let (oid, out) = (self.oid, Bump::new());
+            subtransaction(|| self.caster.read(value, &out))
+                .map(|datum| (look::image(oid, datum), look::text(oid, datum)))
+        }
+
         /// What it prints.
         fn text(&mut self, json: &str) -> Result<Option<String>, SqlError> {
             let value = Json::parse(json).expect(json);
@@ -200,9 +207,8 @@ mod tests {
     fn jsonb_bytes(json: &str) -> Vec<u8> {
         let (out, value) = (Bump::new(), Json::parse(json).expect(json));
         let mut caster = Caster::new(pg_sys::JSONBOID, -1);
-        caster.fast = Fast::No;
-        let datum = caster.cast(value, &out);
-        look::image(pg_sys::JSONBOID, datum.expect(json).expect(json))
+        let datum = caster.read(value, &out).expect(json);
+        look::image(pg_sys::JSONBOID, datum)
     }
 
     #[pg_test]
@@ -716,7 +722,7 @@ mod tests {
                 Some(image) => {
                     self.hits += 1;
                     let (of, text) = (self.of, value.text());
-                    assert!(self.slow.of(value) == Ok(Some(image)), "{of} {text}");
+                    assert!(self.slow.input(value) == Ok(image), "{of} {text}");
                 }
             }
         }
@@ -748,11 +754,9 @@ mod tests {
             sent.push(format!("[{}]", items.join(",")));
             let member = |(n, item): (usize, &String)| format!("\"{}\":{item}", n * 7919 % count);
             let members: Vec<_> = items.iter().enumerate().map(member).collect();
-            sent.push(format!("{{{}}}", members.join(",")));
-            sent.push(format!(
-                "{{{0},{0},\"{count}\":[{0:?}]}}",
-                members.join(",")
-            ));
+            let members = members.join(",");
+            sent.push(format!("{{{members}}}"));
+            sent.push(format!("{{{members},{members},\"{count}\":[[]]}}"));
         }
         let [mut json, mut jsonb] = Documents::all();
         let mut checked = 0;
@@ -776,17 +780,104 @@ mod tests {
         assert_eq!(json.hits, sent.len() + checked);
     }
 
+    const FIXTURES: &[&str] = &[
+        include_str!("../../tests/fixtures/azure_event_hub_event_body.json"),
+        include_str!("../../tests/fixtures/azure_event_hub_publish_request.json"),
+        include_str!("../../tests/fixtures/characters_delete_replica_default.json"),
+        include_str!("../../tests/fixtures/characters_detailed_insert_live.json"),
+        include_str!("../../tests/fixtures/characters_detailed_read_backfill.json"),
+        include_str!("../../tests/fixtures/characters_ident_full_delete.json"),
+        include_str!("../../tests/fixtures/characters_ident_full_update.json"),
+        include_str!("../../tests/fixtures/characters_insert.json"),
+        include_str!("../../tests/fixtures/characters_update_replica_default.json"),
+        include_str!("../../tests/fixtures/commit_lsn_above_2_53_synthetic.json"),
+        include_str!("../../tests/fixtures/composite_pk_delete_replica_default.json"),
+        include_str!("../../tests/fixtures/composite_pk_insert.json"),
+        include_str!("../../tests/fixtures/docs_example_insert_price_as_number.json"),
+        include_str!("../../tests/fixtures/docs_example_read_with_lsn.json"),
+        include_str!("../../tests/fixtures/duplicate_redelivery_batch.json"),
+        include_str!("../../tests/fixtures/gcp_pubsub_publish_request.json"),
+        include_str!("../../tests/fixtures/gcp_pubsub_push_wrapper.json"),
+        include_str!("../../tests/fixtures/generated_column_insert_live_omits_it.json"),
+        include_str!("../../tests/fixtures/generated_column_read_backfill_includes_it.json"),
+        include_str!("../../tests/fixtures/insert_with_enrichment.json"),
+        include_str!("../../tests/fixtures/insert_with_transaction_annotations.json"),
+        include_str!("../../tests/fixtures/json_column_with_nul_escape.json"),
+        include_str!("../../tests/fixtures/kafka_record.json"),
+        include_str!("../../tests/fixtures/kafka_record_delete_not_tombstone.json"),
+        include_str!("../../tests/fixtures/kinesis_put_records_request.json"),
+        include_str!("../../tests/fixtures/legacy_2024_09_update_issue_259.json"),
+        include_str!("../../tests/fixtures/legacy_2024_11_event_insert.json"),
+        include_str!("../../tests/fixtures/legacy_2024_11_record_kind_read.json"),
+        include_str!("../../tests/fixtures/multi_change_transaction_batch.json"),
+        include_str!("../../tests/fixtures/nats_message.json"),
+        include_str!("../../tests/fixtures/no_primary_key_delete_replica_full.json"),
+        include_str!("../../tests/fixtures/no_primary_key_insert.json"),
+        include_str!("../../tests/fixtures/ordering_overtake_sequence.json"),
+        include_str!("../../tests/fixtures/rabbitmq_message.json"),
+        include_str!("../../tests/fixtures/redis_stream_entry.json"),
+        include_str!("../../tests/fixtures/redis_stream_entry_record_only.json"),
+        include_str!("../../tests/fixtures/redis_string_del.json"),
+        include_str!("../../tests/fixtures/redis_string_set.json"),
+        include_str!("../../tests/fixtures/s2_append_records_request.json"),
+        include_str!("../../tests/fixtures/sequin_stream_receive_actual.json"),
+        include_str!("../../tests/fixtures/sequin_stream_receive_docs_flattened.json"),
+        include_str!("../../tests/fixtures/sequin_stream_receive_empty.json"),
+        include_str!("../../tests/fixtures/sequin_stream_receive_record_only.json"),
+        include_str!("../../tests/fixtures/sns_http_notification_wrapper.json"),
+        include_str!("../../tests/fixtures/sqs_fifo_send_message_batch_request.json"),
+        include_str!("../../tests/fixtures/sqs_lambda_event_wrapper.json"),
+        include_str!("../../tests/fixtures/sqs_message_body.json"),
+        include_str!("../../tests/fixtures/timestamp_format_unix_microsecond_update.json"),
+        include_str!("../../tests/fixtures/transform_function_debezium_like.json"),
+        include_str!("../../tests/fixtures/transform_function_key_value_ttl.json"),
+        include_str!("../../tests/fixtures/transform_path_changes_batch.json"),
+        include_str!("../../tests/fixtures/transform_path_metadata.json"),
+        include_str!("../../tests/fixtures/transform_path_record_id.json"),
+        include_str!("../../tests/fixtures/types_all_live_insert.json"),
+        include_str!("../../tests/fixtures/types_all_read_backfill.json"),
+        include_str!("../../tests/fixtures/types_arrays_live.json"),
+        include_str!("../../tests/fixtures/types_arrays_read.json"),
+        include_str!("../../tests/fixtures/types_datetime_live.json"),
+        include_str!("../../tests/fixtures/types_datetime_read.json"),
+        include_str!("../../tests/fixtures/types_json_live.json"),
+        include_str!("../../tests/fixtures/types_json_read.json"),
+        include_str!("../../tests/fixtures/types_numeric_live.json"),
+        include_str!("../../tests/fixtures/types_numeric_read.json"),
+        include_str!("../../tests/fixtures/types_ranges_net_geo_misc_live.json"),
+        include_str!("../../tests/fixtures/types_ranges_net_geo_misc_read.json"),
+        include_str!("../../tests/fixtures/types_text_uuid_bool_bytea_enum_live.json"),
+        include_str!("../../tests/fixtures/types_text_uuid_bool_bytea_enum_read.json"),
+        include_str!("../../tests/fixtures/update_pk_change_replica_default.json"),
+        include_str!("../../tests/fixtures/update_pk_change_replica_full.json"),
+        include_str!("../../tests/fixtures/update_text_literally_unchanged_toast.json"),
+        include_str!("../../tests/fixtures/update_toast_changed_to_null_replica_default.json"),
+        include_str!("../../tests/fixtures/update_unchanged_toast_replica_default.json"),
+        include_str!("../../tests/fixtures/update_unchanged_toast_replica_full.json"),
+        include_str!("../../tests/fixtures/webhook_batch_mixed_actions.json"),
+        include_str!("../../tests/fixtures/webhook_batch_multi_table.json"),
+        include_str!("../../tests/fixtures/webhook_batch_of_one.json"),
+        include_str!("../../tests/fixtures/webhook_record_only_batch.json"),
+        include_str!("../../tests/fixtures/webhook_record_only_single.json"),
+        include_str!("../../tests/fixtures/webhook_single_delete_replica_default.json"),
+        include_str!("../../tests/fixtures/webhook_single_delete_replica_full.json"),
+        include_str!("../../tests/fixtures/webhook_single_insert.json"),
+        include_str!("../../tests/fixtures/webhook_single_read_backfill.json"),
+        include_str!("../../tests/fixtures/webhook_single_update_replica_default.json"),
+        include_str!("../../tests/fixtures/webhook_single_update_replica_full.json"),
+        include_str!("../../tests/fixtures/webhook_single_update_replica_full_noop.json"),
+        include_str!("../../tests/fixtures/webhook_single_update_replica_full_set_null.json"),
+    ];
+
     #[pg_test]
     fn documents_of_the_fixtures_equal_the_input_functions() {
         let [mut json, mut jsonb] = Documents::all();
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        for file in std::fs::read_dir(directory).expect("the fixtures") {
-            let path = file.expect("a fixture").path();
-            let text = std::fs::read_to_string(path).expect("read");
-            let value = Json::parse(&text).expect("it is JSON");
+        // Compiled in: the server may not be able to read the project's directory.
+        for text in FIXTURES {
+            let value = Json::parse(text).expect("it is JSON");
             let mut all = Vec::new();
             parts(value, &mut all);
-            let binary = (!text.contains("\\u0000")).then(|| jsonb_bytes(&text));
+            let binary = (!text.contains("\\u0000")).then(|| jsonb_bytes(text));
             if let Some(binary) = &binary {
                 parts(Json::Binary(Jsonb::new(&binary[4..])), &mut all);
             }
@@ -795,8 +886,8 @@ mod tests {
                 jsonb.check(value);
             }
         }
-        assert!(json.hits > 8000 && json.misses == 0, "{}", json.hits);
-        assert!(jsonb.hits > 8000 && jsonb.misses < 20, "{}", jsonb.misses);
+        assert!(json.hits > 5000 && json.misses == 0, "{}", json.hits);
+        assert!(jsonb.hits > 5000 && jsonb.misses < 20, "{}", jsonb.misses);
     }
 
     /// What is no `jsonb` is `json` all the same; what neither takes, the input function refuses.

@@ -359,7 +359,7 @@ fn several_values() {
     );
     assert_eq!(
         read("1 [2] \"x\""),
-        "message is not a JSON object: 1\nmessage is not a JSON object: [2]\nmessage is not a JSON object: \"x\"\n"
+        "message is not a JSON object: 1\nmessage is not a JSON object: 2\nmessage is not a JSON object: \"x\"\n"
     );
 }
 
@@ -460,7 +460,7 @@ fn bodies_that_are_no_messages() {
         ),
         (
             r#"[1,{"id":1}]"#,
-            "message is not a JSON object: [1,{\"id\":1}]\n",
+            "message is not a JSON object: 1\nmessage has no action: {\"id\":1}\n",
         ),
         ("null", "message is not a JSON object: null\n"),
         (

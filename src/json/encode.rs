@@ -227,10 +227,7 @@ impl Encoder {
                 end: end as u32,
             };
             // what follows, maybe after closing brackets
-            loop {
-                let Some(open) = self.open.last() else {
-                    break;
-                };
+            while let Some(open) = self.open.last() {
                 self.children.push(node);
                 pos = scan::white(bytes, pos);
                 let comma = bytes.get(pos) == Some(&b',');
@@ -477,8 +474,12 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
 /// Whether the text of a value is nested no deeper than the server's functions surely go.
 pub fn is_shallow(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let is_open = |b: &&u8| matches!(**b, b'{' | b'[');
-    if text.len() <= 2 * MAX_DEPTH || bytes.iter().filter(is_open).count() <= MAX_DEPTH {
+    // counted in bytes as far as one can, which goes sixteen at a time
+    let opening = |bytes: &[u8]| {
+        let count = bytes.iter().map(|b| u8::from(matches!(b, b'{' | b'[')));
+        usize::from(count.sum::<u8>())
+    };
+    if text.len() <= 2 * MAX_DEPTH || bytes.chunks(255).map(opening).sum::<usize>() <= MAX_DEPTH {
         return true;
     }
     let (mut depth, mut pos) = (0, 0);

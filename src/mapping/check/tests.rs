@@ -7,7 +7,6 @@ use crate::mapping::{ColumnSpecs, MappingRow};
 
 fn column(name: &str, type_oid: u32) -> Column {
     Column {
-        attnum: 1,
         name: name.into(),
         type_oid: pg_sys::Oid::from(type_oid),
         typmod: -1,
