@@ -24,10 +24,12 @@ revoke all on function @extschema@.sequin_apply(text) from public;
 revoke all on function @extschema@.sequin_apply(jsonb) from public;
 
 -- The rows of the batch that is being applied. Statements run as the mappings' owners read it, so
--- everybody may call it; outside sequin_apply it is an error.
+-- everybody may call it; outside sequin_apply it is an error. It is said to return one row, so that
+-- joins begin with it and look the others up, whatever the size of the other table was when the plan
+-- was made.
 create function sequin.batch()
 returns setof record
-language c volatile strict parallel unsafe rows 1000
+language c volatile strict parallel unsafe rows 1
 as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
 comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';

@@ -71,6 +71,11 @@ revoke all on function sequin.mapping_removed() from public;
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
+-- Versions are of rows of one table, by one key.
+create trigger mapping_moved after update of destination, key on sequin.mapping
+    for each row when (old.destination is distinct from new.destination
+                       or old.key is distinct from new.key)
+    execute function sequin.mapping_removed();
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
     sequin.resync_seen from public;
@@ -86,24 +91,40 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
 
--- The two are called with the rights of a mapping's owner while a resync is finished.
+-- Whether this session is finishing a resync of the mapping at this moment. The functions below are
+-- called with the rights of the mapping's owner then, and do nothing for anybody else.
+create function sequin.in_resync(mapping integer) returns boolean
+    language c volatile strict as 'MODULE_PATHNAME', 'in_resync_wrapper';
+comment on function sequin.in_resync(integer) is 'Whether this session is finishing a resync of the mapping';
+
 create function sequin.is_confirmed(mapping integer, key bytea) returns boolean
-    language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select exists (select from sequin.resync_seen s
+    language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    select sequin.in_resync(is_confirmed.mapping)
+       and exists (select from sequin.resync_seen s
                    where s.mapping = is_confirmed.mapping and s.key = is_confirmed.key) $$;
+create function sequin.is_known(mapping integer, key bytea) returns boolean
+    language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    select sequin.in_resync(is_known.mapping)
+       and exists (select from sequin.row_version v
+                   where v.mapping = is_known.mapping and v.key = is_known.key) $$;
+comment on function sequin.is_known(integer, bytea) is 'Whether sequin.row_version has an entry of the row';
 create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
                                  committed_at timestamp with time zone) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     -- Only while a resync of the mapping is on, and only for rows that it did not confirm.
-    if not exists (select from sequin.resync r where r.mapping = note_gone.mapping)
+    if not sequin.in_resync(note_gone.mapping)
        or sequin.is_confirmed(note_gone.mapping, note_gone.key) then
         return;
     end if;
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
     select note_gone.mapping, note_gone.key,
            (select h.source from sequin.home_source h where h.mapping = note_gone.mapping),
-           note_gone.lsn, note_gone.idx, note_gone.committed_at, true
+           note_gone.lsn, note_gone.idx,
+           -- Of a row without a version it is known that it was gone when the resync began.
+           coalesce(note_gone.committed_at,
+                    (select r.started_at from sequin.resync r where r.mapping = note_gone.mapping)),
+           true
     on conflict on constraint row_version_pkey do update
     set deleted = true, gaps = null, gone = null, image = null, read_at = null;
     insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key);

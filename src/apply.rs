@@ -10,13 +10,13 @@ use crate::envelope::{Batch, Item};
 use crate::error::Error;
 use crate::group::{Call, Group, Outcome};
 use crate::guard;
-use crate::pg::invalidation;
 use crate::pg::memory::Context;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
-use crate::pg::user::{ActingAs, current_user};
+use crate::pg::user::{ActingAs, current_user, is_restricted};
+use crate::pg::{constraints, invalidation, isolation};
 use crate::registry::Registry;
 use crate::settings;
 use crate::write::{self, Pending, Phase};
@@ -53,7 +53,7 @@ pub const AGAIN_ALONE: &str = "40SQA";
 pub const EXAMINE_MORE: &str = "40SQE";
 
 /// A mapping changed while the call waited for it: the call begins again.
-const RELOAD: &str = "40SQR";
+pub const RELOAD: &str = "40SQR";
 
 /// A deadlock: the second attempt takes its locks in another way.
 const DEADLOCK: &str = "40P01";
@@ -68,6 +68,9 @@ pub fn again_alone() -> SqlError {
 
 /// Applies the batch. What is made on the way is kept in `memory`.
 pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
+    if isolation::is_snapshot() {
+        return Err(Error::Isolation.into());
+    }
     let _connection = Connection::open();
     let _context = Context::enter();
     let _settings = Settings::new(PINNED);
@@ -333,12 +336,26 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     if invalidation::has_changed(relation) {
         return Err(SqlError::new(RELOAD, "a mapping changed"));
     }
+    // A restricted role cannot fire deferred triggers at commit: they are fired now.
+    let deferred = groups.iter().any(|(_, group)| {
+        group.target.destination.deferred
+            && is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
+    });
+    if deferred {
+        constraints::check_at_once();
+    }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
     for (_, group) in groups.iter_mut() {
         let _owner = acting_as_owner(group);
         group.prepare()?;
         group.confirm()?;
-        write::claim_all(group)?;
+        match write::claim_all(group) {
+            Err(error) if error.sqlstate() != AGAIN_ALONE => {
+                dead_letter::blame(error, &group.target.mapping)?;
+                return Err(again_alone());
+            }
+            result => result?,
+        }
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
         let _owner = acting_as_owner(group);
@@ -371,17 +388,21 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
         let _owner = acting_as_owner(group);
         let nets: Vec<_> = pending.iter().map(|pending| pending.net.clone()).collect();
         let before = group.outcomes.clone();
-        if nets.len() > 1 && subtransaction(|| write::replay(group, &nets)).is_ok() {
-            continue;
+        if nets.len() > 1 {
+            match subtransaction(|| write::replay(group, &nets)) {
+                Ok(()) => continue,
+                // A cancel, say.
+                Err(error) => dead_letter::blame(error, &group.target.mapping).map(|_| ())?,
+            }
         }
         group.outcomes = before;
         for Pending { net, error } in pending {
-            group.fail(net.message, error)?;
+            group.give_up(net.message, error, true);
         }
     }
     Ok(())
 }
 
 fn acting_as_owner(group: &Group<'_>) -> ActingAs {
-    ActingAs::new(pg_sys::Oid::from(group.target.mapping.owner), true)
+    ActingAs::untrusted(pg_sys::Oid::from(group.target.mapping.owner))
 }

@@ -13,7 +13,9 @@ use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// SQLSTATE classes of errors that say nothing of the message: the server, the connection or the
 /// operator is the cause, and the sender tries again.
-const NOT_THE_MESSAGE: &[&str] = &["08", "25", "40", "53", "55", "57", "58", "F0", "XX"];
+const NOT_THE_MESSAGE: &[&str] = &[
+    "08", "25", "40", "53", "55", "57", "58", "72", "F0", "HV", "XX",
+];
 
 /// Returns the error if it is a message's fault, else passes it on: the call fails with it.
 pub fn blame(error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {

@@ -20,6 +20,8 @@ pub struct Destination {
     pub columns: Vec<Column>,
     /// Its unique indexes, the primary key's first.
     pub unique_indexes: Vec<UniqueIndex>,
+    /// Whether it has constraints that are checked at commit.
+    pub deferred: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
 }
@@ -65,7 +67,9 @@ pub struct UniqueIndex {
 }
 
 const RELATION: &str = "
-    select n.nspname::text, c.relname::text, c.relkind, c.relpersistence
+    select n.nspname::text, c.relname::text, c.relkind, c.relpersistence,
+           exists (select from pg_catalog.pg_constraint k
+                   where (k.conrelid = c.oid or k.confrelid = c.oid) and k.condeferred)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 
@@ -98,10 +102,12 @@ impl Destination {
         Self::select(oid).unwrap_or_else(|e| error!("could not read the catalog: {e}"))
     }
 
+    // Not read-only for SPI: read by the statement's snapshot, a change that the call has just waited
+    // for would not be seen.
     fn select(oid: pg_sys::Oid) -> Result<Option<Destination>, pgrx::spi::Error> {
-        Spi::connect(|client| {
+        Spi::connect_mut(|client| {
             let arg = [oid.into()];
-            let relation = client.select(RELATION, None, &arg)?;
+            let relation = client.update(RELATION, None, &arg)?;
             if relation.is_empty() {
                 return Ok(None);
             }
@@ -112,11 +118,12 @@ impl Destination {
                 name: relation.get(2)?.expect("not null"),
                 relkind: relation.get::<i8>(3)?.expect("not null") as u8,
                 persistence: relation.get::<i8>(4)?.expect("not null") as u8,
+                deferred: relation.get(5)?.expect("not null"),
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),
             };
-            for row in client.select(COLUMNS, None, &arg)? {
+            for row in client.update(COLUMNS, None, &arg)? {
                 destination.columns.push(Column {
                     name: row.get(1)?.expect("not null"),
                     type_oid: row.get(2)?.expect("not null"),
@@ -129,7 +136,7 @@ impl Destination {
                     identity: row.get::<i8>(9)?.map(|c| c as u8).filter(|c| *c != 0),
                 });
             }
-            for row in client.select(UNIQUE_INDEXES, None, &arg)? {
+            for row in client.update(UNIQUE_INDEXES, None, &arg)? {
                 destination.unique_indexes.push(UniqueIndex {
                     name: row.get(1)?.expect("not null"),
                     primary: row.get(2)?.expect("not null"),
@@ -139,7 +146,7 @@ impl Destination {
                     columns: row.get(6)?.expect("not null"),
                 });
             }
-            for row in client.select(REFERS_TO, None, &arg)? {
+            for row in client.update(REFERS_TO, None, &arg)? {
                 destination.refers_to.push(row.get(1)?.expect("not null"));
             }
             Ok(Some(destination))

@@ -59,6 +59,13 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
+    /// A resync cannot tell the mapping's rows from those of others.
+    SharedDestination {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// The caller's transaction does not see what others have applied.
+    Isolation,
     /// An argument that must have a value is null.
     NullArgument {
         /// The argument.
@@ -172,6 +179,18 @@ impl Error {
                 "Run SELECT sequin.begin_resync({}); then a backfill in Sequin, then this.",
                 quote::literal(name)
             )),
+            Error::SharedDestination { name } => Report::new(
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cannot tell the rows of mapping \"{name}\" from those of other mappings"),
+            )
+            .detail("Other mappings write to the same destination, and versions are not in sequin.row_version.")
+            .hint("Use guard => 'table' for mappings that share a destination."),
+            Error::Isolation => Report::new(
+                Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+                "sequin_apply must be called in a READ COMMITTED transaction",
+            )
+            .detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
+            .hint("Run SET default_transaction_isolation = 'read committed', or begin the transaction so."),
             Error::NullArgument { argument } => Report::new(
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),
@@ -238,6 +257,7 @@ mod tests {
                 found: "\"x\"".into(),
             },
             Error::NullBatch,
+            Error::Isolation,
             Error::MappingPaused {
                 name: "o'hara".into(),
             },
@@ -255,6 +275,7 @@ mod tests {
             },
             Error::OwnerNotYours { name: "a".into() },
             Error::NoResync { name: "a".into() },
+            Error::SharedDestination { name: "a".into() },
             Error::NullArgument { argument: "name" },
         ]
     }

@@ -273,17 +273,21 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Notes that a message failed; an error that is not the message's goes on.
+    /// Notes that a message failed for good; an error that is not the message's goes on.
     pub fn fail(&mut self, message: u32, error: SqlError) -> Result<(), SqlError> {
         let error = crate::dead_letter::blame(error, &self.target.mapping)?;
-        let waiting = crate::dead_letter::may_work_later(&error);
+        self.give_up(message, error, false);
+        Ok(())
+    }
+
+    /// Notes that a message failed; it may be waiting for another row.
+    pub fn give_up(&mut self, message: u32, error: SqlError, waiting: bool) {
         self.outcomes[message as usize] = Some(Outcome::Dead);
         self.failures.push(Failure {
             message,
             error,
             waiting,
         });
-        Ok(())
     }
 
     /// Lets the server evaluate the mapping's SQL: for all messages at once, and one by one if that
@@ -312,7 +316,11 @@ impl<'a> Group<'a> {
                 }
             }
             // One by one, each in a subtransaction that is kept: what an undone one returned is gone.
-            Err(_) => {
+            Err(error) => {
+                if let Err(error) = crate::dead_letter::blame(error, &self.target.mapping) {
+                    self.target.projection = Some(projection);
+                    return Err(error);
+                }
                 for (i, &place) in asked.iter().enumerate() {
                     if self.outcomes[place.0 as usize].is_some() {
                         continue;
@@ -357,9 +365,9 @@ impl<'a> Group<'a> {
         let append = self.target.mapping.mode == Mode::Append;
         let refused = match self.target.projection.as_ref().and_then(|p| p.filter) {
             None => false,
-            Some(filter) => !self
+            Some(filter) => self
                 .projected(n, false, filter)
-                .is_some_and(|value| value.value() != 0),
+                .is_none_or(|taken| taken.value() as u8 == 0),
         };
         if refused && (append || message.action == Action::Read) {
             self.outcomes[n as usize] = Some(Outcome::Filtered);
@@ -571,6 +579,17 @@ impl<'a> Group<'a> {
         }
         let moved = outcome == Outcome::Filtered && self.left.contains(&net.message);
         self.outcomes[net.message as usize] = Some(if moved { Outcome::Deleted } else { outcome });
+    }
+
+    /// Notes that the row of `net` had something newer: that is true of all its changes.
+    pub fn settle_stale(&mut self, net: &Net) {
+        for i in net.run.0..net.run.1 {
+            let message = self.entries[i as usize].message;
+            if self.outcomes[message as usize] == Some(Outcome::Collapsed) {
+                self.outcomes[message as usize] = Some(Outcome::Stale);
+            }
+        }
+        self.settle(net, Outcome::Stale);
     }
 
     /// Whether the row goes because the message moved it to another key.

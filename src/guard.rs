@@ -330,7 +330,8 @@ fn entries(
                 "select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
                         v.gone::text, v.gaps::text
                  from sequin.batch() b(n integer, key bytea)
-                 join sequin.row_version v on v.mapping = {} and v.key = b.key",
+                 cross join lateral (select r.* from sequin.row_version r
+                                     where r.mapping = {} and r.key = b.key offset 0) v",
                 target.mapping.id
             ),
             &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)],
@@ -418,8 +419,8 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
                 ", null::bigint, null::integer, null::timestamptz"
             };
             let sql = format!(
-                "select b.sequin_n{versions} from sequin.batch() b(sequin_n integer, {}) join {} d \
-                 on {}",
+                "select b.sequin_n{versions} from sequin.batch() b(sequin_n integer, {}) \
+                 cross join lateral (select d.* from {} d where {} offset 0) d",
                 definition.join(", "),
                 target.relation().name,
                 on.join(" and "),
@@ -490,6 +491,14 @@ fn stored(target: &Target, home: i64, entry: Option<Entry>, row: Option<Row>) ->
     // With guard columns the destination says which version its row has.
     let stamp = match (&entry, &row) {
         (Some(entry), _) if target.place == Place::Table || deleted || row.is_none() => {
+            (entry.version.is_some() || entry.committed_at.is_some()).then_some(Stamp {
+                source: entry.source,
+                version: entry.version,
+                committed_at: entry.committed_at,
+            })
+        }
+        // (Changes without a position, and those made under guard table, have it in their entry.)
+        (Some(entry), Some(row)) if target.place == Place::Columns && row.version.is_none() => {
             (entry.version.is_some() || entry.committed_at.is_some()).then_some(Stamp {
                 source: entry.source,
                 version: entry.version,
@@ -635,7 +644,7 @@ pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result
         } else {
             state.gone.map(|gone| gone.stamp)
         };
-        let foreign = stamp.is_some_and(|stamp| stamp.source != home);
+        let foreign = stamp.is_some_and(|stamp| stamp.source != home || stamp.version.is_none());
         if !state.present && stamp.is_some() {
             tombs.push(key);
         }

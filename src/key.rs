@@ -7,7 +7,9 @@
 
 use pgrx::pg_sys::{self, Datum};
 
-use crate::pg::keys::{HashFunction, TypeFacts, fixed_bytes, output_text, varlena_bytes};
+use crate::pg::keys::{
+    HashFunction, TypeFacts, fixed_bytes, hash_bytes, output_text, varlena_bytes,
+};
 
 /// How the values of one key column become bytes.
 pub enum KeyColumn {
@@ -78,8 +80,24 @@ impl KeyColumn {
     }
 }
 
-/// Appends the encoding of a whole key: one column as it is, several each behind its length.
+/// Keys longer than this are stored by a hash: an index entry has 2,700 bytes at most.
+const LONG: usize = 1000;
+
+/// Appends the encoding of a whole key, or 256 bits of hash for it if it is long.
 pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode_whole(columns, values, out);
+    let length = out.len() - start;
+    if length > LONG {
+        let hashes = [0, 1, 2, 3].map(|seed| hash_bytes(&out[start..], seed));
+        out.truncate(start);
+        out.extend_from_slice(&(length as u64).to_be_bytes());
+        out.extend(hashes.iter().flat_map(|hash| hash.to_be_bytes()));
+    }
+}
+
+/// Appends the encoding of a whole key: one column as it is, several each behind its length.
+fn encode_whole(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
     if let [column] = columns {
         return column.encode(values[0], out);
     }

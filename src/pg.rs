@@ -7,8 +7,10 @@
 //! field it has (pgrx's guard loses unknown SQLSTATEs, the constraint and the context).
 
 pub mod clock;
+pub mod constraints;
 pub mod entry;
 pub mod invalidation;
+pub mod isolation;
 pub mod keys;
 pub mod memory;
 pub mod parse;

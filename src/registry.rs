@@ -60,7 +60,10 @@ impl Registry {
 
     /// Keeps the registry for the next call.
     pub fn give_back(self) {
-        KEPT.set(Some(self));
+        // One that a call from inside has made since is newer.
+        KEPT.with_borrow_mut(|kept| {
+            kept.get_or_insert(self);
+        });
     }
 
     fn forget(&mut self, changed: &invalidation::Changed) {
@@ -78,6 +81,10 @@ impl Registry {
         invalidation::lock(oid);
         let changed = invalidation::changed();
         self.forget(&changed);
+        if changed.contains(self.relation) {
+            invalidation::note(self.relation);
+            return Err(SqlError::new(crate::apply::RELOAD, "a mapping changed"));
+        }
         if let Some(target) = self.ready.remove(&index) {
             return Ok(target);
         }

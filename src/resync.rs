@@ -1,6 +1,8 @@
 //! Bringing a destination back in line: a resync confirms every row by a backfill and removes those
 //! that nobody confirmed; forgetting versions lets a source start over.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys::{self, Datum, panic::ErrorReport};
 use pgrx::prelude::*;
 
@@ -51,9 +53,10 @@ fn run(sql: &str) {
     Spi::run(sql).unwrap_or_else(|e| error!("could not run \"{sql}\": {e}"));
 }
 
+// Not read-only for SPI: what the call has waited for must be seen.
 fn count(sql: &str) -> i64 {
-    Spi::get_one::<i64>(sql)
-        .unwrap_or_else(|e| error!("could not run \"{sql}\": {e}"))
+    Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one::<i64>())
+        .unwrap_or_else(|e: pgrx::spi::Error| error!("could not run \"{sql}\": {e}"))
         .unwrap_or_default()
 }
 
@@ -113,6 +116,32 @@ fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorRepor
     Ok(gone)
 }
 
+thread_local! {
+    static FINISHING: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// While it lives, this session is finishing a resync.
+struct Finishing;
+
+impl Finishing {
+    fn new(mapping: i32) -> Finishing {
+        FINISHING.set(Some(mapping));
+        Finishing
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        FINISHING.set(None);
+    }
+}
+
+/// `sequin.in_resync(mapping)`: whether this session is finishing a resync of the mapping right now.
+#[pg_extern(sql = false)]
+fn in_resync(mapping: i32) -> bool {
+    FINISHING.get() == Some(mapping)
+}
+
 /// Counts, or deletes, the rows of the destination that were not confirmed.
 fn unconfirmed(
     mapping: &Mapping,
@@ -136,7 +165,21 @@ fn unconfirmed(
         .map(pgrx::spi::quote_identifier);
     let soft = mapping.on_delete == OnDelete::Soft;
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
-    // Rows that this mapping did not write (another one's, in a fan-in) have other keys, or none.
+    // Rows of other mappings to the same table are theirs. Where versions live in the destination
+    // it cannot be told whose a row is.
+    let others = count(&format!(
+        "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
+        destination.oid.to_u32()
+    ));
+    if others > 0 {
+        if Place::of(mapping, destination) != Place::Table {
+            return Err(Error::SharedDestination {
+                name: mapping.name.clone(),
+            }
+            .into());
+        }
+        rows.push_str(&format!(" and sequin.is_known({id}, {row_key})"));
+    }
     for column in &columns {
         rows.push_str(&format!(" and {column} is not null"));
     }
@@ -152,7 +195,8 @@ fn unconfirmed(
             format!(" and d.{mark} is null")
         });
     }
-    let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+    let _finishing = Finishing::new(id);
+    let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
     if dry_run || mapping.on_delete == OnDelete::Ignore {
         let found = count(&format!("select count(*) from {relation} d where {rows}"));
         return Ok(if dry_run { found } else { 0 });
@@ -228,7 +272,7 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
         .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
         && Place::of(&mapping, &destination) == Place::Columns
     {
-        let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+        let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
         run(&format!(
             "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
              where sequin_lsn is not null or sequin_committed_at is not null",

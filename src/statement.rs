@@ -182,14 +182,21 @@ pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
 /// The mark of a soft delete: the column is set to what the batch relation says, where the row is
 /// not marked already.
 pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
+    let unmarked = if mark.type_name == "boolean" {
+        "is not true"
+    } else {
+        "is null"
+    };
     let mut columns = vec![mark];
     columns.extend(key);
     format!(
-        "update {} as d set {1} = b.{1} from {2} where {3} returning b.sequin_n",
+        "update {} as d set {1} = b.{1} from {2} where {3} and d.{1} {4} \
+         returning b.sequin_n",
         relation.name,
         mark.name,
         batch("b", "sequin_n integer", &columns),
         matches(key),
+        unmarked,
     )
 }
 

@@ -21,6 +21,7 @@ use crate::message::{Action, Field, Message};
 use crate::pg::spi::Plan;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
+use crate::pg::user::ActingAs;
 use crate::projection::Projection;
 use crate::statement::{Expression, SqlColumn, SqlRelation};
 
@@ -102,6 +103,8 @@ pub enum Write {
     Upsert,
     /// The same, where the version that the row has is older.
     UpsertNewer,
+    /// The same, returning the keys of the rows that were written.
+    UpsertNewerNamed,
     /// The same, where the read is late enough.
     UpsertRead,
     /// Rows that do exist: an insert could not name every column that it must.
@@ -245,8 +248,11 @@ impl Target {
         if place == Place::Columns {
             depends_on.push(guard::home_sources());
         }
+        // The server may run parts of it while it plans.
+        let owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
+        drop(owner);
         Ok(Target {
             mapping,
             destination,
@@ -500,9 +506,9 @@ const EQUALITY: &str = "
 /// The equality operator of each key column in the unique index on the key. With the search_path
 /// pinned, a plain `=` would miss those of extension types.
 fn equality_operators(relation: pg_sys::Oid, key: &[String]) -> Vec<String> {
-    let found = Spi::connect(|client| {
+    let found = Spi::connect_mut(|client| {
         client
-            .select(EQUALITY, None, &[relation.into(), key.to_vec().into()])?
+            .update(EQUALITY, None, &[relation.into(), key.to_vec().into()])?
             .map(|row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)))
             .collect::<Result<HashMap<_, _>, pgrx::spi::Error>>()
     })

@@ -1,5 +1,7 @@
 //! Writing the net changes of a group: set by set, and what fails alone found by halving.
 
+use std::collections::HashSet;
+
 use pgrx::pg_sys::{self, Datum};
 
 use crate::group::{Group, Guarded, Net, Outcome};
@@ -85,7 +87,7 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
         }
         let error = crate::dead_letter::blame(error, &group.target.mapping)?;
         match <[Net; 1]>::try_from(nets) {
-            Ok([net]) if crate::dead_letter::may_work_later(&error) => {
+            Ok([net]) if may_work_later(group, &net, &error) => {
                 later.push(Pending { net, error });
             }
             Ok([net]) => {
@@ -102,6 +104,24 @@ pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlE
         }
     }
     Ok(later)
+}
+
+/// Whether a row that arrives, or leaves, can make this one work; or an older change of the row
+/// itself, when a column that may not be null is not known yet.
+fn may_work_later(group: &Group<'_>, net: &Net, error: &SqlError) -> bool {
+    let unknown = || {
+        let name = error.column.as_deref();
+        let column = group
+            .target
+            .columns
+            .iter()
+            .position(|c| Some(c.name.as_str()) == name);
+        net.present && column.is_some_and(|column| !has(&net.columns, column))
+    };
+    match error.sqlstate().as_str() {
+        "23502" => unknown(),
+        _ => crate::dead_letter::may_work_later(error),
+    }
 }
 
 /// Writes rows that could not be written at once, such as two that swap a unique value by way of a
@@ -167,6 +187,8 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     } else {
         nets.iter().collect()
     };
+    // Where a batch has several changes of a row, it matters which rows were stale.
+    let several = nets.iter().any(|net| net.run.1 - net.run.0 > 1);
     let mut deletes = Vec::new();
     let mut shapes: Vec<(Write, Vec<&Net>)> = Vec::new();
     for net in &news {
@@ -181,6 +203,9 @@ fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
                 Write::Update
             }
             Guarded::Examined { .. } | Guarded::No => Write::Upsert,
+            Guarded::Change if group.target.place == Place::Columns && several => {
+                Write::UpsertNewerNamed
+            }
             Guarded::Change if group.target.place == Place::Columns => Write::UpsertNewer,
             Guarded::Read if group.target.place == Place::Columns => Write::UpsertRead,
             Guarded::Change | Guarded::Read => Write::Upsert,
@@ -305,7 +330,7 @@ fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, Sql
         }
         for &i in &lost {
             news[claimed[i]] = false;
-            group.settle(&nets[claimed[i]], Outcome::Stale);
+            group.settle_stale(&nets[claimed[i]]);
         }
     }
     Ok(nets
@@ -396,6 +421,17 @@ fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlErr
         how
     };
     let outcome = run(group, how, &columns, &rest)?;
+    if how == Write::UpsertNewerNamed {
+        let written = keys_of(group, &outcome.returned.expect("RETURNING"));
+        for net in &rest {
+            if written.contains(group.key(net.run.0)) {
+                group.settle(net, net.outcome);
+            } else {
+                group.settle_stale(net);
+            }
+        }
+        return Ok(());
+    }
     let counted = match how {
         Write::UpsertNewer | Write::UpsertRead => true,
         _ => group.target.mapping.mode == Mode::Append && !group.target.key.is_empty(),
@@ -426,7 +462,11 @@ fn run(
     nets: &[&Net],
 ) -> Result<crate::pg::spi::Outcome, SqlError> {
     let merges = &nets[0].merges;
-    let key = (how, [nets[0].columns.as_slice(), merges].concat());
+    let mut shape = [nets[0].columns.as_slice(), merges].concat();
+    if how == Write::UpsertRead {
+        shape.push(group.call.read_skew as u64); // the statement spells it
+    }
+    let key = (how, shape);
     let mut statement = match group.target.shapes.remove(&key) {
         Some(statement) => statement,
         None => make_write(&group.target, how, columns, merges, group.call.read_skew)?,
@@ -542,6 +582,20 @@ fn numbers(returned: &Returned) -> Vec<usize> {
         .collect()
 }
 
+/// The keys, as bytes, of rows that a statement returned.
+fn keys_of(group: &mut Group<'_>, returned: &Returned) -> HashSet<Vec<u8>> {
+    let width = group.target.key.len();
+    let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+    (0..returned.len())
+        .map(|i| {
+            returned.read(i, &mut values, &mut nulls);
+            let mut bytes = Vec::new();
+            crate::key::encode(&mut group.target.key_encoding, &values, &mut bytes);
+            bytes
+        })
+        .collect()
+}
+
 fn number_column() -> RowColumn {
     RowColumn {
         name: "sequin_n".to_owned(),
@@ -596,6 +650,13 @@ fn make_write(
         (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
         (Write::Upsert | Write::UpsertMarked, _) => upsert(None),
         (Write::UpsertNewer, _) => upsert(Some(statement::NEWER)),
+        (Write::UpsertNewerNamed, _) => {
+            let names: Vec<_> = key
+                .iter()
+                .map(|column| format!("d.{}", column.name))
+                .collect();
+            upsert(Some(statement::NEWER)) + " returning " + &names.join(", ")
+        }
         (Write::UpsertRead, _) => upsert(Some(&late)),
         (Write::Update, _) => {
             row.insert(0, number_column());

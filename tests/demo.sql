@@ -27,13 +27,17 @@ select * from sequin_apply(:'batch');
 select o.id, c.name, c.is_active, o.status, o.total
 from orders o join customers c on c.id = o.customer_id order by o.id;
 
-create temp table before as select * from orders;
-select received, dead from sequin_apply(:'batch') \gset
-select count(*) as differences
-from ((table orders except all table before) union all (table before except all table orders)) d \gset
-\echo '== Batch 2 once more, as Sequin sends it when an answer was lost'
-\echo :received messages received, :dead dead letters, :differences differences in the rows of orders
-\echo
+create temp table before as table orders;
+\echo '== Batch 2 once more, as Sequin sends it when an answer was lost: nothing of it is new. Collapsed is a'
+\echo '== change after which the batch has a newer one of its row'
+select * from sequin_apply(:'batch');
+
+\set batch `cat tests/demo/batch1.json`
+\echo '== Batch 1 once more, late: older than what is there. No row changes, and no deleted one comes back'
+select * from sequin_apply(:'batch');
+select count(*) as "rows of orders that differ"
+from ((table orders except table before) union all (table before except table orders)) d;
+
 \set batch `cat tests/demo/batch3.json`
 \echo '== Batch 3: an order whose total is no number, and its customer: the one is kept, the other is written'
 select * from sequin_apply(:'batch');

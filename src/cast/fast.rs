@@ -76,7 +76,11 @@ impl Fast {
             Fast::Int2 => scalar(value, |s| s.parse::<i16>().ok().map(Datum::from)),
             Fast::Int4 => scalar(value, |s| s.parse::<i32>().ok().map(Datum::from)),
             Fast::Int8 => scalar(value, |s| s.parse::<i64>().ok().map(Datum::from)),
-            Fast::Oid => scalar(value, |s| s.parse::<u32>().ok().map(Datum::from)),
+            // Since PostgreSQL 16, what begins with 0 is octal, or more.
+            Fast::Oid => scalar(value, |s| {
+                let plain = s == "0" || !s.starts_with('0');
+                s.parse::<u32>().ok().filter(|_| plain).map(Datum::from)
+            }),
             Fast::Float4 => scalar(value, float4),
             Fast::Float8 => scalar(value, float8),
             Fast::Text(limit) => text(value, limit, out),

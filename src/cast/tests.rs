@@ -100,6 +100,17 @@ mod tests {
         Column::new(of).fault(json)
     }
 
+    /// Whether the server offers these extensions: some are built without any.
+    fn offered(names: &[&str]) -> bool {
+        let sql = "select count(*) from pg_available_extensions where name = any ($1)";
+        let count = Spi::get_one_with_args::<i64>(sql, &[names.to_vec().into()]);
+        let all = count.ok().flatten() == Some(names.len() as i64);
+        if !all {
+            pgrx::warning!("left out: this server does not offer all of {names:?}");
+        }
+        all
+    }
+
     fn create_types() {
         Spi::run(
             "create extension citext; create extension hstore; create extension ltree;
@@ -153,6 +164,9 @@ mod tests {
     /// Every value of the type matrix arrives as it was, over text and over jsonb, whole and in parts.
     #[pg_test]
     fn the_type_matrix_arrives() {
+        if !offered(&["citext", "hstore", "ltree", "cube"]) {
+            return;
+        }
         pin_settings();
         create_types();
         let mut wrong = Vec::new();
@@ -434,6 +448,9 @@ mod tests {
 
     #[pg_test]
     fn hstores_and_tsvectors() {
+        if !offered(&["hstore"]) {
+            return;
+        }
         Spi::run("create extension hstore").expect("created");
         let json = r#"{"a\"":"1\\","b":null,"c":{"d":1},"":"NULL"}"#;
         let expected = Spi::get_one::<String>(

@@ -1,4 +1,7 @@
 //! Reading `sequin.mapping`.
+//!
+//! Not read-only for SPI: by the snapshot of the caller's statement, a change that the call has just
+//! waited for would not be seen.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -27,9 +30,9 @@ pub fn load() -> Result<Vec<Mapping>, Error> {
 }
 
 fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
-    Spi::connect(|client| {
+    Spi::connect_mut(|client| {
         client
-            .select(MAPPINGS, None, &[])?
+            .update(MAPPINGS, None, &[])?
             .map(|row| {
                 Ok(MappingRow {
                     id: row.get(1)?.expect("not null"),
@@ -60,9 +63,9 @@ pub fn relation() -> pg_sys::Oid {
 
 /// The OID of one of the extension's tables.
 pub fn oid(table: &str) -> pg_sys::Oid {
-    Spi::connect(|client| {
+    Spi::connect_mut(|client| {
         let oid = "select $1::regclass::oid";
-        client.select(oid, None, &[table.into()])?.first().get_one()
+        client.update(oid, None, &[table.into()])?.first().get_one()
     })
     .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find {table}: {e}"))
     .expect("a regclass is not null")
@@ -70,9 +73,9 @@ pub fn oid(table: &str) -> pg_sys::Oid {
 
 /// The mappings that a resync is on for.
 pub fn resyncing() -> Vec<i32> {
-    Spi::connect(|client| {
+    Spi::connect_mut(|client| {
         client
-            .select("select mapping from sequin.resync", None, &[])?
+            .update("select mapping from sequin.resync", None, &[])?
             .map(|row| Ok(row.get(1)?.expect("not null")))
             .collect::<Result<_, pgrx::spi::Error>>()
     })

@@ -37,7 +37,12 @@ pub fn watch() {
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a static function; the registration lasts as long as the backend.
         unsafe {
-            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0))
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::NAMESPACEOID as i32,
+                Some(schema_changed),
+                pg_sys::Datum::from(0),
+            );
         }
     }
 }
@@ -55,19 +60,6 @@ pub fn changed() -> Changed {
             },
         )
     })
-}
-
-// Runs at any time, also in the middle of an abort: it may only note the OID.
-#[pg_guard]
-unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::Oid) {
-    CHANGED.with_borrow_mut(|c| {
-        if oid == pg_sys::InvalidOid || c.oids.len() >= MANY {
-            c.all = true;
-            c.oids.clear();
-        } else if !c.all && !c.oids.contains(&oid) {
-            c.oids.push(oid);
-        }
-    });
 }
 
 /// Whether `oid` has changed since [`changed`] was called last.
@@ -98,4 +90,28 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
     };
     // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
     unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
+}
+
+/// Notes that a relation changed, for the next look.
+pub fn note(oid: pg_sys::Oid) {
+    CHANGED.with_borrow_mut(|c| {
+        if oid == pg_sys::InvalidOid || c.oids.len() >= MANY {
+            c.all = true;
+            c.oids.clear();
+        } else if !c.all && !c.oids.contains(&oid) {
+            c.oids.push(oid);
+        }
+    });
+}
+
+// Runs at any time, also in the middle of an abort: it may only note the OID.
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::Oid) {
+    note(oid);
+}
+
+// Statements spell the schema's name out; that it was renamed is told in no other way.
+#[pg_guard]
+unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+    note(pg_sys::InvalidOid);
 }

@@ -5,6 +5,10 @@ use std::ffi::CStr;
 use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum};
 
+unsafe extern "C" {
+    fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
+}
+
 /// Facts of a type that decide how its values become key bytes.
 pub struct TypeFacts {
     /// The type under all domains.
@@ -75,16 +79,24 @@ pub fn fixed_bytes(value: &Datum, length: usize) -> &[u8] {
     unsafe { std::slice::from_raw_parts(value.cast_mut_ptr::<u8>(), length) }
 }
 
-/// The payload of a variable-length value that is not compressed or stored elsewhere.
+/// The payload of a variable-length value; of one that is stored compressed or elsewhere, of a copy in
+/// the current memory context.
 pub fn varlena_bytes(value: &Datum) -> &[u8] {
-    // SAFETY: values here were just made by input functions: plain, with a long or a short header.
+    // SAFETY: what comes back is plain, with a long or a short header.
     unsafe {
-        let value = value.cast_mut_ptr::<pg_sys::varlena>();
+        let value = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
         std::slice::from_raw_parts(
             pgrx::vardata_any(value).cast::<u8>(),
             pgrx::varsize_any_exhdr(value),
         )
     }
+}
+
+/// A hash of bytes that does not change from one version of the server to the next: it partitions
+/// tables.
+pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
+    // SAFETY: reads as many bytes as it is told there are.
+    unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
 }
 
 /// A value's text, by its type's output function.

@@ -84,6 +84,7 @@ impl Drop for RowType {
 /// Rows on their way to a statement.
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
 }
 
 impl Rows {
@@ -93,6 +94,7 @@ impl Rows {
         unsafe {
             Rows {
                 store: pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem),
+                desc: ptr::null_mut(),
             }
         }
     }
@@ -105,6 +107,7 @@ impl Rows {
         nulls: &mut [bool],
     ) -> Result<(), SqlError> {
         assert!(values.len() == row_type.width && nulls.len() == row_type.width);
+        self.desc = row_type.desc;
         let (store, desc) = (self.store, row_type.desc);
         let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
         // SAFETY: both arrays have the descriptor's width, the values are of its types; only the C
@@ -122,25 +125,35 @@ impl Drop for Rows {
     }
 }
 
+/// A tuplestore and the type of its rows.
+type Offer = (*mut pg_sys::Tuplestorestate, pg_sys::TupleDesc);
+
+const NOTHING: Offer = (ptr::null_mut(), ptr::null_mut());
+
 thread_local! {
-    static CURRENT: Cell<*mut pg_sys::Tuplestorestate> = const { Cell::new(ptr::null_mut()) };
+    static CURRENT: Cell<Offer> = const { Cell::new(NOTHING) };
 }
 
-/// While it lives, `sequin.batch()` returns the rows, once.
-pub struct Offered;
+/// While it lives, `sequin.batch()` returns the rows, once. A trigger may apply messages before the
+/// statement that fired it has taken its rows: they are offered again when that is done.
+pub struct Offered {
+    before: Offer,
+}
 
 impl Offered {
     /// Offers `rows`.
     pub fn new(mut rows: Rows) -> Offered {
-        CURRENT.set(std::mem::replace(&mut rows.store, ptr::null_mut()));
-        Offered
+        let store = std::mem::replace(&mut rows.store, ptr::null_mut());
+        Offered {
+            before: CURRENT.replace((store, rows.desc)),
+        }
     }
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
         // Not taken: the memory context that it was made in lets go of it.
-        CURRENT.set(ptr::null_mut());
+        CURRENT.set(self.before);
     }
 }
 
@@ -152,7 +165,7 @@ impl Drop for Offered {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    let store = CURRENT.replace(ptr::null_mut());
+    let (store, desc) = CURRENT.replace(NOTHING);
     if store.is_null() {
         pgrx::pg_sys::panic::ErrorReport::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -163,8 +176,8 @@ pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCal
         .report(PgLogLevel::ERROR);
     }
     // SAFETY: the executor calls set-returning functions with a ReturnSetInfo; it takes the
-    // tuplestore over and ends it. Without a descriptor it trusts that the rows are of the types
-    // of the column definition list: `Statement` writes both from the same columns.
+    // tuplestore over and ends it. It compares the descriptor with the column definition list (a
+    // trigger might ask for the rows by another one), and frees it.
     unsafe {
         let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         if info.is_null()
@@ -174,7 +187,11 @@ pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCal
         }
         (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
         (*info).setResult = store;
-        (*info).setDesc = ptr::null_mut();
+        (*info).setDesc = if desc.is_null() {
+            ptr::null_mut() // no rows
+        } else {
+            pg_sys::CreateTupleDescCopy(desc)
+        };
         (*fcinfo).isnull = true;
     }
     Datum::from(0)

@@ -33,6 +33,20 @@ impl ActingAs {
     }
 }
 
+impl ActingAs {
+    /// Acts as the owner of a mapping. As in the server's `SwitchToUntrustedUser`, a role that could
+    /// become the present one anyway is not restricted: restricted, it cannot fire deferred triggers.
+    pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
+        ActingAs::new(role, is_restricted(role))
+    }
+}
+
+/// Whether a role other than a superuser or the present one is acted for: see [`ActingAs::untrusted`].
+pub fn is_restricted(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    role != current_user() && !unsafe { pg_sys::superuser_arg(role) }
+}
+
 impl Drop for ActingAs {
     fn drop(&mut self) {
         // SAFETY: puts back what `new` found.

@@ -280,3 +280,26 @@ impl Random {
         }
     }
 }
+
+/// Whether the server offers these extensions; if not, says which are missing.
+pub fn has_extensions(client: &mut Client, names: &[&str]) -> bool {
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| {
+            let row = client.query_opt(
+                "select from pg_available_extensions where name = $1",
+                &[name],
+            );
+            row.expect("pg_available_extensions").is_none()
+        })
+        .collect();
+    if !missing.is_empty() {
+        eprintln!("left out: this server does not offer {missing:?}");
+    }
+    missing.is_empty()
+}
+
+/// A connection of the superuser to no test's database.
+pub fn server() -> Client {
+    connect("postgres", None)
+}

@@ -55,6 +55,7 @@ fn products() -> Destination {
             primary: true,
             ..index("products_pkey", &["id"])
         }],
+        deferred: false,
         refers_to: vec![],
     }
 }
