@@ -336,13 +336,17 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     if invalidation::has_changed(relation) {
         return Err(SqlError::new(RELOAD, "a mapping changed"));
     }
-    // A restricted role cannot fire deferred triggers at commit: they are fired now.
-    let deferred = groups.iter().any(|(_, group)| {
-        group.target.destination.deferred
-            && is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
+    // What is deferred must not fail at commit, where nobody could be blamed for it. It is checked
+    // when all is written, which serves rows that refer to each other; to find who is to blame, and
+    // for owners that may not defer, as each statement ends.
+    let deferred = groups
+        .iter()
+        .any(|(_, group)| group.target.destination.deferred);
+    let at_once = groups.iter().any(|(_, group)| {
+        group.call.alone || is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
     });
-    if deferred {
-        constraints::check_at_once();
+    if deferred && at_once {
+        constraints::check_at_once()?;
     }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
     for (_, group) in groups.iter_mut() {
@@ -364,6 +368,13 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
         let _owner = acting_as_owner(group);
         pending[i].extend(write::write(group, Phase::Deletes)?);
+    }
+    if deferred
+        && !at_once
+        && let Err(error) = constraints::check_at_once()
+    {
+        dead_letter::blame(error, &groups[0].1.target.mapping)?;
+        return Err(again_alone());
     }
     let mut left: usize = pending.iter().map(Vec::len).sum();
     while left > 0 {

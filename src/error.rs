@@ -257,7 +257,6 @@ mod tests {
                 found: "\"x\"".into(),
             },
             Error::NullBatch,
-            Error::Isolation,
             Error::MappingPaused {
                 name: "o'hara".into(),
             },
@@ -276,6 +275,7 @@ mod tests {
             Error::OwnerNotYours { name: "a".into() },
             Error::NoResync { name: "a".into() },
             Error::SharedDestination { name: "a".into() },
+            Error::Isolation,
             Error::NullArgument { argument: "name" },
         ]
     }

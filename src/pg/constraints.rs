@@ -1,9 +1,13 @@
 //! Deferred constraints.
 
-use pgrx::prelude::*;
+use super::spi::Plan;
+use super::trap::SqlError;
+use super::tuples::Rows;
 
-/// Checks deferrable constraints as statements end, until the transaction does.
-pub fn check_at_once() {
-    Spi::run("set constraints all immediate")
-        .unwrap_or_else(|e| error!("could not set constraints: {e}"));
+/// Checks what is deferred now, and constraints from now on as statements end, until the transaction
+/// does.
+pub fn check_at_once() -> Result<(), SqlError> {
+    Plan::prepare("set constraints all immediate")?
+        .run(Rows::new())
+        .map(|_| ())
 }
