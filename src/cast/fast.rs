@@ -78,7 +78,7 @@ impl Fast {
             Fast::Int8 => scalar(value, |s| s.parse::<i64>().ok().map(Datum::from)),
             // Since PostgreSQL 16, what begins with 0 is octal, or more.
             Fast::Oid => scalar(value, |s| {
-                let plain = s == "0" || !s.starts_with('0');
+                let plain = s == "0" || s.starts_with(|first| matches!(first, '1'..='9'));
                 s.parse::<u32>().ok().filter(|_| plain).map(Datum::from)
             }),
             Fast::Float4 => scalar(value, float4),
