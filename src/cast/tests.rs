@@ -707,7 +707,7 @@ mod tests {
                 }
             }
             assert!(
-                hits > 200 && (misses > 200 || of == "text" || of == "varchar"),
+                hits > 100 && (misses > 100 || of == "text" || of == "varchar"),
                 "{of} {hits} {misses}"
             );
         }
