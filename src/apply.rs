@@ -363,11 +363,11 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
         let _owner = acting_as_owner(group);
-        pending[i].extend(write::write(group, Phase::Upserts)?);
+        write::write(group, Phase::Upserts, &mut pending[i])?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
         let _owner = acting_as_owner(group);
-        pending[i].extend(write::write(group, Phase::Deletes)?);
+        write::write(group, Phase::Deletes, &mut pending[i])?;
     }
     if deferred
         && !at_once
@@ -380,11 +380,11 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
     while left > 0 {
         for (i, (_, group)) in groups.iter_mut().enumerate() {
             let _owner = acting_as_owner(group);
-            let nets = std::mem::take(&mut pending[i])
+            let units = std::mem::take(&mut pending[i])
                 .into_iter()
-                .map(|p| p.net)
+                .map(|pending| pending.unit)
                 .collect();
-            pending[i] = write::retry(group, nets)?;
+            pending[i] = write::retry(group, units)?;
         }
         let now = pending.iter().map(Vec::len).sum();
         if now == left {
@@ -397,7 +397,10 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
             continue;
         }
         let _owner = acting_as_owner(group);
-        let nets: Vec<_> = pending.iter().map(|pending| pending.net.clone()).collect();
+        let nets: Vec<_> = pending
+            .iter()
+            .flat_map(|pending| pending.unit.clone())
+            .collect();
         let before = group.outcomes.clone();
         if nets.len() > 1 {
             match subtransaction(|| write::replay(group, &nets)) {
@@ -407,8 +410,8 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
             }
         }
         group.outcomes = before;
-        for Pending { net, error } in pending {
-            group.give_up(net.message, error, true);
+        for Pending { unit, error } in pending {
+            group.give_up(unit[0].message, error, true);
         }
     }
     Ok(())

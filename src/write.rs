@@ -23,87 +23,109 @@ pub enum Phase {
     Deletes,
 }
 
-/// A net change that may work when others are written.
+/// What must be written together: the net change of a row, or of the two rows that a message with
+/// another key concerns.
+pub type Unit = Vec<Net>;
+
+/// A unit that may work when others are written.
 pub struct Pending {
-    /// The change.
-    pub net: Net,
-    /// Why it did not work yet.
+    /// The changes.
+    pub unit: Unit,
+    /// Why they did not work yet.
     pub error: SqlError,
 }
 
 /// Writes the group's net changes of one phase. What fails but may work when other rows are written
-/// is returned, to be tried again; what fails for good is noted in the group.
+/// is added to `pending`, to be tried again; what fails for good is noted in the group.
 ///
 /// The first attempt of a call writes all at once and fails as a whole; only the second looks for
 /// what is to blame.
-pub fn write(group: &mut Group<'_>, phase: Phase) -> Result<Vec<Pending>, SqlError> {
-    let nets: Vec<Net> = group
+pub fn write(
+    group: &mut Group<'_>,
+    phase: Phase,
+    pending: &mut Vec<Pending>,
+) -> Result<(), SqlError> {
+    let nets = group
         .nets
         .iter()
         .filter(|net| net.present == (phase == Phase::Upserts))
-        .cloned()
-        .collect();
-    if nets.is_empty() {
-        return Ok(Vec::new());
-    }
+        .cloned();
     if !group.call.alone {
+        let nets: Vec<Net> = nets.collect();
         return match write_set(group, &nets) {
-            Ok(()) => Ok(Vec::new()),
-            Err(error) if error.sqlstate() == crate::apply::AGAIN_ALONE => Err(error),
-            Err(error) => {
+            Err(error) if error.sqlstate() != crate::apply::AGAIN_ALONE => {
                 crate::dead_letter::blame(error, &group.target.mapping)?;
                 Err(crate::apply::again_alone())
             }
+            result => result,
         };
     }
-    retry(group, nets)
+    let mut units = Vec::new();
+    for net in nets.collect::<Vec<_>>() {
+        // While the row is not at its new key, it stays at the old one.
+        let held = pending
+            .iter_mut()
+            .find(|held| held.unit[0].message == net.message);
+        match held {
+            Some(held) => held.unit.push(net),
+            None => units.push(vec![net]),
+        }
+    }
+    pending.extend(retry(group, units)?);
+    Ok(())
 }
 
-/// Writes these net changes, as the second attempt of [`write`] does.
-pub fn retry(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Pending>, SqlError> {
+/// Writes these units, as the second attempt of [`write`] does.
+pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, SqlError> {
     let mut later = Vec::new();
-    let mut stack = vec![nets];
-    while let Some(nets) = stack.pop() {
-        let nets = without_dead(group, nets)?;
-        if nets.is_empty() {
+    let mut stack = vec![units];
+    while let Some(units) = stack.pop() {
+        let mut units = without_dead(group, units)?;
+        if units.is_empty() {
             continue;
         }
+        let nets = units.concat();
         let Err(error) = subtransaction(|| write_set(group, &nets)) else {
             continue;
         };
         if error.sqlstate() == crate::apply::EXAMINE_MORE {
-            let mut again = Vec::with_capacity(nets.len());
-            for net in nets {
-                let loaded = group.stored.contains_key(&net.run.0);
-                match net.guarded {
-                    Guarded::Change | Guarded::Read if loaded => {
-                        again.extend(group.fold_again(net.run)?);
-                    }
-                    _ => again.push(net),
-                }
-            }
-            stack.push(again);
+            stack.push(examined(group, units)?);
             continue;
         }
         let error = crate::dead_letter::blame(error, &group.target.mapping)?;
-        match <[Net; 1]>::try_from(nets) {
-            Ok([net]) if may_work_later(group, &net, &error) => {
-                later.push(Pending { net, error });
-            }
-            Ok([net]) => {
-                group.fail(net.message, error)?;
-                if let Some(net) = group.fold_again(net.run)? {
-                    stack.push(vec![net]);
-                }
-            }
-            Err(mut nets) => {
-                let second = nets.split_off(nets.len() / 2);
-                stack.push(second);
-                stack.push(nets);
-            }
+        if units.len() > 1 {
+            let second = units.split_off(units.len() / 2);
+            stack.push(second);
+            stack.push(units);
+        } else if nets.iter().any(|net| may_work_later(group, net, &error)) {
+            later.push(Pending { unit: nets, error });
+        } else {
+            group.fail(nets[0].message, error)?;
+            stack.push(units);
         }
     }
     Ok(later)
+}
+
+/// The units once more, with what has been loaded of their rows.
+fn examined(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlError> {
+    let mut again = Vec::with_capacity(units.len());
+    for unit in units {
+        let mut nets = Vec::with_capacity(unit.len());
+        for net in unit {
+            let loaded = group.stored.contains_key(&net.run.0);
+            match net.guarded {
+                Guarded::Change | Guarded::Read if loaded => {
+                    nets.extend(group.fold_again(net.run)?);
+                }
+                _ => nets.push(net),
+            }
+        }
+        if !nets.is_empty() {
+            again.push(nets);
+        }
+    }
+    Ok(again)
 }
 
 /// Whether a row that arrives, or leaves, can make this one work; or an older change of the row
@@ -164,17 +186,23 @@ pub fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     store_states(group, &news.iter().collect::<Vec<_>>())
 }
 
-/// A message that failed has no effect at all, also not at the key that its row left.
-fn without_dead(group: &mut Group<'_>, nets: Vec<Net>) -> Result<Vec<Net>, SqlError> {
+/// A message that failed has no effect at all, also not at the key that its row left: what is left of
+/// its rows' changes stands for itself.
+fn without_dead(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlError> {
     if group.failures.is_empty() {
-        return Ok(nets);
+        return Ok(units);
     }
-    let mut kept = Vec::with_capacity(nets.len());
-    for net in nets {
-        if group.outcomes[net.message as usize] == Some(Outcome::Dead) {
-            kept.extend(group.fold_again(net.run)?);
-        } else {
-            kept.push(net);
+    let mut kept = Vec::with_capacity(units.len());
+    for unit in units {
+        let dead = |net: &Net| group.outcomes[net.message as usize] == Some(Outcome::Dead);
+        if !unit.iter().any(dead) {
+            kept.push(unit);
+            continue;
+        }
+        for net in unit {
+            if let Some(net) = group.fold_again(net.run)? {
+                kept.push(vec![net]);
+            }
         }
     }
     Ok(kept)
