@@ -251,7 +251,7 @@ impl<'a> Group<'a> {
             }
         }
         if stored.is_some() {
-            forget_plain_image(&mut state, &before, &changes, |id| {
+            merge::forget_plain_image(&mut state, &before, &changes, |id| {
                 let entry = &self.entries[entries[id as usize] as usize];
                 self.target.changes_key(self.message(entry.message))
             });
@@ -510,29 +510,5 @@ fn in_arrival_order(changes: &mut [Change<'_>]) {
             }),
             committed_at: None,
         };
-    }
-}
-
-/// Only a row that came to its key from another needs its image kept: it is the one that can be
-/// taken for the row that was there before.
-fn forget_plain_image(
-    state: &mut State,
-    before: &State,
-    changes: &[Change<'_>],
-    moved: impl Fn(u32) -> bool,
-) {
-    if state.row_image.is_none() || state.row == before.row {
-        return;
-    }
-    let kept = changes.iter().any(|change| {
-        Some(change.stamp) == state.row && change.event == Event::Appear && moved(change.id)
-    });
-    let same = match (&state.row, &before.row) {
-        (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
-        _ => false,
-    };
-    let kept = kept || same;
-    if !kept {
-        state.row_image = None;
     }
 }

@@ -17,7 +17,7 @@ use pgrx::pg_sys::{self, Datum};
 use serde_json::{Value as JsonValue, json};
 
 use crate::group::Group;
-use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode};
+use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode, check};
 use crate::merge::{self, Gone, Stamp, State, Value};
 use crate::message::Version;
 use crate::pg::spi::{Plan, Returned};
@@ -42,17 +42,11 @@ pub enum Place {
 impl Place {
     /// Where the mapping wants them, given what the destination has.
     pub fn of(mapping: &Mapping, destination: &crate::destination::Destination) -> Place {
-        let has_columns = GUARD_COLUMNS.iter().all(|(name, type_oid, _)| {
-            destination
-                .column(name)
-                .is_some_and(|c| c.type_oid.to_u32() == *type_oid)
-        });
-        match mapping.guard {
+        match check::guard(mapping, destination) {
             _ if mapping.mode == Mode::Append => Place::Nowhere,
             Guard::Off => Place::Nowhere,
             Guard::Columns => Place::Columns,
-            Guard::Auto if has_columns => Place::Columns,
-            Guard::Auto | Guard::Table => Place::Table,
+            Guard::Table | Guard::Auto => Place::Table,
         }
     }
 }

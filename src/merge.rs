@@ -441,6 +441,30 @@ impl State {
     }
 }
 
+/// Only a row that came to its key from another needs its image kept: it is the one that can be
+/// taken for the row that was there before.
+pub fn forget_plain_image(
+    state: &mut State,
+    before: &State,
+    changes: &[Change<'_>],
+    moved: impl Fn(u32) -> bool,
+) {
+    if state.row_image.is_none() || state.row == before.row {
+        return;
+    }
+    let kept = changes.iter().any(|change| {
+        Some(change.stamp) == state.row && change.event == Event::Appear && moved(change.id)
+    });
+    let same = match (&state.row, &before.row) {
+        (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
+        _ => false,
+    };
+    let kept = kept || same;
+    if !kept {
+        state.row_image = None;
+    }
+}
+
 /// The order in which the changes of one row are applied within a batch: commit order, reads last.
 /// `position` breaks ties of messages without a version.
 pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -> usize) {

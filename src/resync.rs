@@ -159,11 +159,19 @@ fn unconfirmed(
         .collect();
     let row_key = format!("sequin.row_key({})", columns.join(", "));
     let relation = destination.qualified_name();
+    // The column that a soft delete sets, its value, and how it is told that it is not set.
     let mark = mapping
         .soft_delete
         .as_deref()
-        .map(pgrx::spi::quote_identifier);
-    let soft = mapping.on_delete == OnDelete::Soft;
+        .filter(|_| mapping.on_delete == OnDelete::Soft)
+        .and_then(|name| destination.column(name))
+        .map(|column| {
+            let name = pgrx::spi::quote_identifier(&column.name);
+            match column.type_oid {
+                pg_sys::BOOLOID => (name, "true", "is not true"),
+                _ => (name, "pg_catalog.now()", "is null"),
+            }
+        });
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
     // Rows of other mappings to the same table are theirs. Where versions live in the destination
     // it cannot be told whose a row is.
@@ -183,17 +191,8 @@ fn unconfirmed(
     for column in &columns {
         rows.push_str(&format!(" and {column} is not null"));
     }
-    if let (true, Some(mark)) = (soft, &mark) {
-        let boolean = mapping
-            .soft_delete
-            .as_deref()
-            .and_then(|name| destination.column(name))
-            .is_some_and(|column| column.type_oid == pg_sys::BOOLOID);
-        rows.push_str(&if boolean {
-            format!(" and d.{mark} is not true")
-        } else {
-            format!(" and d.{mark} is null")
-        });
+    if let Some((mark, _, unset)) = &mark {
+        rows.push_str(&format!(" and d.{mark} {unset}"));
     }
     let _finishing = Finishing::new(id);
     let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
@@ -205,16 +204,8 @@ fn unconfirmed(
         Place::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
         _ => "null::bigint, null::integer, null::timestamptz",
     };
-    let change = match mark.filter(|_| soft) {
-        Some(mark) => {
-            let boolean = mapping
-                .soft_delete
-                .as_deref()
-                .and_then(|name| destination.column(name))
-                .is_some_and(|column| column.type_oid == pg_sys::BOOLOID);
-            let value = if boolean { "true" } else { "pg_catalog.now()" };
-            format!("update {relation} d set {mark} = {value} where {rows}")
-        }
+    let change = match mark {
+        Some((mark, value, _)) => format!("update {relation} d set {mark} = {value} where {rows}"),
         None => format!("delete from {relation} d where {rows}"),
     };
     let counted = count(&format!(

@@ -628,29 +628,6 @@ fn fold(stored: &mut Stored, place: Place, run: &[(&Sent, &Entry)]) -> Result<Ve
     Ok(came)
 }
 
-/// `fold.rs` has it.
-fn forget_plain_image(
-    state: &mut State,
-    before: &State,
-    changes: &[Change<'_>],
-    moved: impl Fn(u32) -> bool,
-) {
-    if state.row_image.is_none() || state.row == before.row {
-        return;
-    }
-    let kept = changes.iter().any(|change| {
-        Some(change.stamp) == state.row && change.event == Event::Appear && moved(change.id)
-    });
-    let same = match (&state.row, &before.row) {
-        (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
-        _ => false,
-    };
-    let kept = kept || same;
-    if !kept {
-        state.row_image = None;
-    }
-}
-
 /// Whether an effect is what became of the state.
 fn is_consistent(
     was: &State,
