@@ -65,10 +65,15 @@ pub fn version_columns() -> [(SqlColumn, RowColumn); 3] {
     })
 }
 
-/// The values of the guard's columns.
+/// The values of the guard's columns. The time is that of the row's change; without a position, of
+/// whatever was last, a change or a read.
 pub fn version_values(stamp: Option<&Stamp>, read_at: Option<i64>) -> [Option<Datum>; 3] {
     let version = stamp.and_then(|stamp| stamp.version);
-    let time = stamp.and_then(|stamp| stamp.committed_at).max(read_at);
+    let committed_at = stamp.and_then(|stamp| stamp.committed_at);
+    let time = match version {
+        Some(_) => committed_at,
+        None => committed_at.max(read_at),
+    };
     [
         version.map(|v| Datum::from(v.lsn as i64)),
         version.map(|v| Datum::from(v.idx as i32)),

@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::group::{Group, Guarded, Net, Outcome};
 use crate::guard::{self, Claim, Place};
-use crate::mapping::{Mode, OnDelete};
+use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
@@ -649,7 +649,8 @@ fn make_write(
         })
         .collect();
     let mark = mark(target).filter(|_| how == Write::UpsertMarked);
-    let versions = guard::version_columns();
+    let mut versions = guard::version_columns();
+    versions[2].0.insert_only = how == Write::UpsertRead;
     let versions: Vec<_> = version_columns(target, how)
         .iter()
         .map(|&i| &versions[i])
@@ -685,7 +686,11 @@ fn make_write(
                 .collect();
             upsert(Some(statement::NEWER)) + " returning " + &names.join(", ")
         }
-        (Write::UpsertRead, _) => upsert(Some(&late)),
+        (Write::UpsertRead, _) => {
+            let mut constants = revival.clone();
+            constants.extend(read_time(target));
+            statement::upsert(&relation, &sql_columns, &key, &constants, Some(&late))
+        }
         (Write::Update, _) => {
             row.insert(0, number_column());
             statement::update(&relation, &sql_columns, &key, &revival)
@@ -694,6 +699,16 @@ fn make_write(
     Ok(Statement {
         plan: Plan::prepare(&sql)?,
         rows: RowType::new(&row),
+    })
+}
+
+/// With guard columns: a row without a position keeps the time of its newest read. A row that has one
+/// keeps its change's: changes of other sources are compared with that.
+fn read_time(target: &Target) -> Option<(String, String)> {
+    (target.place == Place::Columns).then(|| {
+        let name = GUARD_COLUMNS[2].0;
+        let time = format!("case when d.sequin_lsn is null then excluded.{name} else d.{name} end");
+        (name.to_owned(), time)
     })
 }
 

@@ -1588,6 +1588,39 @@ fn positions_of_databases_are_not_compared() {
 }
 
 #[test]
+fn a_read_does_not_come_between_the_changes_of_two_sources() {
+    for guard in GUARDS {
+        let (_database, mut client) = mapped("between", ITEM, guard);
+        let of = |source, at, name: &str| Message::new("update", at, record(1, name)).of(source);
+        let read = |at, name: &str| Message::new("read", 0, record(1, name)).at(at);
+        send(&mut client, &[of("eu", 10, "a")]);
+        // The read saw eu's change. It is no change itself: us's of before it, and a read of soon
+        // after it, are compared with what changed the row.
+        assert_eq!(
+            send(&mut client, &[read(30_000, "a")]),
+            upserted(1),
+            "{guard}"
+        );
+        assert_eq!(
+            send(&mut client, &[read(31_000, "a")]),
+            upserted(1),
+            "{guard}"
+        );
+        assert_eq!(
+            send(&mut client, &[of("us", 20, "b")]),
+            upserted(1),
+            "{guard}"
+        );
+        assert_eq!(
+            send(&mut client, &[of("eu", 15, "c")]),
+            stale(1),
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, ITEMS), [row(1, "b")], "{guard}");
+    }
+}
+
+#[test]
 fn a_source_that_starts_over() {
     for guard in GUARDS {
         let (_database, mut client) = mapped("over", ITEM, guard);
