@@ -63,17 +63,23 @@ create table sequin.dead_letter (
     hint            text,
     position        bigint not null,
     key             text,
+    row_key         bytea,
     source          text,
     lsn             bigint,
     idx             integer,
     committed_at    timestamp with time zone,
     attempts        integer not null default 1,
     state           text not null default 'dead' check (state in ('dead', 'waiting')),
+    waits_on        regclass,
+    waits_for       bytea,
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
--- What is retried when a mapping's call comes, and what a newer change of the same key supersedes.
 create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
-create index dead_letter_mapping_key on sequin.dead_letter (mapping, pg_catalog.md5(key)) where key is not null;
+-- What a newer change of the same row supersedes.
+create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
+-- What is tried again when a row is written that it waits for, and from time to time.
+create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
+create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state = 'waiting';
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
 comment on column sequin.dead_letter.id is 'Names the dead letter, for sequin.retry and sequin.discard';
 comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write it; null when no mapping took it';
@@ -85,6 +91,9 @@ comment on column sequin.dead_letter.detail is 'Its DETAIL';
 comment on column sequin.dead_letter.hint is 'Its HINT';
 comment on column sequin.dead_letter.position is 'Place in its batch, the first being 0';
 comment on column sequin.dead_letter.key is 'JSON array of the values of the key, when known';
+comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row_key makes them; null when not known';
+comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
+comment on column sequin.dead_letter.waits_for is 'Waiting: the key of that row as bytes, its columns in the order of the table; null when any row of the table may do';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
@@ -103,6 +112,13 @@ create function sequin.mapping_check() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_check_wrapper';
 comment on function sequin.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises all that is wrong with it';
 revoke all on function sequin.mapping_check() from public;
+
+create function sequin.dead_letter_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'dead_letter_changed_wrapper';
+comment on function sequin.dead_letter_changed() is 'Makes every session look for dead letters that wait for its rows';
+revoke all on function sequin.dead_letter_changed() from public;
+create trigger dead_letter_changed after insert or update on sequin.dead_letter
+    for each statement execute function sequin.dead_letter_changed();
 
 create function sequin.mapping_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
@@ -311,6 +327,28 @@ end
 $schema$;
 comment on function sequin.map_schema(text, text) is
     'Maps every table of the destination schema to the source table of its name; what is mapped already stays as it is';
+
+create function sequin.retry(
+    out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
+    out stale bigint, out filtered bigint, out ignored bigint, out dead bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_wrapper';
+create function sequin.retry(
+    id bigint,
+    out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
+    out stale bigint, out filtered bigint, out ignored bigint, out dead bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_letter_wrapper';
+create function sequin.retry(
+    mapping text,
+    out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
+    out stale bigint, out filtered bigint, out ignored bigint, out dead bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_mapping_wrapper';
+comment on function sequin.retry() is 'Tries all dead letters of your mappings again, and returns what became of them, as sequin_apply does';
+comment on function sequin.retry(bigint) is 'Tries a dead letter again, and returns what became of it, as sequin_apply does';
+comment on function sequin.retry(text) is 'Tries the dead letters of a mapping again, and returns what became of them, as sequin_apply does';
+
+create function sequin.discard(id bigint) returns void
+    language c volatile security invoker as 'MODULE_PATHNAME', 'discard_wrapper';
+comment on function sequin.discard(bigint) is 'Forgets a dead letter';
 
 create function sequin.unmap(name text) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'unmap_wrapper';

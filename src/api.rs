@@ -10,21 +10,21 @@ use crate::pg::trap::SqlError;
 /// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
 pub fn apply_text(batch: &str) -> Result<Counts, SqlError> {
     let memory = Arena::take();
-    let batch = envelope::read_text(batch, &memory).map_err(|fault| {
+    let mut batch = envelope::read_text(batch, &memory).map_err(|fault| {
         SqlError::from(Error::BadJson {
             byte: fault.byte,
             expected: fault.expected.to_owned(),
             found: fault.found,
         })
     })?;
-    apply(&batch, &memory)
+    apply(&mut batch, &memory)
 }
 
 /// `sequin_apply(jsonb)`: applies a batch given as `jsonb`, read where it is.
 pub fn apply_jsonb(batch: &[u8]) -> Result<Counts, SqlError> {
     let memory = Arena::take();
-    let batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
-    apply(&batch, &memory)
+    let mut batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
+    apply(&mut batch, &memory)
 }
 
 /// `sequin.build_profile()`: `release`, or `debug` if this build is slow on purpose.

@@ -1,16 +1,18 @@
 //! One call: a batch goes to its mappings, and every message ends as one counted outcome in each.
+//! Dead letters that may work now go with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use crate::dead_letter::{self, Letter};
-use crate::envelope::{Batch, Item};
+use crate::envelope::{Batch, End, Item};
 use crate::error::Error;
-use crate::group::{Call, Group, Outcome};
+use crate::group::{Call, Failure, Group, Outcome};
 use crate::guard;
-use crate::pg::memory::Context;
+use crate::pg::memory::{Arena, Context};
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
@@ -18,7 +20,9 @@ use crate::pg::trap::SqlError;
 use crate::pg::user::{ActingAs, current_user, is_restricted};
 use crate::pg::{constraints, invalidation, isolation};
 use crate::registry::Registry;
+use crate::retry;
 use crate::settings;
+use crate::wait;
 use crate::write::{self, Pending, Phase};
 
 /// The result row.
@@ -43,10 +47,18 @@ impl Counts {
             Outcome::Dead => 6,
         }] += 1;
     }
+
+    /// Adds those of another call.
+    pub fn add(&mut self, other: &Counts) {
+        self.received += other.received;
+        for (sum, count) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *sum += count;
+        }
+    }
 }
 
 /// The first attempt shares its mappings with other calls and writes all at once. If that turns out
-/// not to do, it ends with this SQLSTATE, and the second has the mappings for itself.
+/// not to do, it ends with this SQLSTATE, and the next has the mappings for itself.
 pub const AGAIN_ALONE: &str = "40SQA";
 
 /// The end of a write that must examine rows first.
@@ -55,222 +67,437 @@ pub const EXAMINE_MORE: &str = "40SQE";
 /// A mapping changed while the call waited for it: the call begins again.
 pub const RELOAD: &str = "40SQR";
 
-/// A deadlock: the second attempt takes its locks in another way.
+/// A deadlock: the next attempt takes its locks in another way.
 const DEADLOCK: &str = "40P01";
 
-/// How often a call is tried. Alone, it can still meet a session that is not one of ours.
-const ATTEMPTS: usize = 4;
+/// How often a call is tried: shared, alone, with the mappings of the tables that its messages wait
+/// for, with the dead letters that wait for its rows. Alone, it can still meet a session that is not
+/// one of ours.
+const ATTEMPTS: usize = 6;
 
-/// The error that ends a first attempt.
+/// The error that ends an attempt.
 pub fn again_alone() -> SqlError {
     SqlError::new(AGAIN_ALONE, "the call must have its mappings for itself")
 }
 
+/// What a call has learnt in its attempts so far.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Whether it has its mappings for itself.
+    alone: bool,
+    /// The mappings (by id) that it must have beside those of its messages.
+    pub mappings: BTreeSet<i32>,
+    /// The dead letters (by id) that it tries again.
+    pub letters: BTreeSet<i64>,
+    /// Whether those are what the call is for: they are counted.
+    explicit: bool,
+    /// Whether there is another attempt after this one.
+    pub last: bool,
+}
+
 /// Applies the batch. What is made on the way is kept in `memory`.
-pub fn apply<'a>(batch: &'a Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
+pub fn apply<'a>(batch: &mut Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
+    run(batch, memory, Plan::default())
+}
+
+/// Tries dead letters (by id) again, and those that wait for their rows.
+pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, SqlError> {
+    let memory = Arena::take();
+    let plan = Plan {
+        alone: true,
+        letters: letters.into_iter().collect(),
+        explicit: true,
+        ..Plan::default()
+    };
+    run(&mut Batch::empty(), &memory, plan)
+}
+
+fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, mut plan: Plan) -> Result<Counts, SqlError> {
     if isolation::is_snapshot() {
         return Err(Error::Isolation.into());
     }
     let _connection = Connection::open();
     let _context = Context::enter();
     let _settings = Settings::new(PINNED);
-    let mut attempts = 1;
+    let own = batch.end();
+    let mut reloads = 0;
     loop {
         let mut registry = Registry::take()?;
-        let result = with_registry(batch, memory, &mut registry);
+        let result = with_registry(batch, own, memory, &mut registry, &mut plan);
         registry.give_back();
         match result {
-            Err(error) if error.sqlstate() == RELOAD && attempts < ATTEMPTS => attempts += 1,
+            Err(error) if error.sqlstate() == RELOAD && reloads < ATTEMPTS => reloads += 1,
             result => return result,
         }
     }
 }
 
 fn with_registry<'a>(
-    batch: &'a Batch<'a>,
+    batch: &mut Batch<'a>,
+    own: End,
     memory: &'a Bump,
     registry: &mut Registry,
+    plan: &mut Plan,
 ) -> Result<Counts, SqlError> {
-    let routes = route(batch, memory, registry)?;
-    let mut call = Call {
-        definer: current_user(),
-        read_skew: settings::read_skew(),
-        alone: false,
-    };
-    let mut groups = Vec::new();
-    for (index, messages) in &routes.groups {
-        let target = registry.target(*index)?;
-        let mut group = Group::new(target, batch, messages.clone(), memory, call);
-        group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
-        groups.push((*index, group));
-    }
-    parents_first(&mut groups);
+    batch.cut(own);
+    let mut routes = Routes::default();
+    routes.add(batch, 0..own.items, registry)?;
+    routes.warn();
     let mut attempts = 1;
-    let result = loop {
-        let relation = registry.relation;
-        match subtransaction(|| write_all(relation, &mut groups)) {
+    loop {
+        batch.cut(own);
+        plan.last = attempts == ATTEMPTS;
+        let result = subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, plan));
+        match result {
             Err(error)
                 if attempts < ATTEMPTS
                     && matches!(error.sqlstate().as_str(), AGAIN_ALONE | DEADLOCK) =>
             {
                 attempts += 1;
-                call.alone = true;
-                groups = groups
-                    .into_iter()
-                    .map(|(index, group)| (index, group.again(call)))
-                    .collect();
+                plan.alone = true;
             }
-            result => break result,
+            Ok(counts) => return guard::prune().map(|()| counts),
+            Err(error) => return Err(error),
         }
-    };
-    let counts = result
-        .and_then(|()| finish(&routes, &groups, memory))
-        .and_then(|counts| guard::prune().map(|()| counts));
-    for (index, group) in groups {
-        registry.put_back(index, group.target);
     }
-    counts
 }
 
-/// Stores what is dead, and counts.
-fn finish<'a>(
-    routes: &Routes<'a>,
-    groups: &[(usize, Group<'a>)],
+/// Locks the mappings, reads the dead letters that are tried again, writes all, and stores what is
+/// dead.
+fn attempt<'a>(
+    batch: &mut Batch<'a>,
+    own: End,
+    mut routes: Routes,
     memory: &'a Bump,
+    registry: &mut Registry,
+    plan: &mut Plan,
 ) -> Result<Counts, SqlError> {
-    let mut counts = Counts {
-        received: routes.received,
-        ..Counts::default()
+    let mut locked = plan.mappings.clone();
+    locked.extend(routes.groups.keys().map(|i| registry.mappings[*i].id));
+    for id in &locked {
+        invalidation::lock_mapping(registry.relation, *id, plan.alone);
+    }
+    if invalidation::has_changed(registry.relation) {
+        return Err(SqlError::new(RELOAD, "a mapping changed"));
+    }
+    let letters = retry::read(&plan.letters, batch, memory)?;
+    for letter in &letters {
+        routes.add_letter(letter, batch, registry)?;
+    }
+    let missing: Vec<i32> = routes
+        .groups
+        .keys()
+        .map(|i| registry.mappings[*i].id)
+        .filter(|id| !locked.contains(id))
+        .collect();
+    if !missing.is_empty() {
+        plan.mappings.extend(missing);
+        return Err(again_alone());
+    }
+    let work = Work {
+        batch,
+        own: own.items,
+        letters,
+        routes,
+        memory,
     };
-    for outcome in &routes.outcomes {
-        counts.count(*outcome);
-    }
-    let mut letters = Vec::new();
-    for (_, group) in groups {
-        for failure in &group.failures {
-            let message = group.message(failure.message);
-            letters.push(Letter {
-                mapping: Some(&group.target.mapping.name),
-                text: memory.alloc_str(&message.whole.text()),
-                position: message.position,
-                error: failure.error.clone(),
-                waiting: failure.waiting,
-                key: group.key_text(failure.message),
-                message: Some(message),
-            });
+    let mut groups = Vec::new();
+    let result = work
+        .groups(registry, plan, &mut groups)
+        .and_then(|()| write_all(registry, plan, &locked, &mut groups))
+        .and_then(|()| retry::look_for_more(registry, plan, &mut groups))
+        .and_then(|()| work.finish(registry, plan, &mut groups));
+    for (index, group) in groups {
+        let mut target = group.target;
+        if result.is_err() {
+            // Noted in what is undone now.
+            target.home = None;
         }
-        for outcome in &group.outcomes {
-            counts.count(outcome.expect("every message of a group has an outcome"));
-        }
+        registry.put_back(index, target);
     }
-    letters.sort_by_key(|letter| letter.position);
-    dead_letter::store(routes.letters.iter().chain(&letters))?;
-    let outcomes: i64 = counts.outcomes.iter().sum();
-    assert_eq!(
-        outcomes, routes.expected,
-        "every message must end as one outcome per mapping"
-    );
-    Ok(counts)
+    result
+}
+
+/// What one attempt has to do.
+struct Work<'a, 'b> {
+    batch: &'b Batch<'a>,
+    /// How many of the batch's items are the call's own; the others are of dead letters.
+    own: usize,
+    letters: Vec<retry::Known>,
+    routes: Routes,
+    memory: &'b Bump,
+}
+
+impl<'a, 'b> Work<'a, 'b> {
+    /// Makes the groups, those of parents first.
+    fn groups(
+        &self,
+        registry: &mut Registry,
+        plan: &Plan,
+        groups: &mut Vec<(usize, Group<'b>)>,
+    ) -> Result<(), SqlError> {
+        let call = Call {
+            definer: current_user(),
+            read_skew: settings::read_skew(),
+            alone: plan.alone,
+        };
+        for (index, messages) in &self.routes.groups {
+            let target = registry.target(*index)?;
+            // Dead letters came before the batch.
+            let first = messages.partition_point(|place| (*place as usize) < self.own);
+            let messages = [&messages[first..], &messages[..first]].concat();
+            let batch: &'b Batch<'b> = self.batch;
+            let mut group = Group::new(target, batch, messages, self.memory, call);
+            group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
+            groups.push((*index, group));
+        }
+        parents_first(groups);
+        Ok(())
+    }
+
+    /// Whether what becomes of the item is counted.
+    fn is_counted(&self, plan: &Plan, place: usize) -> bool {
+        plan.explicit || place < self.own
+    }
+
+    /// The dead letter that the item is of.
+    fn letter(&self, place: usize) -> Option<usize> {
+        let n = self.letters.partition_point(|l| l.items.end <= place);
+        (place >= self.own).then_some(n)
+    }
+
+    /// Stores what is dead, removes what no longer is, and counts.
+    fn finish(
+        &self,
+        registry: &Registry,
+        plan: &Plan,
+        groups: &mut [(usize, Group<'b>)],
+    ) -> Result<Counts, SqlError> {
+        let mut counts = Counts::default();
+        let mut outcomes = 0;
+        let mut count = |place: usize, outcome| {
+            outcomes += 1;
+            if self.is_counted(plan, place) {
+                counts.count(outcome);
+            }
+        };
+        for (place, outcome) in &self.routes.outcomes {
+            count(*place, *outcome);
+        }
+        let mut dead = Vec::new();
+        for refused in &self.routes.refused {
+            dead.push(self.refused(refused));
+        }
+        for (_, group) in groups.iter_mut() {
+            retry::supersede(registry, plan, group)?;
+            for failure in retry::settle_failures(group)? {
+                dead.push(self.failed(group, failure));
+            }
+            for (place, outcome) in group.messages.iter().zip(&group.outcomes) {
+                let outcome = outcome.expect("every message of a group has an outcome");
+                count(*place as usize, outcome);
+            }
+        }
+        counts.received = (0..self.batch.items.len())
+            .filter(|place| self.is_counted(plan, *place))
+            .count() as i64;
+        assert_eq!(
+            outcomes, self.routes.expected,
+            "every message must end as one outcome per mapping"
+        );
+        dead.sort_by_key(|(place, _)| *place);
+        // A letter that several mappings take now is one of each of them that fails.
+        let mut renewed = HashSet::new();
+        let mut letters: Vec<Letter<'_>> = Vec::with_capacity(dead.len());
+        for (place, mut letter) in dead {
+            letter.id = self
+                .letter(place)
+                .map(|n| self.letters[n].id)
+                .filter(|id| renewed.insert(*id));
+            letters.push(letter);
+        }
+        let healed: Vec<i64> = self
+            .letters
+            .iter()
+            .map(|letter| letter.id)
+            .filter(|id| !renewed.contains(id))
+            .collect();
+        dead_letter::remove(&healed)?;
+        dead_letter::store(&letters)?;
+        Ok(counts)
+    }
+
+    /// The dead letter of an item that no mapping takes.
+    fn refused(&self, refused: &Refused) -> (usize, Letter<'b>) {
+        let (text, position, message) = match &self.batch.items[refused.place] {
+            Item::Message(message) => (
+                &*self.memory.alloc_str(&message.whole.text()),
+                message.position,
+                Some(message),
+            ),
+            Item::Dead { text, .. } => (&**text, refused.place, None),
+        };
+        let known = self.letter(refused.place).map(|n| &self.letters[n]);
+        let letter = Letter {
+            id: None,
+            mapping: known.and_then(|letter| letter.mapping.clone()),
+            text,
+            position: known.map_or(position, |letter| letter.position),
+            error: refused.error.clone(),
+            wait: None,
+            key: None,
+            row_key: None,
+            source: message.map(|message| message.source()),
+            version: message.and_then(|message| message.version),
+            committed_at: message.and_then(|message| message.committed_at),
+        };
+        (refused.place, letter)
+    }
+
+    /// The dead letter of a message that a mapping could not write.
+    fn failed(&self, group: &Group<'b>, failure: Failure) -> (usize, Letter<'b>) {
+        let message = group.message(failure.message);
+        let letter = Letter {
+            id: None,
+            mapping: Some(group.target.mapping.name.clone()),
+            text: self.memory.alloc_str(&message.whole.text()),
+            position: message.position,
+            error: failure.error,
+            wait: failure.wait,
+            key: group.key_text(failure.message),
+            row_key: group.row_key(failure.message).map(<[u8]>::to_vec),
+            source: Some(message.source()),
+            version: message.version,
+            committed_at: message.committed_at,
+        };
+        (group.messages[failure.message as usize] as usize, letter)
+    }
+}
+
+/// An item that no mapping takes.
+#[derive(Debug, Clone)]
+struct Refused {
+    place: usize,
+    error: SqlError,
 }
 
 /// Where the messages of a batch go.
-struct Routes<'a> {
-    /// How many messages there are.
-    received: i64,
+#[derive(Debug, Clone, Default)]
+struct Routes {
     /// By mapping, in the order of their ids, the messages' places in the batch.
     groups: BTreeMap<usize, Vec<u32>>,
-    /// What is settled already.
-    outcomes: Vec<Outcome>,
-    letters: Vec<Letter<'a>>,
+    /// What is settled already, by place.
+    outcomes: Vec<(usize, Outcome)>,
+    /// What no mapping takes.
+    refused: Vec<Refused>,
     /// How many outcomes there must be in the end.
     expected: i64,
+    /// A table that no mapping takes, and how many such messages there are.
+    unmapped: Option<(String, usize)>,
 }
 
-fn route<'a>(
-    batch: &'a Batch<'a>,
-    memory: &'a Bump,
-    registry: &Registry,
-) -> Result<Routes<'a>, SqlError> {
-    let mut routes = Routes {
-        received: batch.items.len() as i64,
-        groups: BTreeMap::new(),
-        outcomes: Vec::new(),
-        letters: Vec::new(),
-        expected: 0,
-    };
-    let mut known: HashMap<_, Vec<usize>> = HashMap::new();
-    let mut last: Option<(_, Vec<usize>)> = None;
-    let mut unmapped: Option<(String, usize)> = None;
-    for (place, item) in batch.items.iter().enumerate() {
-        let message = match item {
-            Item::Message(message) => message,
-            Item::Dead { text, fault } => {
-                routes.outcomes.push(Outcome::Dead);
-                routes.expected += 1;
-                routes.letters.push(Letter {
-                    mapping: None,
-                    text,
-                    position: place,
-                    error: SqlError::new("22023", fault.to_string()).with_hint(
+impl Routes {
+    /// Adds what becomes of the batch's items in this range.
+    fn add(
+        &mut self,
+        batch: &Batch<'_>,
+        places: Range<usize>,
+        registry: &Registry,
+    ) -> Result<(), SqlError> {
+        let mut last = None;
+        for place in places {
+            let message = match &batch.items[place] {
+                Item::Message(message) => message,
+                Item::Dead { fault, .. } => {
+                    let error = SqlError::new("22023", fault.to_string()).with_hint(
                         "Send change messages of Sequin as they are, without a transform.",
-                    ),
-                    waiting: false,
-                    key: None,
-                    message: None,
-                });
-                continue;
-            }
-        };
-        let source = (
-            message.database_name,
-            message.database_id,
-            message.schema,
-            message.table,
-        );
-        if last.as_ref().is_none_or(|(route, _)| *route != source) {
-            let found = known.entry(source).or_insert_with(|| {
-                registry
-                    .router
-                    .route(source.0, source.1, source.2, source.3)
-                    .into_owned()
-            });
-            last = Some((source, found.clone()));
-        }
-        let (_, found) = last.as_ref().expect("just set");
-        routes.expected += found.len().max(1) as i64;
-        for &index in found {
-            let mapping = &registry.mappings[index];
-            if !mapping.enabled {
-                return Err(Error::MappingPaused {
-                    name: mapping.name.clone(),
+                    );
+                    self.refuse(place, error);
+                    continue;
                 }
-                .into());
+            };
+            let source = (
+                message.database_name,
+                message.database_id,
+                message.schema,
+                message.table,
+            );
+            let found = match last.take() {
+                Some((known, found)) if known == source => found,
+                _ => registry
+                    .router
+                    .route(source.0, source.1, source.2, source.3),
+            };
+            for &index in &*found {
+                self.take(place, index, registry)?;
             }
-            if mapping.destination.is_none() {
-                routes.outcomes.push(Outcome::Ignored);
-            } else {
-                routes.groups.entry(index).or_default().push(place as u32);
+            if found.is_empty() {
+                let table = format!("{}.{}", message.schema, message.table);
+                self.refuse(place, unmapped_error(&table));
+                self.unmapped.get_or_insert((table, 0)).1 += 1;
+            }
+            last = Some((source, found));
+        }
+        Ok(())
+    }
+
+    /// Adds the items of a dead letter. The mapping that could not write it takes it again; that of
+    /// none is routed.
+    fn add_letter(
+        &mut self,
+        letter: &retry::Known,
+        batch: &Batch<'_>,
+        registry: &Registry,
+    ) -> Result<(), SqlError> {
+        let Some(name) = &letter.mapping else {
+            return self.add(batch, letter.items.clone(), registry);
+        };
+        let found = registry.mappings.iter().position(|m| m.name == *name);
+        for place in letter.items.clone() {
+            match (&batch.items[place], found) {
+                (Item::Message(_), Some(index)) => self.take(place, index, registry)?,
+                (Item::Message(_), None) => self.refuse(
+                    place,
+                    Error::MappingNotFound {
+                        name: name.clone(),
+                        nearest: Vec::new(),
+                    }
+                    .into(),
+                ),
+                (Item::Dead { .. }, _) => self.add(batch, place..place + 1, registry)?,
             }
         }
-        if found.is_empty() {
-            let table = format!("{}.{}", message.schema, message.table);
-            routes.outcomes.push(Outcome::Dead);
-            routes.letters.push(Letter {
-                mapping: None,
-                text: memory.alloc_str(&message.whole.text()),
-                position: message.position,
-                error: unmapped_error(&table),
-                waiting: false,
-                key: None,
-                message: Some(message),
-            });
-            unmapped.get_or_insert((table, 0)).1 += 1;
+        Ok(())
+    }
+
+    fn take(&mut self, place: usize, index: usize, registry: &Registry) -> Result<(), SqlError> {
+        let mapping = &registry.mappings[index];
+        if !mapping.enabled {
+            return Err(Error::MappingPaused {
+                name: mapping.name.clone(),
+            }
+            .into());
+        }
+        self.expected += 1;
+        if mapping.destination.is_none() {
+            self.outcomes.push((place, Outcome::Ignored));
+        } else {
+            self.groups.entry(index).or_default().push(place as u32);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, place: usize, error: SqlError) {
+        self.expected += 1;
+        self.outcomes.push((place, Outcome::Dead));
+        self.refused.push(Refused { place, error });
+    }
+
+    fn warn(&self) {
+        if let Some((table, count)) = &self.unmapped {
+            warn_unmapped(table, *count);
         }
     }
-    if let Some((table, count)) = unmapped {
-        warn_unmapped(&table, count);
-    }
-    Ok(routes)
 }
 
 fn unmapped_error(table: &str) -> SqlError {
@@ -324,18 +551,12 @@ fn parents_first(groups: &mut Vec<(usize, Group<'_>)>) {
 
 /// Upserts parents first, deletes children first, and what failed for want of another row again as
 /// long as that helps.
-fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result<(), SqlError> {
-    let mut ids: Vec<_> = groups
-        .iter()
-        .map(|(_, group)| (group.target.mapping.id, group.call.alone))
-        .collect();
-    ids.sort_unstable();
-    for (id, alone) in ids {
-        invalidation::lock_mapping(relation, id, alone);
-    }
-    if invalidation::has_changed(relation) {
-        return Err(SqlError::new(RELOAD, "a mapping changed"));
-    }
+fn write_all(
+    registry: &Registry,
+    plan: &mut Plan,
+    locked: &BTreeSet<i32>,
+    groups: &mut [(usize, Group<'_>)],
+) -> Result<(), SqlError> {
     // What is deferred must not fail at commit, where nobody could be blamed for it. It is checked
     // when all is written, which serves rows that refer to each other; to find who is to blame, and
     // for owners that may not defer, as each statement ends.
@@ -376,6 +597,52 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
         dead_letter::blame(error, &groups[0].1.target.mapping)?;
         return Err(again_alone());
     }
+    while pending.iter().any(|pending| !pending.is_empty()) {
+        retry_pending(groups, &mut pending)?;
+        for ((_, group), pending) in groups.iter_mut().zip(&mut pending) {
+            if pending.is_empty() {
+                continue;
+            }
+            let _owner = acting_as_owner(group);
+            if write::replay_all(group, pending)? {
+                pending.clear();
+                continue;
+            }
+            let waits = wait::find(group, pending, &registry.mappings)?;
+            // A call that writes such a row at this moment would not see that this one waits for it.
+            let writers: Vec<i32> = registry
+                .mappings
+                .iter()
+                .filter(|mapping| {
+                    waits.iter().flatten().any(|wait| {
+                        mapping.destination.map(pg_sys::Oid::from) == Some(wait.relation)
+                    })
+                })
+                .map(|mapping| mapping.id)
+                .filter(|id| !locked.contains(id))
+                .collect();
+            if !writers.is_empty() && !plan.last {
+                plan.mappings.extend(writers);
+                return Err(again_alone());
+            }
+            // What older changes of a row can do without the one that waits, they do now.
+            let given_up = std::mem::take(pending);
+            for (held, wait) in given_up.iter().zip(waits) {
+                let wait = wait.unwrap_or_default();
+                group.give_up(held.unit[0].message, held.error.clone(), Some(wait));
+            }
+            let units = given_up.into_iter().map(|held| held.unit).collect();
+            *pending = write::retry(group, units)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries what failed for want of another row again as long as that helps.
+fn retry_pending(
+    groups: &mut [(usize, Group<'_>)],
+    pending: &mut [Vec<Pending>],
+) -> Result<(), SqlError> {
     let mut left: usize = pending.iter().map(Vec::len).sum();
     while left > 0 {
         for (i, (_, group)) in groups.iter_mut().enumerate() {
@@ -391,28 +658,6 @@ fn write_all(relation: pg_sys::Oid, groups: &mut [(usize, Group<'_>)]) -> Result
             break;
         }
         left = now;
-    }
-    for ((_, group), pending) in groups.iter_mut().zip(pending) {
-        if pending.is_empty() {
-            continue;
-        }
-        let _owner = acting_as_owner(group);
-        let nets: Vec<_> = pending
-            .iter()
-            .flat_map(|pending| pending.unit.clone())
-            .collect();
-        let before = group.outcomes.clone();
-        if nets.len() > 1 {
-            match subtransaction(|| write::replay(group, &nets)) {
-                Ok(()) => continue,
-                // A cancel, say.
-                Err(error) => dead_letter::blame(error, &group.target.mapping).map(|_| ())?,
-            }
-        }
-        group.outcomes = before;
-        for Pending { unit, error } in pending {
-            group.give_up(unit[0].message, error, true);
-        }
     }
     Ok(())
 }

@@ -1,15 +1,14 @@
 //! Messages that cannot be applied: whose fault an error is, and where they are kept.
 
-use std::cell::RefCell;
-
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::mapping::{Mapping, OnError};
-use crate::message::Message;
-use crate::pg::spi::Plan;
+use crate::message::Version;
+use crate::pg::clock;
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::{RowColumn, RowType, Rows};
+use crate::prepared::Kept;
+use crate::wait::Wait;
 
 /// SQLSTATE classes of errors that say nothing of the message: the server, the connection or the
 /// operator is the cause, and the sender tries again.
@@ -39,114 +38,145 @@ pub fn may_work_later(error: &SqlError) -> bool {
 
 /// A message that is kept in `sequin.dead_letter`.
 pub struct Letter<'a> {
+    /// Its number, if it is kept there already.
+    pub id: Option<i64>,
     /// The mapping, if one took it.
-    pub mapping: Option<&'a str>,
+    pub mapping: Option<String>,
     /// The message as it came.
     pub text: &'a str,
     /// Its place in the batch.
     pub position: usize,
     /// Why.
     pub error: SqlError,
-    /// Whether it may work later.
-    pub waiting: bool,
+    /// What it waits for, if it may work later.
+    pub wait: Option<Wait>,
     /// Its key, as a JSON array.
     pub key: Option<String>,
-    /// The message, if it is one.
-    pub message: Option<&'a Message<'a>>,
+    /// Its key, as bytes.
+    pub row_key: Option<Vec<u8>>,
+    /// The source database.
+    pub source: Option<&'a str>,
+    /// Its place in the source.
+    pub version: Option<Version>,
+    /// When it was committed, in microseconds since 1970.
+    pub committed_at: Option<i64>,
 }
 
-const INSERT: &str = "
+/// What comes again, by its number or because it is the same change of the same row, is kept once.
+const STORE: &str = "
+    with b as materialized (
+        select b.*, coalesce(b.id, (
+            select min(l.id) from sequin.dead_letter l
+            where l.mapping = b.mapping and l.row_key = b.row_key
+              and l.source is not distinct from b.source and l.lsn is not distinct from b.lsn
+              and l.idx is not distinct from b.idx
+              and l.committed_at is not distinct from b.committed_at)) as known
+        from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
+                              detail text, hint text, position bigint, key text, row_key bytea,
+                              source text, lsn bigint, idx integer, committed_at timestamptz,
+                              waits_on oid, waits_for bytea, state text)),
+    renewed as (
+        update sequin.dead_letter l
+        set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
+            row_key = b.row_key, source = b.source, lsn = b.lsn, idx = b.idx,
+            committed_at = b.committed_at, waits_on = b.waits_on, waits_for = b.waits_for,
+            state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
+        from b where l.id = b.known)
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
-                                    source, lsn, idx, committed_at, state)
-    select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position::bigint, b.key,
-           b.source, b.lsn::bigint, b.idx::integer, 
-           timestamptz 'epoch' + b.committed_at::bigint * interval '1 microsecond', b.state
-    from sequin.batch() b(mapping text, message text, sqlstate text, error text, detail text,
-                          hint text, position text, key text, source text, lsn text, idx text,
-                          committed_at text, state text)";
+                                    row_key, source, lsn, idx, committed_at, waits_on, waits_for,
+                                    state)
+    select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
+           b.source, b.lsn, b.idx, b.committed_at, b.waits_on, b.waits_for, b.state
+    from b where b.known is null";
 
-const COLUMNS: [&str; 13] = [
-    "mapping",
-    "message",
-    "sqlstate",
-    "error",
-    "detail",
-    "hint",
-    "position",
-    "key",
-    "source",
-    "lsn",
-    "idx",
-    "committed_at",
-    "state",
+const COLUMNS: [(&str, pg_sys::Oid); 17] = [
+    ("id", pg_sys::INT8OID),
+    ("mapping", pg_sys::TEXTOID),
+    ("message", pg_sys::TEXTOID),
+    ("sqlstate", pg_sys::TEXTOID),
+    ("error", pg_sys::TEXTOID),
+    ("detail", pg_sys::TEXTOID),
+    ("hint", pg_sys::TEXTOID),
+    ("position", pg_sys::INT8OID),
+    ("key", pg_sys::TEXTOID),
+    ("row_key", pg_sys::BYTEAOID),
+    ("source", pg_sys::TEXTOID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+    ("waits_on", pg_sys::OIDOID),
+    ("waits_for", pg_sys::BYTEAOID),
+    ("state", pg_sys::TEXTOID),
 ];
 
-struct Statement {
-    plan: Plan,
-    rows: RowType,
-}
-
 thread_local! {
-    static STATEMENT: RefCell<Option<Statement>> = const { RefCell::new(None) };
+    static STORED: Kept = const { Kept::new(STORE, &COLUMNS) };
+    static REMOVED: Kept = const { Kept::new(REMOVE, &[("id", pg_sys::INT8OID)]) };
 }
 
-/// Keeps the letters.
-pub fn store<'l, 'a: 'l>(letters: impl Iterator<Item = &'l Letter<'a>>) -> Result<(), SqlError> {
-    let mut letters = letters.peekable();
-    if letters.peek().is_none() {
+/// Keeps the letters, in this order.
+pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
+    if letters.is_empty() {
         return Ok(());
     }
-    let statement = STATEMENT.take();
-    let mut statement = match statement {
-        Some(statement) => statement,
-        None => Statement {
-            plan: Plan::prepare(INSERT)?,
-            rows: RowType::new(&COLUMNS.map(|name| RowColumn {
-                name: name.to_owned(),
-                type_oid: pg_sys::TEXTOID,
-                typmod: -1,
-                collation: pg_sys::DEFAULT_COLLATION_OID,
-            })),
-        },
-    };
-    let mut rows = Rows::new();
-    for letter in letters {
-        let version = letter.message.and_then(|m| m.version);
-        let values = [
-            letter.mapping.map(str::to_owned),
-            Some(letter.text.to_owned()),
-            Some(letter.error.sqlstate()),
-            Some(letter.error.message.clone()),
-            letter.error.detail.clone(),
-            letter.error.hint.clone(),
-            Some(letter.position.to_string()),
-            letter.key.clone(),
-            letter.message.map(|m| m.source().to_owned()),
-            version.map(|v| v.lsn.to_string()),
-            version.map(|v| v.idx.to_string()),
-            letter
-                .message
-                .and_then(|m| m.committed_at)
-                .map(|micros| micros.to_string()),
-            Some(if letter.waiting { "waiting" } else { "dead" }.to_owned()),
-        ];
-        put(&mut rows, &statement.rows, &values)?;
-    }
-    let outcome = statement.plan.run(rows);
-    STATEMENT.set(Some(statement));
+    let outcome = STORED.with(|statement| {
+        statement.run(letters.iter(), |letter| {
+            let relation = letter.wait.as_ref().map(|wait| wait.relation);
+            let state = if letter.wait.is_some() {
+                "waiting"
+            } else {
+                "dead"
+            };
+            vec![
+                letter.id.map(Datum::from),
+                text(letter.mapping.as_deref()),
+                text(Some(letter.text)),
+                text(Some(&letter.error.sqlstate())),
+                text(Some(&letter.error.message)),
+                text(letter.error.detail.as_deref()),
+                text(letter.error.hint.as_deref()),
+                Some(Datum::from(letter.position as i64)),
+                text(letter.key.as_deref()),
+                letter.row_key.as_deref().and_then(IntoDatum::into_datum),
+                text(letter.source),
+                letter
+                    .version
+                    .map(|version| Datum::from(version.lsn as i64)),
+                letter
+                    .version
+                    .map(|version| Datum::from(version.idx as i32)),
+                letter
+                    .committed_at
+                    .map(|micros| Datum::from(clock::from_unix(micros))),
+                relation
+                    .filter(|relation| *relation != pg_sys::InvalidOid)
+                    .map(Datum::from),
+                letter
+                    .wait
+                    .as_ref()
+                    .and_then(|wait| wait.key.as_deref())
+                    .and_then(IntoDatum::into_datum),
+                text(Some(state)),
+            ]
+        })
+    });
     outcome.map(|_| ())
 }
 
-fn put(rows: &mut Rows, row_type: &RowType, texts: &[Option<String>]) -> Result<(), SqlError> {
-    let mut values: Vec<Datum> = Vec::with_capacity(texts.len());
-    let mut nulls = Vec::with_capacity(texts.len());
-    for text in texts {
-        // A NUL cannot be in a text; as JSON's escape it can.
-        let datum = text
-            .as_ref()
-            .and_then(|text| text.replace('\0', "\\u0000").into_datum());
-        nulls.push(datum.is_none());
-        values.push(datum.unwrap_or(Datum::null()));
+const REMOVE: &str =
+    "delete from sequin.dead_letter l using sequin.batch() b(id bigint) where l.id = b.id";
+
+/// Forgets the letters of these numbers.
+pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
+    if ids.is_empty() {
+        return Ok(());
     }
-    rows.put(row_type, &mut values, &mut nulls)
+    REMOVED
+        .with(|statement| statement.run(ids.iter(), |id| vec![Some(Datum::from(*id))]))
+        .map(|_| ())
+}
+
+// A NUL cannot be in a text; as JSON's escape it can.
+fn text(text: Option<&str>) -> Option<Datum> {
+    text.and_then(|text| text.replace('\0', "\\u0000").into_datum())
 }

@@ -32,6 +32,7 @@ mod source;
 mod tests;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bumpalo::Bump;
 
@@ -70,6 +71,51 @@ impl<'a> Batch<'a> {
     pub fn fields(&self, message: &Message<'a>) -> &[Field<'a>] {
         &self.fields[message.field_range()]
     }
+
+    /// A batch of nothing, to be added to.
+    pub fn empty() -> Batch<'a> {
+        Batch {
+            items: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// Where the batch ends now, for [`Self::cut`].
+    pub fn end(&self) -> End {
+        End {
+            items: self.items.len(),
+            fields: self.fields.len(),
+        }
+    }
+
+    /// Takes off what was added since.
+    pub fn cut(&mut self, end: End) {
+        self.items.truncate(end.items);
+        self.fields.truncate(end.fields);
+    }
+
+    /// Adds what was received in another call, at this position; returns its places.
+    pub fn add(&mut self, other: Batch<'a>, position: usize) -> Range<usize> {
+        let (start, shift) = (self.items.len(), self.fields.len() as u32);
+        self.fields.extend(other.fields);
+        self.items.extend(other.items.into_iter().map(|item| {
+            let Item::Message(mut message) = item else {
+                return item;
+            };
+            message.position = position;
+            message.fields = (message.fields.0 + shift, message.fields.1 + shift);
+            Item::Message(message)
+        }));
+        start..self.items.len()
+    }
+}
+
+/// The end of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// How many items there are.
+    pub items: usize,
+    fields: usize,
 }
 
 /// Reads the JSON values of a text, one or several with white space between them (none is needed
@@ -86,6 +132,17 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFa
     );
     reader.text(&mut Scanner::new(text), 0)?;
     Ok(reader.finish())
+}
+
+/// Reads the text of a dead letter: what is not JSON is one dead item.
+pub fn read_letter<'a>(text: &'a str, arena: &'a Bump) -> Batch<'a> {
+    read_text(text, arena).unwrap_or_else(|fault| Batch {
+        items: vec![Item::Dead {
+            text: Cow::Borrowed(text),
+            fault: MessageFault::NotJson(fault),
+        }],
+        ..Batch::empty()
+    })
 }
 
 /// Reads a `jsonb` datum: what [`read_text`] would make of its text.

@@ -37,6 +37,11 @@ pub enum Error {
         /// Names that look like it, best first.
         nearest: Vec<String>,
     },
+    /// No dead letter that the caller may touch has this number.
+    LetterNotFound {
+        /// The number asked for.
+        id: i64,
+    },
     /// The database does not store text as UTF-8.
     NotUtf8 {
         /// Its encoding.
@@ -156,6 +161,11 @@ impl Error {
                     None => report.hint("The mappings are in the table sequin.mapping."),
                 }
             }
+            Error::LetterNotFound { id } => Report::new(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("dead letter {id} does not exist"),
+            )
+            .hint("Those of your mappings are in the table sequin.dead_letter."),
             Error::NotUtf8 { encoding } => Report::new(
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("database encoding \"{encoding}\" is not supported"),
@@ -274,6 +284,7 @@ mod tests {
             },
             Error::OwnerNotYours { name: "a".into() },
             Error::NoResync { name: "a".into() },
+            Error::LetterNotFound { id: 1 },
             Error::SharedDestination { name: "a".into() },
             Error::Isolation,
             Error::NullArgument { argument: "name" },

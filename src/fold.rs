@@ -43,7 +43,18 @@ impl<'a> Group<'a> {
         if self.target.place == Place::Columns {
             let keys: Vec<Vec<u8>> = simple.iter().map(|run| self.key(run.0).to_vec()).collect();
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let special = guard::special(&mut self.target, self.call.definer, &keys, |_| None)?;
+            let reads: Vec<Option<i64>> = simple
+                .iter()
+                .map(|run| &self.entries[run.0 as usize])
+                .map(|entry| {
+                    entry
+                        .stamp
+                        .committed_at
+                        .filter(|_| entry.event == Event::Read)
+                })
+                .collect();
+            let definer = self.call.definer;
+            let special = guard::special(&mut self.target, definer, &keys, |_| None, |i| reads[i])?;
             examined.extend(
                 simple
                     .iter()

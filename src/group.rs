@@ -20,6 +20,7 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
+use crate::wait::Wait;
 
 /// What became of a message in one mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct Failure {
     pub message: u32,
     /// What the server said.
     pub error: SqlError,
-    /// Whether it may work later, when another row is there or gone.
-    pub waiting: bool,
+    /// What it waits for, if it may work later.
+    pub wait: Option<Wait>,
 }
 
 /// One change of one row.
@@ -201,16 +202,6 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The same group before anything was done, for another attempt.
-    pub fn again(self, call: Call) -> Group<'a> {
-        let mut target = self.target;
-        // Noted in the attempt that was undone.
-        target.home = None;
-        let mut group = Group::new(target, self.batch, self.messages, self.memory, call);
-        group.resyncing = self.resyncing;
-        group
-    }
-
     /// While a resync is on: notes the rows that the batch says are there, also by messages that
     /// are stale.
     pub fn confirm(&mut self) -> Result<(), SqlError> {
@@ -276,17 +267,17 @@ impl<'a> Group<'a> {
     /// Notes that a message failed for good; an error that is not the message's goes on.
     pub fn fail(&mut self, message: u32, error: SqlError) -> Result<(), SqlError> {
         let error = crate::dead_letter::blame(error, &self.target.mapping)?;
-        self.give_up(message, error, false);
+        self.give_up(message, error, None);
         Ok(())
     }
 
     /// Notes that a message failed; it may be waiting for another row.
-    pub fn give_up(&mut self, message: u32, error: SqlError, waiting: bool) {
+    pub fn give_up(&mut self, message: u32, error: SqlError, wait: Option<Wait>) {
         self.outcomes[message as usize] = Some(Outcome::Dead);
         self.failures.push(Failure {
             message,
             error,
-            waiting,
+            wait,
         });
     }
 
@@ -622,9 +613,35 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The key of a net change's row as a JSON array, for people.
+    /// The entry of a message: of the row that it is about, not of the key that the row left.
+    pub fn entry_of(&self, message: u32) -> Option<u32> {
+        let mut found = None;
+        for (i, entry) in self.entries.iter().enumerate() {
+            if entry.message == message {
+                found = Some(i as u32);
+                if !matches!(entry.event, Event::Leave { .. }) {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The key of a message's row, as bytes.
+    pub fn row_key(&self, message: u32) -> Option<&[u8]> {
+        (self.target.mapping.mode == Mode::Upsert).then_some(())?;
+        self.entry_of(message).map(|entry| self.key(entry))
+    }
+
+    /// The values of an entry's key.
+    pub fn key_of(&self, entry: u32) -> &[Datum] {
+        let start = self.entries[entry as usize].key_values as usize;
+        &self.key_values[start..start + self.target.key.len()]
+    }
+
+    /// The key of a message's row as a JSON array, for people.
     pub fn key_text(&self, message: u32) -> Option<String> {
-        let entry = self.entries.iter().find(|entry| entry.message == message)?;
+        let entry = &self.entries[self.entry_of(message)? as usize];
         let values: Vec<_> = self
             .target
             .key

@@ -25,8 +25,9 @@ use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::pg::user::ActingAs;
 use crate::pg::{clock, invalidation};
+use crate::prepared::Statement;
 use crate::statement::SqlColumn;
-use crate::target::{Statement, Target};
+use crate::target::Target;
 
 /// Where a mapping's row versions live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub fn version_columns() -> [(SqlColumn, RowColumn); 3] {
             insert_only: false,
             merges: false,
         };
-        (sql, row_column(name, pg_sys::Oid::from(type_oid)))
+        (sql, RowColumn::plain(name, pg_sys::Oid::from(type_oid)))
     })
 }
 
@@ -92,6 +93,7 @@ pub struct Statements {
     forget: Option<Statement>,
     note: Option<Statement>,
     confirm: Option<Statement>,
+    note_reads: Option<Statement>,
     any: Option<Plan>,
 }
 
@@ -116,45 +118,6 @@ pub struct Claim<'k> {
     pub deleted: bool,
 }
 
-fn row_column(name: &str, type_oid: pg_sys::Oid) -> RowColumn {
-    RowColumn {
-        name: name.to_owned(),
-        type_oid,
-        typmod: -1,
-        collation: pg_sys::InvalidOid,
-    }
-}
-
-fn statement(sql: &str, columns: &[(&str, pg_sys::Oid)]) -> Result<Statement, SqlError> {
-    let columns: Vec<_> = columns
-        .iter()
-        .map(|(name, oid)| row_column(name, *oid))
-        .collect();
-    Ok(Statement {
-        plan: Plan::prepare(sql)?,
-        rows: RowType::new(&columns),
-    })
-}
-
-/// Fills a batch relation with one row of `width` values for each item.
-fn fill<T>(
-    statement: &Statement,
-    items: impl Iterator<Item = T>,
-    mut row: impl FnMut(T) -> Vec<Option<Datum>>,
-) -> Result<Rows, SqlError> {
-    let mut rows = Rows::new();
-    for item in items {
-        let values = row(item);
-        let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
-        let mut values: Vec<Datum> = values
-            .into_iter()
-            .map(|value| value.unwrap_or(Datum::null()))
-            .collect();
-        rows.put(&statement.rows, &mut values, &mut nulls)?;
-    }
-    Ok(rows)
-}
-
 fn time(micros: Option<i64>) -> Option<Datum> {
     micros.map(|micros| Datum::from(clock::from_unix(micros)))
 }
@@ -168,7 +131,7 @@ pub fn claim(
     let _definer = ActingAs::new(definer, false);
     let mut statement = match target.guard.claim.take() {
         Some(statement) => statement,
-        None => statement(
+        None => Statement::new(
             &format!(
                 "insert into sequin.row_version as v
                      (mapping, key, source, lsn, idx, committed_at, deleted)
@@ -196,7 +159,7 @@ pub fn claim(
             ],
         )?,
     };
-    let outcome = fill(&statement, claims.iter(), |claim| {
+    let outcome = statement.run(claims.iter(), |claim| {
         let version = claim
             .stamp
             .version
@@ -209,8 +172,7 @@ pub fn claim(
             time(claim.stamp.committed_at),
             Some(Datum::from(claim.deleted)),
         ]
-    })
-    .and_then(|rows| statement.plan.run(rows));
+    });
     target.guard.claim = Some(statement);
     let winners = winners(claims, &outcome?.returned.expect("RETURNING"));
     let tombs: Vec<&[u8]> = claims
@@ -233,7 +195,7 @@ pub fn claim_reads(
     let _definer = ActingAs::new(definer, false);
     let mut statement = match target.guard.claim_reads.take() {
         Some((skew, statement)) if skew == read_skew => statement,
-        _ => statement(
+        _ => Statement::new(
             &format!(
                 "insert into sequin.row_version as v (mapping, key, source, read_at)
                  select {}, b.key, b.source, b.read_at
@@ -255,14 +217,13 @@ pub fn claim_reads(
             ],
         )?,
     };
-    let outcome = fill(&statement, claims.iter(), |claim| {
+    let outcome = statement.run(claims.iter(), |claim| {
         vec![
             claim.key.into_datum(),
             Some(Datum::from(claim.stamp.source)),
             time(claim.stamp.committed_at),
         ]
-    })
-    .and_then(|rows| statement.plan.run(rows));
+    });
     target.guard.claim_reads = Some((read_skew, statement));
     Ok(winners(claims, &outcome?.returned.expect("RETURNING")))
 }
@@ -311,6 +272,19 @@ struct Entry {
     gaps: Option<JsonValue>,
 }
 
+impl Entry {
+    /// Whether it has the time of the newest read of a row, and nothing else: with guard columns, that
+    /// of the row's change is in the destination.
+    fn is_note_of_read(&self) -> bool {
+        self.version.is_none()
+            && self.committed_at.is_none()
+            && !self.deleted
+            && self.image.is_none()
+            && self.gone.is_none()
+            && self.gaps.is_none()
+    }
+}
+
 /// The entries of these keys, by their place among them.
 fn entries(
     target: &mut Target,
@@ -324,7 +298,7 @@ fn entries(
     }
     let mut statement = match target.guard.load.take() {
         Some(statement) => statement,
-        None => statement(
+        None => Statement::new(
             &format!(
                 "select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
                         v.gone::text, v.gaps::text
@@ -336,10 +310,9 @@ fn entries(
             &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)],
         )?,
     };
-    let outcome = fill(&statement, keys.iter().enumerate(), |(n, key)| {
+    let outcome = statement.run(keys.iter().enumerate(), |(n, key)| {
         vec![Some(Datum::from(n as i32)), (*key).into_datum()]
-    })
-    .and_then(|rows| statement.plan.run(rows));
+    });
     target.guard.load = Some(statement);
     let returned = outcome?.returned.expect("a SELECT returns rows");
     let (mut values, mut nulls) = ([Datum::null(); 10], [false; 10]);
@@ -365,12 +338,14 @@ fn entries(
     Ok(found)
 }
 
-/// Which of these keys there is more to know of than a version.
+/// Which of these keys there is more to know of than a version. `read_at` has the time of what is a
+/// read.
 pub fn special(
     target: &mut Target,
     definer: pg_sys::Oid,
     keys: &[&[u8]],
     source_of: impl Fn(usize) -> Option<i64>,
+    read_at: impl Fn(usize) -> Option<i64>,
 ) -> Result<Vec<bool>, SqlError> {
     let columns = target.place == Place::Columns;
     Ok(entries(target, definer, keys)?
@@ -378,7 +353,9 @@ pub fn special(
         .enumerate()
         .map(|(i, entry)| match entry {
             None => false,
-            Some(_) if columns => true,
+            Some(entry) if columns => {
+                !entry.is_note_of_read() || read_at(i).is_some_and(|at| entry.read_at >= Some(at))
+            }
             Some(entry) => {
                 entry.gaps.is_some()
                     || entry.gone.is_some()
@@ -424,7 +401,7 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
                 target.relation().name,
                 on.join(" and "),
             );
-            let mut row = vec![row_column("sequin_n", pg_sys::INT4OID)];
+            let mut row = vec![RowColumn::plain("sequin_n", pg_sys::INT4OID)];
             row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
             Statement {
                 plan: Plan::prepare(&sql)?,
@@ -432,12 +409,11 @@ fn rows_there(group: &mut Group<'_>, keys: &[Vec<Datum>]) -> Result<Vec<Option<R
             }
         }
     };
-    let outcome = fill(&statement, keys.iter().enumerate(), |(n, key)| {
+    let outcome = statement.run(keys.iter().enumerate(), |(n, key)| {
         let mut row = vec![Some(Datum::from(n as i32))];
         row.extend(key.iter().map(|value| Some(*value)));
         row
-    })
-    .and_then(|rows| statement.plan.run(rows));
+    });
     group.target.guard.load_rows = Some(statement);
     let returned = outcome?.returned.expect("a SELECT returns rows");
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
@@ -654,7 +630,9 @@ pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result
             && image.is_none()
             && !foreign
         {
-            if *entry {
+            if stamp.is_some_and(|stamp| state.read_at > stamp.committed_at) {
+                keep.push((key, None, state, image, gone, gaps));
+            } else if *entry {
                 drop.push(key);
             }
         } else {
@@ -664,7 +642,7 @@ pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result
     if !keep.is_empty() {
         let mut statement = match target.guard.store.take() {
             Some(statement) => statement,
-            None => statement(
+            None => Statement::new(
                 &format!(
                     "insert into sequin.row_version as v (mapping, key, source, lsn, idx,
                          committed_at, read_at, deleted, image, gone, gaps)
@@ -694,33 +672,28 @@ pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result
                 ],
             )?,
         };
-        let outcome = fill(
-            &statement,
-            keep.iter(),
-            |(key, stamp, state, image, gone, gaps)| {
-                let version = stamp.and_then(|stamp| stamp.version);
-                vec![
-                    key.as_slice().into_datum(),
-                    stamp.map(|stamp| Datum::from(stamp.source)),
-                    version.map(|v| Datum::from(v.lsn as i64)),
-                    version.map(|v| Datum::from(v.idx as i32)),
-                    time(stamp.and_then(|stamp| stamp.committed_at)),
-                    time(state.read_at),
-                    Some(Datum::from(!state.present)),
-                    image.map(|image| Datum::from(image as i64)),
-                    gone.as_deref().and_then(IntoDatum::into_datum),
-                    gaps.as_deref().and_then(IntoDatum::into_datum),
-                ]
-            },
-        )
-        .and_then(|rows| statement.plan.run(rows));
+        let outcome = statement.run(keep.iter(), |(key, stamp, state, image, gone, gaps)| {
+            let version = stamp.and_then(|stamp| stamp.version);
+            vec![
+                key.as_slice().into_datum(),
+                stamp.map(|stamp| Datum::from(stamp.source)),
+                version.map(|v| Datum::from(v.lsn as i64)),
+                version.map(|v| Datum::from(v.idx as i32)),
+                time(stamp.and_then(|stamp| stamp.committed_at)),
+                time(state.read_at),
+                Some(Datum::from(!state.present)),
+                image.map(|image| Datum::from(image as i64)),
+                gone.as_deref().and_then(IntoDatum::into_datum),
+                gaps.as_deref().and_then(IntoDatum::into_datum),
+            ]
+        });
         target.guard.store = Some(statement);
         outcome?;
     }
     if !drop.is_empty() {
         let mut statement = match target.guard.forget.take() {
             Some(statement) => statement,
-            None => statement(
+            None => Statement::new(
                 &format!(
                     "delete from sequin.row_version v using sequin.batch() b(key bytea)
                      where v.mapping = {} and v.key = b.key",
@@ -729,24 +702,21 @@ pub fn store(group: &mut Group<'_>, states: &[(Vec<u8>, State, bool)]) -> Result
                 &[("key", pg_sys::BYTEAOID)],
             )?,
         };
-        let outcome = fill(&statement, drop.iter(), |key| {
-            vec![key.as_slice().into_datum()]
-        })
-        .and_then(|rows| statement.plan.run(rows));
+        let outcome = statement.run(drop.iter(), |key| vec![key.as_slice().into_datum()]);
         target.guard.forget = Some(statement);
         outcome?;
     }
     note_tombstones(target, &tombs)
 }
 
-/// Lines tombstones up to be pruned.
+/// Lines tombstones, and notes of reads, up to be pruned.
 fn note_tombstones(target: &mut Target, keys: &[&[u8]]) -> Result<(), SqlError> {
     if keys.is_empty() {
         return Ok(());
     }
     let mut statement = match target.guard.note.take() {
         Some(statement) => statement,
-        None => statement(
+        None => Statement::new(
             &format!(
                 "insert into sequin.tombstone (mapping, key)
                  select {}, b.key from sequin.batch() b(key bytea)",
@@ -755,10 +725,43 @@ fn note_tombstones(target: &mut Target, keys: &[&[u8]]) -> Result<(), SqlError> 
             &[("key", pg_sys::BYTEAOID)],
         )?,
     };
-    let outcome = fill(&statement, keys.iter(), |key| vec![(*key).into_datum()])
-        .and_then(|rows| statement.plan.run(rows));
+    let outcome = statement.run(keys.iter(), |key| vec![(*key).into_datum()]);
     target.guard.note = Some(statement);
     outcome.map(|_| ())
+}
+
+/// With guard columns: notes when rows were read that have a change's time in the destination.
+pub fn note_reads(
+    target: &mut Target,
+    definer: pg_sys::Oid,
+    reads: &[(Vec<u8>, Option<i64>)],
+) -> Result<(), SqlError> {
+    if reads.is_empty() {
+        return Ok(());
+    }
+    let _definer = ActingAs::new(definer, false);
+    let mut statement = match target.guard.note_reads.take() {
+        Some(statement) => statement,
+        None => Statement::new(
+            &format!(
+                "insert into sequin.row_version as v (mapping, key, read_at)
+                 select {}, b.key, b.read_at from sequin.batch() b(key bytea, read_at timestamptz)
+                 on conflict (mapping, key) do update set read_at = excluded.read_at",
+                target.mapping.id
+            ),
+            &[
+                ("key", pg_sys::BYTEAOID),
+                ("read_at", pg_sys::TIMESTAMPTZOID),
+            ],
+        )?,
+    };
+    let outcome = statement.run(reads.iter(), |(key, read_at)| {
+        vec![key.as_slice().into_datum(), time(*read_at)]
+    });
+    target.guard.note_reads = Some(statement);
+    outcome?;
+    let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| key.as_slice()).collect();
+    note_tombstones(target, &keys)
 }
 
 /// Notes that these rows are there at the source.
@@ -770,7 +773,7 @@ pub fn note_confirmed(
     let _definer = ActingAs::new(definer, false);
     let mut statement = match target.guard.confirm.take() {
         Some(statement) => statement,
-        None => statement(
+        None => Statement::new(
             &format!(
                 "insert into sequin.resync_seen (mapping, key)
                  select {}, b.key from sequin.batch() b(key bytea) on conflict do nothing",
@@ -779,8 +782,7 @@ pub fn note_confirmed(
             &[("key", pg_sys::BYTEAOID)],
         )?,
     };
-    let outcome = fill(&statement, keys.iter(), |key| vec![(*key).into_datum()])
-        .and_then(|rows| statement.plan.run(rows));
+    let outcome = statement.run(keys.iter(), |key| vec![(*key).into_datum()]);
     target.guard.confirm = Some(statement);
     outcome.map(|_| ())
 }
@@ -851,6 +853,7 @@ pub fn prune() -> Result<(), SqlError> {
              select v.ctid as place from old
              join sequin.row_version v on v.mapping = old.mapping and v.key = old.key
              where v.deleted and (v.committed_at is null or v.committed_at < {cutoff})
+                or v.source is null and v.read_at < {cutoff}
              for update of v skip locked)
          delete from sequin.row_version v using gone where v.ctid = gone.place"
     ))?;

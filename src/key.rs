@@ -85,8 +85,27 @@ const LONG: usize = 1000;
 
 /// Appends the encoding of a whole key, or 256 bits of hash for it if it is long.
 pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+    encode_places(columns, values, 0..columns.len(), out);
+}
+
+/// The same with the columns in another order: `order` has their places.
+pub fn encode_in_order(
+    columns: &mut [KeyColumn],
+    values: &[Datum],
+    order: &[usize],
+    out: &mut Vec<u8>,
+) {
+    encode_places(columns, values, order.iter().copied(), out);
+}
+
+fn encode_places(
+    columns: &mut [KeyColumn],
+    values: &[Datum],
+    order: impl Iterator<Item = usize>,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
-    encode_whole(columns, values, out);
+    encode_whole(columns, values, order, out);
     let length = out.len() - start;
     if length > LONG {
         let hashes = [0, 1, 2, 3].map(|seed| hash_bytes(&out[start..], seed));
@@ -97,14 +116,19 @@ pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
 }
 
 /// Appends the encoding of a whole key: one column as it is, several each behind its length.
-fn encode_whole(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+fn encode_whole(
+    columns: &mut [KeyColumn],
+    values: &[Datum],
+    order: impl Iterator<Item = usize>,
+    out: &mut Vec<u8>,
+) {
     if let [column] = columns {
         return column.encode(values[0], out);
     }
-    for (column, value) in columns.iter_mut().zip(values) {
+    for place in order {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
-        column.encode(*value, out);
+        columns[place].encode(values[place], out);
         let length = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }

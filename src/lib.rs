@@ -33,14 +33,17 @@ mod mapping;
 mod merge;
 mod message;
 mod pg;
+mod prepared;
 mod projection;
 mod registry;
 mod resync;
+mod retry;
 mod route;
 mod settings;
 mod spell;
 mod statement;
 mod target;
+mod wait;
 mod write;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");

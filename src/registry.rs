@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::mapping::{Mapping, catalog};
 use crate::pg::invalidation;
 use crate::pg::trap::SqlError;
+use crate::retry::{self, Watch};
 use crate::route::Router;
 use crate::target::Target;
 
@@ -21,8 +22,12 @@ pub struct Registry {
     pub router: Router,
     /// The mappings (by id) that a resync is on for.
     pub resyncing: Vec<i32>,
+    /// What there are dead letters of, as of [`Self::see_letters`].
+    pub letters: Watch,
     /// The OID of `sequin.mapping`.
     pub relation: pg_sys::Oid,
+    announced: pg_sys::Oid,
+    letters_changed: bool,
     ready: HashMap<usize, Target>,
 }
 
@@ -53,7 +58,10 @@ impl Registry {
             mappings,
             router,
             resyncing: catalog::resyncing(),
+            letters: Watch::load(),
             relation: catalog::relation(),
+            announced: retry::announced(),
+            letters_changed: false,
             ready: HashMap::new(),
         })
     }
@@ -66,7 +74,16 @@ impl Registry {
         });
     }
 
+    /// Looks for dead letters again, if some have come since the last look.
+    pub fn see_letters(&mut self) {
+        if self.letters_changed || invalidation::has_changed(self.announced) {
+            self.letters = Watch::load();
+            self.letters_changed = false;
+        }
+    }
+
     fn forget(&mut self, changed: &invalidation::Changed) {
+        self.letters_changed |= changed.contains(self.announced);
         if !changed.is_empty() {
             self.ready
                 .retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));

@@ -18,12 +18,11 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 
 /// The mapping of this name, for its owner or whoever has the owner's rights.
-fn mine(name: Option<&str>) -> Result<Mapping, ErrorReport> {
+pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
     let Some(name) = name else {
         return Err(Error::NullArgument {
             argument: "mapping",
-        }
-        .into());
+        });
     };
     let mappings = {
         let _definer = ActingAs::new(extension_owner(), false);
@@ -39,8 +38,7 @@ fn mine(name: Option<&str>) -> Result<Mapping, ErrorReport> {
         None => Err(Error::MappingNotFound {
             name: name.to_owned(),
             nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),
-        }
-        .into()),
+        }),
     }
 }
 

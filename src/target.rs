@@ -18,10 +18,10 @@ use crate::key::KeyColumn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Path, Root};
 use crate::merge::Provided;
 use crate::message::{Action, Field, Message};
-use crate::pg::spi::Plan;
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::{RowColumn, RowType};
+use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
+use crate::prepared::Statement;
 use crate::projection::Projection;
 use crate::statement::{Expression, SqlColumn, SqlRelation};
 
@@ -86,14 +86,6 @@ impl Slot<'_> {
             Slot::Json(_) | Slot::Partial | Slot::Constant | Slot::Sql(_) => Provided::Value,
         }
     }
-}
-
-/// A statement and the row type of its batch relation.
-pub struct Statement {
-    /// The kept plan.
-    pub plan: Plan,
-    /// The batch relation's row type.
-    pub rows: RowType,
 }
 
 /// How rows are written.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::Datum;
 
 use crate::group::{Group, Guarded, Net, Outcome};
 use crate::guard::{self, Claim, Place};
@@ -11,8 +11,9 @@ use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
+use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};
-use crate::target::{Statement, Target, Write};
+use crate::target::{Target, Write};
 
 /// Which half of a group's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +148,24 @@ fn may_work_later(group: &Group<'_>, net: &Net, error: &SqlError) -> bool {
 }
 
 /// Writes rows that could not be written at once, such as two that swap a unique value by way of a
-/// third, as the source did: change by change, in commit order. All or none.
-pub fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
+/// third, as the source did: change by change, in commit order. All or none; returns whether.
+pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, SqlError> {
+    let nets: Vec<Net> = pending.iter().flat_map(|held| held.unit.clone()).collect();
+    if nets.len() < 2 {
+        return Ok(false);
+    }
+    let before = group.outcomes.clone();
+    match subtransaction(|| replay(group, &nets)) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            group.outcomes = before;
+            // A cancel, say.
+            crate::dead_letter::blame(error, &group.target.mapping).map(|_| false)
+        }
+    }
+}
+
+fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     let news: Vec<Net> = claim(group, nets)?.into_iter().cloned().collect();
     let mut steps = Vec::new();
     for net in &news {
@@ -340,9 +357,8 @@ fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, Sql
             continue;
         }
         let lost_keys: Vec<&[u8]> = lost.iter().map(|&i| claims[i].key).collect();
-        let special = guard::special(&mut group.target, definer, &lost_keys, |i| {
-            (!reads).then(|| claims[lost[i]].stamp.source)
-        })?;
+        let source_of = |i: usize| (!reads).then(|| claims[lost[i]].stamp.source);
+        let special = guard::special(&mut group.target, definer, &lost_keys, source_of, |_| None)?;
         if special.contains(&true) {
             let runs: Vec<_> = lost
                 .iter()
@@ -450,7 +466,8 @@ fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlErr
     };
     let outcome = run(group, how, &columns, &rest)?;
     if how == Write::UpsertNewerNamed {
-        let written = keys_of(group, &outcome.returned.expect("RETURNING"));
+        let returned = outcome.returned.expect("RETURNING");
+        let written = keys_of(group, &returned, 0, |_| true);
         for net in &rest {
             if written.contains(group.key(net.run.0)) {
                 group.settle(net, net.outcome);
@@ -459,6 +476,18 @@ fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlErr
             }
         }
         return Ok(());
+    }
+    if how == Write::UpsertRead {
+        let returned = outcome.returned.expect("RETURNING");
+        let changed = keys_of(group, &returned, 1, |values| values[0].value() as u8 != 0);
+        let mut reads = Vec::with_capacity(changed.len());
+        for net in &rest {
+            let key = group.key(net.run.0);
+            if changed.contains(key) {
+                reads.push((key.to_vec(), net.read_at));
+            }
+        }
+        guard::note_reads(&mut group.target, group.call.definer, &reads)?;
     }
     let counted = match how {
         Write::UpsertNewer | Write::UpsertRead => true,
@@ -610,27 +639,26 @@ fn numbers(returned: &Returned) -> Vec<usize> {
         .collect()
 }
 
-/// The keys, as bytes, of rows that a statement returned.
-fn keys_of(group: &mut Group<'_>, returned: &Returned) -> HashSet<Vec<u8>> {
-    let width = group.target.key.len();
+/// The keys, as bytes, of rows that a statement returned, whose key comes after `skip` other values;
+/// those alone for which `wanted` says so of the values.
+fn keys_of(
+    group: &mut Group<'_>,
+    returned: &Returned,
+    skip: usize,
+    wanted: impl Fn(&[Datum]) -> bool,
+) -> HashSet<Vec<u8>> {
+    let width = skip + group.target.key.len();
     let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
-    (0..returned.len())
-        .map(|i| {
-            returned.read(i, &mut values, &mut nulls);
+    let mut keys = HashSet::new();
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        if wanted(&values) {
             let mut bytes = Vec::new();
-            crate::key::encode(&mut group.target.key_encoding, &values, &mut bytes);
-            bytes
-        })
-        .collect()
-}
-
-fn number_column() -> RowColumn {
-    RowColumn {
-        name: "sequin_n".to_owned(),
-        type_oid: pg_sys::INT4OID,
-        typmod: -1,
-        collation: pg_sys::InvalidOid,
+            crate::key::encode(&mut group.target.key_encoding, &values[skip..], &mut bytes);
+            keys.insert(bytes);
+        }
     }
+    keys
 }
 
 fn make_write(
@@ -673,6 +701,10 @@ fn make_write(
         target.revival()
     };
     let late = statement::late_enough(read_skew);
+    let names: Vec<_> = key
+        .iter()
+        .map(|column| format!("d.{}", column.name))
+        .collect();
     let upsert = |condition| statement::upsert(&relation, &sql_columns, &key, &revival, condition);
     let sql = match (how, target.mapping.mode) {
         (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
@@ -680,19 +712,19 @@ fn make_write(
         (Write::Upsert | Write::UpsertMarked, _) => upsert(None),
         (Write::UpsertNewer, _) => upsert(Some(statement::NEWER)),
         (Write::UpsertNewerNamed, _) => {
-            let names: Vec<_> = key
-                .iter()
-                .map(|column| format!("d.{}", column.name))
-                .collect();
             upsert(Some(statement::NEWER)) + " returning " + &names.join(", ")
         }
         (Write::UpsertRead, _) => {
             let mut constants = revival.clone();
             constants.extend(read_time(target));
-            statement::upsert(&relation, &sql_columns, &key, &constants, Some(&late))
+            let sql = statement::upsert(&relation, &sql_columns, &key, &constants, Some(&late));
+            format!(
+                "{sql} returning d.sequin_lsn is not null, {}",
+                names.join(", ")
+            )
         }
         (Write::Update, _) => {
-            row.insert(0, number_column());
+            row.insert(0, RowColumn::number("sequin_n"));
             statement::update(&relation, &sql_columns, &key, &revival)
         }
     };
@@ -714,7 +746,7 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 
 fn make_delete(target: &Target) -> Result<Statement, SqlError> {
     let (relation, key) = (target.relation(), target.key_sql());
-    let mut row = vec![number_column()];
+    let mut row = vec![RowColumn::number("sequin_n")];
     let sql = match mark(target) {
         None => statement::delete(&relation, &key),
         Some((mark, column)) => {

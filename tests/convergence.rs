@@ -1464,7 +1464,7 @@ fn a_late_change_fills_just_what_is_missing() {
 
 /// The row cannot be made without the value: the message waits for it.
 #[test]
-#[ignore = "messages that wait are not tried again by themselves yet"]
+
 fn a_value_that_must_be_there_is_waited_for() {
     for guard in GUARDS {
         let ddl = "create table item (id integer primary key, name text, body text not null)";
@@ -1611,11 +1611,7 @@ fn a_read_does_not_come_between_the_changes_of_two_sources() {
             upserted(1),
             "{guard}"
         );
-        assert_eq!(
-            send(&mut client, &[of("eu", 15, "c")]),
-            stale(1),
-            "{guard}"
-        );
+        assert_eq!(send(&mut client, &[of("eu", 15, "c")]), stale(1), "{guard}");
         assert_eq!(rows(&mut client, ITEMS), [row(1, "b")], "{guard}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where the function manager enters `sequin_apply`.
+//! Where the function manager enters `sequin_apply` and `sequin.retry`.
 //!
 //! By hand rather than by `#[pg_extern]`: the batch is taken as it lies in memory, without a copy
 //! or a tree, and an error of a trigger leaves with the SQLSTATE, constraint and context it has.
@@ -6,49 +6,61 @@
 use std::ptr;
 
 use pgrx::pg_sys::{self, Datum};
-use pgrx::{pg_guard, varlena};
+use pgrx::{FromDatum, pg_guard, varlena};
 
 use super::trap::{self, SqlError};
 use crate::api;
 use crate::apply::Counts;
 use crate::error::Error;
+use crate::retry::{Which, retry};
 
-/// `sequin_apply(text)`.
-///
-/// # Safety
-/// Called by the server's function manager.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sequin_apply_text_wrapper(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Datum {
-    // SAFETY: the server's arguments are passed on; nothing here has a destructor.
-    unsafe {
-        let mut failure = ptr::null_mut();
-        let result = enter_text(fcinfo, &mut failure);
-        if !failure.is_null() {
-            trap::throw(failure);
+/// A function that returns counts: its wrapper, which raises errors as they are, and its record.
+macro_rules! entry {
+    ($(#[$doc:meta])* $wrapper:ident, $record:ident, $inner:ident) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// Called by the server's function manager.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            // SAFETY: the server's arguments are passed on; nothing here has a destructor.
+            unsafe {
+                let mut failure = ptr::null_mut();
+                let result = $inner(fcinfo, &mut failure);
+                if !failure.is_null() {
+                    trap::throw(failure);
+                }
+                result
+            }
         }
-        result
-    }
+
+        /// The function manager's record for it.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $record() -> *const pg_sys::Pg_finfo_record {
+            &V1
+        }
+    };
 }
 
-/// `sequin_apply(jsonb)`.
-///
-/// # Safety
-/// Called by the server's function manager.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sequin_apply_jsonb_wrapper(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Datum {
-    // SAFETY: as above.
-    unsafe {
-        let mut failure = ptr::null_mut();
-        let result = enter_jsonb(fcinfo, &mut failure);
-        if !failure.is_null() {
-            trap::throw(failure);
-        }
-        result
-    }
+entry! {
+    /// `sequin_apply(text)`.
+    sequin_apply_text_wrapper, pg_finfo_sequin_apply_text_wrapper, enter_text
+}
+entry! {
+    /// `sequin_apply(jsonb)`.
+    sequin_apply_jsonb_wrapper, pg_finfo_sequin_apply_jsonb_wrapper, enter_jsonb
+}
+entry! {
+    /// `sequin.retry()`.
+    retry_wrapper, pg_finfo_retry_wrapper, enter_retry
+}
+entry! {
+    /// `sequin.retry(id)`.
+    retry_letter_wrapper, pg_finfo_retry_letter_wrapper, enter_retry_letter
+}
+entry! {
+    /// `sequin.retry(mapping)`.
+    retry_mapping_wrapper, pg_finfo_retry_mapping_wrapper, enter_retry_mapping
 }
 
 #[pg_guard]
@@ -93,6 +105,17 @@ unsafe fn enter(
             );
             apply(bytes)
         };
+        answer(fcinfo, failure, result)
+    }
+}
+
+unsafe fn answer(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+    result: Result<Counts, SqlError>,
+) -> Datum {
+    // SAFETY: as in `enter`.
+    unsafe {
         match result {
             Ok(counts) => row(fcinfo, &counts),
             Err(error) => {
@@ -100,6 +123,50 @@ unsafe fn enter(
                 Datum::from(0)
             }
         }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn enter_retry(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+) -> Datum {
+    // SAFETY: as in `enter`.
+    unsafe { answer(fcinfo, failure, retry(Which::All)) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn enter_retry_letter(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+) -> Datum {
+    // SAFETY: as in `enter`; the function is declared with a bigint.
+    unsafe {
+        let id = (*fcinfo).args.as_slice(1)[0];
+        let result = match i64::from_datum(id.value, id.isnull) {
+            Some(id) => retry(Which::Letter(id)),
+            None => Err(Error::NullArgument { argument: "id" }.into()),
+        };
+        answer(fcinfo, failure, result)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn enter_retry_mapping(
+    fcinfo: pg_sys::FunctionCallInfo,
+    failure: *mut *mut pg_sys::ErrorData,
+) -> Datum {
+    // SAFETY: as in `enter`; the function is declared with a text.
+    unsafe {
+        let name = (*fcinfo).args.as_slice(1)[0];
+        let result = match String::from_datum(name.value, name.isnull) {
+            Some(name) => retry(Which::Mapping(&name)),
+            None => Err(Error::NullArgument {
+                argument: "mapping",
+            }
+            .into()),
+        };
+        answer(fcinfo, failure, result)
     }
 }
 
@@ -120,15 +187,3 @@ unsafe fn row(fcinfo: pg_sys::FunctionCallInfo, counts: &Counts) -> Datum {
 }
 
 const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-
-/// The function manager's record for [`sequin_apply_text_wrapper`].
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_sequin_apply_text_wrapper() -> *const pg_sys::Pg_finfo_record {
-    &V1
-}
-
-/// The function manager's record for [`sequin_apply_jsonb_wrapper`].
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_sequin_apply_jsonb_wrapper() -> *const pg_sys::Pg_finfo_record {
-    &V1
-}

@@ -33,6 +33,23 @@ pub struct RowColumn {
     pub collation: pg_sys::Oid,
 }
 
+impl RowColumn {
+    /// A column of a type without modifier and collation.
+    pub fn plain(name: &str, type_oid: pg_sys::Oid) -> RowColumn {
+        RowColumn {
+            name: name.to_owned(),
+            type_oid,
+            typmod: -1,
+            collation: pg_sys::InvalidOid,
+        }
+    }
+
+    /// A column for the rows' numbers.
+    pub fn number(name: &str) -> RowColumn {
+        RowColumn::plain(name, pg_sys::INT4OID)
+    }
+}
+
 /// The row type of a batch relation. Allocated for the backend's life unless dropped.
 pub struct RowType {
     desc: pg_sys::TupleDesc,

@@ -1,0 +1,84 @@
+//! Statements over a batch relation, made once and kept.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys::{self, Datum};
+
+use crate::pg::spi::{Outcome, Plan};
+use crate::pg::trap::SqlError;
+use crate::pg::tuples::{RowColumn, RowType, Rows};
+
+/// A statement and the row type of its batch relation.
+pub struct Statement {
+    /// The kept plan.
+    pub plan: Plan,
+    /// The batch relation's row type.
+    pub rows: RowType,
+}
+
+impl Statement {
+    /// Prepares `sql`, which reads a batch relation of these columns.
+    pub fn new(sql: &str, columns: &[(&str, pg_sys::Oid)]) -> Result<Statement, SqlError> {
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|(name, oid)| RowColumn::plain(name, *oid))
+            .collect();
+        Ok(Statement {
+            plan: Plan::prepare(sql)?,
+            rows: RowType::new(&columns),
+        })
+    }
+
+    /// Runs it over a batch relation with a row for each item.
+    pub fn run<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        mut row: impl FnMut(T) -> Vec<Option<Datum>>,
+    ) -> Result<Outcome, SqlError> {
+        let mut rows = Rows::new();
+        for item in items {
+            let values = row(item);
+            let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+            let mut values: Vec<Datum> = values
+                .into_iter()
+                .map(|value| value.unwrap_or(Datum::null()))
+                .collect();
+            rows.put(&self.rows, &mut values, &mut nulls)?;
+        }
+        self.plan.run(rows)
+    }
+}
+
+/// A statement that the backend makes when it is first needed, and keeps.
+pub struct Kept {
+    sql: &'static str,
+    columns: &'static [(&'static str, pg_sys::Oid)],
+    statement: RefCell<Option<Statement>>,
+}
+
+impl Kept {
+    /// The statement `sql`, which reads a batch relation of these columns.
+    pub const fn new(sql: &'static str, columns: &'static [(&'static str, pg_sys::Oid)]) -> Kept {
+        Kept {
+            sql,
+            columns,
+            statement: RefCell::new(None),
+        }
+    }
+
+    /// Runs it over a batch relation with a row for each item.
+    pub fn run<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        row: impl FnMut(T) -> Vec<Option<Datum>>,
+    ) -> Result<Outcome, SqlError> {
+        let kept = self.statement.take();
+        let mut statement = match kept {
+            Some(statement) => statement,
+            None => Statement::new(self.sql, self.columns)?,
+        };
+        let outcome = statement.run(items, row);
+        self.statement.replace(Some(statement));
+        outcome
+    }
+}

@@ -1,0 +1,499 @@
+//! Dead letters that are tried again: because a call wrote a row that they wait for, because a while has
+//! passed, or because somebody says so; and those that a newer change of their row has made void.
+//!
+//! A call that writes what letters wait for takes them along: it begins again with its own messages and
+//! theirs, so that all are ordered and written as if they had come together.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use bumpalo::Bump;
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+use pgrx::prelude::*;
+
+use crate::apply::{self, Counts, Plan};
+use crate::dead_letter;
+use crate::envelope::{self, Batch};
+use crate::error::Error;
+use crate::group::{Failure, Group, Outcome};
+use crate::guard::{self, Place};
+use crate::image::source_number;
+use crate::mapping::{Mapping, Mode, catalog};
+use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
+use crate::message::Version;
+use crate::pg::keys::{extension_owner, stored_text};
+use crate::pg::trap::SqlError;
+use crate::pg::user::{ActingAs, current_user, may_act_as};
+use crate::pg::{clock, invalidation};
+use crate::prepared::Kept;
+use crate::registry::Registry;
+use crate::resync::mine;
+use crate::wait;
+
+/// A dead letter that is tried again.
+#[derive(Debug)]
+pub struct Known {
+    /// Its number.
+    pub id: i64,
+    /// The mapping that could not write it; none if no mapping took it.
+    pub mapping: Option<String>,
+    /// Its place in the batch that it came with.
+    pub position: usize,
+    /// The items of the call's batch that it has become.
+    pub items: Range<usize>,
+}
+
+/// What there are dead letters of, so that calls whose messages have nothing to do with any do not
+/// ask.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Mappings (by id) that have letters of known rows.
+    of: HashSet<i32>,
+    /// Tables that letters wait for rows of.
+    on: HashSet<pg_sys::Oid>,
+    /// Whether any letter waits.
+    any: bool,
+}
+
+const WATCH: &str = "
+    select m.id, m.destination::oid,
+           exists (select from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null),
+           exists (select from sequin.dead_letter l
+                   where l.state = 'waiting' and l.waits_on = m.destination),
+           exists (select from sequin.dead_letter l where l.state = 'waiting')
+    from sequin.mapping m";
+
+impl Watch {
+    /// Asks the table.
+    pub fn load() -> Watch {
+        let mut watch = Watch::default();
+        Spi::connect_mut(|client| {
+            for row in client.update(WATCH, None, &[])? {
+                if row.get(3)?.unwrap_or(false) {
+                    watch.of.insert(row.get(1)?.expect("not null"));
+                }
+                if row.get(4)?.unwrap_or(false) {
+                    watch.on.extend(row.get::<pg_sys::Oid>(2)?);
+                }
+                watch.any |= row.get(5)?.unwrap_or(false);
+            }
+            Ok::<_, pgrx::spi::Error>(())
+        })
+        .unwrap_or_else(|e| error!("could not read sequin.dead_letter: {e}"));
+        watch
+    }
+}
+
+/// What tells that there are new letters: announced by a trigger of `sequin.dead_letter`.
+pub fn announced() -> pg_sys::Oid {
+    catalog::oid("sequin.dead_letter_id_seq")
+}
+
+/// After a statement that inserted or updated letters.
+#[pg_trigger(sql = false)]
+fn dead_letter_changed<'a>(
+    _trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+    invalidation::announce(announced());
+    Ok(None)
+}
+
+const READ: &str = "
+    select l.id, l.mapping, l.message, l.position from sequin.dead_letter l
+    where l.id in (select b.id from sequin.batch() b(id bigint))
+    order by l.id for update of l skip locked";
+
+/// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
+/// for any row of the tables written; and, where a row without a table is among those written, letters
+/// that have waited for a while. What has failed often is tried once a minute.
+const FIND: &str = "
+    with recursive w as materialized (
+        select distinct b.relation, b.key from sequin.batch() b(relation oid, key bytea)),
+    found as (
+        select l.id, l.mapping, l.row_key from w cross join lateral (
+            select l.* from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key
+              and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
+        union
+        select l.id, l.mapping, l.row_key from found f
+        join sequin.mapping m on m.name = f.mapping
+        cross join lateral (
+            select l.* from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = f.row_key
+            offset 0) l),
+    due as (
+        (select f.id from found f limit 1000)
+        union
+        (select l.id from (select distinct w.relation from w) w cross join lateral (
+            select l.id from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for is null
+              and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
+            order by l.last_attempt_at limit 100) l)
+        union
+        (select l.id from sequin.dead_letter l
+         where exists (select from w where w.relation is null) and l.state = 'waiting'
+           and l.last_attempt_at < now() - interval '1 minute'
+         order by l.last_attempt_at limit 100))
+    select l.id, m.id from due
+    join sequin.dead_letter l on l.id = due.id
+    join sequin.mapping m on m.name = l.mapping
+    where m.enabled and m.on_error = 'dead_letter'
+      and exists (select from pg_class c where c.oid = m.destination)";
+
+const OF_ROWS: &str = "
+    select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at
+    from sequin.batch() b(n integer, mapping text, key bytea)
+    cross join lateral (select l.* from sequin.dead_letter l
+                        where l.mapping = b.mapping and l.row_key = b.key offset 0) l";
+
+thread_local! {
+    static READER: Kept = const { Kept::new(READ, &[("id", pg_sys::INT8OID)]) };
+    static FINDER: Kept = const {
+        Kept::new(FIND, &[("relation", pg_sys::OIDOID), ("key", pg_sys::BYTEAOID)])
+    };
+    static ROWS: Kept = const {
+        Kept::new(
+            OF_ROWS,
+            &[("n", pg_sys::INT4OID), ("mapping", pg_sys::TEXTOID), ("key", pg_sys::BYTEAOID)],
+        )
+    };
+    static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How often a session tries letters that no row has come for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Reads the letters of these numbers into the batch. Those that are gone, or in somebody else's hands
+/// at this moment, are left out.
+pub fn read<'a>(
+    ids: &BTreeSet<i64>,
+    batch: &mut Batch<'a>,
+    memory: &'a Bump,
+) -> Result<Vec<Known>, SqlError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let returned = READER
+        .with(|statement| statement.run(ids.iter(), |id| vec![Some(Datum::from(*id))]))?
+        .returned
+        .expect("a SELECT returns rows");
+    let (mut values, mut nulls) = ([Datum::null(); 4], [false; 4]);
+    let mut letters = Vec::with_capacity(returned.len());
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        let position = values[3].value() as usize;
+        let text = stored_text(values[2], nulls[2]).unwrap_or_default();
+        let text = memory.alloc_str(&text);
+        letters.push(Known {
+            id: values[0].value() as i64,
+            mapping: stored_text(values[1], nulls[1]),
+            position,
+            items: batch.add(envelope::read_letter(text, memory), position),
+        });
+    }
+    Ok(letters)
+}
+
+/// Looks for letters that wait for what the call has written. If there are more than it has with it,
+/// it begins again with them.
+pub fn look_for_more(
+    registry: &mut Registry,
+    plan: &mut Plan,
+    groups: &mut [(usize, Group<'_>)],
+) -> Result<(), SqlError> {
+    if plan.last {
+        return Ok(());
+    }
+    registry.see_letters();
+    let watch = &registry.letters;
+    if !watch.any {
+        return Ok(());
+    }
+    let mut rows: Vec<(Option<pg_sys::Oid>, Option<Vec<u8>>)> = Vec::new();
+    for (_, group) in groups.iter_mut() {
+        let relation = group.target.destination.oid;
+        if !watch.on.contains(&relation) {
+            continue;
+        }
+        for i in 0..group.nets.len() {
+            let key = wait::table_key(group, group.nets[i].run.0);
+            rows.push((Some(relation), Some(key)));
+        }
+    }
+    if SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+        SWEPT.set(Some(Instant::now()));
+        rows.push((None, None));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let returned = FINDER
+        .with(|statement| {
+            statement.run(rows.into_iter(), |(relation, key)| {
+                vec![
+                    relation.map(Datum::from),
+                    key.and_then(IntoDatum::into_datum),
+                ]
+            })
+        })?
+        .returned
+        .expect("a SELECT returns rows");
+    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
+    let mut more = false;
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        if plan.letters.insert(values[0].value() as i64) {
+            more = true;
+            plan.mappings.insert(values[1].value() as i32);
+        }
+    }
+    if more {
+        return Err(apply::again_alone());
+    }
+    Ok(())
+}
+
+/// Removes the letters of the group's rows that newer changes have made void.
+pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Result<(), SqlError> {
+    let mapping = &group.target.mapping;
+    if mapping.mode == Mode::Append || !registry.letters.of.contains(&mapping.id) {
+        return Ok(());
+    }
+    let decided: Vec<u32> = group
+        .nets
+        .iter()
+        .filter(|net| {
+            let outcome = group.outcomes[net.message as usize];
+            matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
+        })
+        .map(|net| net.run.0)
+        .collect();
+    let returned = ROWS
+        .with(|statement| {
+            statement.run(decided.iter().enumerate(), |(n, entry)| {
+                vec![
+                    Some(Datum::from(n as i32)),
+                    mapping.name.as_str().into_datum(),
+                    group.key(*entry).into_datum(),
+                ]
+            })
+        })?
+        .returned
+        .expect("a SELECT returns rows");
+    let (mut values, mut nulls) = ([Datum::null(); 6], [false; 6]);
+    let mut letters = Vec::new();
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        let id = values[1].value() as i64;
+        if plan.letters.contains(&id) {
+            continue; // it speaks for itself
+        }
+        let number = |i: usize| (!nulls[i]).then(|| values[i].value() as i64);
+        let stamp = Stamp {
+            source: source_number(&stored_text(values[2], nulls[2]).unwrap_or_default()),
+            version: number(3).map(|lsn| Version {
+                lsn: lsn as u64,
+                idx: number(4).unwrap_or_default() as u32,
+            }),
+            committed_at: number(5).map(clock::to_unix),
+        };
+        letters.push((id, decided[values[0].value() as i32 as usize], stamp));
+    }
+    let void: Vec<bool> = if group.target.place == Place::Nowhere {
+        vec![true; letters.len()] // what arrives is newer
+    } else {
+        let rows: Vec<(u32, Stamp)> = letters.iter().map(|l| (l.1, l.2)).collect();
+        are_old(group, &rows)?
+    };
+    let void: Vec<i64> = letters
+        .iter()
+        .zip(void)
+        .filter(|(_, void)| *void)
+        .map(|(letter, _)| letter.0)
+        .collect();
+    dead_letter::remove(&void)
+}
+
+/// The group's failures without those that do not matter: something newer of their row was applied, in
+/// this call or before. Whatever is wrong with them, they are collapsed, or stale.
+pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> {
+    let failures = std::mem::take(&mut group.failures);
+    if failures.is_empty() || group.target.mapping.mode == Mode::Append {
+        return Ok(failures);
+    }
+    let rows: Vec<Option<(u32, Stamp)>> = failures
+        .iter()
+        .map(|failure| group.entry_of(failure.message))
+        .map(|entry| entry.map(|entry| (entry, group.entries[entry as usize].stamp)))
+        .collect();
+    let known: Vec<(u32, Stamp)> = rows.iter().flatten().copied().collect();
+    let arrival = group.target.place == Place::Nowhere;
+    let old = if arrival {
+        vec![false; known.len()]
+    } else {
+        are_old(group, &known)?
+    };
+    let mut old = old.into_iter();
+    let mut kept = Vec::with_capacity(failures.len());
+    for (failure, row) in failures.into_iter().zip(rows) {
+        let Some((entry, _)) = row else {
+            kept.push(failure);
+            continue;
+        };
+        let old = old.next().expect("one for each row");
+        let decided = |other: &u32| {
+            let message = group.entries[*other as usize].message;
+            let outcome = group.outcomes[message as usize];
+            (old || arrival && message > failure.message)
+                && group.key(*other) == group.key(entry)
+                && matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
+        };
+        let collapsed = (0..group.entries.len() as u32).any(|other| decided(&other));
+        if collapsed {
+            group.outcomes[failure.message as usize] = Some(Outcome::Collapsed);
+        } else if old {
+            group.outcomes[failure.message as usize] = Some(Outcome::Stale);
+        } else {
+            kept.push(failure);
+        }
+    }
+    Ok(kept)
+}
+
+/// Whether the changes of these entries' rows are older than what was applied, or were applied.
+fn are_old(group: &mut Group<'_>, rows: &[(u32, Stamp)]) -> Result<Vec<bool>, SqlError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<Vec<u8>> = rows.iter().map(|row| group.key(row.0).to_vec()).collect();
+    let values: Vec<Vec<Datum>> = rows
+        .iter()
+        .map(|row| group.key_of(row.0).to_vec())
+        .collect();
+    let owner = ActingAs::untrusted(pg_sys::Oid::from(group.target.mapping.owner));
+    let stored = guard::load(group, &keys, &values)?;
+    drop(owner);
+    Ok(rows
+        .iter()
+        .zip(stored)
+        .map(|((_, stamp), stored)| is_old(stamp, &stored.state, group.call.read_skew))
+        .collect())
+}
+
+fn is_old(stamp: &Stamp, state: &State, read_skew: i64) -> bool {
+    let provided = vec![Provided::Value; state.cells.len()];
+    let change = Change {
+        id: 0,
+        event: match stamp.version {
+            Some(_) => Event::Update,
+            None => Event::Read,
+        },
+        stamp: *stamp,
+        image: None,
+        provided: &provided,
+    };
+    state.clone().apply(&change, read_skew) == Effect::Stale
+}
+
+/// How many letters one pass of `sequin.retry` has in its hands.
+const PASS: i64 = 1000;
+
+/// Which letters `sequin.retry` is to try.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// All that the caller may.
+    All,
+    /// The one of this number.
+    Letter(i64),
+    /// Those of this mapping.
+    Mapping(&'a str),
+}
+
+/// `sequin.retry(…)`: tries letters again, those of mappings that the caller has the owner's rights of.
+/// Letters that no mapping took are for who has the rights of the extension's owner.
+pub fn retry(which: Which<'_>) -> Result<Counts, SqlError> {
+    let caller = current_user();
+    let owner = extension_owner();
+    let condition = match which {
+        Which::All => String::from("true"),
+        Which::Letter(id) => {
+            letter(id, caller)?;
+            format!("l.id = {id}")
+        }
+        Which::Mapping(name) => {
+            let mapping = mine(Some(name))?;
+            format!("l.mapping = {}", pgrx::spi::quote_literal(&mapping.name))
+        }
+    };
+    let _definer = ActingAs::new(owner, false);
+    let mine: Vec<String> = catalog::load()?
+        .into_iter()
+        .filter(|mapping| may(caller, mapping) && (mapping.enabled || !matches!(which, Which::All)))
+        .map(|mapping| mapping.name)
+        .collect();
+    let unrouted = may_act_as(caller, owner);
+    let sql = format!(
+        "select l.id from sequin.dead_letter l
+         where {condition} and l.id > $1
+           and (l.mapping = any ($2) or $3 and (l.mapping is null or not exists (
+                select from sequin.mapping m where m.name = l.mapping)))
+         order by l.id limit {PASS}"
+    );
+    let mut counts = Counts::default();
+    let mut last = 0;
+    loop {
+        let args = [last.into(), mine.clone().into(), unrouted.into()];
+        let ids: Vec<i64> = Spi::connect_mut(|client| {
+            client
+                .update(&sql, None, &args)?
+                .map(|row| Ok(row.get(1)?.expect("not null")))
+                .collect::<Result<_, pgrx::spi::Error>>()
+        })
+        .unwrap_or_else(|e| error!("could not read sequin.dead_letter: {e}"));
+        let Some(end) = ids.last() else {
+            return Ok(counts);
+        };
+        last = *end;
+        counts.add(&apply::apply_letters(ids)?);
+    }
+}
+
+fn may(caller: pg_sys::Oid, mapping: &Mapping) -> bool {
+    may_act_as(caller, pg_sys::Oid::from(mapping.owner))
+}
+
+/// Checks that there is a letter of this number, and that the caller may touch it.
+fn letter(id: i64, caller: pg_sys::Oid) -> Result<(), Error> {
+    let owner = extension_owner();
+    let _definer = ActingAs::new(owner, false);
+    let sql = "select m.owner::oid from sequin.dead_letter l
+               left join sequin.mapping m on m.name = l.mapping where l.id = $1";
+    let found = Spi::connect_mut(|client| {
+        client
+            .update(sql, None, &[id.into()])?
+            .map(|row| row.get::<pg_sys::Oid>(1))
+            .collect::<Result<Vec<_>, pgrx::spi::Error>>()
+    })
+    .unwrap_or_else(|e| error!("could not read sequin.dead_letter: {e}"));
+    match found.first() {
+        Some(of) if may_act_as(caller, of.unwrap_or(owner)) => Ok(()),
+        _ => Err(Error::LetterNotFound { id }),
+    }
+}
+
+/// `sequin.discard(id)`: forgets a letter.
+#[pg_extern(sql = false)]
+fn discard(id: Option<i64>) -> Result<(), pgrx::pg_sys::panic::ErrorReport> {
+    let Some(id) = id else {
+        return Err(Error::NullArgument { argument: "id" }.into());
+    };
+    letter(id, current_user())?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    let sql = "delete from sequin.dead_letter l where l.id = $1";
+    Spi::run_with_args(sql, &[id.into()])
+        .unwrap_or_else(|e| error!("could not remove the dead letter: {e}"));
+    Ok(())
+}

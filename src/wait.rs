@@ -1,0 +1,319 @@
+//! What a message that failed is waiting for: the row that must come, go or change before it can work.
+//!
+//! | SQLSTATE | row |
+//! |---|---|
+//! | 23503, a row is written | the one that its foreign key refers to |
+//! | 23503, a row is deleted | any of the table that refers to it |
+//! | 23505 | the one that has its unique value |
+//! | 23502 | its own: an older change of it has the value |
+//!
+//! A row is known by its table and its key as bytes, the key's columns in the order of the table. Where
+//! no key can be told, any row of the table will do.
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::prelude::*;
+
+use crate::group::{Group, Net};
+use crate::key;
+use crate::mapping::Mapping;
+use crate::pg::spi::Plan;
+use crate::pg::subtransaction::subtransaction;
+use crate::pg::trap::SqlError;
+use crate::pg::tuples::{RowColumn, RowType};
+use crate::prepared::Statement;
+use crate::target::Target;
+use crate::write::Pending;
+
+/// A row that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Its table; `InvalidOid` if that is not known.
+    pub relation: pg_sys::Oid,
+    /// Its key; none if any row of the table will do.
+    pub key: Option<Vec<u8>>,
+}
+
+impl Default for Wait {
+    fn default() -> Wait {
+        Wait {
+            relation: pg_sys::InvalidOid,
+            key: None,
+        }
+    }
+}
+
+/// The key of an entry's row as bytes, its columns in the order of the table.
+pub fn table_key(group: &mut Group<'_>, entry: u32) -> Vec<u8> {
+    let order = table_order(&group.target);
+    if order.is_sorted() {
+        return group.key(entry).to_vec();
+    }
+    let values = group.key_of(entry).to_vec();
+    let mut bytes = Vec::new();
+    let encoding = &mut group.target.key_encoding;
+    key::encode_in_order(encoding, &values, &order, &mut bytes);
+    bytes
+}
+
+/// The places of the key's columns, in the order of the table.
+fn table_order(target: &Target) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..target.key.len()).collect();
+    order.sort_by_key(|&i| target.key[i]);
+    order
+}
+
+/// What each of these waits for, as far as that can be told.
+pub fn find(
+    group: &mut Group<'_>,
+    pending: &[Pending],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let mut waits = vec![None; pending.len()];
+    let mut by_constraint: HashMap<(String, Option<String>), Vec<usize>> = HashMap::new();
+    for (i, held) in pending.iter().enumerate() {
+        let key = (held.error.sqlstate(), held.error.constraint.clone());
+        by_constraint.entry(key).or_default().push(i);
+    }
+    for ((sqlstate, _), held) in by_constraint {
+        let error = &pending[held[0]].error;
+        let nets: Vec<&Net> = held.iter().map(|&i| &pending[i].unit[0]).collect();
+        let found = subtransaction(|| match sqlstate.as_str() {
+            "23503" => parents(group, error, &nets, mappings),
+            "23505" => holders(group, error, &nets),
+            _ => Ok(own(group, &nets)),
+        });
+        match found {
+            Ok(found) => held
+                .into_iter()
+                .zip(found)
+                .for_each(|(i, wait)| waits[i] = wait),
+            // Not worth failing for: it is tried again from time to time.
+            Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| ())?,
+        }
+    }
+    Ok(waits)
+}
+
+/// The rows themselves.
+fn own(group: &mut Group<'_>, nets: &[&Net]) -> Vec<Option<Wait>> {
+    let relation = group.target.destination.oid;
+    nets.iter()
+        .map(|net| {
+            Some(Wait {
+                relation,
+                key: Some(table_key(group, net.run.0)),
+            })
+        })
+        .collect()
+}
+
+/// A foreign key, of the partitioned table if it is a partition's.
+const FOREIGN_KEY: &str = "
+    with recursive up as (
+        select k.* from pg_catalog.pg_constraint k
+        join pg_catalog.pg_class c on c.oid = k.conrelid
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where k.contype = 'f' and n.nspname = $1 and c.relname = $2 and k.conname = $3
+        union all
+        select k.* from up join pg_catalog.pg_constraint k on k.oid = up.conparentid)
+    select up.conrelid, up.confrelid,
+           array(select a.attname::text
+                 from unnest(up.conkey, up.confkey) k(child, parent)
+                 join pg_catalog.pg_attribute a on a.attrelid = up.conrelid and a.attnum = k.child
+                 order by k.parent),
+           array(select a.attname::text from pg_catalog.pg_attribute a
+                 where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
+           array(select pg_catalog.format_type(a.atttypid, a.atttypmod)
+                 from pg_catalog.pg_attribute a
+                 where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
+           array(select a.attname::text
+                 from pg_catalog.pg_index i join pg_catalog.pg_attribute a
+                      on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                 where i.indrelid = up.confrelid and i.indisprimary order by a.attnum)
+    from up where up.conparentid = 0";
+
+/// The rows that a foreign key refers to, or the table of those that refer to the rows.
+fn parents(
+    group: &mut Group<'_>,
+    error: &SqlError,
+    nets: &[&Net],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    let Some((child, parent, of, to, types, primary)) = foreign_key(name) else {
+        return Ok(vec![None; nets.len()]);
+    };
+    if child != group.target.destination.oid || !nets[0].present {
+        let wait = Wait {
+            relation: child,
+            key: None,
+        };
+        return Ok(vec![Some(wait); nets.len()]);
+    }
+    // What is written of the parent is known by its mapping's key.
+    let is_key = mappings.iter().any(|mapping| {
+        let mut key = mapping.key.clone().unwrap_or_else(|| primary.clone());
+        let mut to = to.clone();
+        key.sort_unstable();
+        to.sort_unstable();
+        mapping.destination.map(pg_sys::Oid::from) == Some(parent) && key == to
+    });
+    let any = Wait {
+        relation: parent,
+        key: None,
+    };
+    let columns: Option<Vec<usize>> = of.iter().map(|name| place(group, name)).collect();
+    let Some(columns) = columns.filter(|_| is_key) else {
+        return Ok(vec![Some(any); nets.len()]);
+    };
+    let row: Vec<String> = columns
+        .iter()
+        .zip(&types)
+        .map(|(&i, type_name)| format!("b.{}::{type_name}", group.target.columns[i].sql.name))
+        .collect();
+    let select = format!("select b.sequin_n, sequin.row_key({})", row.join(", "));
+    let keys = keys(group, &select, &columns, "", nets)?;
+    Ok(keys
+        .into_iter()
+        .map(|key| Some(Wait { key, ..any.clone() }))
+        .collect())
+}
+
+type ForeignKey = (
+    pg_sys::Oid,
+    pg_sys::Oid,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+);
+
+fn foreign_key(name: [Option<&str>; 3]) -> Option<ForeignKey> {
+    Spi::connect_mut(|client| {
+        let found = client.update(FOREIGN_KEY, None, &name.map(Into::into))?;
+        if found.is_empty() {
+            return Ok(None);
+        }
+        let row = found.first();
+        Ok(Some((
+            row.get(1)?.expect("not null"),
+            row.get(2)?.expect("not null"),
+            row.get(3)?.expect("not null"),
+            row.get(4)?.expect("not null"),
+            row.get(5)?.expect("not null"),
+            row.get(6)?.expect("not null"),
+        )))
+    })
+    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not read the catalog: {e}"))
+}
+
+/// The columns of a unique index, if it is of all rows and of columns alone.
+const UNIQUE_INDEX: &str = "
+    select a.attname::text
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    cross join pg_catalog.unnest(i.indkey::smallint[]) with ordinality k(attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
+      and i.indexprs is null and k.n <= i.indnkeyatts";
+
+/// The columns of the unique index that an error is of, as places in the target.
+pub fn unique_columns(group: &Group<'_>, error: &SqlError) -> Option<Vec<usize>> {
+    let name = [&error.schema, &error.constraint].map(Option::as_deref);
+    let names = Spi::connect_mut(|client| {
+        client
+            .update(UNIQUE_INDEX, None, &name.map(Into::into))?
+            .map(|row| Ok(row.get::<String>(1)?.expect("not null")))
+            .collect::<Result<Vec<_>, pgrx::spi::Error>>()
+    })
+    .unwrap_or_else(|e| error!("could not read the catalog: {e}"));
+    let columns: Option<Vec<usize>> = names.iter().map(|name| place(group, name)).collect();
+    columns.filter(|columns| !columns.is_empty())
+}
+
+/// The rows that have the unique values.
+fn holders(
+    group: &mut Group<'_>,
+    error: &SqlError,
+    nets: &[&Net],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let any = Wait {
+        relation: group.target.destination.oid,
+        key: None,
+    };
+    let Some(columns) = unique_columns(group, error) else {
+        return Ok(vec![Some(any); nets.len()]);
+    };
+    let name = |i: &usize| &group.target.columns[*i].sql.name;
+    let key: Vec<String> = table_order(&group.target)
+        .into_iter()
+        .map(|i| format!("d.{}", name(&group.target.key[i])))
+        .collect();
+    let equal: Vec<String> = columns
+        .iter()
+        .map(|i| format!("d.{0} = b.{0}", name(i)))
+        .collect();
+    let from = format!(
+        " cross join lateral (select d.* from {} d where {} offset 0) d",
+        group.target.relation().name,
+        equal.join(" and ")
+    );
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let keys = keys(group, &select, &columns, &from, nets)?;
+    Ok(keys
+        .into_iter()
+        .map(|key| Some(Wait { key, ..any.clone() }))
+        .collect())
+}
+
+/// The place of a column that the mapping writes.
+fn place(group: &Group<'_>, name: &str) -> Option<usize> {
+    group.target.columns.iter().position(|c| c.name == name)
+}
+
+/// Runs a query over some columns of the rows, which returns the number of each and a key.
+fn keys(
+    group: &Group<'_>,
+    select: &str,
+    columns: &[usize],
+    from: &str,
+    nets: &[&Net],
+) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let definition: Vec<String> = columns
+        .iter()
+        .map(|&i| &group.target.columns[i].sql)
+        .map(|column| format!("{} {}", column.name, column.type_name))
+        .collect();
+    let mut row = vec![RowColumn::number("sequin_n")];
+    row.extend(columns.iter().map(|&i| group.target.columns[i].row.clone()));
+    let mut statement = Statement {
+        plan: Plan::prepare(&format!(
+            "{select} from sequin.batch() b(sequin_n integer, {}){from}",
+            definition.join(", ")
+        ))?,
+        rows: RowType::new(&row),
+    };
+    let returned = statement
+        .run(nets.iter().enumerate(), |(n, net)| {
+            let mut row = vec![Some(Datum::from(n as i32))];
+            row.extend(
+                columns
+                    .iter()
+                    .map(|&i| (!group.nulls[net.row + i]).then_some(group.values[net.row + i])),
+            );
+            row
+        })?
+        .returned
+        .expect("a SELECT returns rows");
+    let mut keys = vec![None; nets.len()];
+    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        keys[values[0].value() as i32 as usize] =
+            (!nulls[1]).then(|| crate::pg::keys::stored_bytes(values[1]));
+    }
+    Ok(keys)
+}
