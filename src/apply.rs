@@ -17,11 +17,12 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
-use crate::pg::user::{ActingAs, current_user, is_restricted};
+use crate::pg::user::{current_user, is_restricted};
 use crate::pg::{constraints, invalidation, isolation};
 use crate::registry::Registry;
 use crate::retry;
 use crate::settings;
+use crate::tangle::{self, Waiting};
 use crate::wait;
 use crate::write::{self, Pending, Phase};
 
@@ -180,6 +181,7 @@ fn attempt<'a>(
     if invalidation::has_changed(registry.relation) {
         return Err(SqlError::new(RELOAD, "a mapping changed"));
     }
+    registry.see_letters();
     let letters = retry::read(&plan.letters, batch, memory)?;
     for letter in &letters {
         routes.add_letter(letter, batch, registry)?;
@@ -571,7 +573,7 @@ fn write_all(
     }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
     for (_, group) in groups.iter_mut() {
-        let _owner = acting_as_owner(group);
+        let _owner = group.acting_as_owner();
         group.prepare()?;
         group.confirm()?;
         match write::claim_all(group) {
@@ -583,11 +585,11 @@ fn write_all(
         }
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
-        let _owner = acting_as_owner(group);
+        let _owner = group.acting_as_owner();
         write::write(group, Phase::Upserts, &mut pending[i])?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
-        let _owner = acting_as_owner(group);
+        let _owner = group.acting_as_owner();
         write::write(group, Phase::Deletes, &mut pending[i])?;
     }
     if deferred
@@ -599,43 +601,72 @@ fn write_all(
     }
     while pending.iter().any(|pending| !pending.is_empty()) {
         retry_pending(groups, &mut pending)?;
+        let mut waiting: Waiting = Vec::with_capacity(groups.len());
         for ((_, group), pending) in groups.iter_mut().zip(&mut pending) {
-            if pending.is_empty() {
-                continue;
-            }
-            let _owner = acting_as_owner(group);
-            if write::replay_all(group, pending)? {
+            let _owner = group.acting_as_owner();
+            let mut pending = std::mem::take(pending);
+            if write::replay_all(group, &pending)? {
                 pending.clear();
-                continue;
             }
-            let waits = wait::find(group, pending, &registry.mappings)?;
-            // A call that writes such a row at this moment would not see that this one waits for it.
-            let writers: Vec<i32> = registry
-                .mappings
-                .iter()
-                .filter(|mapping| {
-                    waits.iter().flatten().any(|wait| {
-                        mapping.destination.map(pg_sys::Oid::from) == Some(wait.relation)
-                    })
-                })
-                .map(|mapping| mapping.id)
-                .filter(|id| !locked.contains(id))
-                .collect();
-            if !writers.is_empty() && !plan.last {
-                plan.mappings.extend(writers);
-                return Err(again_alone());
+            let waits = wait::find(group, &pending, &registry.mappings)?;
+            waiting.push(pending.into_iter().zip(waits).collect());
+        }
+        let untangled = tangle::untangle(groups, &mut waiting)?;
+        if !untangled {
+            have_writers(registry, plan, locked, &waiting)?;
+        }
+        for (i, (_, group)) in groups.iter_mut().enumerate() {
+            let mut units = Vec::with_capacity(waiting[i].len());
+            for (held, wait) in std::mem::take(&mut waiting[i]) {
+                if untangled {
+                    pending[i].push(held); // it may work now
+                    continue;
+                }
+                group.give_up(
+                    held.unit[0].message,
+                    held.error,
+                    Some(wait.unwrap_or_default()),
+                );
+                units.push(held.unit);
             }
             // What older changes of a row can do without the one that waits, they do now.
-            let given_up = std::mem::take(pending);
-            for (held, wait) in given_up.iter().zip(waits) {
-                let wait = wait.unwrap_or_default();
-                group.give_up(held.unit[0].message, held.error.clone(), Some(wait));
-            }
-            let units = given_up.into_iter().map(|held| held.unit).collect();
-            *pending = write::retry(group, units)?;
+            let _owner = group.acting_as_owner();
+            pending[i].extend(write::retry(group, units)?);
         }
     }
     Ok(())
+}
+
+/// Makes sure that no other call writes the tables that are waited for: one that does at this moment
+/// would not see that somebody waits for its row. If this call does not have all of their mappings, it
+/// begins again with them.
+fn have_writers(
+    registry: &Registry,
+    plan: &mut Plan,
+    locked: &BTreeSet<i32>,
+    waiting: &Waiting,
+) -> Result<(), SqlError> {
+    let relations: HashSet<pg_sys::Oid> = waiting
+        .iter()
+        .flatten()
+        .filter_map(|(_, wait)| wait.as_ref())
+        .map(|wait| wait.relation)
+        .collect();
+    let missing: Vec<i32> = registry
+        .mappings
+        .iter()
+        .filter(|mapping| {
+            let relation = mapping.destination.map(pg_sys::Oid::from);
+            relation.is_some_and(|relation| relations.contains(&relation))
+        })
+        .map(|mapping| mapping.id)
+        .filter(|id| !locked.contains(id))
+        .collect();
+    if missing.is_empty() || plan.last {
+        return Ok(());
+    }
+    plan.mappings.extend(missing);
+    Err(again_alone())
 }
 
 /// Tries what failed for want of another row again as long as that helps.
@@ -646,7 +677,7 @@ fn retry_pending(
     let mut left: usize = pending.iter().map(Vec::len).sum();
     while left > 0 {
         for (i, (_, group)) in groups.iter_mut().enumerate() {
-            let _owner = acting_as_owner(group);
+            let _owner = group.acting_as_owner();
             let units = std::mem::take(&mut pending[i])
                 .into_iter()
                 .map(|pending| pending.unit)
@@ -660,8 +691,4 @@ fn retry_pending(
         left = now;
     }
     Ok(())
-}
-
-fn acting_as_owner(group: &Group<'_>) -> ActingAs {
-    ActingAs::untrusted(pg_sys::Oid::from(group.target.mapping.owner))
 }

@@ -18,6 +18,7 @@ use crate::pg::clock;
 use crate::pg::keys::output_text;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
+use crate::pg::user::ActingAs;
 use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
 use crate::wait::Wait;
@@ -200,6 +201,11 @@ impl<'a> Group<'a> {
             projected: HashMap::new(),
             messages,
         }
+    }
+
+    /// Acts as the mapping's owner for as long as the value lives.
+    pub fn acting_as_owner(&self) -> ActingAs {
+        ActingAs::untrusted(pg_sys::Oid::from(self.target.mapping.owner))
     }
 
     /// While a resync is on: notes the rows that the batch says are there, also by messages that

@@ -42,6 +42,7 @@ mod route;
 mod settings;
 mod spell;
 mod statement;
+mod tangle;
 mod target;
 mod wait;
 mod write;

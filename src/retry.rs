@@ -31,7 +31,7 @@ use crate::pg::{clock, invalidation};
 use crate::prepared::Kept;
 use crate::registry::Registry;
 use crate::resync::mine;
-use crate::wait;
+use crate::wait::{self, Wait};
 
 /// A dead letter that is tried again.
 #[derive(Debug)]
@@ -107,15 +107,18 @@ const READ: &str = "
     order by l.id for update of l skip locked";
 
 /// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
-/// for any row of the tables written; and, where a row without a table is among those written, letters
-/// that have waited for a while. What has failed often is tried once a minute.
+/// for each other in a circle with a row that could not be written; those that wait for any row of the
+/// tables written; and, where a row without a table is among those touched, letters that have waited for
+/// a while. What has failed often is tried once a minute.
 const FIND: &str = "
-    with recursive w as materialized (
-        select distinct b.relation, b.key from sequin.batch() b(relation oid, key bytea)),
+    with recursive t as materialized (
+        select b.* from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
+                                         written boolean)),
     found as (
-        select l.id, l.mapping, l.row_key from w cross join lateral (
+        select l.id, l.mapping, l.row_key
+        from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
             select l.* from sequin.dead_letter l
-            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key
+            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
               and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
         union
         select l.id, l.mapping, l.row_key from found f
@@ -124,17 +127,36 @@ const FIND: &str = "
             select l.* from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = f.row_key
             offset 0) l),
+    circle as (
+        select t.relation, t.key, t.waits_on, t.waits_for, '{}'::bigint[] as ids
+        from t where not t.written and t.waits_for is not null
+        union all
+        select c.relation, c.key, l.waits_on, l.waits_for, c.ids || l.id
+        from circle c cross join lateral (
+            select t.waits_on, t.waits_for, null::bigint as id from t
+            where not t.written and t.relation = c.waits_on and t.key = c.waits_for
+            union all
+            select l.waits_on::oid, l.waits_for, l.id
+            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+            where m.destination = c.waits_on and l.row_key = c.waits_for and l.state = 'waiting'
+              and not exists (select from t where not t.written and t.relation = c.waits_on
+                                                and t.key = c.waits_for)) l
+        where (c.relation, c.key) is distinct from (c.waits_on, c.waits_for)
+          and l.waits_for is not null and pg_catalog.cardinality(c.ids) < 200),
     due as (
         (select f.id from found f limit 1000)
         union
-        (select l.id from (select distinct w.relation from w) w cross join lateral (
+        (select i.id from circle c cross join lateral unnest(c.ids) i(id)
+         where c.relation = c.waits_on and c.key = c.waits_for)
+        union
+        (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (
             select l.id from sequin.dead_letter l
-            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for is null
+            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for is null
               and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
             order by l.last_attempt_at limit 100) l)
         union
         (select l.id from sequin.dead_letter l
-         where exists (select from w where w.relation is null) and l.state = 'waiting'
+         where exists (select from t where t.relation is null) and l.state = 'waiting'
            and l.last_attempt_at < now() - interval '1 minute'
          order by l.last_attempt_at limit 100))
     select l.id, m.id from due
@@ -152,7 +174,16 @@ const OF_ROWS: &str = "
 thread_local! {
     static READER: Kept = const { Kept::new(READ, &[("id", pg_sys::INT8OID)]) };
     static FINDER: Kept = const {
-        Kept::new(FIND, &[("relation", pg_sys::OIDOID), ("key", pg_sys::BYTEAOID)])
+        Kept::new(
+            FIND,
+            &[
+                ("relation", pg_sys::OIDOID),
+                ("key", pg_sys::BYTEAOID),
+                ("waits_on", pg_sys::OIDOID),
+                ("waits_for", pg_sys::BYTEAOID),
+                ("written", pg_sys::BOOLOID),
+            ],
+        )
     };
     static ROWS: Kept = const {
         Kept::new(
@@ -197,45 +228,85 @@ pub fn read<'a>(
     Ok(letters)
 }
 
+/// A row that the call has written, or could not write.
+#[derive(Debug, Default)]
+struct Touched {
+    relation: Option<pg_sys::Oid>,
+    key: Option<Vec<u8>>,
+    written: bool,
+    /// What it waits for now, if it was not written.
+    wait: Option<Wait>,
+}
+
+/// Adds the rows of the group.
+fn touched(group: &mut Group<'_>, rows: &mut Vec<Touched>) {
+    let relation = Some(group.target.destination.oid);
+    let mut failed = HashSet::new();
+    for i in 0..group.failures.len() {
+        let failure = &group.failures[i];
+        let (message, wait) = (failure.message, failure.wait.clone());
+        failed.insert(message);
+        if wait.is_some()
+            && let Some(entry) = group.entry_of(message)
+        {
+            rows.push(Touched {
+                relation,
+                key: Some(wait::table_key(group, entry)),
+                written: false,
+                wait,
+            });
+        }
+    }
+    for i in 0..group.nets.len() {
+        let net = &group.nets[i];
+        // One that failed may have left an older change of its row to be written.
+        if !failed.contains(&net.message) || net.run.1 - net.run.0 > 1 {
+            let key = wait::table_key(group, net.run.0);
+            rows.push(Touched {
+                relation,
+                key: Some(key),
+                written: true,
+                wait: None,
+            });
+        }
+    }
+}
+
 /// Looks for letters that wait for what the call has written. If there are more than it has with it,
 /// it begins again with them.
 pub fn look_for_more(
-    registry: &mut Registry,
+    registry: &Registry,
     plan: &mut Plan,
     groups: &mut [(usize, Group<'_>)],
 ) -> Result<(), SqlError> {
-    if plan.last {
-        return Ok(());
-    }
-    registry.see_letters();
     let watch = &registry.letters;
-    if !watch.any {
+    if plan.last || !watch.any {
         return Ok(());
     }
-    let mut rows: Vec<(Option<pg_sys::Oid>, Option<Vec<u8>>)> = Vec::new();
+    let mut rows: Vec<Touched> = Vec::new();
     for (_, group) in groups.iter_mut() {
         let relation = group.target.destination.oid;
-        if !watch.on.contains(&relation) {
-            continue;
-        }
-        for i in 0..group.nets.len() {
-            let key = wait::table_key(group, group.nets[i].run.0);
-            rows.push((Some(relation), Some(key)));
+        if watch.on.contains(&relation) {
+            touched(group, &mut rows);
         }
     }
     if SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
         SWEPT.set(Some(Instant::now()));
-        rows.push((None, None));
+        rows.push(Touched::default());
     }
     if rows.is_empty() {
         return Ok(());
     }
     let returned = FINDER
         .with(|statement| {
-            statement.run(rows.into_iter(), |(relation, key)| {
+            statement.run(rows.into_iter(), |row| {
+                let wait = row.wait.unwrap_or_default();
                 vec![
-                    relation.map(Datum::from),
-                    key.and_then(IntoDatum::into_datum),
+                    row.relation.map(Datum::from),
+                    row.key.and_then(IntoDatum::into_datum),
+                    Some(Datum::from(wait.relation)),
+                    wait.key.and_then(IntoDatum::into_datum),
+                    Some(Datum::from(row.written)),
                 ]
             })
         })?
@@ -262,13 +333,11 @@ pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Res
     if mapping.mode == Mode::Append || !registry.letters.of.contains(&mapping.id) {
         return Ok(());
     }
+    // Which of a statement's rows were stale is not always known: what is stored will tell.
     let decided: Vec<u32> = group
         .nets
         .iter()
-        .filter(|net| {
-            let outcome = group.outcomes[net.message as usize];
-            matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
-        })
+        .filter(|net| group.outcomes[net.message as usize] != Some(Outcome::Dead))
         .map(|net| net.run.0)
         .collect();
     let returned = ROWS
@@ -373,7 +442,7 @@ fn are_old(group: &mut Group<'_>, rows: &[(u32, Stamp)]) -> Result<Vec<bool>, Sq
         .iter()
         .map(|row| group.key_of(row.0).to_vec())
         .collect();
-    let owner = ActingAs::untrusted(pg_sys::Oid::from(group.target.mapping.owner));
+    let owner = group.acting_as_owner();
     let stored = guard::load(group, &keys, &values)?;
     drop(owner);
     Ok(rows

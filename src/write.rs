@@ -226,7 +226,7 @@ fn without_dead(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Sq
 }
 
 /// Writes net changes, all or none.
-fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
+pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     let news = if group.call.alone {
         claim(group, nets)?
     } else {
