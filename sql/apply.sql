@@ -34,6 +34,13 @@ as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
 comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';
 
+-- Where a statement that writes them fails, it says at which row.
+create function sequin.next_row() returns boolean
+language c volatile parallel unsafe
+as 'MODULE_PATHNAME', 'next_row_wrapper';
+
+comment on function sequin.next_row() is 'Internal to sequin_apply: counts the rows that it is writing.';
+
 create function sequin.build_profile() returns text
 language c immutable parallel safe
 as 'MODULE_PATHNAME', 'build_profile_wrapper';

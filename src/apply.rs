@@ -1,7 +1,7 @@
 //! One call: a batch goes to its mappings, and every message ends as one counted outcome in each.
 //! Dead letters that may work now go with it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use bumpalo::Bump;
@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use crate::dead_letter::{self, Letter};
 use crate::envelope::{Batch, End, Item};
 use crate::error::Error;
-use crate::group::{Call, Failure, Group, Outcome};
+use crate::group::{Call, Failure, Group, Outcome, Suspects};
 use crate::guard;
 use crate::pg::memory::{Arena, Context};
 use crate::pg::settings::{PINNED, Settings};
@@ -90,7 +90,9 @@ pub struct Plan {
     pub mappings: BTreeSet<i32>,
     /// The dead letters (by id) that it tries again.
     pub letters: BTreeSet<i64>,
-    /// Whether those are what the call is for: they are counted.
+    /// By mapping (id), who is suspected of having made an attempt fail.
+    suspects: HashMap<i32, Suspects>,
+    /// Whether the letters are what the call is for: they are counted.
     explicit: bool,
     /// Whether there is another attempt after this one.
     pub last: bool,
@@ -210,6 +212,10 @@ fn attempt<'a>(
         .and_then(|()| retry::look_for_more(registry, plan, &mut groups))
         .and_then(|()| work.finish(registry, plan, &mut groups));
     for (index, group) in groups {
+        if result.is_err() && !group.suspects.is_empty() {
+            plan.suspects
+                .insert(group.target.mapping.id, group.suspects);
+        }
         let mut target = group.target;
         if result.is_err() {
             // Noted in what is undone now.
@@ -251,6 +257,9 @@ impl<'a, 'b> Work<'a, 'b> {
             let batch: &'b Batch<'b> = self.batch;
             let mut group = Group::new(target, batch, messages, self.memory, call);
             group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
+            if let Some(suspects) = plan.suspects.get(&group.target.mapping.id) {
+                group.suspects = suspects.clone();
+            }
             groups.push((*index, group));
         }
         parents_first(groups);

@@ -53,6 +53,23 @@ pub struct Failure {
     pub wait: Option<Wait>,
 }
 
+/// Which messages may be why a set of rows could not be written. Only a hint: they are written after the
+/// others.
+#[derive(Debug, Clone, Default)]
+pub struct Suspects {
+    /// The place in the batch of the message whose row was written when the error was raised.
+    pub place: Option<u32>,
+    /// The error, where a foreign key was checked for all of them in the end.
+    pub foreign_key: Option<SqlError>,
+}
+
+impl Suspects {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.place.is_none() && self.foreign_key.is_none()
+    }
+}
+
 /// One change of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
@@ -156,6 +173,8 @@ pub struct Group<'a> {
     pub home: i64,
     /// Whether a resync of the mapping is on.
     pub resyncing: bool,
+    /// What a set that could not be written is known to have failed for, for as long as it is of use.
+    pub suspects: Suspects,
     /// Messages that moved a row away from a key.
     pub left: HashSet<u32>,
     /// What is stored of the rows that are examined, by the start of their run.
@@ -190,6 +209,7 @@ impl<'a> Group<'a> {
             call,
             home: 0,
             resyncing: false,
+            suspects: Suspects::default(),
             left: HashSet::new(),
             stored: HashMap::new(),
             batch,

@@ -113,7 +113,7 @@ pub fn late_enough(read_skew: i64) -> String {
     )
 }
 
-/// `INSERT`: rows of `columns`.
+/// `INSERT`: rows of `columns`. They are counted as they are read, so that an error tells its row.
 pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
     let overriding = if relation.overriding {
         " overriding system value"
@@ -121,7 +121,7 @@ pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
         ""
     };
     format!(
-        "insert into {} as d ({}){overriding} select {} from {}",
+        "insert into {} as d ({}){overriding} select {} from {} where sequin.next_row()",
         relation.name,
         list(columns, ""),
         list(columns, "b."),
@@ -270,13 +270,14 @@ mod tests {
         assert_eq!(
             upsert(&relation(false), &[&id, &name], &[&id], &[], None),
             "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
-             from sequin.batch() b(id bigint, \"Name\" text) \
+             from sequin.batch() b(id bigint, \"Name\" text) where sequin.next_row() \
              on conflict (id) do update set \"Name\" = excluded.\"Name\""
         );
         assert_eq!(
             upsert(&relation(true), &[&id], &[&id], &[], None),
             "insert into public.t as d (id) overriding system value select b.id \
-             from sequin.batch() b(id bigint) on conflict (id) do nothing"
+             from sequin.batch() b(id bigint) where sequin.next_row() \
+             on conflict (id) do nothing"
         );
         assert_eq!(
             upsert(
@@ -287,7 +288,7 @@ mod tests {
                 Some("x")
             ),
             "insert into public.t as d (id) select b.id from sequin.batch() b(id bigint) \
-             on conflict (id) do update set gone = null where x"
+             where sequin.next_row() on conflict (id) do update set gone = null where x"
         );
     }
 

@@ -24,7 +24,7 @@ use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::prepared::Statement;
 use crate::target::Target;
-use crate::write::Pending;
+use crate::write::{Pending, Unit};
 
 /// A row that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +179,58 @@ fn parents(
         .into_iter()
         .map(|key| Some(Wait { key, ..any.clone() }))
         .collect())
+}
+
+/// Which of these units hold a row whose foreign key refers to a row that is not there. False for all
+/// where that cannot be told, or rows refer to others of their own table.
+pub fn orphans(
+    group: &mut Group<'_>,
+    error: &SqlError,
+    units: &[Unit],
+) -> Result<Vec<bool>, SqlError> {
+    let nothing = vec![false; units.len()];
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    let Some((child, parent, of, to, types, _)) = foreign_key(name) else {
+        return Ok(nothing);
+    };
+    let columns: Option<Vec<usize>> = of.iter().map(|name| place(group, name)).collect();
+    let (Some(columns), Some(relation)) = (columns, qualified_name(parent)) else {
+        return Ok(nothing);
+    };
+    if child != group.target.destination.oid || parent == child {
+        return Ok(nothing);
+    }
+    let value = |i: usize| &group.target.columns[columns[i]].sql.name;
+    let (mut there, mut given) = (Vec::new(), Vec::new());
+    for (i, (name, type_name)) in to.iter().zip(&types).enumerate() {
+        let name = pgrx::spi::quote_identifier(name);
+        there.push(format!("p.{name} = b.{}::{type_name}", value(i)));
+        given.push(format!("b.{} is not null", value(i)));
+    }
+    let from = format!(
+        " where {} and not exists (select from {relation} p where {})",
+        given.join(" and "),
+        there.join(" and ")
+    );
+    let nets: Vec<&Net> = units.iter().map(|unit| &unit[0]).collect();
+    let found = subtransaction(|| {
+        keys(
+            group,
+            "select b.sequin_n, ''::bytea",
+            &columns,
+            &from,
+            &nets,
+        )
+    });
+    match found {
+        Ok(found) => Ok(found.iter().map(Option::is_some).collect()),
+        // A privilege may be missing.
+        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| nothing),
+    }
+}
+
+fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    crate::destination::Destination::load(relation).map(|relation| relation.qualified_name())
 }
 
 type ForeignKey = (

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
-use crate::group::{Group, Guarded, Net, Outcome};
+use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::{self, Claim, Place};
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::spi::{Plan, Returned};
@@ -76,10 +76,14 @@ pub fn write(
     Ok(())
 }
 
-/// Writes these units, as the second attempt of [`write`] does.
+/// Writes these units, as the second attempt of [`write`] does: all at once, and if that fails, those
+/// before the one that is suspected, that one alone, and those after it; in halves where nobody is
+/// suspected.
 pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, SqlError> {
     let mut later = Vec::new();
-    let mut stack = vec![units];
+    let suspects = std::mem::take(&mut group.suspects);
+    let mut stack = Stack::new(units);
+    stack.divide(group, &suspects)?;
     while let Some(units) = stack.pop() {
         let mut units = without_dead(group, units)?;
         if units.is_empty() {
@@ -87,6 +91,7 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
         }
         let nets = units.concat();
         let Err(error) = subtransaction(|| write_set(group, &nets)) else {
+            stack.worked(units.len());
             continue;
         };
         if error.sqlstate() == crate::apply::EXAMINE_MORE {
@@ -94,11 +99,20 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
             continue;
         }
         let error = crate::dead_letter::blame(error, &group.target.mapping)?;
+        let suspects = std::mem::take(&mut group.suspects);
         if units.len() > 1 {
-            let second = units.split_off(units.len() / 2);
-            stack.push(second);
+            let half = units.len() / 2;
             stack.push(units);
-        } else if nets.iter().any(|net| may_work_later(group, net, &error)) {
+            if !stack.divide(group, &suspects)? {
+                units = stack.pop_all();
+                let second = units.split_off(half);
+                stack.push(second);
+                stack.push(units);
+            }
+            continue;
+        }
+        stack.failed();
+        if nets.iter().any(|net| may_work_later(group, net, &error)) {
             later.push(Pending { unit: nets, error });
         } else {
             group.fail(nets[0].message, error)?;
@@ -106,6 +120,96 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
         }
     }
     Ok(later)
+}
+
+/// Sets of units that are still to be written, the next one last.
+struct Stack {
+    sets: Vec<Vec<Unit>>,
+    /// How many are written at once: few after failures, more and more after successes.
+    at_once: usize,
+}
+
+impl Stack {
+    fn new(units: Vec<Unit>) -> Stack {
+        Stack {
+            sets: vec![units],
+            at_once: usize::MAX,
+        }
+    }
+
+    fn push(&mut self, units: Vec<Unit>) {
+        if !units.is_empty() {
+            self.sets.push(units);
+        }
+    }
+
+    /// The next set.
+    fn pop(&mut self) -> Option<Vec<Unit>> {
+        let mut units = self.sets.pop()?;
+        if units.len() > self.at_once {
+            let rest = units.split_off(self.at_once);
+            self.sets.push(rest);
+        }
+        Some(units)
+    }
+
+    /// The set that was pushed last, however large.
+    fn pop_all(&mut self) -> Vec<Unit> {
+        self.sets.pop().unwrap_or_default()
+    }
+
+    fn worked(&mut self, units: usize) {
+        self.at_once = self.at_once.max(units.saturating_mul(4));
+    }
+
+    fn failed(&mut self) {
+        self.at_once = (self.at_once / 4).max(1);
+    }
+
+    /// Puts what is suspected behind the rest of the last set; false if that tells nothing.
+    fn divide(&mut self, group: &mut Group<'_>, suspects: &Suspects) -> Result<bool, SqlError> {
+        if suspects.is_empty() {
+            return Ok(false);
+        }
+        let units = self.pop_all();
+        if let Some(place) = suspects.place {
+            let found = units.iter().position(|unit| {
+                unit.iter()
+                    .any(|net| group.messages[net.message as usize] == place)
+            });
+            let Some(at) = found else {
+                self.push(units);
+                return Ok(false);
+            };
+            let mut before = units;
+            let mut suspect = before.split_off(at);
+            let after = suspect.split_off(1);
+            self.at_once = self.at_once.min((2 * at).max(1));
+            self.push(after);
+            self.push(suspect);
+            self.push(before);
+            return Ok(true);
+        }
+        let Some(error) = &suspects.foreign_key else {
+            return Ok(false);
+        };
+        let orphans = crate::wait::orphans(group, error, &units)?;
+        let (mut kept, mut suspected) = (Vec::new(), Vec::new());
+        for (unit, orphan) in units.into_iter().zip(orphans) {
+            if orphan {
+                suspected.push(unit);
+            } else {
+                kept.push(unit);
+            }
+        }
+        let told = !suspected.is_empty();
+        if kept.is_empty() {
+            self.at_once = 1;
+        }
+        self.push(suspected);
+        self.push(kept);
+        Ok(told)
+    }
 }
 
 /// The units once more, with what has been loaded of their rows.
@@ -531,7 +635,28 @@ fn run(
     let outcome =
         rows(group, &statement.rows, how, columns, nets).and_then(|rows| statement.plan.run(rows));
     group.target.keep(key, statement);
+    if let Err(error) = &outcome {
+        group.suspects = suspects(group, error, nets);
+    }
     outcome
+}
+
+/// What an error of a statement that wrote these tells of who is at fault.
+fn suspects(group: &Group<'_>, error: &SqlError, nets: &[&Net]) -> Suspects {
+    if error.sqlstate() == "23503" {
+        return Suspects {
+            place: None,
+            foreign_key: Some(error.clone()),
+        };
+    }
+    // When all rows were read, it may be the last, or something that the end of the statement does.
+    let at = error
+        .rows_read
+        .filter(|read| *read < nets.len() || nets.len() == 1);
+    Suspects {
+        place: at.map(|read| group.messages[nets[read - 1].message as usize]),
+        foreign_key: None,
+    }
 }
 
 fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {

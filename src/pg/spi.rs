@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{SqlError, trap};
-use super::tuples::{Offered, Rows};
+use super::tuples::{Offered, Rows, count_rows, put_back_count};
 
 unsafe extern "C-unwind" {
     #[link_name = "SPI_prepare"]
@@ -107,6 +107,16 @@ impl Plan {
     pub fn run(&mut self, rows: Rows) -> Result<Outcome, SqlError> {
         self.plan()?;
         let _offered = Offered::new(rows);
+        let before = count_rows();
+        let result = self.execute();
+        let rows_read = put_back_count(before);
+        result.map_err(|error| SqlError {
+            rows_read: (rows_read > 0).then_some(rows_read),
+            ..error
+        })
+    }
+
+    fn execute(&mut self) -> Result<Outcome, SqlError> {
         let plan = self.plan;
         // SAFETY: only the C function runs inside; SPI's globals are read right after it.
         let (status, processed, table) = unsafe {

@@ -31,6 +31,9 @@ pub struct SqlError {
     pub datatype: Option<String>,
     /// Constraint concerned.
     pub constraint: Option<String>,
+    /// How many rows of its batch relation the statement had read when it was raised, if it counts
+    /// them: the last of them is the one at fault, unless all had been read.
+    pub rows_read: Option<usize>,
 }
 
 impl SqlError {
@@ -162,6 +165,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
             column: text((*data).column_name),
             datatype: text((*data).datatype_name),
             constraint: text((*data).constraint_name),
+            rows_read: None,
         };
         pg_sys::FreeErrorData(data);
         Err(error)

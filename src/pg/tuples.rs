@@ -174,6 +174,40 @@ impl Drop for Offered {
     }
 }
 
+thread_local! {
+    static ROWS_READ: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Begins to count the rows that a statement reads; returns the count so far, for
+/// [`put_back_count`].
+pub fn count_rows() -> usize {
+    ROWS_READ.replace(0)
+}
+
+/// Ends counting: returns the count, and goes on with the one before.
+pub fn put_back_count(before: usize) -> usize {
+    ROWS_READ.replace(before)
+}
+
+/// `sequin.next_row()`: counts the rows that the statement reads, and is true.
+///
+/// # Safety
+/// Called by the server's function manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn next_row_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    ROWS_READ.set(ROWS_READ.get() + 1);
+    // SAFETY: the result is not null.
+    unsafe { (*fcinfo).isnull = false };
+    Datum::from(true)
+}
+
+/// The function manager's record for [`next_row_wrapper`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_next_row_wrapper() -> *const pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
 /// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
 /// definition list names them. Outside an apply it is an error.
 ///
