@@ -64,6 +64,7 @@ create table sequin.dead_letter (
     position        bigint not null,
     key             text,
     row_key         bytea,
+    former_key      bytea,
     source          text,
     lsn             bigint,
     idx             integer,
@@ -77,6 +78,7 @@ create table sequin.dead_letter (
 create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
 -- What a newer change of the same row supersedes.
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
+create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- What is tried again when a row is written that it waits for, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state = 'waiting';
@@ -92,6 +94,7 @@ comment on column sequin.dead_letter.hint is 'Its HINT';
 comment on column sequin.dead_letter.position is 'Place in its batch, the first being 0';
 comment on column sequin.dead_letter.key is 'JSON array of the values of the key, when known';
 comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row_key makes them; null when not known';
+comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
 comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
 comment on column sequin.dead_letter.waits_for is 'Waiting: the key of that row as bytes, its columns in the order of the table; null when any row of the table may do';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';

@@ -256,6 +256,7 @@ impl<'a, 'b> Work<'a, 'b> {
             let messages = [&messages[first..], &messages[..first]].concat();
             let batch: &'b Batch<'b> = self.batch;
             let mut group = Group::new(target, batch, messages, self.memory, call);
+            group.mapped = registry.mapped.clone();
             group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
             if let Some(suspects) = plan.suspects.get(&group.target.mapping.id) {
                 group.suspects = suspects.clone();
@@ -281,9 +282,19 @@ impl<'a, 'b> Work<'a, 'b> {
     fn finish(
         &self,
         registry: &Registry,
-        plan: &Plan,
+        plan: &mut Plan,
         groups: &mut [(usize, Group<'b>)],
     ) -> Result<Counts, SqlError> {
+        let mut dead = Vec::new();
+        for refused in &self.routes.refused {
+            dead.push(self.refused(refused));
+        }
+        for (_, group) in groups.iter_mut() {
+            retry::supersede(registry, plan, group)?;
+            for failure in retry::settle_failures(group)? {
+                dead.push(self.failed(group, failure));
+            }
+        }
         let mut counts = Counts::default();
         let mut outcomes = 0;
         let mut count = |place: usize, outcome| {
@@ -295,15 +306,7 @@ impl<'a, 'b> Work<'a, 'b> {
         for (place, outcome) in &self.routes.outcomes {
             count(*place, *outcome);
         }
-        let mut dead = Vec::new();
-        for refused in &self.routes.refused {
-            dead.push(self.refused(refused));
-        }
-        for (_, group) in groups.iter_mut() {
-            retry::supersede(registry, plan, group)?;
-            for failure in retry::settle_failures(group)? {
-                dead.push(self.failed(group, failure));
-            }
+        for (_, group) in groups.iter() {
             for (place, outcome) in group.messages.iter().zip(&group.outcomes) {
                 let outcome = outcome.expect("every message of a group has an outcome");
                 count(*place as usize, outcome);
@@ -358,6 +361,7 @@ impl<'a, 'b> Work<'a, 'b> {
             wait: None,
             key: None,
             row_key: None,
+            former_key: None,
             source: message.map(|message| message.source()),
             version: message.and_then(|message| message.version),
             committed_at: message.and_then(|message| message.committed_at),
@@ -377,6 +381,7 @@ impl<'a, 'b> Work<'a, 'b> {
             wait: failure.wait,
             key: group.key_text(failure.message),
             row_key: group.row_key(failure.message).map(<[u8]>::to_vec),
+            former_key: group.former_key(failure.message).map(<[u8]>::to_vec),
             source: Some(message.source()),
             version: message.version,
             committed_at: message.committed_at,
@@ -608,10 +613,51 @@ fn write_all(
         dead_letter::blame(error, &groups[0].1.target.mapping)?;
         return Err(again_alone());
     }
-    while pending.iter().any(|pending| !pending.is_empty()) {
-        retry_pending(groups, &mut pending)?;
-        let mut waiting: Waiting = Vec::with_capacity(groups.len());
+    settle_pending(registry, plan, locked, groups, &mut pending)?;
+    // What was written instead of those that wait may be what others of them wait for.
+    let mut left = waiting_failures(groups);
+    for _ in 0..REVIVALS {
+        if left == 0 {
+            break;
+        }
         for ((_, group), pending) in groups.iter_mut().zip(&mut pending) {
+            let _owner = group.acting_as_owner();
+            let units = group.revive()?;
+            pending.extend(write::retry(group, units)?);
+        }
+        settle_pending(registry, plan, locked, groups, &mut pending)?;
+        let now = waiting_failures(groups);
+        if now == left {
+            break;
+        }
+        left = now;
+    }
+    Ok(())
+}
+
+/// How often what has been given up is tried once more before a call ends.
+const REVIVALS: usize = 4;
+
+fn waiting_failures(groups: &[(usize, Group<'_>)]) -> usize {
+    groups
+        .iter()
+        .flat_map(|(_, group)| &group.failures)
+        .filter(|failure| failure.wait.is_some())
+        .count()
+}
+
+/// Tries what could not be written until nothing more helps, and gives the rest up.
+fn settle_pending(
+    registry: &Registry,
+    plan: &mut Plan,
+    locked: &BTreeSet<i32>,
+    groups: &mut [(usize, Group<'_>)],
+    pending: &mut [Vec<Pending>],
+) -> Result<(), SqlError> {
+    while pending.iter().any(|pending| !pending.is_empty()) {
+        retry_pending(groups, pending)?;
+        let mut waiting: Waiting = Vec::with_capacity(groups.len());
+        for ((_, group), pending) in groups.iter_mut().zip(pending.iter_mut()) {
             let _owner = group.acting_as_owner();
             let mut pending = std::mem::take(pending);
             if write::replay_all(group, &pending)? {

@@ -54,6 +54,8 @@ pub struct Letter<'a> {
     pub key: Option<String>,
     /// Its key, as bytes.
     pub row_key: Option<Vec<u8>>,
+    /// The key that the row left, as bytes.
+    pub former_key: Option<Vec<u8>>,
     /// The source database.
     pub source: Option<&'a str>,
     /// Its place in the source.
@@ -73,23 +75,24 @@ const STORE: &str = "
               and l.committed_at is not distinct from b.committed_at)) as known
         from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
                               detail text, hint text, position bigint, key text, row_key bytea,
+                              former_key bytea,
                               source text, lsn bigint, idx integer, committed_at timestamptz,
                               waits_on oid, waits_for bytea, state text)),
     renewed as (
         update sequin.dead_letter l
         set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
-            row_key = b.row_key, source = b.source, lsn = b.lsn, idx = b.idx,
+            row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
             committed_at = b.committed_at, waits_on = b.waits_on, waits_for = b.waits_for,
             state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
         from b where l.id = b.known)
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
-                                    row_key, source, lsn, idx, committed_at, waits_on, waits_for,
+                                    row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
                                     state)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
-           b.source, b.lsn, b.idx, b.committed_at, b.waits_on, b.waits_for, b.state
+           b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, b.waits_for, b.state
     from b where b.known is null";
 
-const COLUMNS: [(&str, pg_sys::Oid); 17] = [
+const COLUMNS: [(&str, pg_sys::Oid); 18] = [
     ("id", pg_sys::INT8OID),
     ("mapping", pg_sys::TEXTOID),
     ("message", pg_sys::TEXTOID),
@@ -100,6 +103,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 17] = [
     ("position", pg_sys::INT8OID),
     ("key", pg_sys::TEXTOID),
     ("row_key", pg_sys::BYTEAOID),
+    ("former_key", pg_sys::BYTEAOID),
     ("source", pg_sys::TEXTOID),
     ("lsn", pg_sys::INT8OID),
     ("idx", pg_sys::INT4OID),
@@ -138,6 +142,7 @@ pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
                 Some(Datum::from(letter.position as i64)),
                 text(letter.key.as_deref()),
                 letter.row_key.as_deref().and_then(IntoDatum::into_datum),
+                letter.former_key.as_deref().and_then(IntoDatum::into_datum),
                 text(letter.source),
                 letter
                     .version

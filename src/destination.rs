@@ -24,6 +24,25 @@ pub struct Destination {
     pub deferred: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
+    /// Foreign keys by which a delete of its rows changes or deletes others.
+    pub referrers: Vec<Referrer>,
+}
+
+/// A foreign key of another table (or the same) that does something when a row is deleted.
+#[derive(Debug, Clone)]
+pub struct Referrer {
+    /// The table that has it.
+    pub oid: pg_sys::Oid,
+    /// The table's schema.
+    pub schema: String,
+    /// The table's name.
+    pub table: String,
+    /// Both, quoted where SQL needs it.
+    pub name: String,
+    /// Its name.
+    pub constraint: String,
+    /// Its columns, each with the one that it refers to.
+    pub columns: Vec<(String, String)>,
 }
 
 /// A column of a destination.
@@ -96,6 +115,20 @@ const REFERS_TO: &str = "
     select distinct k.confrelid from pg_catalog.pg_constraint k
     where k.conrelid = $1 and k.contype = 'f' and k.confrelid <> $1";
 
+const REFERRERS: &str = "
+    select k.conrelid, n.nspname::text, c.relname::text, k.conname::text,
+           array(select a.attname::text from unnest(k.conkey) with ordinality u(attnum, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum
+                 order by u.n),
+           array(select a.attname::text from unnest(k.confkey) with ordinality u(attnum, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum
+                 order by u.n)
+    from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where k.confrelid = $1 and k.contype = 'f' and k.conparentid = 0
+      and k.confdeltype in ('c', 'n', 'd')
+    order by k.oid";
+
 impl Destination {
     /// Reads the relation from the catalog; `None` if there is none of this OID.
     pub fn load(oid: pg_sys::Oid) -> Option<Destination> {
@@ -122,6 +155,7 @@ impl Destination {
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),
+                referrers: Vec::new(),
             };
             for row in client.update(COLUMNS, None, &arg)? {
                 destination.columns.push(Column {
@@ -148,6 +182,22 @@ impl Destination {
             }
             for row in client.update(REFERS_TO, None, &arg)? {
                 destination.refers_to.push(row.get(1)?.expect("not null"));
+            }
+            for row in client.update(REFERRERS, None, &arg)? {
+                let (schema, table): (String, String) = (
+                    row.get(2)?.expect("not null"),
+                    row.get(3)?.expect("not null"),
+                );
+                let columns: Vec<String> = row.get(5)?.expect("not null");
+                let to: Vec<String> = row.get(6)?.expect("not null");
+                destination.referrers.push(Referrer {
+                    oid: row.get(1)?.expect("not null"),
+                    name: pgrx::spi::quote_qualified_identifier(&schema, &table),
+                    schema,
+                    table,
+                    constraint: row.get(4)?.expect("not null"),
+                    columns: columns.into_iter().zip(to).collect(),
+                });
             }
             Ok(Some(destination))
         })

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::cascade::Mapped;
 use crate::envelope::{Batch, Item};
 use crate::guard::{self, Stored};
 use crate::image::{fingerprint, source_number};
@@ -22,6 +23,7 @@ use crate::pg::user::ActingAs;
 use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
 use crate::wait::Wait;
+use crate::write::Unit;
 
 /// What became of a message in one mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +177,8 @@ pub struct Group<'a> {
     pub resyncing: bool,
     /// What a set that could not be written is known to have failed for, for as long as it is of use.
     pub suspects: Suspects,
+    /// The tables that mappings write.
+    pub mapped: Mapped,
     /// Messages that moved a row away from a key.
     pub left: HashSet<u32>,
     /// What is stored of the rows that are examined, by the start of their run.
@@ -210,6 +214,7 @@ impl<'a> Group<'a> {
             home: 0,
             resyncing: false,
             suspects: Suspects::default(),
+            mapped: Mapped::default(),
             left: HashSet::new(),
             stored: HashMap::new(),
             batch,
@@ -305,6 +310,46 @@ impl<'a> Group<'a> {
             error,
             wait,
         });
+    }
+
+    /// Takes back that messages wait: what is to be done with their rows, once more.
+    pub fn revive(&mut self) -> Result<Vec<Unit>, SqlError> {
+        let failures = std::mem::take(&mut self.failures);
+        let (waiting, dead): (Vec<_>, Vec<_>) = failures
+            .into_iter()
+            .partition(|failure| failure.wait.is_some());
+        self.failures = dead;
+        let mut units = Vec::with_capacity(waiting.len());
+        for failure in &waiting {
+            self.outcomes[failure.message as usize] = None;
+        }
+        let mut folded = HashSet::new();
+        for failure in waiting {
+            let runs: Vec<(u32, u32)> = self
+                .entries_of(failure.message)
+                .map(|entry| self.run_of(entry))
+                .collect();
+            let mut unit = Vec::new();
+            for run in runs {
+                if folded.insert(run) {
+                    unit.extend(self.fold_again(run)?);
+                }
+            }
+            if !unit.is_empty() {
+                units.push(unit);
+            }
+        }
+        Ok(units)
+    }
+
+    /// The run that an entry is in.
+    fn run_of(&self, entry: u32) -> (u32, u32) {
+        let key = self.key(entry);
+        let start = (0..entry)
+            .rev()
+            .find(|&i| self.key(i) != key)
+            .map_or(0, |i| i + 1);
+        (start, self.run_end(start as usize) as u32)
     }
 
     /// Lets the server evaluate the mapping's SQL: for all messages at once, and one by one if that
@@ -639,18 +684,21 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The entry of a message: of the row that it is about, not of the key that the row left.
+    /// The entries of a message: of the row that it is about, and of the key that the row left.
+    pub fn entries_of(&self, message: u32) -> impl Iterator<Item = u32> + '_ {
+        (0..self.entries.len() as u32).filter(move |&i| self.entries[i as usize].message == message)
+    }
+
+    /// The entry of a message: of the row that it is about.
     pub fn entry_of(&self, message: u32) -> Option<u32> {
-        let mut found = None;
-        for (i, entry) in self.entries.iter().enumerate() {
-            if entry.message == message {
-                found = Some(i as u32);
-                if !matches!(entry.event, Event::Leave { .. }) {
-                    break;
-                }
-            }
-        }
-        found
+        let leaves = |i: &u32| matches!(self.entries[*i as usize].event, Event::Leave { .. });
+        self.entries_of(message).find(|i| !leaves(i))
+    }
+
+    /// The key that a message's row left, as bytes.
+    pub fn former_key(&self, message: u32) -> Option<&[u8]> {
+        let leaves = |i: &u32| matches!(self.entries[*i as usize].event, Event::Leave { .. });
+        self.entries_of(message).find(leaves).map(|i| self.key(i))
     }
 
     /// The key of a message's row, as bytes.

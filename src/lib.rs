@@ -18,6 +18,7 @@
 mod api;
 mod apply;
 mod backfill;
+mod cascade;
 mod cast;
 mod dead_letter;
 mod destination;

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
+use crate::cascade::Mapped;
 use crate::error::Error;
-use crate::mapping::{Mapping, catalog};
+use crate::mapping::{Mapping, Mode, catalog};
 use crate::pg::invalidation;
 use crate::pg::trap::SqlError;
 use crate::retry::{self, Watch};
@@ -20,6 +21,8 @@ pub struct Registry {
     pub mappings: Vec<Mapping>,
     /// Which of them a message goes to.
     pub router: Router,
+    /// The tables that they write.
+    pub mapped: Mapped,
     /// The mappings (by id) that a resync is on for.
     pub resyncing: Vec<i32>,
     /// What there are dead letters of, as of [`Self::see_letters`].
@@ -54,7 +57,13 @@ impl Registry {
     fn load() -> Result<Registry, Error> {
         let mappings = catalog::load()?;
         let router = Router::new(&mappings);
+        let mapped = mappings
+            .iter()
+            .filter(|mapping| mapping.mode == Mode::Upsert)
+            .filter_map(|mapping| mapping.destination.map(pg_sys::Oid::from))
+            .collect();
         Ok(Registry {
+            mapped: Mapped::new(mapped),
             mappings,
             router,
             resyncing: catalog::resyncing(),

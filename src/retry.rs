@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::group::{Failure, Group, Outcome};
 use crate::guard::{self, Place};
 use crate::image::source_number;
-use crate::mapping::{Mapping, Mode, catalog};
+use crate::mapping::{Mapping, Mode, OnError, catalog};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::message::Version;
 use crate::pg::keys::{extension_owner, stored_text};
@@ -109,7 +109,7 @@ const READ: &str = "
 /// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
 /// for each other in a circle with a row that could not be written; those that wait for any row of the
 /// tables written; and, where a row without a table is among those touched, letters that have waited for
-/// a while. What has failed often is tried once a minute.
+/// a while. What has failed often, twenty times if it waits for any row, is tried once a minute.
 const FIND: &str = "
     with recursive t as materialized (
         select b.* from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
@@ -119,7 +119,7 @@ const FIND: &str = "
         from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
             select l.* from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
-              and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
+              and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
         union
         select l.id, l.mapping, l.row_key from found f
         join sequin.mapping m on m.name = f.mapping
@@ -166,10 +166,15 @@ const FIND: &str = "
       and exists (select from pg_class c where c.oid = m.destination)";
 
 const OF_ROWS: &str = "
-    select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at
+    select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
+           case when l.former_key is null then null
+                else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
     from sequin.batch() b(n integer, mapping text, key bytea)
     cross join lateral (select l.* from sequin.dead_letter l
-                        where l.mapping = b.mapping and l.row_key = b.key offset 0) l";
+                        where l.mapping = b.mapping and l.row_key = b.key
+                        union all
+                        select l.* from sequin.dead_letter l
+                        where l.mapping = b.mapping and l.former_key = b.key offset 0) l";
 
 thread_local! {
     static READER: Kept = const { Kept::new(READ, &[("id", pg_sys::INT8OID)]) };
@@ -245,7 +250,10 @@ fn touched(group: &mut Group<'_>, rows: &mut Vec<Touched>) {
     for i in 0..group.failures.len() {
         let failure = &group.failures[i];
         let (message, wait) = (failure.message, failure.wait.clone());
-        failed.insert(message);
+        // One that moves its row may have written it, and be left with the delete.
+        if group.former_key(message).is_none() {
+            failed.insert(message);
+        }
         if wait.is_some()
             && let Some(entry) = group.entry_of(message)
         {
@@ -328,7 +336,11 @@ pub fn look_for_more(
 }
 
 /// Removes the letters of the group's rows that newer changes have made void.
-pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Result<(), SqlError> {
+pub fn supersede(
+    registry: &Registry,
+    plan: &mut Plan,
+    group: &mut Group<'_>,
+) -> Result<(), SqlError> {
     let mapping = &group.target.mapping;
     if mapping.mode == Mode::Append || !registry.letters.of.contains(&mapping.id) {
         return Ok(());
@@ -352,7 +364,7 @@ pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Res
         })?
         .returned
         .expect("a SELECT returns rows");
-    let (mut values, mut nulls) = ([Datum::null(); 6], [false; 6]);
+    let (mut values, mut nulls) = ([Datum::null(); 7], [false; 7]);
     let mut letters = Vec::new();
     for i in 0..returned.len() {
         returned.read(i, &mut values, &mut nulls);
@@ -369,7 +381,8 @@ pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Res
             }),
             committed_at: number(5).map(clock::to_unix),
         };
-        letters.push((id, decided[values[0].value() as i32 as usize], stamp));
+        let due = (!nulls[6]).then(|| values[6].value() as u8 != 0);
+        letters.push((id, decided[values[0].value() as i32 as usize], stamp, due));
     }
     let void: Vec<bool> = if group.target.place == Place::Nowhere {
         vec![true; letters.len()] // what arrives is newer
@@ -377,13 +390,23 @@ pub fn supersede(registry: &Registry, plan: &Plan, group: &mut Group<'_>) -> Res
         let rows: Vec<(u32, Stamp)> = letters.iter().map(|l| (l.1, l.2)).collect();
         are_old(group, &rows)?
     };
-    let void: Vec<i64> = letters
-        .iter()
-        .zip(void)
-        .filter(|(_, void)| *void)
-        .map(|(letter, _)| letter.0)
-        .collect();
-    dead_letter::remove(&void)
+    let mut remove = Vec::new();
+    let mut again = false;
+    for ((id, _, _, due), void) in letters.into_iter().zip(void) {
+        match due {
+            _ if !void => {}
+            None => remove.push(id),
+            Some(due) => {
+                if due && !plan.last && group.target.mapping.on_error == OnError::DeadLetter {
+                    again |= plan.letters.insert(id);
+                }
+            }
+        }
+    }
+    if again {
+        return Err(apply::again_alone());
+    }
+    dead_letter::remove(&remove)
 }
 
 /// The group's failures without those that do not matter: something newer of their row was applied, in
@@ -393,26 +416,31 @@ pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> 
     if failures.is_empty() || group.target.mapping.mode == Mode::Append {
         return Ok(failures);
     }
-    let rows: Vec<Option<(u32, Stamp)>> = failures
-        .iter()
-        .map(|failure| group.entry_of(failure.message))
-        .map(|entry| entry.map(|entry| (entry, group.entries[entry as usize].stamp)))
-        .collect();
-    let known: Vec<(u32, Stamp)> = rows.iter().flatten().copied().collect();
+    // Each with the number of its failure: one that moved its row has two.
+    let mut rows: Vec<(usize, (u32, Stamp))> = Vec::new();
+    for (i, failure) in failures.iter().enumerate() {
+        let entries = group.entries_of(failure.message);
+        rows.extend(entries.map(|entry| (i, (entry, group.entries[entry as usize].stamp))));
+    }
     let arrival = group.target.place == Place::Nowhere;
-    let old = if arrival {
-        vec![false; known.len()]
-    } else {
-        are_old(group, &known)?
-    };
-    let mut old = old.into_iter();
+    let mut old = vec![!arrival; failures.len()];
+    let mut entry_of = vec![None; failures.len()];
+    for (i, (entry, _)) in &rows {
+        entry_of[*i] = Some(*entry);
+    }
+    if !arrival {
+        let known: Vec<(u32, Stamp)> = rows.iter().map(|(_, row)| *row).collect();
+        for ((i, _), is_old) in rows.iter().zip(are_old(group, &known)?) {
+            old[*i] &= is_old;
+        }
+    }
     let mut kept = Vec::with_capacity(failures.len());
-    for (failure, row) in failures.into_iter().zip(rows) {
-        let Some((entry, _)) = row else {
+    for (i, failure) in failures.into_iter().enumerate() {
+        let Some(entry) = entry_of[i] else {
             kept.push(failure);
             continue;
         };
-        let old = old.next().expect("one for each row");
+        let old = old[i];
         let decided = |other: &u32| {
             let message = group.entries[*other as usize].message;
             let outcome = group.outcomes[message as usize];

@@ -129,6 +129,8 @@ pub struct Target {
     pub guard: guard::Statements,
     /// Deletes (or marks) rows by key.
     pub delete: Option<Statement>,
+    /// Find rows that a delete would take along, by the number of the destination's referrer.
+    pub referrers: HashMap<usize, Statement>,
     /// Relations whose change makes the target stale.
     pub depends_on: Vec<pg_sys::Oid>,
     fields: HashMap<String, Vec<usize>>,
@@ -257,6 +259,7 @@ impl Target {
             home: None,
             guard: guard::Statements::default(),
             delete: None,
+            referrers: HashMap::new(),
             depends_on,
             fields,
             others,

@@ -3,7 +3,7 @@
 //! | SQLSTATE | row |
 //! |---|---|
 //! | 23503, a row is written | the one that its foreign key refers to |
-//! | 23503, a row is deleted | any of the table that refers to it |
+//! | 23503, a row is deleted | one that refers to it |
 //! | 23505 | the one that has its unique value |
 //! | 23502 | its own: an older change of it has the value |
 //!
@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
+use crate::destination::Destination;
 use crate::group::{Group, Net};
 use crate::key;
 use crate::mapping::Mapping;
@@ -22,6 +23,7 @@ use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
+use crate::pg::user::ActingAs;
 use crate::prepared::Statement;
 use crate::target::Target;
 use crate::write::{Pending, Unit};
@@ -78,7 +80,17 @@ pub fn find(
     }
     for ((sqlstate, _), held) in by_constraint {
         let error = &pending[held[0]].error;
-        let nets: Vec<&Net> = held.iter().map(|&i| &pending[i].unit[0]).collect();
+        // Of a message that moved its row the one part may fail, or the other.
+        let goes = sqlstate == "23503" && !is_of(error, &group.target);
+        let nets: Vec<&Net> = held
+            .iter()
+            .map(|&i| &pending[i].unit)
+            .map(|unit| {
+                unit.iter()
+                    .find(|net| net.present != goes)
+                    .unwrap_or(&unit[0])
+            })
+            .collect();
         let found = subtransaction(|| match sqlstate.as_str() {
             "23503" => parents(group, error, &nets, mappings),
             "23505" => holders(group, error, &nets),
@@ -94,6 +106,12 @@ pub fn find(
         }
     }
     Ok(waits)
+}
+
+/// Whether the foreign key that an error is of is the destination's own, or a partition's of it.
+fn is_of(error: &SqlError, target: &Target) -> bool {
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    foreign_key(name).is_none_or(|found| found.0 == target.destination.oid)
 }
 
 /// The rows themselves.
@@ -146,11 +164,7 @@ fn parents(
         return Ok(vec![None; nets.len()]);
     };
     if child != group.target.destination.oid || !nets[0].present {
-        let wait = Wait {
-            relation: child,
-            key: None,
-        };
-        return Ok(vec![Some(wait); nets.len()]);
+        return children(group, child, of.iter().zip(&to), nets, mappings);
     }
     // What is written of the parent is known by its mapping's key.
     let is_key = mappings.iter().any(|mapping| {
@@ -175,6 +189,61 @@ fn parents(
         .collect();
     let select = format!("select b.sequin_n, sequin.row_key({})", row.join(", "));
     let keys = keys(group, &select, &columns, "", nets)?;
+    Ok(keys
+        .into_iter()
+        .map(|key| Some(Wait { key, ..any.clone() }))
+        .collect())
+}
+
+/// For each row that is to go, one that still refers to it by these columns.
+fn children<'n>(
+    group: &mut Group<'_>,
+    child: pg_sys::Oid,
+    columns: impl Iterator<Item = (&'n String, &'n String)>,
+    nets: &[&Net],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let any = Wait {
+        relation: child,
+        key: None,
+    };
+    let of_child = |mapping: &&Mapping| mapping.destination.map(pg_sys::Oid::from) == Some(child);
+    let (Some(mapping), Some(table)) = (mappings.iter().find(of_child), Destination::load(child))
+    else {
+        return Ok(vec![Some(any); nets.len()]);
+    };
+    let names = mapping
+        .key
+        .clone()
+        .unwrap_or_else(|| table.primary_key().to_vec());
+    let quote = |name: &String| pgrx::spi::quote_identifier(name);
+    let key: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|column| names.contains(&column.name))
+        .map(|column| format!("c.{}", quote(&column.name)))
+        .collect();
+    let refers: Vec<String> = columns
+        .map(|(of, to)| format!("c.{} = d.{}", quote(of), quote(to)))
+        .collect();
+    let same: Vec<String> = group
+        .target
+        .key_sql()
+        .iter()
+        .map(|column| format!("d.{0} {1} b.{0}", column.name, column.equals))
+        .collect();
+    let from = format!(
+        " join {} d on {} cross join lateral (select c.* from {} c where {} limit 1) c",
+        group.target.relation().name,
+        same.join(" and "),
+        table.qualified_name(),
+        refers.join(" and "),
+    );
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let of_key = group.target.key.clone();
+    // Who may delete a row need not be allowed to read those that refer to it.
+    let _definer = ActingAs::new(group.call.definer, false);
+    let keys = keys(group, &select, &of_key, &from, nets)?;
     Ok(keys
         .into_iter()
         .map(|key| Some(Wait { key, ..any.clone() }))
@@ -230,7 +299,7 @@ pub fn orphans(
 }
 
 fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
-    crate::destination::Destination::load(relation).map(|relation| relation.qualified_name())
+    Destination::load(relation).map(|relation| relation.qualified_name())
 }
 
 type ForeignKey = (

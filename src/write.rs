@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
+use crate::cascade;
 use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::{self, Claim, Place};
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
@@ -112,6 +113,10 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
             continue;
         }
         stack.failed();
+        if let Some(leaves) = arrive(group, &nets)? {
+            stack.push(vec![leaves]);
+            continue;
+        }
         if nets.iter().any(|net| may_work_later(group, net, &error)) {
             later.push(Pending { unit: nets, error });
         } else {
@@ -120,6 +125,21 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
         }
     }
     Ok(later)
+}
+
+/// Of a message that moves its row to another key: writes the row there, and leaves it at the old key for
+/// the moment. Rows that refer to it by the old key may need it at the new one first. Returns what is
+/// left to do, if that worked.
+fn arrive(group: &mut Group<'_>, nets: &[Net]) -> Result<Option<Unit>, SqlError> {
+    let (arrives, leaves): (Vec<Net>, Vec<Net>) = nets.iter().cloned().partition(|net| net.present);
+    if arrives.is_empty() || leaves.is_empty() {
+        return Ok(None);
+    }
+    match subtransaction(|| write_set(group, &arrives)) {
+        Ok(()) => Ok(Some(leaves)),
+        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => Ok(None),
+        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| None),
+    }
 }
 
 /// Sets of units that are still to be written, the next one last.
@@ -297,6 +317,7 @@ fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         if step.present {
             upsert(group, Write::Upsert, &[step])?;
         } else if !matches!(step.guarded, Guarded::Examined { touched: false, .. }) {
+            cascade::check(group, &[step])?;
             delete(group, &[step])?;
         }
         group.outcomes[*message as usize] = Some(Outcome::Collapsed);
@@ -371,6 +392,9 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         }
     }
     if !deletes.is_empty() {
+        if group.target.mapping.on_delete == OnDelete::Delete {
+            cascade::check(group, &deletes)?;
+        }
         delete(group, &deletes)?;
     }
     for (how, nets) in shapes {
