@@ -60,13 +60,17 @@ impl Counts {
 
 /// The first attempt shares its mappings with other calls and writes all at once. If that turns out
 /// not to do, it ends with this SQLSTATE, and the next has the mappings for itself.
-pub const AGAIN_ALONE: &str = "40SQA";
+///
+/// This one and the next two are signals between modules. SQL can raise a SQLSTATE of digits and
+/// capitals only, so that no trigger's error is taken for one; of the small letters, `a` to `o` fit
+/// into a packed SQLSTATE.
+pub const AGAIN_ALONE: &str = "40aln";
 
 /// The end of a write that must examine rows first.
-pub const EXAMINE_MORE: &str = "40SQE";
+pub const EXAMINE_MORE: &str = "40lod";
 
 /// A mapping changed while the call waited for it: the call begins again.
-pub const RELOAD: &str = "40SQR";
+pub const RELOAD: &str = "40chg";
 
 /// A deadlock: the next attempt takes its locks in another way.
 const DEADLOCK: &str = "40P01";
@@ -116,6 +120,10 @@ pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, S
 }
 
 fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, mut plan: Plan) -> Result<Counts, SqlError> {
+    if isolation::is_read_only() {
+        let standby = isolation::is_standby();
+        return Err(Error::ReadOnly { standby }.into());
+    }
     if isolation::is_snapshot() {
         return Err(Error::Isolation.into());
     }
@@ -130,6 +138,7 @@ fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, mut plan: Plan) -> Result<Co
         registry.give_back();
         match result {
             Err(error) if error.sqlstate() == RELOAD && reloads < ATTEMPTS => reloads += 1,
+            Err(error) if error.sqlstate() == RELOAD => return Err(Error::MappingsChange.into()),
             result => return result,
         }
     }

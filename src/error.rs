@@ -71,6 +71,13 @@ pub enum Error {
     },
     /// The caller's transaction does not see what others have applied.
     Isolation,
+    /// The caller's transaction may not write.
+    ReadOnly {
+        /// Because the server is a standby.
+        standby: bool,
+    },
+    /// The mappings changed each time that the call began again.
+    MappingsChange,
     /// An argument that must have a value is null.
     NullArgument {
         /// The argument.
@@ -201,6 +208,22 @@ impl Error {
             )
             .detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
             .hint("Run SET default_transaction_isolation = 'read committed', or begin the transaction so."),
+            Error::ReadOnly { standby: true } => Report::new(
+                Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                "cannot apply messages on a standby",
+            )
+            .hint("Connect to the primary, for example with target_session_attrs=read-write."),
+            Error::ReadOnly { standby: false } => Report::new(
+                Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+                "cannot apply messages in a read-only transaction",
+            )
+            .hint("Run SET default_transaction_read_only = off, or begin the transaction READ WRITE."),
+            Error::MappingsChange => Report::new(
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "mappings changed again and again while the call waited for them",
+            )
+            .detail("Nothing of this batch was applied.")
+            .hint("Send the batch again."),
             Error::NullArgument { argument } => Report::new(
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),
@@ -287,6 +310,9 @@ mod tests {
             Error::LetterNotFound { id: 1 },
             Error::SharedDestination { name: "a".into() },
             Error::Isolation,
+            Error::ReadOnly { standby: true },
+            Error::ReadOnly { standby: false },
+            Error::MappingsChange,
             Error::NullArgument { argument: "name" },
         ]
     }
