@@ -2,9 +2,10 @@
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
 export PG PG_CONFIG ARGS SUITES SETTINGS
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install test accept demo bench fmt lint ci clean-clusters
+.PHONY: help setup install test accept demo bench soak fmt lint ci clean-clusters
 
 help:
 	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
@@ -13,6 +14,7 @@ help:
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json'
+	@echo 'make soak             deliver while servers are killed, for SECONDS=600'
 	@echo 'make fmt, make lint   format; check format and lints'
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
@@ -22,6 +24,9 @@ setup install test demo bench lint:
 
 accept:
 	@ACCEPT=1 SUITES=regress .ci/test
+
+soak:
+	@SOAK_SECONDS=$(SECONDS) .ci/soak
 
 ci:
 	@.ci/run
