@@ -1,5 +1,5 @@
 //! Four sessions deliver while backends and whole servers are killed; what was not acknowledged is sent again. In the end
-//! the destination is the source, what was acknowledged is there, and the counts add up.
+//! the destination is the source, what was acknowledged is there, and the counts add up. And what a standby says.
 //!
 //! `SOAK_SECONDS=600` goes on for so long (`make soak`); `SOAK_SEED=7` begins with another seed.
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use postgres::{Client, Config, NoTls};
-use support::{Random, batch, message, message_with, rows, run, value};
+use support::{Random, apply, apply_error, batch, message, message_with, rows, run, value};
 
 const SESSIONS: usize = 4;
 
@@ -48,14 +48,26 @@ fn cluster(command: &str, dir: &Path, arguments: &[&str]) -> String {
 }
 
 impl Cluster {
-    fn new() -> Cluster {
-        let dir = Path::new(&variable("CLUSTERS")).join(format!("crash{}", std::process::id()));
+    /// Where the cluster of a test is.
+    fn place(test: &str) -> PathBuf {
+        Path::new(&variable("CLUSTERS")).join(format!("{test}{}", std::process::id()))
+    }
+
+    fn new(test: &str) -> Cluster {
+        let dir = Cluster::place(test);
         let arguments = [
             &*variable("PG_CONFIG"),
             "max_connections=50",
             "autovacuum=off",
         ];
         let host = cluster("start", &dir, &arguments);
+        Cluster { dir, host }
+    }
+
+    fn standby(&self, test: &str) -> Cluster {
+        let dir = Cluster::place(test);
+        let primary = self.dir.to_str().expect("UTF-8");
+        let host = cluster("standby", &dir, &[primary]);
         Cluster { dir, host }
     }
 
@@ -554,7 +566,7 @@ fn is_source(client: &mut Client, load: &Load, how: &str) {
 fn the_destination_is_the_source_whatever_was_killed() {
     let seconds = env::var("SOAK_SECONDS").map_or(12, |s| s.parse().expect("SOAK_SECONDS"));
     let mut seed = env::var("SOAK_SEED").map_or(1, |s| s.parse().expect("SOAK_SEED"));
-    let cluster = Cluster::new();
+    let cluster = Cluster::new("crash");
     let start = Instant::now();
     let (mut rounds, mut crashes) = (0, 0);
     while rounds < 4 || start.elapsed() < Duration::from_secs(seconds) {
@@ -578,4 +590,25 @@ fn the_destination_is_the_source_whatever_was_killed() {
         start.elapsed()
     );
     assert!(crashes > 0);
+}
+
+#[test]
+fn a_standby_says_where_to_go() {
+    let primary = Cluster::new("primary");
+    let mut client = primary.connect("postgres");
+    run(
+        &mut client,
+        "create extension pg_sequin; create table item (id integer primary key, name text);
+         select sequin.map('public.item', 'item')",
+    );
+    let standby = primary.standby("standby");
+    let message = message("insert", "item", 1, r#"{"id":1,"name":"one"}"#);
+    let error = apply_error(&mut standby.connect("postgres"), &message);
+    assert_eq!(error.code().code(), "25006");
+    assert_eq!(error.message(), "cannot apply messages on a standby");
+    assert_eq!(
+        error.hint(),
+        Some("Connect to the primary, for example with target_session_attrs=read-write.")
+    );
+    assert_eq!(apply(&mut client, &message).upserted, 1);
 }
