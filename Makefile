@@ -2,10 +2,9 @@
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
 export PG PG_CONFIG ARGS SUITES SETTINGS
-SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install test accept demo bench soak fmt lint ci clean-clusters
+.PHONY: help setup install test accept demo bench soak fuzz fmt lint ci clean-clusters
 
 help:
 	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
@@ -15,6 +14,7 @@ help:
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json'
 	@echo 'make soak             deliver while servers are killed, for SECONDS=600'
+	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
 	@echo 'make fmt, make lint   format; check format and lints'
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
@@ -26,7 +26,10 @@ accept:
 	@ACCEPT=1 SUITES=regress .ci/test
 
 soak:
-	@SOAK_SECONDS=$(SECONDS) .ci/soak
+	@SOAK_SECONDS=$(or $(SECONDS),600) .ci/soak
+
+fuzz:
+	@FUZZ_SECONDS=$(or $(SECONDS),20) .ci/fuzz
 
 ci:
 	@.ci/run

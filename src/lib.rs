@@ -25,6 +25,8 @@ mod destination;
 mod envelope;
 mod error;
 mod fold;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod guard;
 mod image;

@@ -2,14 +2,13 @@
 
 mod support;
 
-use std::fs;
 use std::time::Instant;
 
 use postgres::Client;
 use postgres::error::DbError;
 use support::{
     Counts, Database, Random, apply, apply_error, apply_jsonb, batch, error, message, message_with,
-    rows, run, value,
+    peak_memory, rows, run, value,
 };
 
 const UPSERTED: Counts = Counts {
@@ -348,16 +347,6 @@ fn a_batch_for_twenty_tables_is_routed_right() {
         );
         assert_eq!(value(&mut client, &sql), expected, "t{n}");
     }
-}
-
-/// The most memory that a backend has had, without what it shares with others, in kB, where the system tells.
-fn peak_memory(pid: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kilobytes = |name| -> Option<u64> {
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    Some(kilobytes("VmHWM:")? - kilobytes("RssShmem:")?)
 }
 
 #[test]

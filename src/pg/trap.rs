@@ -6,7 +6,23 @@ use std::mem::MaybeUninit;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 
-/// An SQL error as the server raised it.
+/// How many bytes of an error's texts are kept. The server's quote the value that is wrong, which may
+/// be as large as the batch.
+const KEPT: usize = 8192;
+
+/// The beginning of a long text.
+fn cut(text: &str) -> String {
+    if text.len() <= KEPT {
+        return text.to_owned();
+    }
+    let mut end = KEPT;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+/// An SQL error as the server raised it, very long texts cut.
 ///
 /// Source: the fields of `ErrorData` in `utils/elog.h`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +73,7 @@ impl SqlError {
         });
         SqlError {
             code,
-            message: message.into(),
+            message: cut(&message.into()),
             ..SqlError::default()
         }
     }
@@ -152,7 +168,13 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
         let data = pg_sys::CopyErrorData();
         pg_sys::FlushErrorState();
         let text = |s: *const c_char| {
-            (!s.is_null()).then(|| CStr::from_ptr(s).to_string_lossy().into_owned())
+            (!s.is_null()).then(|| {
+                // no more than is kept is looked at: it may end within a character
+                let bytes = CStr::from_ptr(s).to_bytes();
+                cut(&String::from_utf8_lossy(
+                    &bytes[..bytes.len().min(KEPT + 4)],
+                ))
+            })
         };
         let error = SqlError {
             code: (*data).sqlerrcode,

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fmt::Write;
+use std::fs;
 
 use postgres::error::DbError;
 use postgres::{Client, Config, Error, NoTls};
@@ -302,4 +303,14 @@ pub fn has_extensions(client: &mut Client, names: &[&str]) -> bool {
 /// A connection of the superuser to no test's database.
 pub fn server() -> Client {
     connect("postgres", None)
+}
+
+/// The most memory that a backend has had, without what it shares with others, in kB, where the system tells.
+pub fn peak_memory(pid: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kilobytes = |name| -> Option<u64> {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some(kilobytes("VmHWM:")? - kilobytes("RssShmem:")?)
 }

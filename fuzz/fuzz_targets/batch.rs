@@ -1,0 +1,5 @@
+//! See `pg_sequin_fuzz::targets::batch`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pg_sequin_fuzz::targets::batch(data));
