@@ -354,6 +354,9 @@ fn constrained(seed: u64) -> Load {
 
 const DATABASE: &str = "crash";
 
+/// The most crashes of a delivery: a call that takes longer than the time between two of them must have its turn.
+const CRASHES: usize = 15;
+
 /// A database with the destination, mapped; with the truth beside it; and with a record of the calls that were committed.
 fn prepare(cluster: &Cluster, load: &Load, guard: &str) {
     let mut server = cluster.connect("postgres");
@@ -416,7 +419,7 @@ fn round(cluster: &Cluster, load: &Load, guard: &str, random: &mut Random) -> us
             });
         }
         let busy = || left.load(Ordering::SeqCst) > 0 && !failed.load(Ordering::SeqCst);
-        while busy() {
+        while busy() && crashes < CRASHES {
             thread::sleep(Duration::from_millis(10 + random.below(150)));
             if !busy() {
                 break;

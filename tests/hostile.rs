@@ -428,7 +428,7 @@ fn large_strings() {
                 before,
                 start,
                 size,
-                8.0,
+                if fits { 8.0 } else { 12.0 },
             );
             let wanted = Counts {
                 received: 2,
