@@ -220,7 +220,7 @@ pub fn read<'a>(
     let mut letters = Vec::with_capacity(returned.len());
     for i in 0..returned.len() {
         returned.read(i, &mut values, &mut nulls);
-        let position = values[3].value() as usize;
+        let position = values[3].value();
         let text = stored_text(values[2], nulls[2]).unwrap_or_default();
         let text = memory.alloc_str(&text);
         letters.push(Known {
