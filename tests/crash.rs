@@ -301,7 +301,7 @@ fn constrained(seed: u64) -> Load {
         parents: BTreeMap::new(),
         children: BTreeMap::new(),
     };
-    while source.messages.len() < 4_000 {
+    while source.messages.len() < 1_000 {
         source.step();
     }
     let Source {
@@ -341,9 +341,9 @@ fn constrained(seed: u64) -> Load {
     let [parent, child] = csv;
     Load {
         name: "constrained",
-        ddl: "create table parent (id integer primary key, code text not null unique, n integer);
+        ddl: "create table parent (id integer primary key, code text not null unique deferrable, n integer);
               create table child (id integer primary key, parent_id integer not null references parent,
-                                  label text unique)"
+                                  label text unique deferrable)"
             .to_owned(),
         tables: vec![("parent".to_owned(), parent), ("child".to_owned(), child)],
         batches,
