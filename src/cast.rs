@@ -51,7 +51,10 @@ impl Caster {
         let is_domain = base != type_oid;
         Caster {
             input: TypeInput::new(type_oid, typmod),
-            shape: shape(base, MAX_DEPTH, &mut relations),
+            shape: match shape(base, MAX_DEPTH, &mut relations) {
+                Shape::Json if is_over_domain(type_oid) => Shape::JsonInString,
+                shape => shape,
+            },
             fast: if is_domain {
                 Fast::No
             } else {
@@ -120,6 +123,15 @@ impl From<Misfit> for SqlError {
     }
 }
 
+fn is_domain(type_oid: pg_sys::Oid) -> bool {
+    typeio::base_type(type_oid, -1).0 != type_oid
+}
+
+/// Whether it is a domain over a domain.
+fn is_over_domain(type_oid: pg_sys::Oid) -> bool {
+    is_domain(type_oid) && typeio::type_row(type_oid).is_some_and(|row| is_domain(row.base))
+}
+
 /// How values of a type are spelled, which is no domain.
 fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> Shape {
     match base {
@@ -147,7 +159,10 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
     let mut inner = |oid| shape(typeio::base_type(oid, -1).0, depth - 1, relations);
     if let Some(element) = row.element {
         let delimiter = typeio::type_row(element).map_or(',', |row| row.delimiter);
-        let element = Box::new(inner(element));
+        let element = Box::new(match inner(element) {
+            Shape::Json if is_domain(element) => Shape::JsonInString,
+            shape => shape,
+        });
         return Shape::Array { element, delimiter };
     }
     if row.kind == pg_sys::TYPTYPE_COMPOSITE {

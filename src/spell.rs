@@ -24,6 +24,9 @@ pub enum Shape {
     Text,
     /// `json`, `jsonb`: the JSON text, of strings too.
     Json,
+    /// The same where Sequin sends a document as a string: in an array of a domain, and for a domain
+    /// over a domain. What is in the string is the JSON text, if it is one.
+    JsonInString,
     /// `boolean`
     Bool,
     /// An integer type, by its name in error messages. `5.0` and `5e0` are 5.
@@ -184,6 +187,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::Float, "inf") => out.push_str("Infinity"),
         (Shape::Float, "-inf") => out.push_str("-Infinity"),
         (Shape::Integer(of), text) => return integer(text, of, out),
+        (Shape::JsonInString, text) if Json::parse(text).is_err() => out.push_str(&value.text()),
         (Shape::Date | Shape::Timestamp(_), text) => time::calendar(text, out),
         (Shape::DateRange, text) => time::date_range(text, out),
         (_, text) => out.push_str(text),
@@ -304,7 +308,7 @@ fn takes_array(element: &Shape, item: Json<'_>) -> bool {
     let all = |kind| item.elements().all(|inner| inner.kind() == kind);
     match element {
         // a domain over an array
-        Shape::Json | Shape::Array { .. } => true,
+        Shape::Json | Shape::JsonInString | Shape::Array { .. } => true,
         Shape::TsVector => all(Kind::Object),
         Shape::Vector => all(Kind::Number),
         _ => false,

@@ -47,6 +47,8 @@ pub struct TypeRow {
     pub element: Option<pg_sys::Oid>,
     /// `typdelim`: what stands between values of this type in an array.
     pub delimiter: char,
+    /// `typbasetype`: what a domain is over, maybe another domain.
+    pub base: pg_sys::Oid,
     /// `typrelid`: the relation with the fields of a composite type.
     pub relation: pg_sys::Oid,
 }
@@ -68,6 +70,7 @@ pub fn type_row(oid: pg_sys::Oid) -> Option<TypeRow> {
             kind: (*form).typtype as u8,
             element: is_array.then_some((*form).typelem),
             delimiter: char::from((*form).typdelim as u8),
+            base: (*form).typbasetype,
             relation: (*form).typrelid,
         };
         pg_sys::ReleaseSysCache(tuple);

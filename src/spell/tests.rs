@@ -10,6 +10,7 @@ fn shape(name: &str) -> Shape {
     }
     match name.split('(').next().unwrap_or(name) {
         "json" | "jsonb" | "jsond" => Shape::Json,
+        "jsondd" => Shape::JsonInString,
         "bool" => Shape::Bool,
         "int2" => Shape::Integer("smallint"),
         "int4" | "posint" | "dom2" => Shape::Integer("integer"),
@@ -247,6 +248,23 @@ fn arrays_have_six_dimensions() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(fault("int4[]", &deep), ("54000", seven.to_owned()));
     assert_eq!(fault("int4[]", "{}").0, "22P02");
+}
+
+#[test]
+fn documents_in_strings() {
+    for (json, text) in [
+        (r#""{\"a\":1}""#, r#"{"a":1}"#),
+        (r#""\"s\"""#, r#""s""#),
+        (r#""s""#, r#""s""#),
+        (r#"{"a":1}"#, r#"{"a":1}"#),
+        ("1.50", "1.50"),
+    ] {
+        assert_eq!(ok("jsondd", json), text);
+    }
+    assert_eq!(
+        ok("jsondd[]", r#"["{\"a\":1}",[1,"x"],null,"null"]"#),
+        r#"{"{\"a\":1}","[1,\"x\"]",NULL,"null"}"#
+    );
 }
 
 #[test]

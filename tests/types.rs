@@ -1,0 +1,439 @@
+//! Every type that Postgres has and Sequin sends: random values in a source table, spelled as Sequin spells them, applied,
+//! are the source's in every bit, or what Sequin left of them.
+//!
+//! `TYPES_SEED=7` makes other values, `TYPES_VALUES=500` more of them.
+
+#[path = "types/spelling.rs"]
+mod spelling;
+mod support;
+#[path = "types/values.rs"]
+mod values;
+
+use std::env;
+
+use postgres::Client;
+use spelling::{Form, Kept, Of, decoded, spell};
+use support::{Database, Random, apply, apply_jsonb, batch, has_extensions, message, rows, run};
+use values::{EXTENSIONS, TYPES, Type, types};
+
+fn number(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |n| n.parse().expect(variable))
+}
+
+/// As the walsender of Sequin's slot has them.
+const SENDER: &str = "set datestyle = 'ISO'; set timezone = 'UTC'; set extra_float_digits = 1;
+    set bytea_output = 'hex'; set intervalstyle = 'postgres'";
+
+/// Puts those of the texts into the table that the type's input function takes.
+const FILL: &str = "
+    create function fill(target text, type text, texts text[]) returns bigint language plpgsql as $$
+    declare taken bigint := 0;
+    begin
+        for i in 1 .. cardinality(texts) loop
+            begin
+                execute format('insert into %s values (%s, %L::%s)', target, i, texts[i], type);
+                taken := taken + 1;
+            exception when data_exception or integrity_constraint_violation or syntax_error_or_access_rule_violation
+                           or program_limit_exceeded or feature_not_supported then
+            end;
+        end loop;
+        return taken;
+    end $$";
+
+/// A database with the types, and whether it has those of extensions.
+fn database(test: &str) -> (Database, bool) {
+    let database = Database::new(test);
+    let mut client = database.connect();
+    let extensions = has_extensions(&mut client, &EXTENSIONS);
+    if extensions {
+        for name in EXTENSIONS {
+            run(&mut client, &format!("create extension {name}"));
+        }
+    }
+    run(&mut client, TYPES);
+    run(&mut client, "create table \"Odd Schema\".\"Table X\" ()");
+    run(&mut client, FILL);
+    (database, extensions)
+}
+
+/// Ids and texts of a table's column `c`, as the server's output function gives them. `None` is null.
+fn texts(client: &mut Client, table: &str) -> Vec<(i32, Option<String>)> {
+    let sql = format!(
+        "select id, case when num_nulls(c) = 0 then format('%s', c) end from {table} order by id"
+    );
+    let rows = client
+        .query(&sql, &[])
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// The spelling that the property below rests on is what Sequin gave for each value of the matrix.
+#[test]
+fn values_are_spelled_as_sequin_spells_them() {
+    let (database, extensions) = database("spelling");
+    if !extensions {
+        return;
+    }
+    let mut client = database.connect();
+    run(&mut client, SENDER);
+    run(
+        &mut client,
+        "create domain email as citext; create domain fakevec as text; drop type moodd, mood cascade;
+         create type mood as enum ('sad', 'happy')",
+    );
+    let known = types(true);
+    let mut wrong = Vec::new();
+    let (mut checked, mut unsent) = (0, 0);
+    for line in include_str!("types/type_matrix.tsv")
+        .lines()
+        .filter(|line| line.contains("\tLIVE "))
+    {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [name, sql, _, _, sent @ ..] = &columns[..] else {
+            panic!("{line}")
+        };
+        let of = match *name {
+            "email" | "fakevec" => Of::Text,
+            "bit(8)" => Of::Unreadable,
+            "bit(4)[]" => Of::UnreadableArray(Of::Unreadable.into()),
+            "varchar(5)[]" => Of::Array(Of::Text.into()),
+            name => match known.iter().find(|t| t.sql == name) {
+                Some(known) => known.of.clone(),
+                None => panic!("{name} has no values"),
+            },
+        };
+        run(
+            &mut client,
+            &format!("create temp table probe as select 1 as id, ({sql})::{name} as c"),
+        );
+        let (_, text) = texts(&mut client, "probe").remove(0);
+        run(&mut client, "drop table probe");
+        let text = text.expect("not null");
+        for (sent, form) in sent.iter().zip([Form::Live, Form::Read]) {
+            let (_, wanted) = sent.split_once(' ').expect("LIVE or READ");
+            let found = spell(&of, &text, form).map(|sent| decoded(&sent.json));
+            let wanted = match wanted {
+                _ if wanted.starts_with("RAISE") || wanted.starts_with("CAST-ERROR") => None,
+                _ if wanted.starts_with("null   (") => Some("null".to_owned()),
+                json => Some(decoded(json)),
+            };
+            match wanted {
+                None => unsent += 1,
+                Some(_) => checked += 1,
+            }
+            if found != wanted {
+                wrong.push(format!(
+                    "{name} {sql} {form:?}: {found:?} is not {wanted:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!((checked, unsent), (377, 15));
+}
+
+/// A type under test: its tables are `source_N` and so on.
+struct Column {
+    number: usize,
+    of: Type,
+}
+
+impl Column {
+    fn table(&self, kind: &str) -> String {
+        format!("{kind}_{}", self.number)
+    }
+
+    fn make(&self, client: &mut Client, kind: &str) {
+        let (table, of) = (self.table(kind), &self.of.sql);
+        run(
+            client,
+            &format!("create table {table} (id int primary key, c {of})"),
+        );
+    }
+
+    /// A destination, mapped.
+    fn map(&self, client: &mut Client, kind: &str) {
+        self.make(client, kind);
+        let table = self.table(kind);
+        run(
+            client,
+            &format!("select sequin.map('public.{table}', '{table}')"),
+        );
+    }
+
+    /// The rows of two tables that differ, in any bit.
+    fn differences(&self, client: &mut Client, wanted: &str, found: &str) -> Vec<String> {
+        let (wanted, found) = (self.table(wanted), self.table(found));
+        let text = |table: &str| {
+            format!(
+                "case when {table}.id is null then 'missing' else left(format('%s', {table}.c), 300) end"
+            )
+        };
+        // json that went through jsonb has its spaces
+        let documents = match (found.starts_with("binary"), &self.of.of) {
+            (true, Of::Json) => "::jsonb",
+            (true, Of::Array(of)) if **of == Of::Json => "::jsonb[]",
+            _ => "",
+        };
+        rows(
+            client,
+            &format!(
+                "select id, '{}', {}, {} from {wanted} w full join {found} f using (id)
+                 where num_nulls(w.id, f.id) > 0 or not record_image_eq(row(w.c{documents}), row(f.c{documents}))",
+                self.of.sql.replace('\'', "''"),
+                text("w"),
+                text("f")
+            ),
+        )
+    }
+}
+
+/// Messages, applied in batches.
+fn apply_all(client: &mut Client, messages: &[String], jsonb: bool) {
+    for messages in messages.chunks(1000) {
+        let batch = batch(messages);
+        let counts = if jsonb {
+            apply_jsonb(client, &batch)
+        } else {
+            apply(client, &batch)
+        };
+        if counts.dead > 0 {
+            let dead = "select mapping, sqlstate, error, detail, left((message::json->'record')::text, 300)
+                        from sequin.dead_letter limit 20";
+            panic!("{counts:?}\n{}", rows(client, dead).join("\n"));
+        }
+        assert_eq!(
+            counts.upserted + counts.stale,
+            counts.received,
+            "{counts:?}"
+        );
+    }
+}
+
+#[test]
+fn values_arrive_as_they_were() {
+    let seed = number("TYPES_SEED", 1);
+    let count = number("TYPES_VALUES", 30);
+    println!("TYPES_SEED={seed} TYPES_VALUES={count}");
+    let (database, extensions) = database("types");
+    let mut client = database.connect();
+    run(&mut client, SENDER);
+    let mut random = Random::new(seed);
+    let columns: Vec<Column> = types(extensions)
+        .into_iter()
+        .enumerate()
+        .map(|(number, of)| Column { number, of })
+        .filter(|column| {
+            // ranges of ranges came with PostgreSQL 14
+            let of = column.of.sql.split(['(', '[']).next().expect("a name");
+            !of.ends_with("multirange")
+                || rows(&mut client, &format!("select to_regtype('{of}')")) != ["null"]
+        })
+        .collect();
+    let (mut live, mut binary, mut before, mut reads) = (vec![], vec![], vec![], vec![]);
+    let (mut sent, mut lossy, mut unsent) = (0, 0, 0);
+    for column in &columns {
+        column.make(&mut client, "source");
+        for kind in ["live", "binary", "read"] {
+            column.map(&mut client, kind);
+        }
+        for kind in ["live", "read"] {
+            column.make(&mut client, &format!("wanted_{kind}"));
+        }
+        let values: Vec<_> = (0..count).map(|_| column.of.value(&mut random)).collect();
+        let taken: i64 = client
+            .query_one(
+                "select fill($1, $2, $3)",
+                &[&column.table("source"), &column.of.sql, &values],
+            )
+            .unwrap_or_else(|error| panic!("{}: {error}", column.of.sql))
+            .get(0);
+        assert!(
+            taken as u64 * 10 >= count * 2,
+            "{}: {taken} of {count}",
+            column.of.sql
+        );
+        let table = column.table("source");
+        run(
+            &mut client,
+            &format!("insert into {table} values (0, null)"),
+        );
+        for (id, text) in texts(&mut client, &table) {
+            for form in [Form::Live, Form::Read] {
+                let wanted = column.table(if form == Form::Live {
+                    "wanted_live"
+                } else {
+                    "wanted_read"
+                });
+                let value = match &text {
+                    None => Some(spelling::Sent {
+                        json: "null".to_owned(),
+                        kept: Kept::All,
+                    }),
+                    Some(text) => spell(&column.of.of, text, form),
+                };
+                let Some(value) = value else {
+                    unsent += 1;
+                    continue;
+                };
+                sent += 1;
+                let record = format!(r#"{{"id":{id},"c":{}}}"#, value.json);
+                match &value.kept {
+                    Kept::All => {
+                        let copy =
+                            format!("insert into {wanted} select * from {table} where id = {id}");
+                        run(&mut client, &copy);
+                    }
+                    Kept::As(text) => {
+                        lossy += 1;
+                        let sql = format!(
+                            "insert into {wanted} values ({id}, {}::{})",
+                            literal(text),
+                            column.of.sql
+                        );
+                        run(&mut client, &sql);
+                    }
+                    Kept::Null => {
+                        lossy += 1;
+                        run(
+                            &mut client,
+                            &format!("insert into {wanted} values ({id}, null)"),
+                        );
+                    }
+                }
+                match form {
+                    Form::Live => {
+                        if fits_jsonb(&value.json) {
+                            binary.push(message("insert", &column.table("binary"), 1, &record));
+                        }
+                        live.push(message("insert", &column.table("live"), 1, &record));
+                    }
+                    Form::Read => {
+                        // a read that does not know the value comes after a change that did
+                        if value.json == "null" && text.is_some() && value.kept == Kept::All {
+                            let known =
+                                spell(&column.of.of, text.as_deref().expect("text"), Form::Live);
+                            let Some(known) = known else {
+                                let wanted =
+                                    format!("update {wanted} set c = null where id = {id}");
+                                run(&mut client, &wanted);
+                                reads.push(message("read", &column.table("read"), 1000, &record));
+                                continue;
+                            };
+                            let record = format!(r#"{{"id":{id},"c":{}}}"#, known.json);
+                            before.push(message("insert", &column.table("read"), 1, &record));
+                            if let Kept::As(text) = known.kept {
+                                let of = &column.of.sql;
+                                let sql = format!(
+                                    "update {wanted} set c = {}::{of} where id = {id}",
+                                    literal(&text)
+                                );
+                                run(&mut client, &sql);
+                            }
+                        }
+                        reads.push(message("read", &column.table("read"), 1000, &record));
+                    }
+                }
+            }
+        }
+    }
+    apply_all(&mut client, &live, false);
+    apply_all(&mut client, &binary, true);
+    apply_all(&mut client, &before, false);
+    apply_all(&mut client, &reads, false);
+    let mut wrong = Vec::new();
+    let mut unfit = live.len() - binary.len();
+    for column in &columns {
+        let tables = [
+            ("wanted_live", "live"),
+            ("wanted_read", "read"),
+            ("live", "binary"),
+        ];
+        for (wanted, found) in tables {
+            let mut differences = column.differences(&mut client, wanted, found);
+            if found == "binary" {
+                let all = differences.len();
+                differences.retain(|row| !row.ends_with("|missing"));
+                unfit -= all - differences.len();
+            }
+            wrong.extend(
+                differences
+                    .iter()
+                    .take(3)
+                    .map(|row| format!("{found}: {row}")),
+            );
+        }
+    }
+    assert_eq!(unfit, 0);
+    println!(
+        "{} types, {sent} values sent, {lossy} of them changed at Sequin, {unsent} that Sequin cannot send",
+        columns.len()
+    );
+    assert!(
+        wrong.is_empty(),
+        "seed {seed}: {} differ\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(lossy > 0 && lossy * 3 < sent, "{lossy} of {sent}");
+}
+
+/// A composite value may be an object, as `to_json` makes it, in lists and in others too.
+#[test]
+fn composites_arrive_from_objects() {
+    let (database, extensions) = database("objects");
+    let mut client = database.connect();
+    run(&mut client, SENDER);
+    let mut random = Random::new(number("TYPES_SEED", 1));
+    let of_rows = ["addr", "addrd", "\"Odd Schema\".\"Addr\"", "deep"];
+    let mut sent = 0;
+    for (number, of) in types(extensions).into_iter().enumerate() {
+        if !of_rows.contains(&of.sql.trim_end_matches("[]")) {
+            continue;
+        }
+        let column = Column { number, of };
+        column.make(&mut client, "source");
+        column.map(&mut client, "object");
+        let values: Vec<_> = (0..100).map(|_| column.of.value(&mut random)).collect();
+        let (table, of) = (column.table("source"), &column.of.sql);
+        client
+            .query_one("select fill($1, $2, $3)", &[&table, of, &values])
+            .expect(of);
+        // JSON knows no lower bounds, and but one null
+        run(
+            &mut client,
+            &format!(r"delete from {table} where format('%s', c) ~ '\[-?\d+:-?\d+\]|,null,'"),
+        );
+        let records = rows(
+            &mut client,
+            &format!("select to_json(s)::text from {table} s"),
+        );
+        let messages: Vec<_> = records
+            .iter()
+            .map(|record| message("insert", &column.table("object"), 1, record))
+            .collect();
+        apply_all(&mut client, &messages, false);
+        assert_eq!(column.differences(&mut client, "source", "object"), [""; 0]);
+        sent += messages.len();
+    }
+    assert!(sent > 400, "{sent}");
+}
+
+/// Whether jsonb can carry it: it knows no `\u0000`, and no negative zero.
+fn fits_jsonb(json: &str) -> bool {
+    let mut bare = json.to_owned();
+    while let Some(start) = bare.find('"') {
+        let mut strings = serde_json::Deserializer::from_str(&bare[start..]).into_iter::<String>();
+        let text = strings.next().expect("a string").expect("a string");
+        if text.contains('\0') {
+            return false;
+        }
+        let end = start + strings.byte_offset();
+        bare.replace_range(start..end, "");
+    }
+    !bare.contains("-0.0")
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
