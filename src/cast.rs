@@ -148,6 +148,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
         pg_sys::TIMESTAMPOID => return Shape::Timestamp("timestamp"),
         pg_sys::TIMESTAMPTZOID => return Shape::Timestamp("timestamp with time zone"),
         pg_sys::INTERVALOID => return Shape::Interval,
+        pg_sys::BYTEAOID => return Shape::Bytes,
         pg_sys::DATERANGEOID => return Shape::DateRange,
         pg_sys::TSVECTOROID => return Shape::TsVector,
         pg_sys::BOXOID => return Shape::Box,
@@ -177,6 +178,11 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
             relations.push(row.relation);
         }
         return Shape::Composite(fields);
+    }
+    match row.kind {
+        b'r' => return Shape::Range("range"),
+        b'm' => return Shape::Range("multirange"),
+        _ => {}
     }
     match row.name.as_str() {
         "hstore" => Shape::Hstore,

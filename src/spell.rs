@@ -35,12 +35,16 @@ pub enum Shape {
     Float,
     /// `date`
     Date,
-    /// `time`, `timetz`, by name: from strings only.
+    /// `time`, `timetz`, by name: from strings only, also those of timestamps.
     Time(&'static str),
     /// `timestamp`, `timestamptz`, by name: a number is microseconds since 1970.
     Timestamp(&'static str),
     /// `interval`: also from an object of months, days and microseconds.
     Interval,
+    /// `bytea`: from strings only.
+    Bytes,
+    /// A range or multirange, by that word: from strings only, or `[1,2]` would be one.
+    Range(&'static str),
     /// `daterange`
     DateRange,
     /// `hstore`: also from an object.
@@ -101,6 +105,15 @@ pub enum Misfit {
     IntervalRange,
     /// An object is not an array.
     ArrayLiteral(String),
+    /// What is no string is not a range.
+    RangeLiteral {
+        /// `range` or `multirange`.
+        of: &'static str,
+        /// The value.
+        text: String,
+    },
+    /// An object without any field of the composite type.
+    RecordLiteral(String),
     /// More than six dimensions.
     TooDeep,
     /// Not a list of lexemes.
@@ -113,7 +126,10 @@ impl Misfit {
     /// The SQLSTATE.
     pub fn sqlstate(&self) -> &'static str {
         match self {
-            Misfit::Syntax { .. } | Misfit::ArrayLiteral(_) => "22P02",
+            Misfit::Syntax { .. }
+            | Misfit::ArrayLiteral(_)
+            | Misfit::RangeLiteral { .. }
+            | Misfit::RecordLiteral(_) => "22P02",
             Misfit::DateTime { .. } => "22007",
             Misfit::Range { .. } => "22003",
             Misfit::TimestampRange(_) | Misfit::IntervalRange => "22008",
@@ -135,6 +151,8 @@ impl Misfit {
             Misfit::TimestampRange(text) => format!("timestamp out of range: \"{text}\""),
             Misfit::IntervalRange => "interval out of range".to_owned(),
             Misfit::ArrayLiteral(text) => format!("malformed array literal: \"{text}\""),
+            Misfit::RangeLiteral { of, text } => format!("malformed {of} literal: \"{text}\""),
+            Misfit::RecordLiteral(text) => format!("malformed record literal: \"{text}\""),
             Misfit::TooDeep => {
                 let (found, most) = (MAX_DIMENSIONS + 1, MAX_DIMENSIONS);
                 format!("number of array dimensions ({found}) exceeds the maximum allowed ({most})")
@@ -152,6 +170,10 @@ impl Misfit {
                 Some("Unicode low surrogate must follow a high surrogate.")
             }
             Misfit::ArrayLiteral(_) => Some("A JSON object is not an array."),
+            Misfit::RangeLiteral { .. } => Some("Only a JSON string can be a range."),
+            Misfit::RecordLiteral(_) => {
+                Some("No member of the JSON object is a field of the type.")
+            }
             _ => None,
         }
     }
@@ -168,6 +190,7 @@ pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Mis
     }
     match value.kind() {
         Kind::String => string(value, shape, out),
+        _ if let Some(misfit) = wants_string(value, shape) => Err(misfit),
         Kind::Number => number(value, shape, out),
         Kind::Object => object(value, shape, out),
         Kind::Array => array(value, shape, out),
@@ -176,6 +199,23 @@ pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Mis
             Ok(())
         }
     }
+}
+
+/// Why the type takes no value like this one, which is not a string.
+fn wants_string(value: Json<'_>, shape: &Shape) -> Option<Misfit> {
+    let text = || value.text().into_owned();
+    let (of, text) = match shape {
+        Shape::Bytes => {
+            return Some(Misfit::Syntax {
+                of: "bytea",
+                text: text(),
+            });
+        }
+        Shape::Range(of) => (*of, text()),
+        Shape::DateRange => ("range", text()),
+        _ => return None,
+    };
+    Some(Misfit::RangeLiteral { of, text })
 }
 
 fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
@@ -189,6 +229,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::Integer(of), text) => return integer(text, of, out),
         (Shape::JsonInString, text) if Json::parse(text).is_err() => out.push_str(&value.text()),
         (Shape::Date | Shape::Timestamp(_), text) => time::calendar(text, out),
+        (Shape::Time(_), text) => time::clock(text, out),
         (Shape::DateRange, text) => time::date_range(text, out),
         (_, text) => out.push_str(text),
     }
@@ -326,6 +367,11 @@ fn is_piece_of_box(item: Json<'_>) -> bool {
 }
 
 fn composite(value: Json<'_>, fields: &[Field], out: &mut String) -> Result<(), Misfit> {
+    let is_field = |name: &str| fields.iter().any(|field| field.name == name);
+    let mut members = value.members().map(|(name, _)| is_field(&name)).peekable();
+    if members.peek().is_some() && !members.any(|known| known) {
+        return Err(Misfit::RecordLiteral(value.text().into_owned()));
+    }
     out.push('(');
     for (i, field) in fields.iter().enumerate() {
         if i > 0 {

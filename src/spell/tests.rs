@@ -23,6 +23,8 @@ fn shape(name: &str) -> Shape {
         "timestamp" => Shape::Timestamp("timestamp"),
         "timestamptz" | "tsd" => Shape::Timestamp("timestamp with time zone"),
         "interval" => Shape::Interval,
+        "bytea" => Shape::Bytes,
+        "int4range" => Shape::Range("range"),
         "daterange" => Shape::DateRange,
         "tsvector" => Shape::TsVector,
         "box" => Shape::Box,
@@ -293,6 +295,39 @@ fn composites_go_by_name() {
         ok("addr[]", r#"[{"street":"a\"b"},"(x,1,t)",null]"#),
         r#"{"(\"a\\\"b\",,)","(x,1,t)",NULL}"#
     );
+}
+
+#[test]
+fn an_object_must_have_a_field() {
+    let (sqlstate, message) = fault("addr", r#"{"a":1}"#);
+    assert_eq!(
+        (sqlstate, &*message),
+        ("22P02", r#"malformed record literal: "{"a":1}""#)
+    );
+}
+
+#[test]
+fn bytes_and_ranges_are_strings() {
+    assert_eq!(ok("bytea", r#""\\x00""#), r"\x00");
+    for json in ["1", "true", "[1,2]", "{}"] {
+        let syntax = format!("invalid input syntax for type bytea: \"{json}\"");
+        assert_eq!(fault("bytea", json), ("22P02", syntax));
+        let malformed = format!("malformed range literal: \"{json}\"");
+        assert_eq!(fault("int4range", json), ("22P02", malformed.clone()));
+        assert_eq!(fault("daterange", json), ("22P02", malformed));
+    }
+}
+
+#[test]
+fn a_timestamp_has_a_time() {
+    for (text, read) in [
+        ("2024-10-28T21:37:01.127470Z", "2024-10-28 21:37:01.127470Z"),
+        ("04:05:06", "04:05:06"),
+        ("T040506", "T040506"),
+        ("04:05:06 UTC", "04:05:06 UTC"),
+    ] {
+        assert_eq!(ok("timetz", &format!("\"{text}\"")), read);
+    }
 }
 
 #[test]

@@ -38,6 +38,18 @@ fn year_before_christ(text: &str) -> Option<(u32, &str)> {
     (negative || year == 0).then_some((year.checked_add(1)?, rest))
 }
 
+/// A time of day, which a timestamp has too: but for the `T` the input functions take it.
+pub(super) fn clock(text: &str, out: &mut String) {
+    match text.split_once('T') {
+        Some((day, clock)) if day.ends_with(|last: char| last.is_ascii_digit()) => {
+            out.push_str(day);
+            out.push(' ');
+            out.push_str(clock);
+        }
+        _ => out.push_str(text),
+    }
+}
+
 /// A date range: `(empty,empty)` is `empty`, and its bounds are dates.
 pub(super) fn date_range(text: &str, out: &mut String) {
     if text == "(empty,empty)" {
