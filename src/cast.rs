@@ -8,6 +8,7 @@
 //! 75, of which 10 are the call; `jsonb` of 150 bytes 400 and 1600.
 
 mod fast;
+mod place;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -31,6 +32,8 @@ pub struct Caster {
     encoder: Encoder,
     /// A domain's checks see null too.
     is_domain: bool,
+    type_oid: pg_sys::Oid,
+    typmod: i32,
     /// The modifier of what the domain is over, or the column's own.
     base_typmod: i32,
     relations: Vec<pg_sys::Oid>,
@@ -62,6 +65,8 @@ impl Caster {
             },
             encoder: Encoder::default(),
             is_domain,
+            type_oid,
+            typmod,
             base_typmod,
             relations,
             text: String::new(),
@@ -82,6 +87,15 @@ impl Caster {
         match self.fast.read(value, &mut self.encoder, out) {
             Some(datum) => Ok(Some(datum)),
             None => self.read(value, out).map(Some),
+        }
+    }
+
+    /// Where in a value the error is that [`Caster::cast`] gave for it, as a path from it: `[2].zip`.
+    pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
+        // After these the server can be asked for more, although nothing has been rolled back.
+        match error.class().as_str() {
+            "22" | "23" | "42" => place::path(self.type_oid, self.typmod, value, out, 0),
+            _ => String::new(),
         }
     }
 
@@ -169,7 +183,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
     if row.kind == pg_sys::TYPTYPE_COMPOSITE {
         let fields = typeio::fields(base)
             .into_iter()
-            .map(|(name, oid)| Field {
+            .map(|(name, oid, _)| Field {
                 name,
                 shape: inner(oid),
             })

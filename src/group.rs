@@ -379,7 +379,12 @@ impl<'a> Group<'a> {
             }
             // One by one, each in a subtransaction that is kept: what an undone one returned is gone.
             Err(error) => {
-                if let Err(error) = crate::dead_letter::blame(error, &self.target.mapping) {
+                // Who may not be blamed for it here may be below, and then it is known where.
+                let of_a_message =
+                    matches!(error.class().as_str(), "21" | "22" | "23" | "42" | "P0");
+                if let Err(error) = crate::dead_letter::blame(error, &self.target.mapping)
+                    && !of_a_message
+                {
                     self.target.projection = Some(projection);
                     return Err(error);
                 }
@@ -392,6 +397,7 @@ impl<'a> Group<'a> {
                             self.projected.insert(place, (Rc::new(projected), 0));
                         }
                         Err(error) => {
+                            let error = projection.place(error, &inputs[i], &self.target, memory);
                             if let Err(error) = self.fail(place.0, error) {
                                 self.target.projection = Some(projection);
                                 return Err(error);
@@ -550,21 +556,19 @@ impl<'a> Group<'a> {
             }
         };
         let target = &mut self.target.columns[column];
-        target.caster.cast(value, self.memory).map_err(|mut error| {
+        target.caster.cast(value, self.memory).map_err(|error| {
             let position = message_position(self.batch, self.messages[message as usize]);
             let path = match &target.source {
+                Source::Field(name) if former => format!("changes.{name}"),
                 Source::Field(name) => format!("record.{name}"),
                 Source::Path(path) => path.to_string(),
                 Source::Constant(_) | Source::Sql(_) => String::from("record"),
             };
-            let place = format!(
-                "messages[{position}].{path} into column \"{}\" of type {}",
+            let inner = target.caster.place(value, &error, self.memory);
+            let mut error = error.at(&format!(
+                "messages[{position}].{path}{inner} into column \"{}\" of type {}",
                 target.name, target.sql.type_name
-            );
-            error.detail = Some(match error.detail {
-                Some(detail) => format!("{detail} At {place}."),
-                None => format!("At {place}."),
-            });
+            ));
             error.column.get_or_insert_with(|| target.name.clone());
             error
         })
@@ -749,6 +753,7 @@ fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a>
         message.record
     };
     Input {
+        position: message.position,
         record,
         changes: message.changes,
         metadata: message.metadata,

@@ -9,13 +9,16 @@ use crate::json::Json;
 use crate::mapping::Mapping;
 use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
+use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::statement::{self, Expression};
-use crate::target::{Source, TargetColumn};
+use crate::target::{Source, Target, TargetColumn};
 
 /// What an expression sees of a message.
 pub struct Input<'a> {
+    /// The message's place in the batch.
+    pub position: usize,
     /// `record`
     pub record: Json<'a>,
     /// `changes`
@@ -33,11 +36,16 @@ pub struct Projection {
     jsonb: Caster,
     text: Caster,
     search_path: String,
+    /// Each expression alone, the filter last, prepared when one has failed.
+    alone: Vec<(String, Option<Plan>)>,
     /// Number of expressions, the filter included.
     width: usize,
     /// Which expression is the filter.
     pub filter: Option<usize>,
 }
+
+/// What comes after the parts of an input that are documents.
+const ACTION: usize = 3;
 
 /// What the expressions gave, a row for each input.
 pub struct Projected {
@@ -85,6 +93,12 @@ impl Projection {
             jsonb: Caster::new(pg_sys::JSONBOID, -1),
             text: Caster::new(pg_sys::TEXTOID, -1),
             search_path: mapping.search_path.clone(),
+            alone: expressions
+                .iter()
+                .map(|expression| &expression.sql)
+                .chain(&mapping.filter)
+                .map(|sql| (sql.clone(), None))
+                .collect(),
             width,
             filter,
         };
@@ -112,31 +126,7 @@ impl Projection {
     pub fn run(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Projected, SqlError> {
         let settings = Settings::new(&[]);
         settings.set(c"search_path", &self.search_path);
-        let mut rows = Rows::new();
-        for (n, input) in inputs.iter().enumerate() {
-            let parts = [Some(input.record), input.changes, Some(input.metadata)];
-            let mut values = [
-                Datum::from(n as i32),
-                Datum::null(),
-                Datum::null(),
-                Datum::null(),
-                Datum::null(),
-            ];
-            let mut nulls = [false, true, true, true, true];
-            for (i, part) in parts.into_iter().enumerate() {
-                let Some(part) = part else { continue };
-                if let Some(value) = self.jsonb.cast(part, memory)? {
-                    values[i + 1] = value;
-                    nulls[i + 1] = false;
-                }
-            }
-            let action = format!("\"{}\"", input.action);
-            if let Some(value) = self.text.cast(Json::Text(&action), memory)? {
-                values[4] = value;
-                nulls[4] = false;
-            }
-            rows.put(&self.rows, &mut values, &mut nulls)?;
-        }
+        let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
         let outcome = self.plan.run(rows)?;
         let returned = outcome.returned.expect("a SELECT returns rows");
         let mut order = vec![usize::MAX; inputs.len()];
@@ -160,6 +150,116 @@ impl Projection {
             order,
             width: self.width,
         })
+    }
+
+    /// The batch relation of the inputs; with an error, which of an input's parts it is about.
+    fn rows(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Rows, (usize, SqlError)> {
+        let mut rows = Rows::new();
+        for (n, input) in inputs.iter().enumerate() {
+            let parts = input.parts();
+            let mut values = [
+                Datum::from(n as i32),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+            ];
+            let mut nulls = [false, true, true, true, true];
+            for (i, (_, part)) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                if let Some(value) = self.jsonb.cast(part, memory).map_err(|error| (i, error))? {
+                    values[i + 1] = value;
+                    nulls[i + 1] = false;
+                }
+            }
+            let action = format!("\"{}\"", input.action);
+            if let Some(value) = self
+                .text
+                .cast(Json::Text(&action), memory)
+                .map_err(|error| (ACTION, error))?
+            {
+                values[4] = value;
+                nulls[4] = false;
+            }
+            rows.put(&self.rows, &mut values, &mut nulls)
+                .map_err(|error| (ACTION, error))?;
+        }
+        Ok(rows)
+    }
+
+    /// Says in the error of an input where in the message it is, or in which of the mapping's
+    /// expressions.
+    pub fn place(
+        &mut self,
+        error: SqlError,
+        input: &Input<'_>,
+        target: &Target,
+        memory: &Bump,
+    ) -> SqlError {
+        let position = input.position;
+        let settings = Settings::new(&[]);
+        settings.set(c"search_path", &self.search_path);
+        let inputs = std::slice::from_ref(input);
+        let parts = subtransaction(|| match self.rows(inputs, memory) {
+            Ok(_) => Ok(()),
+            Err((i, error)) => {
+                let (name, part) = input.parts().into_iter().nth(i).unwrap_or(("action", None));
+                let inner = part.map(|part| self.jsonb.place(part, &error, memory));
+                Err((name, inner.unwrap_or_default()))
+            }
+        });
+        if let Err((name, inner)) = parts {
+            return error.at(&format!("messages[{position}].{name}{inner}"));
+        }
+        // the filter comes first: what it refuses is not evaluated
+        let mut order = self.filter.into_iter().chain(0..self.alone.len());
+        let culprit = order.find(|&i| self.fails_alone(i, inputs, memory));
+        let culprit =
+            culprit.map(
+                |i| match target.columns.iter().find(|c| c.source == Source::Sql(i)) {
+                    Some(column) => {
+                        let of = target.destination.column(&column.name);
+                        let of = of.map_or(&column.sql.type_name, |of| &of.type_name);
+                        format!(", SQL of column \"{}\" of type {of}", column.name)
+                    }
+                    None => ", filter of the mapping".to_owned(),
+                },
+            );
+        error.at(&format!(
+            "messages[{position}]{}",
+            culprit.unwrap_or_default()
+        ))
+    }
+
+    fn fails_alone(&mut self, i: usize, inputs: &[Input<'_>], memory: &Bump) -> bool {
+        subtransaction(|| {
+            let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
+            let (sql, plan) = &mut self.alone[i];
+            let plan = match plan {
+                Some(plan) => plan,
+                None => {
+                    let always = true;
+                    let expression = Expression {
+                        sql: sql.clone(),
+                        always,
+                    };
+                    plan.insert(Plan::prepare(&statement::project(&[expression], None))?)
+                }
+            };
+            plan.run(rows).map(drop)
+        })
+        .is_err()
+    }
+}
+
+impl Input<'_> {
+    /// The parts that are documents, by name.
+    fn parts(&self) -> [(&'static str, Option<Json<'_>>); 3] {
+        [
+            ("record", Some(self.record)),
+            ("changes", self.changes),
+            ("metadata", Some(self.metadata)),
+        ]
     }
 }
 

@@ -330,7 +330,7 @@ fn array_literal(
         }
         match item.kind() {
             Kind::Null => out.push_str("NULL"),
-            Kind::Array if !takes_array(element, item) => {
+            _ if is_dimension(item, element) => {
                 array_literal(item, element, delimiter, dimension + 1, out)?;
             }
             Kind::String if rejoin => string(item, element, out)?,
@@ -344,16 +344,17 @@ fn array_literal(
     Ok(())
 }
 
-/// Whether a JSON array in an array is one element, not one more dimension.
-fn takes_array(element: &Shape, item: Json<'_>) -> bool {
+/// Whether what is in an array is one more dimension of it: a JSON array that is not itself an element.
+pub fn is_dimension(item: Json<'_>, element: &Shape) -> bool {
     let all = |kind| item.elements().all(|inner| inner.kind() == kind);
-    match element {
+    let is_element = match element {
         // a domain over an array
         Shape::Json | Shape::JsonInString | Shape::Array { .. } => true,
         Shape::TsVector => all(Kind::Object),
         Shape::Vector => all(Kind::Number),
         _ => false,
-    }
+    };
+    item.kind() == Kind::Array && !is_element
 }
 
 /// Sequin cuts arrays at commas; boxes have commas inside and semicolons between them.

@@ -277,7 +277,9 @@ fn refused(sent: &'static str, outcomes: &Outcomes) -> String {
             .iter()
             .all(|outcome| matches!(outcome, Outcome::Refused(_)));
         let usual: &[&str] = match *of {
-            "date" | "time" | "timestamp" | "timestamptz" | "interval" => &["22007", "22008", "22023"],
+            "date" | "time" | "timestamp" | "timestamptz" | "interval" => {
+                &["22007", "22008", "22023"]
+            }
             _ => &["22P02"],
         };
         for outcome in outcomes {

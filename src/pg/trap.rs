@@ -84,6 +84,15 @@ impl SqlError {
         self
     }
 
+    /// The same error with its place in the batch at the end of its DETAIL.
+    pub fn at(mut self, place: &str) -> SqlError {
+        self.detail = Some(match self.detail {
+            Some(detail) => format!("{detail} At {place}."),
+            None => format!("At {place}."),
+        });
+        self
+    }
+
     /// The same error with a HINT line.
     pub fn with_hint(mut self, hint: impl Into<String>) -> SqlError {
         self.hint = Some(hint.into());

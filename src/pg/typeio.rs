@@ -87,8 +87,8 @@ pub fn base_type(oid: pg_sys::Oid, typmod: i32) -> (pg_sys::Oid, i32) {
     (base, typmod)
 }
 
-/// Names and types of a composite type's fields, in order, without dropped ones.
-pub fn fields(composite: pg_sys::Oid) -> Vec<(String, pg_sys::Oid)> {
+/// Names, types and modifiers of a composite type's fields, in order, without dropped ones.
+pub fn fields(composite: pg_sys::Oid) -> Vec<(String, pg_sys::Oid, i32)> {
     // SAFETY: the descriptor is held until it is released by the value that takes it over.
     let fields = unsafe {
         let desc = pg_sys::lookup_rowtype_tupdesc_copy(composite, -1);
@@ -97,7 +97,7 @@ pub fn fields(composite: pg_sys::Oid) -> Vec<(String, pg_sys::Oid)> {
     fields
         .iter()
         .filter(|field| !field.attisdropped)
-        .map(|field| (name_text(&field.attname), field.atttypid))
+        .map(|field| (name_text(&field.attname), field.atttypid, field.atttypmod))
         .collect()
 }
 

@@ -1,0 +1,81 @@
+//! Where in a value an error is: the element, field or member that cannot be cast alone either.
+
+use bumpalo::Bump;
+use pgrx::pg_sys;
+
+use super::Caster;
+use crate::json::{Json, Kind};
+use crate::pg::typeio;
+use crate::spell::{Shape, is_dimension};
+
+/// Deeper than this nobody is told.
+const MAX_DEPTH: usize = 32;
+
+/// The path from `value` to what cannot be a value of its type, like `[2].zip`; empty if that is all of it.
+pub(super) fn path(
+    type_oid: pg_sys::Oid,
+    typmod: i32,
+    value: Json<'_>,
+    out: &Bump,
+    depth: usize,
+) -> String {
+    if depth == MAX_DEPTH {
+        return String::new();
+    }
+    let (base, typmod) = typeio::base_type(type_oid, typmod);
+    let mut parts = Vec::new();
+    match (Caster::new(base, typmod).shape, value.kind()) {
+        (Shape::Json, Kind::Object | Kind::Array) => members(value, base, &mut parts),
+        (Shape::Array { element, .. }, Kind::Array) => {
+            let of = typeio::type_row(base).and_then(|row| row.element);
+            elements(value, &element, of.unwrap_or(base), typmod, "", &mut parts);
+        }
+        (Shape::Composite(_), Kind::Object) => {
+            for (name, of, typmod) in typeio::fields(base) {
+                if let Some(part) = value.get(&name) {
+                    parts.push((format!(".{name}"), part, of, typmod));
+                }
+            }
+        }
+        _ => {}
+    }
+    let mut caster: Option<((pg_sys::Oid, i32), Caster)> = None;
+    for (step, part, of, typmod) in parts {
+        let (_, caster) = match &mut caster {
+            Some(known) if known.0 == (of, typmod) => known,
+            other => other.insert(((of, typmod), Caster::new(of, typmod))),
+        };
+        if caster.cast(part, out).is_err() {
+            return step + &path(of, typmod, part, out, depth + 1);
+        }
+    }
+    String::new()
+}
+
+type Part<'a> = (String, Json<'a>, pg_sys::Oid, i32);
+
+fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
+    let named = value.members();
+    parts.extend(named.map(|(name, part)| (format!(".{name}"), part, of, -1)));
+    let listed = value.elements().enumerate();
+    parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
+}
+
+/// The elements of an array, those in its inner dimensions too.
+fn elements<'a>(
+    value: Json<'a>,
+    shape: &Shape,
+    of: pg_sys::Oid,
+    typmod: i32,
+    step: &str,
+    parts: &mut Vec<Part<'a>>,
+) {
+    for (i, part) in value.elements().enumerate() {
+        let step = format!("{step}[{i}]");
+        if is_dimension(part, shape) {
+            elements(part, shape, of, typmod, &step, parts);
+        } else {
+            parts.push((step, part, of, typmod));
+        }
+    }
+}
