@@ -324,7 +324,7 @@ begin
     if cardinality(notices) > 0 then
         raise notice '% of % mappings keep the versions of their rows in sequin.row_version',
                 cardinality(notices), tables
-            using hint = 'sequin.map(…, guard => ''columns'') keeps them in three columns of the table, which costs less.';
+            using hint = 'sequin.map(..., guard => ''columns'') keeps them in three columns of the table, which costs less.';
     end if;
 end
 $schema$;

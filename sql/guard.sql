@@ -26,7 +26,7 @@ comment on column sequin.row_version.read_at is 'commit_timestamp of the newest 
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
 comment on column sequin.row_version.image is 'Fingerprint of the row, if it came to this key by a change of its key';
 comment on column sequin.row_version.gone is 'The newest departure: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
-comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column → [source, lsn, idx, committed_at] of the value, null if it is unknown';
+comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column to [source, lsn, idx, committed_at] of the value, null if it is unknown';
 
 -- Tombstones in the order in which they were made, to be pruned from the front.
 create table sequin.tombstone (

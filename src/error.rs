@@ -179,7 +179,7 @@ impl Error {
             )
             .detail("Sequin sends UTF-8, and every character of it must fit in the database.")
             .hint(
-                "Use a database made with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
+                "Use a database made with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0;",
             ),
             Error::InvalidMapping { name, faults } => summary(name, faults),
             Error::OwnerNotYours { name } => Report::new(

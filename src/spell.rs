@@ -41,6 +41,8 @@ pub enum Shape {
     Timestamp(&'static str),
     /// `interval`: also from an object of months, days and microseconds.
     Interval,
+    /// `money`
+    Money,
     /// `bytea`: from strings only.
     Bytes,
     /// A range or multirange, by that word: from strings only, or `[1,2]` would be one.
@@ -229,11 +231,25 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::Integer(of), text) => return integer(text, of, out),
         (Shape::JsonInString, text) if Json::parse(text).is_err() => out.push_str(&value.text()),
         (Shape::Date | Shape::Timestamp(_), text) => time::calendar(text, out),
+        // from a place where the point stands between thousands, as in Chile
+        (Shape::Money, text) if has_odd_cents(text) => {
+            return Err(Misfit::Syntax {
+                of: "money",
+                text: text.to_owned(),
+            });
+        }
         (Shape::Time(_), text) => time::clock(text, out),
         (Shape::DateRange, text) => time::date_range(text, out),
         (_, text) => out.push_str(text),
     }
     Ok(())
+}
+
+/// Whether an amount that a server has printed has a point, and other than two digits after it.
+fn has_odd_cents(text: &str) -> bool {
+    let cents = text.rsplit_once('.').map(|(_, cents)| cents);
+    let digits = |cents: &str| cents.bytes().filter(u8::is_ascii_digit).count();
+    text.contains('$') && cents.is_some_and(|cents| digits(cents) != 2)
 }
 
 fn number(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {

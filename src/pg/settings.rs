@@ -14,6 +14,13 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"extra_float_digits", c"1"),
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"xmloption", c"content"),
+    (c"xmlbinary", c"base64"),
+    (c"array_nulls", c"on"),
+    // how Sequin spells money, if the source has C, en_US or the like
+    (c"lc_monetary", c"C"),
+    (c"quote_all_identifiers", c"off"),
+    // off, it makes an error of every policy that the owner is under
+    (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
     (c"jit", c"off"),
 ];

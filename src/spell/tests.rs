@@ -23,6 +23,7 @@ fn shape(name: &str) -> Shape {
         "timestamp" => Shape::Timestamp("timestamp"),
         "timestamptz" | "tsd" => Shape::Timestamp("timestamp with time zone"),
         "interval" => Shape::Interval,
+        "money" => Shape::Money,
         "bytea" => Shape::Bytes,
         "int4range" => Shape::Range("range"),
         "daterange" => Shape::DateRange,
@@ -315,6 +316,17 @@ fn bytes_and_ranges_are_strings() {
         let malformed = format!("malformed range literal: \"{json}\"");
         assert_eq!(fault("int4range", json), ("22P02", malformed.clone()));
         assert_eq!(fault("daterange", json), ("22P02", malformed));
+    }
+}
+
+#[test]
+fn money_of_other_places() {
+    for text in ["$1,234.56", "-$0.50", "1234.5", "19.999", "$5", "($1.50)"] {
+        assert_eq!(ok("money", &format!("\"{text}\"")), text);
+    }
+    for text in ["$1.235", "$1.234.567", "$ 5.000"] {
+        let syntax = format!("invalid input syntax for type money: \"{text}\"");
+        assert_eq!(fault("money", &format!("\"{text}\"")), ("22P02", syntax));
     }
 }
 

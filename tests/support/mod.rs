@@ -69,7 +69,8 @@ impl Drop for Database {
     }
 }
 
-fn connect(database: &str, role: Option<&str>) -> Client {
+/// A connection to a database.
+pub fn connect(database: &str, role: Option<&str>) -> Client {
     let variable = |name| env::var(name).ok();
     let mut config = Config::new();
     config.host(&variable("PGHOST").unwrap_or_else(|| "/var/run/postgresql".to_owned()));
