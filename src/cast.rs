@@ -118,7 +118,7 @@ impl Caster {
         spell(value, &self.shape, &mut self.text)?;
         self.text.push('\0');
         let datum = match CStr::from_bytes_with_nul(self.text.as_bytes()) {
-            Ok(text) => self.input.read(text),
+            Ok(text) => self.input.read(text).map_err(of_the_value),
             Err(_) => Err(Misfit::String(crate::json::StringFault::Nul).into()),
         };
         self.text.clear();
@@ -134,6 +134,18 @@ impl From<Misfit> for SqlError {
             Some(detail) => error.with_detail(detail),
             None => error,
         }
+    }
+}
+
+/// Some input functions, hstore's before PostgreSQL 16 for one, complain of a text as of an internal
+/// error, which would be nobody's fault.
+fn of_the_value(error: SqlError) -> SqlError {
+    match error.sqlstate().as_str() {
+        "XX000" => SqlError {
+            code: SqlError::new("22P02", "").code,
+            ..error
+        },
+        _ => error,
     }
 }
 
