@@ -189,6 +189,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
         let delimiter = typeio::type_row(element).map_or(',', |row| row.delimiter);
         let element = Box::new(match inner(element) {
             Shape::Json if is_domain(element) => Shape::JsonInString,
+            Shape::Bytes => Shape::RawBytes,
             shape => shape,
         });
         return Shape::Array { element, delimiter };

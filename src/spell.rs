@@ -45,6 +45,9 @@ pub enum Shape {
     Money,
     /// `bytea`: from strings only.
     Bytes,
+    /// `bytea` in an array: a string is the bytes themselves, as a read has them, unless it is
+    /// hexadecimal.
+    RawBytes,
     /// A range or multirange, by that word: from strings only, or `[1,2]` would be one.
     Range(&'static str),
     /// `daterange`
@@ -231,6 +234,9 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::Integer(of), text) => return integer(text, of, out),
         (Shape::JsonInString, text) if Json::parse(text).is_err() => out.push_str(&value.text()),
         (Shape::Date | Shape::Timestamp(_), text) => time::calendar(text, out),
+        (Shape::RawBytes, text) if !text.starts_with("\\x") => {
+            out.push_str(&text.replace('\\', "\\\\"));
+        }
         // from a place where the point stands between thousands, as in Chile
         (Shape::Money, text) if has_odd_cents(text) => {
             return Err(Misfit::Syntax {

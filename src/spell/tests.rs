@@ -4,7 +4,10 @@ fn shape(name: &str) -> Shape {
     if let Some(element) = name.strip_suffix("[]") {
         let delimiter = if element == "box" { ';' } else { ',' };
         return Shape::Array {
-            element: Box::new(shape(element)),
+            element: Box::new(match shape(element) {
+                Shape::Bytes => Shape::RawBytes,
+                shape => shape,
+            }),
             delimiter,
         };
     }
@@ -317,6 +320,14 @@ fn bytes_and_ranges_are_strings() {
         assert_eq!(fault("int4range", json), ("22P02", malformed.clone()));
         assert_eq!(fault("daterange", json), ("22P02", malformed));
     }
+}
+
+#[test]
+fn bytes_in_arrays_may_be_themselves() {
+    assert_eq!(
+        ok("bytea[]", r#"["\\x00ff","Hi","a\\101",null]"#),
+        r#"{"\\x00ff","Hi","a\\\\101",NULL}"#
+    );
 }
 
 #[test]

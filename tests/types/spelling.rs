@@ -299,11 +299,11 @@ fn read_bytea(text: &str) -> Option<Sent> {
     }
 }
 
-/// An element of `bytea[]` in a read: the bytes themselves, as a text. A NUL and a backslash cannot be told from what
-/// they escape.
+/// An element of `bytea[]` in a read: the bytes themselves, as a text. There is no text with a NUL, and one that begins
+/// with `\x` is taken for hexadecimal.
 fn read_raw_bytes(text: &str) -> Option<Sent> {
     let bytes = bytes(text);
-    let plain = !bytes.iter().any(|byte| matches!(byte, 0 | b'\\'));
+    let plain = !bytes.contains(&0) && !bytes.starts_with(b"\\x");
     all(quote(str::from_utf8(&bytes).ok().filter(|_| plain)?))
 }
 
