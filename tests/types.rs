@@ -68,8 +68,10 @@ fn texts(client: &mut Client, table: &str) -> Vec<(i32, Option<String>)> {
 /// Every type that this server has.
 fn all_types(client: &mut Client, extensions: &[&str]) -> impl Iterator<Item = Column> + use<> {
     let multiranges = rows(client, "select to_regtype('int4multirange')") != ["null"];
-    let known = types(extensions).into_iter();
-    let known = known.filter(move |of| multiranges || !of.sql.contains("multirange"));
+    let xml = support::has_xml(client);
+    let known = types(extensions).into_iter().filter(move |of| {
+        (multiranges || !of.sql.contains("multirange")) && (xml || !of.sql.starts_with("xml"))
+    });
     known.enumerate().map(|(number, of)| Column { number, of })
 }
 

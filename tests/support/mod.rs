@@ -301,6 +301,15 @@ pub fn has_extensions(client: &mut Client, names: &[&str]) -> bool {
     missing.is_empty()
 }
 
+/// Whether the server was built with XML.
+pub fn has_xml(client: &mut Client) -> bool {
+    let has = client.simple_query("select '<a/>'::xml").is_ok();
+    if !has {
+        eprintln!("left out: this server was built without XML");
+    }
+    has
+}
+
 /// A connection of the superuser to no test's database.
 pub fn server() -> Client {
     connect("postgres", None)
