@@ -7,9 +7,11 @@ use std::ops::Range;
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
+use crate::counters::{self, Tally};
 use crate::dead_letter::{self, Letter};
 use crate::envelope::{Batch, End, Item};
 use crate::error::Error;
+use crate::explain::{Explained, Watch};
 use crate::group::{Call, Failure, Group, Outcome, Suspects};
 use crate::guard;
 use crate::pg::memory::{Arena, Context};
@@ -38,15 +40,7 @@ pub struct Counts {
 
 impl Counts {
     fn count(&mut self, outcome: Outcome) {
-        self.outcomes[match outcome {
-            Outcome::Upserted => 0,
-            Outcome::Deleted => 1,
-            Outcome::Collapsed => 2,
-            Outcome::Stale => 3,
-            Outcome::Filtered => 4,
-            Outcome::Ignored => 5,
-            Outcome::Dead => 6,
-        }] += 1;
+        self.outcomes[outcome.number()] += 1;
     }
 
     /// Adds those of another call.
@@ -100,26 +94,48 @@ pub struct Plan {
     explicit: bool,
     /// Whether there is another attempt after this one.
     pub last: bool,
+    /// Who watches, if the call is made to be explained.
+    watch: Option<Watch>,
 }
 
 /// Applies the batch. What is made on the way is kept in `memory`.
 pub fn apply<'a>(batch: &mut Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
-    run(batch, memory, Plan::default())
+    run(batch, memory, &mut Plan::default())
+}
+
+/// What [`apply`] does with the batch, for a role that may see it. All of it is undone.
+pub fn explain<'a>(
+    batch: &mut Batch<'a>,
+    memory: &'a Bump,
+    caller: pg_sys::Oid,
+) -> Result<Vec<Explained>, SqlError> {
+    let mut plan = Plan {
+        watch: Some(Watch::new(caller)),
+        ..Plan::default()
+    };
+    let undone = subtransaction(|| -> Result<(), Option<SqlError>> {
+        run(batch, memory, &mut plan).map_err(Some)?;
+        Err(None)
+    });
+    match undone {
+        Err(Some(error)) => Err(error),
+        _ => Ok(plan.watch.map(Watch::into_rows).unwrap_or_default()),
+    }
 }
 
 /// Tries dead letters (by id) again, and those that wait for their rows.
 pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, SqlError> {
     let memory = Arena::take();
-    let plan = Plan {
+    let mut plan = Plan {
         alone: true,
         letters: letters.into_iter().collect(),
         explicit: true,
         ..Plan::default()
     };
-    run(&mut Batch::empty(), &memory, plan)
+    run(&mut Batch::empty(), &memory, &mut plan)
 }
 
-fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, mut plan: Plan) -> Result<Counts, SqlError> {
+fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, plan: &mut Plan) -> Result<Counts, SqlError> {
     if isolation::is_read_only() {
         let standby = isolation::is_standby();
         return Err(Error::ReadOnly { standby }.into());
@@ -134,7 +150,7 @@ fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, mut plan: Plan) -> Result<Co
     let mut reloads = 0;
     loop {
         let mut registry = Registry::take()?;
-        let result = with_registry(batch, own, memory, &mut registry, &mut plan);
+        let result = with_registry(batch, own, memory, &mut registry, plan);
         registry.give_back();
         match result {
             Err(error) if error.sqlstate() == RELOAD && reloads < ATTEMPTS => reloads += 1,
@@ -155,6 +171,11 @@ fn with_registry<'a>(
     let mut routes = Routes::default();
     routes.add(batch, 0..own.items, registry)?;
     routes.warn();
+    if let Some(watch) = &plan.watch {
+        for (index, places) in &routes.groups {
+            watch.admit(&registry.mappings[*index], places[0] as usize)?;
+        }
+    }
     let mut attempts = 1;
     loop {
         batch.cut(own);
@@ -168,6 +189,7 @@ fn with_registry<'a>(
                 attempts += 1;
                 plan.alone = true;
             }
+            Ok(counts) if plan.watch.is_some() => return Ok(counts),
             Ok(counts) => return guard::prune().map(|()| counts),
             Err(error) => return Err(error),
         }
@@ -257,6 +279,7 @@ impl<'a, 'b> Work<'a, 'b> {
             definer: current_user(),
             read_skew: settings::read_skew(),
             alone: plan.alone,
+            explained: plan.watch.is_some(),
         };
         for (index, messages) in &self.routes.groups {
             let target = registry.target(*index)?;
@@ -305,21 +328,32 @@ impl<'a, 'b> Work<'a, 'b> {
             }
         }
         let mut counts = Counts::default();
+        let mut tally = Tally::default();
         let mut outcomes = 0;
-        let mut count = |place: usize, outcome| {
+        let mut count = |place: usize, outcome, mapping| {
             outcomes += 1;
             if self.is_counted(plan, place) {
                 counts.count(outcome);
+                if let (Some(id), Item::Message(message)) = (mapping, &self.batch.items[place]) {
+                    tally.count(id, outcome, message);
+                }
             }
         };
         for (place, outcome) in &self.routes.outcomes {
-            count(*place, *outcome);
+            count(*place, *outcome, None);
+        }
+        for (place, index) in &self.routes.ignored {
+            let id = registry.mappings[*index].id;
+            count(*place, Outcome::Ignored, Some(id));
         }
         for (_, group) in groups.iter() {
             for (place, outcome) in group.messages.iter().zip(&group.outcomes) {
                 let outcome = outcome.expect("every message of a group has an outcome");
-                count(*place as usize, outcome);
+                count(*place as usize, outcome, Some(group.target.mapping.id));
             }
+        }
+        for (_, group) in groups.iter() {
+            tally.confirm(group.target.mapping.id, group.confirmed);
         }
         counts.received = (0..self.batch.items.len())
             .filter(|place| self.is_counted(plan, *place))
@@ -329,6 +363,15 @@ impl<'a, 'b> Work<'a, 'b> {
             "every message must end as one outcome per mapping"
         );
         dead.sort_by_key(|(place, _)| *place);
+        if let Some(watch) = &mut plan.watch {
+            let ignored = self.routes.ignored.iter().map(|(place, index)| {
+                let mapping = registry.mappings[*index].name.clone();
+                (*place, Outcome::Ignored, Some(mapping))
+            });
+            let refused = self.routes.refused.iter();
+            let refused = refused.map(|refused| (refused.place, Outcome::Dead, None));
+            watch.see(self.own, ignored.chain(refused), &dead, groups)?;
+        }
         // A letter that several mappings take now is one of each of them that fails.
         let mut renewed = HashSet::new();
         let mut letters: Vec<Letter<'_>> = Vec::with_capacity(dead.len());
@@ -347,6 +390,7 @@ impl<'a, 'b> Work<'a, 'b> {
             .collect();
         dead_letter::remove(&healed)?;
         dead_letter::store(&letters)?;
+        counters::store(&tally);
         Ok(counts)
     }
 
@@ -413,6 +457,8 @@ struct Routes {
     groups: BTreeMap<usize, Vec<u32>>,
     /// What is settled already, by place.
     outcomes: Vec<(usize, Outcome)>,
+    /// What mappings without a destination take: place and mapping.
+    ignored: Vec<(usize, usize)>,
     /// What no mapping takes.
     refused: Vec<Refused>,
     /// How many outcomes there must be in the end.
@@ -505,7 +551,7 @@ impl Routes {
         }
         self.expected += 1;
         if mapping.destination.is_none() {
-            self.outcomes.push((place, Outcome::Ignored));
+            self.ignored.push((place, index));
         } else {
             self.groups.entry(index).or_default().push(place as u32);
         }
@@ -583,13 +629,15 @@ fn write_all(
     groups: &mut [(usize, Group<'_>)],
 ) -> Result<(), SqlError> {
     // What is deferred must not fail at commit, where nobody could be blamed for it. It is checked
-    // when all is written, which serves rows that refer to each other; to find who is to blame, and
-    // for owners that may not defer, as each statement ends.
+    // when all is written, which serves rows that refer to each other; to find who is to blame, for
+    // owners that may not defer, and for triggers, which run as who writes, as each statement ends.
     let deferred = groups
         .iter()
         .any(|(_, group)| group.target.destination.deferred);
     let at_once = groups.iter().any(|(_, group)| {
-        group.call.alone || is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
+        group.call.alone
+            || group.target.destination.deferred_triggers
+            || is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
     });
     if deferred && at_once {
         constraints::check_at_once()?;

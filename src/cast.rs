@@ -99,6 +99,27 @@ impl Caster {
         }
     }
 
+    /// How values are made, for people.
+    pub fn describe(&self) -> String {
+        let way = match self.fast {
+            Fast::No => "input function",
+            _ => "fast path, else input function",
+        };
+        let how = match &self.shape {
+            Shape::Json => "any JSON as it is",
+            Shape::Integer(_) | Shape::Float => "numbers by their digits",
+            Shape::Timestamp(_) => "numbers as microseconds since 1970",
+            Shape::Interval => "objects of months, days and microseconds",
+            Shape::Hstore => "objects as pairs",
+            Shape::TsVector => "arrays of lexemes",
+            Shape::Vector => "arrays of numbers",
+            Shape::Array { .. } => "arrays by element",
+            Shape::Composite(_) => "objects by field",
+            _ => return way.to_owned(),
+        };
+        format!("{way}; {how}")
+    }
+
     /// Relations of the composite types in this type: when one of them is altered, the caster must
     /// be made anew.
     pub fn depends_on(&self) -> &[pg_sys::Oid] {

@@ -22,6 +22,8 @@ pub struct Destination {
     pub unique_indexes: Vec<UniqueIndex>,
     /// Whether it has constraints that are checked at commit.
     pub deferred: bool,
+    /// Whether triggers are among them: they are to run as the mapping's owner.
+    pub deferred_triggers: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
     /// Foreign keys by which a delete of its rows changes or deletes others.
@@ -88,7 +90,9 @@ pub struct UniqueIndex {
 const RELATION: &str = "
     select n.nspname::text, c.relname::text, c.relkind, c.relpersistence,
            exists (select from pg_catalog.pg_constraint k
-                   where (k.conrelid = c.oid or k.confrelid = c.oid) and k.condeferred)
+                   where (k.conrelid = c.oid or k.confrelid = c.oid) and k.condeferred),
+           exists (select from pg_catalog.pg_constraint k
+                   where k.conrelid = c.oid and k.condeferred and k.contype = 't')
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 
@@ -152,6 +156,7 @@ impl Destination {
                 relkind: relation.get::<i8>(3)?.expect("not null") as u8,
                 persistence: relation.get::<i8>(4)?.expect("not null") as u8,
                 deferred: relation.get(5)?.expect("not null"),
+                deferred_triggers: relation.get(6)?.expect("not null"),
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),

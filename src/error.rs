@@ -42,6 +42,34 @@ pub enum Error {
         /// The number asked for.
         id: i64,
     },
+    /// A batch was given where a mapping's name is asked for.
+    BatchNotMapping,
+    /// A batch that is to be explained goes to a mapping of another role.
+    NotYoursToExplain {
+        /// Place of the message in the batch.
+        position: usize,
+    },
+    /// There is no relation of this OID.
+    NoRelation {
+        /// The OID.
+        oid: u32,
+    },
+    /// A relation has no such column.
+    NoColumn {
+        /// The name asked for.
+        name: String,
+        /// The relation.
+        relation: String,
+        /// Names that look like it, best first.
+        nearest: Vec<String>,
+    },
+    /// A list of columns has none.
+    NoColumns,
+    /// Rows cannot be spread over so few buckets.
+    NoBuckets {
+        /// How many.
+        count: i32,
+    },
     /// The database does not store text as UTF-8.
     NotUtf8 {
         /// Its encoding.
@@ -173,6 +201,47 @@ impl Error {
                 format!("dead letter {id} does not exist"),
             )
             .hint("Those of your mappings are in the table sequin.dead_letter."),
+            Error::BatchNotMapping => Report::new(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                "a batch is no name of a mapping",
+            )
+            .hint(
+                "To explain a batch, name the argument, sequin.explain(batch => …), or call \
+                 sequin.explain_batch(…) for a value of type text.",
+            ),
+            Error::NotYoursToExplain { position } => Report::new(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("messages[{position}] goes to a mapping of another role"),
+            )
+            .detail("To explain a batch shows the rows that its mappings write.")
+            .hint("Leave such messages out, or SET ROLE to the owner of all their mappings."),
+            Error::NoRelation { oid } => Report::new(
+                Code::ERRCODE_UNDEFINED_TABLE,
+                format!("relation with OID {oid} does not exist"),
+            ),
+            Error::NoColumn {
+                name,
+                relation,
+                nearest,
+            } => {
+                let report = Report::new(
+                    Code::ERRCODE_UNDEFINED_COLUMN,
+                    format!("column \"{name}\" of {relation} does not exist"),
+                );
+                match did_you_mean(nearest) {
+                    Some(hint) => report.hint(hint),
+                    None => report,
+                }
+            }
+            Error::NoColumns => Report::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                "a list of columns is empty",
+            )
+            .hint("Leave columns out to compare all of them, and key for the primary key."),
+            Error::NoBuckets { count } => Report::new(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("bucket_count must be at least 1, not {count}"),
+            ),
             Error::NotUtf8 { encoding } => Report::new(
                 Code::ERRCODE_FEATURE_NOT_SUPPORTED,
                 format!("database encoding \"{encoding}\" is not supported"),
@@ -308,6 +377,16 @@ mod tests {
             Error::OwnerNotYours { name: "a".into() },
             Error::NoResync { name: "a".into() },
             Error::LetterNotFound { id: 1 },
+            Error::NoRelation { oid: 1 },
+            Error::NoColumn {
+                name: "a".into(),
+                relation: "public.t".into(),
+                nearest: vec!["b".into()],
+            },
+            Error::NoColumns,
+            Error::NoBuckets { count: 0 },
+            Error::BatchNotMapping,
+            Error::NotYoursToExplain { position: 1 },
             Error::SharedDestination { name: "a".into() },
             Error::Isolation,
             Error::ReadOnly { standby: true },

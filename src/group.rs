@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::cascade::Mapped;
 use crate::envelope::{Batch, Item};
+use crate::explain::{self, Images};
 use crate::guard::{self, Stored};
 use crate::image::{fingerprint, source_number};
 use crate::json::Json;
@@ -42,6 +43,34 @@ pub enum Outcome {
     Ignored,
     /// It is a dead letter.
     Dead,
+}
+
+impl Outcome {
+    /// Its place among the counts of the result row.
+    pub fn number(self) -> usize {
+        match self {
+            Outcome::Upserted => 0,
+            Outcome::Deleted => 1,
+            Outcome::Collapsed => 2,
+            Outcome::Stale => 3,
+            Outcome::Filtered => 4,
+            Outcome::Ignored => 5,
+            Outcome::Dead => 6,
+        }
+    }
+
+    /// The name of its count.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Upserted => "upserted",
+            Outcome::Deleted => "deleted",
+            Outcome::Collapsed => "collapsed",
+            Outcome::Stale => "stale",
+            Outcome::Filtered => "filtered",
+            Outcome::Ignored => "ignored",
+            Outcome::Dead => "dead",
+        }
+    }
 }
 
 /// A message that could not be applied, and why.
@@ -151,6 +180,9 @@ pub struct Call {
     pub read_skew: i64,
     /// The second attempt: the mappings are this call's alone, and what fails is found by halving.
     pub alone: bool,
+    /// The call is made to be explained: each outcome must be that of its message, where otherwise
+    /// only their number matters.
+    pub explained: bool,
 }
 
 /// One mapping's part of a batch.
@@ -179,6 +211,10 @@ pub struct Group<'a> {
     pub suspects: Suspects,
     /// The tables that mappings write.
     pub mapped: Mapped,
+    /// How many rows the call is the first to confirm in the resync.
+    pub confirmed: i64,
+    /// When the call is explained: the rows before it, by key.
+    pub before: Images,
     /// Messages that moved a row away from a key.
     pub left: HashSet<u32>,
     /// What is stored of the rows that are examined, by the start of their run.
@@ -215,6 +251,8 @@ impl<'a> Group<'a> {
             resyncing: false,
             suspects: Suspects::default(),
             mapped: Mapped::default(),
+            confirmed: 0,
+            before: Images::new(),
             left: HashSet::new(),
             stored: HashMap::new(),
             batch,
@@ -249,7 +287,9 @@ impl<'a> Group<'a> {
             .map(|i| self.key(i as u32).to_vec())
             .collect();
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        guard::note_confirmed(&mut self.target, self.call.definer, &keys)
+        let noted = guard::note_confirmed(&mut self.target, self.call.definer, &keys)?;
+        self.confirmed = noted as i64;
+        Ok(())
     }
 
     /// The message with this number in the group.
@@ -264,6 +304,9 @@ impl<'a> Group<'a> {
         self.sort();
         let runs = self.runs();
         self.examine(&runs)?;
+        if self.call.explained {
+            self.before = explain::images(self)?;
+        }
         self.fold_all(runs)
     }
 
@@ -719,7 +762,12 @@ impl<'a> Group<'a> {
 
     /// The key of a message's row as a JSON array, for people.
     pub fn key_text(&self, message: u32) -> Option<String> {
-        let entry = &self.entries[self.entry_of(message)? as usize];
+        self.entry_key_text(self.entry_of(message)?)
+    }
+
+    /// The key of an entry's row as a JSON array, for people.
+    pub fn entry_key_text(&self, entry: u32) -> Option<String> {
+        let entry = &self.entries[entry as usize];
         let values: Vec<_> = self
             .target
             .key

@@ -764,12 +764,12 @@ pub fn note_reads(
     note_tombstones(target, &keys)
 }
 
-/// Notes that these rows are there at the source.
+/// Notes that these rows are there at the source; returns of how many that was not known.
 pub fn note_confirmed(
     target: &mut Target,
     definer: pg_sys::Oid,
     keys: &[&[u8]],
-) -> Result<(), SqlError> {
+) -> Result<u64, SqlError> {
     let _definer = ActingAs::new(definer, false);
     let mut statement = match target.guard.confirm.take() {
         Some(statement) => statement,
@@ -784,7 +784,7 @@ pub fn note_confirmed(
     };
     let outcome = statement.run(keys.iter(), |key| vec![(*key).into_datum()]);
     target.guard.confirm = Some(statement);
-    outcome.map(|_| ())
+    outcome.map(|outcome| outcome.processed)
 }
 
 /// The source whose positions the destination's columns hold: the first one that wrote there.

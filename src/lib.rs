@@ -20,10 +20,13 @@ mod apply;
 mod backfill;
 mod cascade;
 mod cast;
+mod counters;
 mod dead_letter;
 mod destination;
 mod envelope;
 mod error;
+mod explain;
+mod fingerprint;
 mod fold;
 #[cfg(test)]
 mod fuzz;
@@ -52,10 +55,21 @@ mod write;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);
+::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["guard"]);
+::pgrx::extension_sql_file!(
+    "../sql/explain.sql",
+    name = "explain",
+    requires = ["status"]
+);
+::pgrx::extension_sql_file!(
+    "../sql/fingerprint.sql",
+    name = "fingerprint",
+    requires = ["explain"]
+);
 ::pgrx::extension_sql_file!(
     "../sql/apply.sql",
     name = "apply",
-    requires = ["guard"],
+    requires = ["fingerprint"],
     finalize
 );
 

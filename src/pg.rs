@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod constraints;
+pub mod counter;
 pub mod entry;
 pub mod invalidation;
 pub mod isolation;

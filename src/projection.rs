@@ -42,6 +42,8 @@ pub struct Projection {
     width: usize,
     /// Which expression is the filter.
     pub filter: Option<usize>,
+    /// The statement.
+    pub sql: String,
 }
 
 /// What comes after the parts of an input that are documents.
@@ -86,9 +88,10 @@ impl Projection {
         ]);
         let settings = Settings::new(&[]);
         settings.set(c"search_path", &mapping.search_path);
-        let plan = Plan::prepare(&statement::project(expressions, mapping.filter.as_deref()))?;
+        let sql = statement::project(expressions, mapping.filter.as_deref());
         let mut projection = Projection {
-            plan,
+            plan: Plan::prepare(&sql)?,
+            sql,
             rows,
             jsonb: Caster::new(pg_sys::JSONBOID, -1),
             text: Caster::new(pg_sys::TEXTOID, -1),

@@ -115,25 +115,28 @@ impl Registry {
             return Ok(target);
         }
         let mapping = &self.mappings[index];
-        Target::make(mapping).unwrap_or_else(|| {
-            let name = pgrx::spi::quote_literal(&mapping.name);
-            Err(SqlError::new(
-                "42P01",
-                format!(
-                    "the destination of mapping \"{}\" does not exist",
-                    mapping.name
-                ),
-            )
-            .with_detail("It was dropped. Nothing of this batch was applied.")
-            .with_hint(format!(
-                "To give up the mapping, run: SELECT sequin.unmap({name}); \
-                 to keep it, make the table again and map it with sequin.map."
-            )))
-        })
+        Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))
     }
 
     /// Puts a mapping back, ready for the next call.
     pub fn put_back(&mut self, index: usize, target: Target) {
         self.ready.insert(index, target);
     }
+}
+
+/// The destination was dropped.
+pub fn gone(mapping: &Mapping) -> SqlError {
+    let name = pgrx::spi::quote_literal(&mapping.name);
+    SqlError::new(
+        "42P01",
+        format!(
+            "the destination of mapping \"{}\" does not exist",
+            mapping.name
+        ),
+    )
+    .with_detail("It was dropped. Nothing of this batch was applied.")
+    .with_hint(format!(
+        "To give up the mapping, run: SELECT sequin.unmap({name}); \
+         to keep it, make the table again and map it with sequin.map."
+    ))
 }

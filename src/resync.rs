@@ -75,6 +75,9 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
         "insert into sequin.resync (mapping) values ({id})
          on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp()"
     ));
+    run(&format!(
+        "update sequin.counter set confirmed = 0 where mapping = {id}"
+    ));
     invalidation::announce(catalog::relation());
     let started = Spi::get_one::<TimestampWithTimeZone>(&format!(
         "select started_at from sequin.resync where mapping = {id}"

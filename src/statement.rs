@@ -179,6 +179,17 @@ pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     )
 }
 
+/// The rows of these keys as JSON, each with the number that its key has in the batch relation.
+pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    format!(
+        "select b.sequin_n, d.image from {} cross join lateral \
+         (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0) d",
+        batch("b", "sequin_n integer", key),
+        relation.name,
+        matches(key),
+    )
+}
+
 /// The mark of a soft delete: the column is set to what the batch relation says, where the row is
 /// not marked already.
 pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
@@ -311,6 +322,16 @@ mod tests {
             "delete from public.t as d using sequin.batch() b(sequin_n integer, a integer, b text) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
+        );
+    }
+
+    #[test]
+    fn images_are_looked_up_by_key() {
+        assert_eq!(
+            images(&relation(false), &[&column("a", "integer")]),
+            "select b.sequin_n, d.image from sequin.batch() b(sequin_n integer, a integer) \
+             cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
+             from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"
         );
     }
 

@@ -154,6 +154,14 @@ impl Target {
             (Some(key), _) => key.clone(),
             (None, _) => destination.primary_key().to_vec(),
         };
+        let named = mapping.columns.named.iter();
+        let gone: Vec<_> = named
+            .map(|(name, _)| name)
+            .filter(|name| destination.column(name).is_none())
+            .collect();
+        if let Some(name) = gone.first() {
+            return Err(no_column(&mapping, &destination, name));
+        }
         let equality = equality_operators(destination.oid, &key_names);
         let mut expressions = Vec::new();
         let mut columns = Vec::new();
@@ -475,6 +483,22 @@ fn no_key(mapping: &Mapping, destination: &Destination) -> SqlError {
     .with_detail("The table has changed since the mapping was made. Nothing of this batch was applied.")
     .with_hint(
         "Give the table its primary key back, or name the key's columns with sequin.map(…, key => …).",
+    )
+}
+
+/// The same: a column that the mapping names was dropped, or has another name.
+fn no_column(mapping: &Mapping, destination: &Destination, name: &str) -> SqlError {
+    SqlError::new(
+        "42703",
+        format!(
+            "column \"{name}\" of {}, which mapping \"{}\" writes, does not exist",
+            destination.qualified_name(),
+            mapping.name
+        ),
+    )
+    .with_detail("The table has changed since the mapping was made. Nothing of this batch was applied.")
+    .with_hint(
+        "Give the column its name back, or name the columns as they are now with sequin.map(…, columns => …).",
     )
 }
 

@@ -358,7 +358,10 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         nets.iter().collect()
     };
     // Where a batch has several changes of a row, it matters which rows were stale.
-    let several = nets.iter().any(|net| net.run.1 - net.run.0 > 1);
+    let explained = group.call.explained;
+    let several = explained || nets.iter().any(|net| net.run.1 - net.run.0 > 1);
+    // What counts the rows that it wrote, and does not name them, writes one.
+    let append = group.target.mapping.mode == Mode::Append;
     let mut deletes = Vec::new();
     let mut shapes: Vec<(Write, Vec<&Net>)> = Vec::new();
     for net in &news {
@@ -384,7 +387,10 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
             deletes.push(*net);
         }
         let same = |(write, nets): &&mut (Write, Vec<&Net>)| {
-            *write == how && nets[0].columns == net.columns && nets[0].merges == net.merges
+            *write == how
+                && nets[0].columns == net.columns
+                && nets[0].merges == net.merges
+                && !(explained && (append || how == Write::UpsertRead))
         };
         match shapes.iter_mut().find(same) {
             Some((_, nets)) => nets.push(net),
@@ -817,6 +823,21 @@ fn make_write(
     merges: &[u64],
     read_skew: i64,
 ) -> Result<Statement, SqlError> {
+    let (sql, row) = write_sql(target, how, columns, merges, read_skew);
+    Ok(Statement {
+        plan: Plan::prepare(&sql)?,
+        rows: RowType::new(&row),
+    })
+}
+
+/// The statement that writes rows with these columns, and the columns of its batch relation.
+pub fn write_sql(
+    target: &Target,
+    how: Write,
+    columns: &[usize],
+    merges: &[u64],
+    read_skew: i64,
+) -> (String, Vec<RowColumn>) {
     let relation = target.relation();
     let spelled: Vec<SqlColumn> = columns
         .iter()
@@ -877,10 +898,7 @@ fn make_write(
             statement::update(&relation, &sql_columns, &key, &revival)
         }
     };
-    Ok(Statement {
-        plan: Plan::prepare(&sql)?,
-        rows: RowType::new(&row),
-    })
+    (sql, row)
 }
 
 /// With guard columns: a row without a position keeps the time of its newest read. A row that has one
@@ -894,6 +912,15 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 }
 
 fn make_delete(target: &Target) -> Result<Statement, SqlError> {
+    let (sql, row) = delete_sql(target);
+    Ok(Statement {
+        plan: Plan::prepare(&sql)?,
+        rows: RowType::new(&row),
+    })
+}
+
+/// The statement that deletes (or marks) rows by key, and the columns of its batch relation.
+pub fn delete_sql(target: &Target) -> (String, Vec<RowColumn>) {
     let (relation, key) = (target.relation(), target.key_sql());
     let mut row = vec![RowColumn::number("sequin_n")];
     let sql = match mark(target) {
@@ -904,10 +931,7 @@ fn make_delete(target: &Target) -> Result<Statement, SqlError> {
         }
     };
     row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
-    Ok(Statement {
-        plan: Plan::prepare(&sql)?,
-        rows: RowType::new(&row),
-    })
+    (sql, row)
 }
 
 /// The column that soft deletes set.

@@ -19,6 +19,13 @@ pub struct Database {
 impl Database {
     /// A database for the test of this name.
     pub fn new(test: &str) -> Database {
+        let database = Database::without_extension(test);
+        run(&mut database.connect(), "create extension pg_sequin");
+        database
+    }
+
+    /// A database without the extension.
+    pub fn without_extension(test: &str) -> Database {
         let name = format!("client_{test}_{}", std::process::id());
         let mut server = connect("postgres", None);
         run(
@@ -26,12 +33,15 @@ impl Database {
             &format!("drop database if exists {name} with (force)"),
         );
         run(&mut server, &format!("create database {name}"));
-        let database = Database {
+        Database {
             name,
             roles: Vec::new(),
-        };
-        run(&mut database.connect(), "create extension pg_sequin");
-        database
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A connection of the superuser.

@@ -56,6 +56,7 @@ fn products() -> Destination {
             ..index("products_pkey", &["id"])
         }],
         deferred: false,
+        deferred_triggers: false,
         refers_to: vec![],
     }
 }

@@ -1,0 +1,32 @@
+-- What a mapping does, and what a batch would do. Whoever calls them must have the rights of the
+-- owner of each mapping that is concerned, as whom the rows are written and read.
+
+create function sequin.explain(mapping text)
+    returns table (part text, name text, type text, source text, "cast" text, sql text)
+    language c volatile as 'MODULE_PATHNAME', 'explain_mapping_wrapper';
+comment on function sequin.explain(text) is
+    'Where each column of a mapping''s destination comes from, and the statements that write it';
+
+create function sequin.explain_rows(batch text)
+    returns table ("position" bigint, mapping text, key text, outcome text, sqlstate text, error text,
+                   before text, after text)
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'explain_rows_wrapper';
+comment on function sequin.explain_rows(text) is 'Internal to sequin.explain and sequin.explain_batch';
+
+create function sequin.explain_batch(batch text)
+    returns table ("position" bigint, mapping text, key jsonb, outcome text, sqlstate text, error text,
+                   before jsonb, after jsonb)
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $$
+    select e."position", e.mapping, e.key::jsonb, e.outcome, e.sqlstate, e.error, e.before::jsonb, e.after::jsonb
+    from sequin.explain_rows(explain_batch.batch) e $$;
+comment on function sequin.explain_batch(text) is
+    'What sequin_apply(batch) would do: what becomes of each message in each mapping, and the row before and after; nothing is applied';
+
+create function sequin.explain(batch jsonb)
+    returns table ("position" bigint, mapping text, key jsonb, outcome text, sqlstate text, error text,
+                   before jsonb, after jsonb)
+    language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $$
+    select e."position", e.mapping, e.key, e.outcome, e.sqlstate, e.error, e.before, e.after
+    from sequin.explain_batch(explain.batch::text) e $$;
+comment on function sequin.explain(jsonb) is
+    'What sequin_apply(batch) would do: what becomes of each message in each mapping, and the row before and after; nothing is applied';

@@ -1,0 +1,31 @@
+-- Whether two tables hold the same rows, without moving them.
+
+create function sequin.fingerprint_query(
+    relation     regclass,
+    columns      text[] default null,
+    bucket_count integer default 64,
+    key          text[] default null,
+    source       text default null
+) returns text
+    language c stable as 'MODULE_PATHNAME', 'fingerprint_query_wrapper';
+comment on function sequin.fingerprint_query(regclass, text[], integer, text[], text) is
+    'The query of sequin.fingerprint as plain SQL, to be run at the source: source is the name of the table there';
+
+-- With the caller's rights. The settings matter to types only whose text the query takes as it is.
+create function sequin.fingerprint(
+    relation     regclass,
+    columns      text[] default null,
+    bucket_count integer default 64,
+    key          text[] default null
+) returns table (bucket integer, rows bigint, hash numeric)
+    language plpgsql stable security invoker
+    set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres'
+    set bytea_output = 'hex' set extra_float_digits = 1 as $fingerprint$
+begin
+    return query execute sequin.fingerprint_query(
+        fingerprint.relation, fingerprint.columns, fingerprint.bucket_count, fingerprint.key);
+end
+$fingerprint$;
+comment on function sequin.fingerprint(regclass, text[], integer, text[]) is
+    'Number and hash of the rows in each bucket of keys, whatever their order: equal where two tables hold the same rows';

@@ -1,0 +1,135 @@
+-- What became of the messages, and how it stands with each mapping.
+
+-- A row for each mapping and backend slot: only the backend that has the slot writes it. Its updates
+-- change no indexed column and find room in the page, so that they touch no index. The library writes
+-- it without SQL: it knows the columns by their places.
+create table sequin.counter (
+    mapping               integer not null,
+    slot                  integer not null,
+    calls                 bigint not null,
+    received              bigint not null,
+    upserted              bigint not null,
+    deleted               bigint not null,
+    collapsed             bigint not null,
+    stale                 bigint not null,
+    filtered              bigint not null,
+    ignored               bigint not null,
+    dead                  bigint not null,
+    confirmed             bigint not null,
+    last_lsn              bigint,
+    last_commit_timestamp timestamp with time zone,
+    last_change_at        timestamp with time zone,
+    last_applied_at       timestamp with time zone not null,
+    primary key (mapping, slot)
+) with (fillfactor = 25);
+comment on table sequin.counter is 'What became of the messages of each mapping, per backend slot: sequin.status adds it up';
+comment on column sequin.counter.mapping is 'sequin.mapping.id';
+comment on column sequin.counter.slot is 'Number of a backend among those that live: no two write one row';
+comment on column sequin.counter.calls is 'Calls with messages for the mapping';
+comment on column sequin.counter.received is 'Messages; each has one of the outcomes that follow';
+comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in the resync that began last';
+comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, reads and dead letters apart';
+comment on column sequin.counter.last_commit_timestamp is 'commit_timestamp of that change';
+comment on column sequin.counter.last_change_at is 'When that change was applied';
+comment on column sequin.counter.last_applied_at is 'When the last call ended';
+revoke all on sequin.counter from public;
+select pg_catalog.pg_extension_config_dump('sequin.counter', '');
+
+create function sequin.counter_removed() returns trigger
+    language c security definer as 'MODULE_PATHNAME', 'counter_removed_wrapper';
+comment on function sequin.counter_removed() is 'Removes the counts of a mapping that is removed';
+revoke all on function sequin.counter_removed() from public;
+create trigger counter_removed after delete on sequin.mapping
+    for each row execute function sequin.counter_removed();
+
+-- A value that is not known yet is looked for by sequin.status: there are few.
+create index row_version_unknown on sequin.row_version (mapping)
+    where gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath;
+
+-- Views read as their owner, but whose mappings they show is the caller's affair: his own ones, and
+-- all for those who may read all statistics (superusers, pg_monitor).
+create view sequin.status with (security_barrier) as
+select m.name, m.source, m.destination, m.owner,
+       case when not m.enabled then 'paused'
+            when m.destination is not null
+                 and not exists (select from pg_catalog.pg_class r where r.oid = m.destination::oid)
+            then 'blocked'
+            when s.mapping is not null then 'resyncing'
+            else 'running' end as state,
+       case when m.destination is null then null
+            when m.mode = 'append' then 'off'
+            when m.guard <> 'auto' then m.guard
+            when sequin.has_guard_columns(m.destination) then 'columns'
+            else 'table' end as guard,
+       c.calls, c.received, c.upserted, c.deleted, c.collapsed, c.stale, c.filtered, c.ignored, c.dead,
+       n.last_lsn, n.last_commit_timestamp,
+       n.last_change_at - n.last_commit_timestamp as lag,
+       c.last_applied_at,
+       (select pg_catalog.count(*) from sequin.dead_letter d
+        where d.mapping = m.name and d.state = 'dead') as dead_letters_dead,
+       (select pg_catalog.count(*) from sequin.dead_letter d
+        where d.mapping = m.name and d.state = 'waiting') as dead_letters_waiting,
+       (select (t.reltuples * v.stanumbers1[pg_catalog.array_position(
+                    v.stavalues1::text::integer[], m.id)])::bigint
+        from pg_catalog.pg_class t
+        join pg_catalog.pg_statistic v on v.starelid = t.oid and v.staattnum = 1 and v.stakind1 = 1
+        where t.oid = 'sequin.row_version'::regclass) as row_versions_estimate,
+       (select pg_catalog.count(*) from sequin.row_version v
+        where v.mapping = m.id and v.gaps @? '$.* ? (@ == null)') as unknown_values,
+       s.started_at as resync_started_at,
+       case when s.mapping is not null then c.confirmed end as resync_confirmed
+from sequin.mapping m
+left join sequin.resync s on s.mapping = m.id
+cross join lateral (
+    select coalesce(pg_catalog.sum(c.calls), 0)::bigint as calls,
+           coalesce(pg_catalog.sum(c.received), 0)::bigint as received,
+           coalesce(pg_catalog.sum(c.upserted), 0)::bigint as upserted,
+           coalesce(pg_catalog.sum(c.deleted), 0)::bigint as deleted,
+           coalesce(pg_catalog.sum(c.collapsed), 0)::bigint as collapsed,
+           coalesce(pg_catalog.sum(c.stale), 0)::bigint as stale,
+           coalesce(pg_catalog.sum(c.filtered), 0)::bigint as filtered,
+           coalesce(pg_catalog.sum(c.ignored), 0)::bigint as ignored,
+           coalesce(pg_catalog.sum(c.dead), 0)::bigint as dead,
+           coalesce(pg_catalog.sum(c.confirmed), 0)::bigint as confirmed,
+           pg_catalog.max(c.last_applied_at) as last_applied_at
+    from sequin.counter c where c.mapping = m.id) c
+left join lateral (
+    select n.last_lsn, n.last_commit_timestamp, n.last_change_at
+    from sequin.counter n where n.mapping = m.id and n.last_change_at is not null
+    order by n.last_commit_timestamp desc nulls last, n.last_lsn desc nulls last limit 1) n on true
+where pg_catalog.pg_has_role(m.owner::oid, 'USAGE')
+   or pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+comment on view sequin.status is 'A row for each mapping that the role may see: how it stands, what became of its messages, how far behind it is';
+comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail; blocked: its destination was dropped, calls for it fail; resyncing: running, and a resync is on';
+comment on column sequin.status.guard is 'Where the versions of rows are kept: columns, table or off; null without a destination';
+comment on column sequin.status.calls is 'Calls that had messages for it';
+comment on column sequin.status.received is 'Messages that it took; each is counted in one of the columns that follow';
+comment on column sequin.status.last_lsn is 'commit_lsn of the newest change applied, backfill reads apart';
+comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of the newest change applied, backfill reads apart';
+comment on column sequin.status.lag is 'How long after its commit that change was applied; null if there is none';
+comment on column sequin.status.last_applied_at is 'When a call last had messages for it';
+comment on column sequin.status.dead_letters_dead is 'Dead letters that need somebody';
+comment on column sequin.status.dead_letters_waiting is 'Dead letters that wait for another row';
+comment on column sequin.status.row_versions_estimate is 'Entries of sequin.row_version, as of the last analyze of that table; sequin.versions counts them';
+comment on column sequin.status.unknown_values is 'Rows with a column whose value has not come yet';
+comment on column sequin.status.resync_started_at is 'When the resync that is on began';
+comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
+
+create view sequin.versions with (security_barrier) as
+select m.name, v.row_versions, v.tombstones, v.gaps, v.unknown_values
+from sequin.mapping m
+cross join lateral (
+    select pg_catalog.count(*) as row_versions,
+           pg_catalog.count(*) filter (where r.deleted) as tombstones,
+           pg_catalog.count(r.gaps) as gaps,
+           pg_catalog.count(*) filter (where r.gaps @? '$.* ? (@ == null)') as unknown_values
+    from sequin.row_version r where r.mapping = m.id) v
+where pg_catalog.pg_has_role(m.owner::oid, 'USAGE')
+   or pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+comment on view sequin.versions is 'What sequin.row_version holds for each mapping, counted row by row: on a large table ask for one mapping';
+comment on column sequin.versions.row_versions is 'Its entries';
+comment on column sequin.versions.tombstones is 'Those of rows that were deleted';
+comment on column sequin.versions.gaps is 'Those of rows with columns whose value is older than the row';
+comment on column sequin.versions.unknown_values is 'Those of rows with a column whose value has not come yet';
+
+grant select on sequin.status, sequin.versions to public;

@@ -1,0 +1,107 @@
+//! Writing `sequin.counter`.
+//!
+//! Row by row, as the server writes its catalogs, and not by SQL: every call counts, and a statement
+//! would cost a call of one message a fifth more.
+
+use std::ptr;
+
+use pgrx::pg_sys::{self, Datum};
+
+/// Number of columns of `sequin.counter`.
+pub const WIDTH: usize = 16;
+
+/// The primary key: mapping and slot.
+const KEY: usize = 2;
+
+/// A small number that no other backend has while this one lives.
+fn slot() -> i32 {
+    // SAFETY: reads a backend variable that is set once.
+    unsafe {
+        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16"))]
+        return pg_sys::MyBackendId;
+        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16")))]
+        return pg_sys::MyProcNumber;
+    }
+}
+
+/// `sequin.counter`, open to be written by this backend.
+pub struct Counters {
+    relation: pg_sys::Relation,
+    index: pg_sys::Oid,
+}
+
+impl Counters {
+    /// Opens the table.
+    pub fn open() -> Counters {
+        // SAFETY: catalog look-ups of two names; table_open raises an error where there is no table.
+        unsafe {
+            let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
+            let table = pg_sys::get_relname_relid(c"counter".as_ptr(), schema);
+            Counters {
+                relation: pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32),
+                index: pg_sys::get_relname_relid(c"counter_pkey".as_ptr(), schema),
+            }
+        }
+    }
+
+    /// Changes the row of a mapping and of this backend's slot: `change` is given its values and
+    /// which are null, all zero in a new row. All columns are of types that are passed by value.
+    pub fn change(
+        &mut self,
+        mapping: i32,
+        change: impl FnOnce(&mut [Datum; WIDTH], &mut [bool; WIDTH]),
+    ) {
+        let key = [Datum::from(mapping), Datum::from(slot())];
+        let (mut values, mut nulls) = ([Datum::from(0); WIDTH], [false; WIDTH]);
+        // SAFETY: the table has WIDTH columns, all of them passed by value, the key first; the scan's
+        // tuple is used before the scan ends. As in the server's own catalog updates.
+        unsafe {
+            let desc = (*self.relation).rd_att;
+            assert!((*desc).natts as usize == WIDTH);
+            let mut keys: [pg_sys::ScanKeyData; KEY] = std::mem::zeroed();
+            for (i, value) in key.iter().enumerate() {
+                pg_sys::ScanKeyInit(
+                    &mut keys[i],
+                    i as pg_sys::AttrNumber + 1,
+                    pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                    pg_sys::Oid::from(pg_sys::F_INT4EQ),
+                    *value,
+                );
+            }
+            let scan = pg_sys::systable_beginscan(
+                self.relation,
+                self.index,
+                true,
+                ptr::null_mut(),
+                KEY as i32,
+                keys.as_mut_ptr(),
+            );
+            let found = pg_sys::systable_getnext(scan);
+            if !found.is_null() {
+                pg_sys::heap_deform_tuple(found, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            }
+            change(&mut values, &mut nulls);
+            values[..KEY].copy_from_slice(&key);
+            let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            if found.is_null() {
+                pg_sys::CatalogTupleInsert(self.relation, tuple);
+            } else {
+                pg_sys::CatalogTupleUpdate(self.relation, &mut (*found).t_self, tuple);
+            }
+            pg_sys::systable_endscan(scan);
+        }
+    }
+}
+
+impl Drop for Counters {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by `open`; the lock is kept until the transaction ends, as after every
+            // write. What was written is seen by the next command.
+            unsafe {
+                pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+                pg_sys::CommandCounterIncrement();
+            }
+        }
+    }
+}
