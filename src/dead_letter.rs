@@ -7,6 +7,7 @@ use crate::mapping::{Mapping, OnError};
 use crate::message::Version;
 use crate::pg::clock;
 use crate::pg::trap::SqlError;
+use crate::pg::user::caller_may_read;
 use crate::prepared::Kept;
 use crate::wait::Wait;
 
@@ -25,6 +26,11 @@ pub fn blame(error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {
             Some(context) => format!("{context}\n{line}"),
             None => line,
         });
+        // The server shows the mapping's owner the row that a constraint refuses.
+        let destination = mapping.destination.map(pg_sys::Oid::from);
+        if error.class() == "23" && !destination.is_some_and(caller_may_read) {
+            error.detail = None;
+        }
         return Err(error);
     }
     Ok(error)

@@ -25,6 +25,7 @@ use crate::mapping::{Mapping, Mode, OnError, catalog};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::message::Version;
 use crate::pg::keys::{extension_owner, stored_text};
+use crate::pg::settings::{PINNED, Settings};
 use crate::pg::trap::SqlError;
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::pg::{clock, invalidation};
@@ -513,6 +514,7 @@ pub enum Which<'a> {
 /// Letters that no mapping took are for who has the rights of the extension's owner.
 pub fn retry(which: Which<'_>) -> Result<Counts, SqlError> {
     let caller = current_user();
+    let _settings = Settings::new(PINNED);
     let owner = extension_owner();
     let condition = match which {
         Which::All => String::from("true"),
@@ -587,6 +589,7 @@ fn discard(id: Option<i64>) -> Result<(), pgrx::pg_sys::panic::ErrorReport> {
     let Some(id) = id else {
         return Err(Error::NullArgument { argument: "id" }.into());
     };
+    let _settings = Settings::new(PINNED);
     letter(id, current_user())?;
     let _definer = ActingAs::new(extension_owner(), false);
     let sql = "delete from sequin.dead_letter l where l.id = $1";

@@ -3,6 +3,7 @@
 use super::spi::Plan;
 use super::trap::SqlError;
 use super::tuples::Rows;
+use super::user::ActingAs;
 
 /// Defers what can be deferred, until [`check_at_once`] or the transaction's end.
 pub fn defer() -> Result<(), SqlError> {
@@ -14,6 +15,8 @@ pub fn defer() -> Result<(), SqlError> {
 /// Checks what is deferred now, and constraints from now on as statements end, until the transaction
 /// does.
 pub fn check_at_once() -> Result<(), SqlError> {
+    // Triggers may wait that the caller has set off: up to PostgreSQL 17 they run as who acts now.
+    let _caller = ActingAs::caller();
     Plan::prepare("set constraints all immediate")?
         .run(Rows::new())
         .map(|_| ())

@@ -146,7 +146,7 @@ pub fn stored_text(value: Datum, is_null: bool) -> Option<String> {
 /// The role that owns the extension, and so its tables.
 pub fn extension_owner() -> pg_sys::Oid {
     pgrx::Spi::get_one::<pg_sys::Oid>(
-        "select extowner from pg_catalog.pg_extension where extname = 'pg_sequin'",
+        "select extowner from pg_catalog.pg_extension where extname operator(pg_catalog.=) 'pg_sequin'",
     )
     .ok()
     .flatten()

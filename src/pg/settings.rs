@@ -22,6 +22,8 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     // off, it makes an error of every policy that the owner is under
     (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
+    (c"array_nulls", c"on"),
+    (c"row_security", c"on"),
     (c"jit", c"off"),
 ];
 
@@ -86,8 +88,9 @@ impl Drop for Settings {
     fn drop(&mut self) {
         // After an error the level is already gone, and a panic must not meet another.
         if !std::thread::panicking() {
-            // SAFETY: ends the level that `new` began.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.level) }
+            // SAFETY: ends the level that `new` began. What was set meanwhile, by a trigger, is not
+            // kept either.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use super::settings::{PINNED, Settings};
+
 /// While it lives, the backend acts as another role; dropped, as the one before.
 ///
 /// Source: `SwitchToUntrustedUser` in `utils/init/usercontext.c`, which the logical replication
@@ -9,6 +11,7 @@ use pgrx::pg_sys;
 pub struct ActingAs {
     user: pg_sys::Oid,
     security_context: i32,
+    settings: Option<Settings>,
 }
 
 impl ActingAs {
@@ -25,11 +28,22 @@ impl ActingAs {
                 flags |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
             }
             pg_sys::SetUserIdAndSecContext(role, flags);
+            // What a role's own SQL sets is put back when its turn ends, and does not hold while the
+            // extension's owner acts in between: an operator found by way of another search_path
+            // would run with that owner's rights.
+            let guarded = flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0;
+            ActingAs {
+                user,
+                security_context,
+                settings: guarded.then(|| Settings::new(PINNED)),
+            }
         }
-        ActingAs {
-            user,
-            security_context,
-        }
+    }
+
+    /// Acts as the role that called the outermost function, with its rights and no more.
+    pub fn caller() -> ActingAs {
+        // SAFETY: reads a backend variable.
+        ActingAs::new(unsafe { pg_sys::GetOuterUserId() }, false)
     }
 }
 
@@ -49,6 +63,7 @@ pub fn is_restricted(role: pg_sys::Oid) -> bool {
 
 impl Drop for ActingAs {
     fn drop(&mut self) {
+        drop(self.settings.take());
         // SAFETY: puts back what `new` found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }
@@ -58,6 +73,16 @@ impl Drop for ActingAs {
 pub fn current_user() -> pg_sys::Oid {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::GetUserId() }
+}
+
+/// Whether the role that called the outermost function may read all of a relation.
+pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        let caller = pg_sys::GetOuterUserId();
+        pg_sys::pg_class_aclcheck(relation, caller, pg_sys::ACL_SELECT as pg_sys::AclMode)
+            == pg_sys::AclResult::ACLCHECK_OK
+    }
 }
 
 /// Whether `role` has the rights of `owner`: it is the same, a member that inherits, or a superuser.
