@@ -79,9 +79,10 @@ pub fn current_user() -> pg_sys::Oid {
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
+        #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
+        let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
         let caller = pg_sys::GetOuterUserId();
-        pg_sys::pg_class_aclcheck(relation, caller, pg_sys::ACL_SELECT as pg_sys::AclMode)
-            == pg_sys::AclResult::ACLCHECK_OK
+        pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
     }
 }
 
