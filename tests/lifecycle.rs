@@ -416,3 +416,121 @@ fn drop_extension_leaves_nothing() {
         "4|1|1|2"
     );
 }
+
+/// A cluster of its own, removed when the test ends.
+struct Cluster(PathBuf);
+
+impl Cluster {
+    fn new(name: &str) -> Cluster {
+        let clusters = env::var("CLUSTERS").expect("CLUSTERS: use make test");
+        let cluster = Cluster(PathBuf::from(clusters).join(name));
+        cluster.run("remove");
+        cluster
+    }
+
+    /// What `.ci/cluster` says to it.
+    fn run(&self, what: &str) -> String {
+        let mut command = Command::new(env::var("CLUSTER").expect("CLUSTER: use make test"));
+        // The server that it starts keeps what it inherits open.
+        command
+            .arg(what)
+            .arg(&self.0)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
+        String::from_utf8(succeeds(command)).expect("text")
+    }
+
+    /// Starts it, and returns the directory of its socket.
+    fn start(&self) -> String {
+        let said = self.run("start");
+        let host = said
+            .strip_prefix("export PGHOST=")
+            .and_then(|said| said.split(' ').next());
+        host.expect("PGHOST").to_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.run("remove");
+    }
+}
+
+#[test]
+fn pg_upgrade_keeps_everything() {
+    let (old, new) = (Cluster::new("upgrade_old"), Cluster::new("upgrade_new"));
+    let bindir = pg_config("--bindir");
+    let psql = |host: &str, sql: &str| {
+        let mut command = Command::new(format!("{bindir}/psql"));
+        command.args([
+            "-XqAt",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-h",
+            host,
+            "-c",
+            sql,
+        ]);
+        String::from_utf8(succeeds(command)).expect("text")
+    };
+    let host = old.start();
+    psql(
+        &host,
+        "create extension pg_sequin; create table item (id integer primary key, name text);
+         select sequin.map('public.item', 'item', guard => 'table', name => 'item')",
+    );
+    let messages = [
+        message("insert", "item", 10, r#"{"id":1,"name":"one"}"#),
+        message("delete", "item", 11, r#"{"id":2}"#),
+        message("insert", "item", 12, r#"{"id":"x"}"#),
+    ];
+    psql(
+        &host,
+        &format!("select sequin_apply('{}')", batch(&messages)),
+    );
+    let kept = STATE.map(|query| psql(&host, query));
+    let socket = new.start();
+    old.run("stop");
+    new.run("stop");
+
+    // As the server's user.
+    let is_root = succeeds({
+        let mut id = Command::new("id");
+        id.arg("-u");
+        id
+    }) == b"0\n";
+    let mut upgrade = match is_root {
+        true => Command::new("runuser"),
+        false => Command::new("env"),
+    };
+    if is_root {
+        upgrade.args(["-u", "postgres", "--"]);
+    }
+    upgrade
+        .arg(format!("{bindir}/pg_upgrade"))
+        .current_dir(&new.0);
+    for (option, path) in [("-d", old.0.join("data")), ("-D", new.0.join("data"))] {
+        upgrade.arg(option).arg(path);
+    }
+    upgrade.args([
+        "-b", &bindir, "-B", &bindir, "-U", "postgres", "-s", &socket,
+    ]);
+    succeeds(upgrade);
+
+    let host = new.start();
+    assert_eq!(STATE.map(|query| psql(&host, query)), kept);
+    let messages = [
+        message("insert", "item", 9, r#"{"id":2,"name":"late"}"#),
+        message("update", "item", 20, r#"{"id":1,"name":"uno"}"#),
+    ];
+    let apply = format!(
+        "select upserted, stale from sequin_apply('{}')",
+        batch(&messages)
+    );
+    assert_eq!(psql(&host, &apply), "1|1\n");
+    assert_eq!(psql(&host, "table item"), "1|uno\n");
+}
