@@ -169,7 +169,9 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
         b'c' => {
             let texts: Vec<_> = fields(base)
                 .into_iter()
-                .map(|(name, oid, _)| text_of(&format!("({value}).{}", ident(&name)), oid, depth - 1))
+                .map(|(name, oid, _)| {
+                    text_of(&format!("({value}).{}", ident(&name)), oid, depth - 1)
+                })
                 .collect();
             format!(
                 "case when {value} is distinct from null then {} end",
