@@ -128,27 +128,38 @@ const FIND: &str = "
             select l.* from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = f.row_key
             offset 0) l),
-    circle as (
-        select t.relation, t.key, t.waits_on, t.waits_for, '{}'::bigint[] as ids
+    waited as (
+        select t.relation as of, t.key as at, t.waits_on as relation, t.waits_for as key
         from t where not t.written and t.waits_for is not null
-        union all
-        select c.relation, c.key, l.waits_on, l.waits_for, c.ids || l.id
-        from circle c cross join lateral (
-            select t.waits_on, t.waits_for, null::bigint as id from t
-            where not t.written and t.relation = c.waits_on and t.key = c.waits_for
+        union
+        select w.of, w.at, n.relation, n.key from waited w cross join lateral (
+            select t.waits_on as relation, t.waits_for as key from t
+            where not t.written and t.relation = w.relation and t.key = w.key
             union all
-            select l.waits_on::oid, l.waits_for, l.id
+            select l.waits_on::oid, l.waits_for
             from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = c.waits_on and l.row_key = c.waits_for and l.state = 'waiting'
-              and not exists (select from t where not t.written and t.relation = c.waits_on
-                                                and t.key = c.waits_for)) l
-        where (c.relation, c.key) is distinct from (c.waits_on, c.waits_for)
-          and l.waits_for is not null and pg_catalog.cardinality(c.ids) < 200),
+            where m.destination = w.relation and l.row_key = w.key and l.state = 'waiting') n
+        where n.key is not null),
+    waiting as (
+        select w.of, w.at, w.of as relation, w.at as key from waited w
+        where w.relation = w.of and w.key = w.at
+        union
+        select w.of, w.at, n.relation, n.key from waiting w cross join lateral (
+            select t.relation, t.key from t
+            where not t.written and t.waits_on = w.relation and t.waits_for = w.key
+            union all
+            select m.destination::oid, l.row_key
+            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key) n
+        where n.key is not null),
+    circle as (
+        select w.relation, w.key from waited w join waiting using (of, at, relation, key)),
     due as (
         (select f.id from found f limit 1000)
         union
-        (select i.id from circle c cross join lateral unnest(c.ids) i(id)
-         where c.relation = c.waits_on and c.key = c.waits_for)
+        (select l.id from circle c join sequin.mapping m on m.destination = c.relation
+         join sequin.dead_letter l on l.mapping = m.name and l.row_key = c.key
+         where l.state = 'waiting')
         union
         (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (
             select l.id from sequin.dead_letter l
