@@ -72,7 +72,7 @@ const DEADLOCK: &str = "40P01";
 /// How often a call is tried: shared, alone, with the mappings of the tables that its messages wait
 /// for, with the dead letters that wait for its rows. Alone, it can still meet a session that is not
 /// one of ours.
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: usize = 30;
 
 /// The error that ends an attempt.
 pub fn again_alone() -> SqlError {

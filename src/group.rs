@@ -702,7 +702,7 @@ impl<'a> Group<'a> {
     }
 
     /// Whether the row goes because the message moved it to another key.
-    fn leaves(&self, net: &Net) -> bool {
+    pub fn leaves(&self, net: &Net) -> bool {
         (net.run.0..net.run.1).any(|i| {
             let entry = &self.entries[i as usize];
             entry.message == net.message && matches!(entry.event, Event::Leave { .. })

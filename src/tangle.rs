@@ -84,7 +84,8 @@ fn tangled(groups: &mut [(usize, Group<'_>)], waiting: &Waiting) -> HashSet<(usi
             else {
                 continue;
             };
-            let own = wait::table_key(group, pending.unit[0].run.0);
+            let run = wait::subject(group, &pending.unit).run;
+            let own = wait::table_key(group, run.0);
             let row = (group.target.destination.oid, own);
             held.insert(row, ((i, j), (*relation, key.clone())));
         }
@@ -112,7 +113,10 @@ fn exchange(group: &mut Group<'_>, pending: &[&Pending]) -> Result<(), SqlError>
         }
     }
     for held in by_index.values() {
-        let rows: Vec<&Net> = held.iter().map(|held| &held.unit[0]).collect();
+        let rows: Vec<&Net> = held
+            .iter()
+            .map(|held| wait::subject(group, &held.unit))
+            .collect();
         if !give_up(group, &held[0].error, &rows)? {
             return Err(held[0].error.clone());
         }

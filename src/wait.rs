@@ -84,11 +84,9 @@ pub fn find(
         let goes = sqlstate == "23503" && !is_of(error, &group.target);
         let nets: Vec<&Net> = held
             .iter()
-            .map(|&i| &pending[i].unit)
-            .map(|unit| {
-                unit.iter()
-                    .find(|net| net.present != goes)
-                    .unwrap_or(&unit[0])
+            .map(|&i| match goes {
+                true => going(&pending[i].unit),
+                false => subject(group, &pending[i].unit),
             })
             .collect();
         let found = subtransaction(|| match sqlstate.as_str() {
@@ -106,6 +104,18 @@ pub fn find(
         }
     }
     Ok(waits)
+}
+
+/// Of the rows of a unit the one that its message is about: not the key that the row left.
+pub fn subject<'n>(group: &Group<'_>, unit: &'n [Net]) -> &'n Net {
+    unit.iter()
+        .find(|net| !group.leaves(net))
+        .unwrap_or(&unit[0])
+}
+
+/// Of the rows of a unit the one that is to go.
+fn going(unit: &[Net]) -> &Net {
+    unit.iter().find(|net| !net.present).unwrap_or(&unit[0])
 }
 
 /// Whether the foreign key that an error is of is the destination's own, or a partition's of it.
