@@ -179,7 +179,7 @@ const FIND: &str = "
 
 const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
-           case when l.former_key is null then null
+           case when l.former_key is null and l.state = 'dead' then null
                 else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
     from sequin.batch() b(n integer, mapping text, key bytea)
     cross join lateral (select l.* from sequin.dead_letter l
@@ -435,7 +435,11 @@ pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> 
         rows.extend(entries.map(|entry| (i, (entry, group.entries[entry as usize].stamp))));
     }
     let arrival = group.target.place == Place::Nowhere;
-    let mut old = vec![!arrival; failures.len()];
+    // What waits was no old news when it was to be written.
+    let waits = |failure: &Failure| {
+        failure.wait.is_some() && matches!(failure.error.sqlstate().as_str(), "23503" | "23505")
+    };
+    let mut old: Vec<bool> = failures.iter().map(|f| !arrival && !waits(f)).collect();
     let mut entry_of = vec![None; failures.len()];
     for (i, (entry, _)) in &rows {
         entry_of[*i] = Some(*entry);
