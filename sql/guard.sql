@@ -65,9 +65,25 @@ begin
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
+    if tg_op = 'DELETE' then
+        -- Nobody who takes the name takes the letters.
+        update sequin.dead_letter set mapping = null, row_key = null, former_key = null
+        where mapping = old.name;
+    end if;
     return null;
 end $$;
 revoke all on function sequin.mapping_removed() from public;
+
+create function sequin.mapping_renamed() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    update sequin.dead_letter set mapping = new.name where mapping = old.name;
+    return null;
+end $$;
+revoke all on function sequin.mapping_renamed() from public;
+create trigger mapping_renamed after update of name on sequin.mapping
+    for each row when (old.name is distinct from new.name)
+    execute function sequin.mapping_renamed();
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();

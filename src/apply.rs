@@ -521,7 +521,14 @@ impl Routes {
         registry: &Registry,
     ) -> Result<(), SqlError> {
         let Some(name) = &letter.mapping else {
-            return self.add(batch, letter.items.clone(), registry);
+            return match self.add(batch, letter.items.clone(), registry) {
+                // It stays, and others are tried.
+                Err(error) if letter.items.len() == 1 => {
+                    self.refuse(letter.items.start, error);
+                    Ok(())
+                }
+                result => result,
+            };
         };
         let found = registry.mappings.iter().position(|m| m.name == *name);
         for place in letter.items.clone() {

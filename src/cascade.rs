@@ -19,27 +19,25 @@ use crate::target::Target;
 
 /// Fails if one of the rows that are to be deleted is still referred to so.
 pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
-    let referrers: Vec<usize> = (0..group.target.destination.referrers.len())
-        .filter(|&i| {
-            let table = group.target.destination.referrers[i].oid;
-            group.mapped.contains(&table)
-        })
-        .collect();
-    for i in referrers {
-        let mut statement = match group.target.referrers.remove(&i) {
+    for i in 0..group.target.destination.referrers.len() {
+        let referrer = &group.target.destination.referrers[i];
+        if !referrer.cascades || !group.mapped.contains(&referrer.oid) {
+            continue;
+        }
+        // As the server's own checks of foreign keys do.
+        let owner = ActingAs::untrusted(referrer.owner);
+        let kept = group.target.referrers.remove(&i);
+        let mut statement = match kept {
             Some(statement) => statement,
-            None => make(&group.target, &group.target.destination.referrers[i])?,
+            None => {
+                let select = "select b.sequin_n";
+                let sql = format!("{} limit 1", referring(&group.target, referrer, select));
+                prepare(&group.target, &sql)?
+            }
         };
-        // Who may delete a row need not be allowed to read those that refer to it.
-        let definer = ActingAs::new(group.call.definer, false);
-        let found = statement.run(nets.iter().enumerate(), |(n, net)| {
-            let mut row = vec![Some(Datum::from(n as i32))];
-            let key = group.target.key.iter();
-            row.extend(key.map(|&i| Some(group.values[net.row + i])));
-            row
-        });
-        drop(definer);
+        let found = statement.run(nets.iter().enumerate(), |(n, net)| row(group, n, net));
         group.target.referrers.insert(i, statement);
+        drop(owner);
         let found = found?.returned.expect("a SELECT returns rows");
         if found.len() > 0 {
             let (mut values, mut nulls) = ([Datum::null()], [false]);
@@ -52,8 +50,57 @@ pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     Ok(())
 }
 
-fn make(target: &Target, referrer: &Referrer) -> Result<Statement, SqlError> {
+/// For each row that is to go, the number of it and the key (as bytes, of these columns) of one that
+/// still refers to it.
+pub fn holders(
+    group: &Group<'_>,
+    referrer: &Referrer,
+    key: &[String],
+    nets: &[&Net],
+) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let _owner = ActingAs::untrusted(referrer.owner);
+    let key: Vec<String> = key
+        .iter()
+        .map(|name| format!("c.{}", pgrx::spi::quote_identifier(name)))
+        .collect();
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let sql = referring(&group.target, referrer, &select);
+    let returned = prepare(&group.target, &sql)?
+        .run(nets.iter().enumerate(), |(n, net)| row(group, n, net))?
+        .returned
+        .expect("a SELECT returns rows");
+    let mut keys = vec![None; nets.len()];
+    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        keys[values[0].value() as i32 as usize] =
+            (!nulls[1]).then(|| crate::pg::keys::stored_bytes(values[1]));
+    }
+    Ok(keys)
+}
+
+/// A row of the batch relation: a number and the key.
+fn row(group: &Group<'_>, n: usize, net: &Net) -> Vec<Option<Datum>> {
+    let mut row = vec![Some(Datum::from(n as i32))];
+    let key = group.target.key.iter();
+    row.extend(key.map(|&i| Some(group.values[net.row + i])));
+    row
+}
+
+fn prepare(target: &Target, sql: &str) -> Result<Statement, SqlError> {
+    let mut row = vec![RowColumn::number("sequin_n")];
+    row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+    Ok(Statement {
+        plan: Plan::prepare(sql)?,
+        rows: RowType::new(&row),
+    })
+}
+
+/// `select` from rows of the destination, given by key in `b`, and for each the first row `c` that
+/// refers to it.
+fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
     let key = target.key_sql();
+    let quote = |name: &str| pgrx::spi::quote_identifier(name);
     let list = |f: &dyn Fn(usize) -> String, join: &str, n: usize| {
         (0..n).map(f).collect::<Vec<_>>().join(join)
     };
@@ -69,11 +116,21 @@ fn make(target: &Target, referrer: &Referrer) -> Result<Statement, SqlError> {
             key.len(),
         )
     };
+    // What it refers to is the key, as a rule. Else the rows themselves have to be looked up.
+    let in_key = |to: &String| key.iter().any(|column| column.name == quote(to));
+    let whole = referrer.columns.iter().all(|(_, to, _)| in_key(to));
+    let (of, rows) = if whole {
+        ("b", String::new())
+    } else {
+        (
+            "d",
+            format!(" join {} d on {}", target.relation().name, same("d", "b")),
+        )
+    };
     let refers = list(
         &|i| {
-            let (column, to) = &referrer.columns[i];
-            let quote = |name: &str| pgrx::spi::quote_identifier(name);
-            format!("c.{} = d.{}", quote(column), quote(to))
+            let (column, to, operator) = &referrer.columns[i];
+            format!("{of}.{} {operator} c.{}", quote(to), quote(column))
         },
         " and ",
         referrer.columns.len(),
@@ -84,20 +141,12 @@ fn make(target: &Target, referrer: &Referrer) -> Result<Statement, SqlError> {
     } else {
         String::new()
     };
-    let sql = format!(
+    format!(
         "with b as materialized (select * from sequin.batch() b(sequin_n integer, {definition}))
-         select b.sequin_n from b join {} d on {}
-         where exists (select from {} c where {refers}{others}) limit 1",
-        target.relation().name,
-        same("d", "b"),
+         {select} from b{rows} cross join lateral
+             (select c.* from {} c where {refers}{others} limit 1) c",
         referrer.name,
-    );
-    let mut row = vec![RowColumn::number("sequin_n")];
-    row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
-    Ok(Statement {
-        plan: Plan::prepare(&sql)?,
-        rows: RowType::new(&row),
-    })
+    )
 }
 
 /// What the server says of a foreign key that does nothing on delete.

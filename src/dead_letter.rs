@@ -78,7 +78,8 @@ const STORE: &str = "
             where l.mapping = b.mapping and l.row_key = b.row_key
               and l.source is not distinct from b.source and l.lsn is not distinct from b.lsn
               and l.idx is not distinct from b.idx
-              and l.committed_at is not distinct from b.committed_at)) as known
+              and l.committed_at is not distinct from b.committed_at
+              and (b.lsn is not null or l.message = b.message))) as known
         from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
                               detail text, hint text, position bigint, key text, row_key bytea,
                               former_key bytea,

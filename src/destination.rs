@@ -26,15 +26,19 @@ pub struct Destination {
     pub deferred_triggers: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
-    /// Foreign keys by which a delete of its rows changes or deletes others.
+    /// Foreign keys that refer to it.
     pub referrers: Vec<Referrer>,
 }
 
-/// A foreign key of another table (or the same) that does something when a row is deleted.
+/// A foreign key of another table (or the same).
 #[derive(Debug, Clone)]
 pub struct Referrer {
     /// The table that has it.
     pub oid: pg_sys::Oid,
+    /// The role that owns the table.
+    pub owner: pg_sys::Oid,
+    /// Whether a delete changes or deletes its rows.
+    pub cascades: bool,
     /// The table's schema.
     pub schema: String,
     /// The table's name.
@@ -43,8 +47,8 @@ pub struct Referrer {
     pub name: String,
     /// Its name.
     pub constraint: String,
-    /// Its columns, each with the one that it refers to.
-    pub columns: Vec<(String, String)>,
+    /// Its columns, each with the one that it refers to, and the operator that compares that with it.
+    pub columns: Vec<(String, String, String)>,
 }
 
 /// A column of a destination.
@@ -126,11 +130,15 @@ const REFERRERS: &str = "
                  order by u.n),
            array(select a.attname::text from unnest(k.confkey) with ordinality u(attnum, n)
                  join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum
-                 order by u.n)
+                 order by u.n),
+           array(select pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
+                 from unnest(k.conpfeqop) with ordinality u(operator, n)
+                 join pg_catalog.pg_operator o on o.oid = u.operator
+                 join pg_catalog.pg_namespace s on s.oid = o.oprnamespace order by u.n),
+           c.relowner, k.confdeltype in ('c', 'n', 'd')
     from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where k.confrelid = $1 and k.contype = 'f' and k.conparentid = 0
-      and k.confdeltype in ('c', 'n', 'd')
     order by k.oid";
 
 impl Destination {
@@ -195,13 +203,21 @@ impl Destination {
                 );
                 let columns: Vec<String> = row.get(5)?.expect("not null");
                 let to: Vec<String> = row.get(6)?.expect("not null");
+                let operators: Vec<String> = row.get(7)?.expect("not null");
                 destination.referrers.push(Referrer {
                     oid: row.get(1)?.expect("not null"),
                     name: pgrx::spi::quote_qualified_identifier(&schema, &table),
                     schema,
                     table,
                     constraint: row.get(4)?.expect("not null"),
-                    columns: columns.into_iter().zip(to).collect(),
+                    owner: row.get(8)?.expect("not null"),
+                    cascades: row.get(9)?.expect("not null"),
+                    columns: columns
+                        .into_iter()
+                        .zip(to)
+                        .zip(operators)
+                        .map(|((column, to), operator)| (column, to, operator))
+                        .collect(),
                 });
             }
             Ok(Some(destination))

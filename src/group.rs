@@ -1,5 +1,6 @@
 //! The changes that one mapping takes from a batch: keys, order, and the net change of each row.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -164,7 +165,7 @@ pub struct Net {
     pub columns: Vec<u64>,
     /// Which of them are documents of which only a part is known, to be laid over what is there.
     pub merges: Vec<u64>,
-    /// Whether the row that may be there is another one, and must make way.
+    /// Whether the row that may be there is another one, of which nothing must be left.
     pub replaces: bool,
     /// Whether the row is not deleted but marked, with the values that it had at last.
     pub marks: bool,
@@ -225,6 +226,8 @@ pub struct Group<'a> {
     pub(crate) entries: Vec<Entry>,
     keys: Vec<u8>,
     pub(crate) key_values: Vec<Datum>,
+    /// The entries of each message, made when they are first asked for, after they are sorted.
+    by_message: OnceCell<HashMap<u32, Vec<u32>>>,
     projected: HashMap<(u32, bool), (Rc<Projected>, usize)>,
 }
 
@@ -261,6 +264,7 @@ impl<'a> Group<'a> {
             entries: Vec::with_capacity(messages.len()),
             keys: Vec::new(),
             key_values: Vec::new(),
+            by_message: OnceCell::new(),
             projected: HashMap::new(),
             messages,
         }
@@ -386,7 +390,7 @@ impl<'a> Group<'a> {
     }
 
     /// The run that an entry is in.
-    fn run_of(&self, entry: u32) -> (u32, u32) {
+    pub fn run_of(&self, entry: u32) -> (u32, u32) {
         let key = self.key(entry);
         let start = (0..entry)
             .rev()
@@ -733,7 +737,14 @@ impl<'a> Group<'a> {
 
     /// The entries of a message: of the row that it is about, and of the key that the row left.
     pub fn entries_of(&self, message: u32) -> impl Iterator<Item = u32> + '_ {
-        (0..self.entries.len() as u32).filter(move |&i| self.entries[i as usize].message == message)
+        let by_message = self.by_message.get_or_init(|| {
+            let mut found: HashMap<u32, Vec<u32>> = HashMap::new();
+            for (i, entry) in self.entries.iter().enumerate() {
+                found.entry(entry.message).or_default().push(i as u32);
+            }
+            found
+        });
+        by_message.get(&message).into_iter().flatten().copied()
     }
 
     /// The entry of a message: of the row that it is about.

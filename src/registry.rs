@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 
 use crate::cascade::Mapped;
 use crate::error::Error;
-use crate::mapping::{Mapping, Mode, catalog};
+use crate::mapping::{Mapping, Mode, OnDelete, catalog};
 use crate::pg::invalidation;
 use crate::pg::trap::SqlError;
 use crate::retry::{self, Watch};
@@ -21,7 +21,7 @@ pub struct Registry {
     pub mappings: Vec<Mapping>,
     /// Which of them a message goes to.
     pub router: Router,
-    /// The tables that they write.
+    /// The tables that they write and delete from.
     pub mapped: Mapped,
     /// The mappings (by id) that a resync is on for.
     pub resyncing: Vec<i32>,
@@ -59,7 +59,7 @@ impl Registry {
         let router = Router::new(&mappings);
         let mapped = mappings
             .iter()
-            .filter(|mapping| mapping.mode == Mode::Upsert)
+            .filter(|m| m.mode == Mode::Upsert && m.on_delete == OnDelete::Delete)
             .filter_map(|mapping| mapping.destination.map(pg_sys::Oid::from))
             .collect();
         Ok(Registry {

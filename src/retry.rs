@@ -18,9 +18,9 @@ use crate::apply::{self, Counts, Plan};
 use crate::dead_letter;
 use crate::envelope::{self, Batch};
 use crate::error::Error;
-use crate::group::{Failure, Group, Outcome};
+use crate::group::{Entry, Failure, Group, Outcome};
 use crate::guard::{self, Place};
-use crate::image::source_number;
+use crate::image::{fingerprint, source_number};
 use crate::mapping::{Mapping, Mode, OnError, catalog};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::message::Version;
@@ -114,7 +114,7 @@ const READ: &str = "
 const FIND: &str = "
     with recursive t as materialized (
         select b.* from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
-                                         written boolean)),
+                                         written boolean, tried bigint)),
     found as (
         select l.id, l.mapping, l.row_key
         from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
@@ -155,7 +155,8 @@ const FIND: &str = "
     circle as (
         select w.relation, w.key from waited w join waiting using (of, at, relation, key)),
     due as (
-        (select f.id from found f limit 1000)
+        (select f.id from found f where f.id not in (select t.tried from t where t.tried is not null)
+         limit 1000)
         union
         (select l.id from circle c join sequin.mapping m on m.destination = c.relation
          join sequin.dead_letter l on l.mapping = m.name and l.row_key = c.key
@@ -168,7 +169,7 @@ const FIND: &str = "
             order by l.last_attempt_at limit 100) l)
         union
         (select l.id from sequin.dead_letter l
-         where exists (select from t where t.relation is null) and l.state = 'waiting'
+         where exists (select from t where t.relation is null and t.tried is null) and l.state = 'waiting'
            and l.last_attempt_at < now() - interval '1 minute'
          order by l.last_attempt_at limit 100))
     select l.id, m.id from due
@@ -179,7 +180,7 @@ const FIND: &str = "
 
 const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
-           case when l.former_key is null and l.state = 'dead' then null
+           case when l.former_key is null and l.state = 'dead' and l.lsn is not null then null
                 else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
     from sequin.batch() b(n integer, mapping text, key bytea)
     cross join lateral (select l.* from sequin.dead_letter l
@@ -199,6 +200,7 @@ thread_local! {
                 ("waits_on", pg_sys::OIDOID),
                 ("waits_for", pg_sys::BYTEAOID),
                 ("written", pg_sys::BOOLOID),
+                ("tried", pg_sys::INT8OID),
             ],
         )
     };
@@ -210,6 +212,9 @@ thread_local! {
     };
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
+
+/// How many letters one call takes along, about.
+const MANY: usize = 20_000;
 
 /// How often a session tries letters that no row has come for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -253,6 +258,8 @@ struct Touched {
     written: bool,
     /// What it waits for now, if it was not written.
     wait: Option<Wait>,
+    /// No row: the number of a letter that the call has with it.
+    tried: Option<i64>,
 }
 
 /// Adds the rows of the group.
@@ -272,8 +279,8 @@ fn touched(group: &mut Group<'_>, rows: &mut Vec<Touched>) {
             rows.push(Touched {
                 relation,
                 key: Some(wait::table_key(group, entry)),
-                written: false,
                 wait,
+                ..Touched::default()
             });
         }
     }
@@ -286,7 +293,7 @@ fn touched(group: &mut Group<'_>, rows: &mut Vec<Touched>) {
                 relation,
                 key: Some(key),
                 written: true,
-                wait: None,
+                ..Touched::default()
             });
         }
     }
@@ -300,7 +307,7 @@ pub fn look_for_more(
     groups: &mut [(usize, Group<'_>)],
 ) -> Result<(), SqlError> {
     let watch = &registry.letters;
-    if plan.last || !watch.any {
+    if plan.last || !watch.any || plan.letters.len() >= MANY {
         return Ok(());
     }
     let mut rows: Vec<Touched> = Vec::new();
@@ -317,6 +324,10 @@ pub fn look_for_more(
     if rows.is_empty() {
         return Ok(());
     }
+    rows.extend(plan.letters.iter().map(|id| Touched {
+        tried: Some(*id),
+        ..Touched::default()
+    }));
     let returned = FINDER
         .with(|statement| {
             statement.run(rows.into_iter(), |row| {
@@ -327,6 +338,7 @@ pub fn look_for_more(
                     Some(Datum::from(wait.relation)),
                     wait.key.and_then(IntoDatum::into_datum),
                     Some(Datum::from(row.written)),
+                    row.tried.map(Datum::from),
                 ]
             })
         })?
@@ -396,23 +408,31 @@ pub fn supersede(
         let due = (!nulls[6]).then(|| values[6].value() as u8 != 0);
         letters.push((id, decided[values[0].value() as i32 as usize], stamp, due));
     }
-    let void: Vec<bool> = if group.target.place == Place::Nowhere {
-        vec![true; letters.len()] // what arrives is newer
+    let standings = if group.target.place == Place::Nowhere {
+        vec![Standing::Old; letters.len()] // what arrives is newer
     } else {
-        let rows: Vec<(u32, Stamp)> = letters.iter().map(|l| (l.1, l.2)).collect();
-        are_old(group, &rows)?
+        let changes: Vec<Claimed> = letters
+            .iter()
+            .map(|(_, entry, stamp, _)| Claimed {
+                entry: *entry,
+                event: match stamp.version {
+                    Some(_) => Event::Update,
+                    None => Event::Read,
+                },
+                stamp: *stamp,
+                image: None,
+            })
+            .collect();
+        standings(group, &changes)?
     };
+    let may_retry = !plan.last && group.target.mapping.on_error == OnError::DeadLetter;
     let mut remove = Vec::new();
     let mut again = false;
-    for ((id, _, _, due), void) in letters.into_iter().zip(void) {
-        match due {
-            _ if !void => {}
-            None => remove.push(id),
-            Some(due) => {
-                if due && !plan.last && group.target.mapping.on_error == OnError::DeadLetter {
-                    again |= plan.letters.insert(id);
-                }
-            }
+    for ((id, _, _, due), standing) in letters.into_iter().zip(standings) {
+        match (due, standing) {
+            (_, Standing::News) | (None, Standing::Fills) => {}
+            (None, Standing::Old) => remove.push(id),
+            (Some(due), _) => again |= due && may_retry && plan.letters.insert(id),
         }
     }
     if again {
@@ -429,10 +449,21 @@ pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> 
         return Ok(failures);
     }
     // Each with the number of its failure: one that moved its row has two.
-    let mut rows: Vec<(usize, (u32, Stamp))> = Vec::new();
+    let mut of = Vec::new();
+    let mut changes = Vec::new();
     for (i, failure) in failures.iter().enumerate() {
-        let entries = group.entries_of(failure.message);
-        rows.extend(entries.map(|entry| (i, (entry, group.entries[entry as usize].stamp))));
+        let message = group.message(failure.message);
+        for entry in group.entries_of(failure.message) {
+            let Entry { event, stamp, .. } = group.entries[entry as usize];
+            let comes = matches!(event, Event::Appear | Event::Update);
+            of.push(i);
+            changes.push(Claimed {
+                entry,
+                event,
+                stamp,
+                image: comes.then(|| fingerprint(message.record, None)),
+            });
+        }
     }
     let arrival = group.target.place == Place::Nowhere;
     // What waits was no old news when it was to be written.
@@ -440,31 +471,27 @@ pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> 
         failure.wait.is_some() && matches!(failure.error.sqlstate().as_str(), "23503" | "23505")
     };
     let mut old: Vec<bool> = failures.iter().map(|f| !arrival && !waits(f)).collect();
-    let mut entry_of = vec![None; failures.len()];
-    for (i, (entry, _)) in &rows {
-        entry_of[*i] = Some(*entry);
-    }
     if !arrival {
-        let known: Vec<(u32, Stamp)> = rows.iter().map(|(_, row)| *row).collect();
-        for ((i, _), is_old) in rows.iter().zip(are_old(group, &known)?) {
-            old[*i] &= is_old;
+        for (i, standing) in of.iter().zip(standings(group, &changes)?) {
+            old[*i] &= standing == Standing::Old;
         }
     }
+    let mut run_of = vec![None; failures.len()];
+    for (i, change) in of.iter().zip(&changes) {
+        run_of[*i] = Some(group.run_of(change.entry));
+    }
     let mut kept = Vec::with_capacity(failures.len());
-    for (i, failure) in failures.into_iter().enumerate() {
-        let Some(entry) = entry_of[i] else {
+    for ((failure, old), run) in failures.into_iter().zip(old).zip(run_of) {
+        let Some((start, end)) = run else {
             kept.push(failure);
             continue;
         };
-        let old = old[i];
-        let decided = |other: &u32| {
-            let message = group.entries[*other as usize].message;
+        let collapsed = (start..end).any(|other| {
+            let message = group.entries[other as usize].message;
             let outcome = group.outcomes[message as usize];
             (old || arrival && message > failure.message)
-                && group.key(*other) == group.key(entry)
                 && matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
-        };
-        let collapsed = (0..group.entries.len() as u32).any(|other| decided(&other));
+        });
         if collapsed {
             group.outcomes[failure.message as usize] = Some(Outcome::Collapsed);
         } else if old {
@@ -476,39 +503,65 @@ pub fn settle_failures(group: &mut Group<'_>) -> Result<Vec<Failure>, SqlError> 
     Ok(kept)
 }
 
-/// Whether the changes of these entries' rows are older than what was applied, or were applied.
-fn are_old(group: &mut Group<'_>, rows: &[(u32, Stamp)]) -> Result<Vec<bool>, SqlError> {
-    if rows.is_empty() {
+/// A change that was not applied, and an entry of its row.
+struct Claimed {
+    entry: u32,
+    event: Event,
+    stamp: Stamp,
+    image: Option<u64>,
+}
+
+/// What such a change is to what is stored of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Newer.
+    News,
+    /// Older, but it has a value that is missing.
+    Fills,
+    /// Older, or applied, and nothing would change.
+    Old,
+}
+
+fn standings(group: &mut Group<'_>, changes: &[Claimed]) -> Result<Vec<Standing>, SqlError> {
+    if changes.is_empty() {
         return Ok(Vec::new());
     }
-    let keys: Vec<Vec<u8>> = rows.iter().map(|row| group.key(row.0).to_vec()).collect();
-    let values: Vec<Vec<Datum>> = rows
+    let keys: Vec<Vec<u8>> = changes
         .iter()
-        .map(|row| group.key_of(row.0).to_vec())
+        .map(|c| group.key(c.entry).to_vec())
+        .collect();
+    let values: Vec<Vec<Datum>> = changes
+        .iter()
+        .map(|change| group.key_of(change.entry).to_vec())
         .collect();
     let owner = group.acting_as_owner();
     let stored = guard::load(group, &keys, &values)?;
     drop(owner);
-    Ok(rows
+    Ok(changes
         .iter()
         .zip(stored)
-        .map(|((_, stamp), stored)| is_old(stamp, &stored.state, group.call.read_skew))
+        .map(|(change, stored)| standing(change, &stored.state, group.call.read_skew))
         .collect())
 }
 
-fn is_old(stamp: &Stamp, state: &State, read_skew: i64) -> bool {
+fn standing(change: &Claimed, state: &State, read_skew: i64) -> Standing {
     let provided = vec![Provided::Value; state.cells.len()];
-    let change = Change {
-        id: 0,
-        event: match stamp.version {
-            Some(_) => Event::Update,
-            None => Event::Read,
+    let mut after = state.clone();
+    let effect = after.apply(
+        &Change {
+            id: 0,
+            event: change.event,
+            stamp: change.stamp,
+            image: change.image,
+            provided: &provided,
         },
-        stamp: *stamp,
-        image: None,
-        provided: &provided,
-    };
-    state.clone().apply(&change, read_skew) == Effect::Stale
+        read_skew,
+    );
+    match effect {
+        Effect::Filled => Standing::Fills,
+        Effect::Stale if after == *state => Standing::Old,
+        _ => Standing::News,
+    }
 }
 
 /// How many letters one pass of `sequin.retry` has in its hands.

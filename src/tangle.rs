@@ -131,7 +131,7 @@ const REFERRED_TO: &str = "
 
 /// Lets the rows give up one of their values in the unique index that the error is of. False: there is
 /// none that they could do without.
-fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result<bool, SqlError> {
+pub fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result<bool, SqlError> {
     let relation = group.target.destination.oid;
     let referred_to = |column: &str| {
         Spi::connect_mut(|client| {

@@ -101,6 +101,8 @@ pub enum Write {
     UpsertRead,
     /// Rows that do exist: an insert could not name every column that it must.
     Update,
+    /// Rows that may exist and are others than these: columns that are not named get their defaults.
+    Replace,
     /// Rows that may exist, marked as deleted.
     UpsertMarked,
 }

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
+use crate::cascade;
 use crate::destination::Destination;
 use crate::group::{Group, Net};
 use crate::key;
@@ -23,7 +24,6 @@ use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
-use crate::pg::user::ActingAs;
 use crate::prepared::Statement;
 use crate::target::Target;
 use crate::write::{Pending, Unit};
@@ -174,7 +174,7 @@ fn parents(
         return Ok(vec![None; nets.len()]);
     };
     if child != group.target.destination.oid || !nets[0].present {
-        return children(group, child, of.iter().zip(&to), nets, mappings);
+        return children(group, child, error.constraint.as_deref(), nets, mappings);
     }
     // What is written of the parent is known by its mapping's key.
     let is_key = mappings.iter().any(|mapping| {
@@ -205,11 +205,11 @@ fn parents(
         .collect())
 }
 
-/// For each row that is to go, one that still refers to it by these columns.
-fn children<'n>(
-    group: &mut Group<'_>,
+/// For each row that is to go, one that still refers to it by this foreign key.
+fn children(
+    group: &Group<'_>,
     child: pg_sys::Oid,
-    columns: impl Iterator<Item = (&'n String, &'n String)>,
+    constraint: Option<&str>,
     nets: &[&Net],
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
@@ -217,43 +217,27 @@ fn children<'n>(
         relation: child,
         key: None,
     };
+    let mut referrers = group.target.destination.referrers.iter();
+    let referrer = referrers.find(|r| r.oid == child && Some(&*r.constraint) == constraint);
     let of_child = |mapping: &&Mapping| mapping.destination.map(pg_sys::Oid::from) == Some(child);
-    let (Some(mapping), Some(table)) = (mappings.iter().find(of_child), Destination::load(child))
-    else {
+    let (Some(referrer), Some(mapping), Some(table)) = (
+        referrer,
+        mappings.iter().find(of_child),
+        Destination::load(child),
+    ) else {
         return Ok(vec![Some(any); nets.len()]);
     };
-    let names = mapping
-        .key
-        .clone()
-        .unwrap_or_else(|| table.primary_key().to_vec());
-    let quote = |name: &String| pgrx::spi::quote_identifier(name);
+    let names = match &mapping.key {
+        Some(key) => key.as_slice(),
+        None => table.primary_key(),
+    };
     let key: Vec<String> = table
         .columns
         .iter()
-        .filter(|column| names.contains(&column.name))
-        .map(|column| format!("c.{}", quote(&column.name)))
+        .map(|column| column.name.clone())
+        .filter(|name| names.contains(name))
         .collect();
-    let refers: Vec<String> = columns
-        .map(|(of, to)| format!("c.{} = d.{}", quote(of), quote(to)))
-        .collect();
-    let same: Vec<String> = group
-        .target
-        .key_sql()
-        .iter()
-        .map(|column| format!("d.{0} {1} b.{0}", column.name, column.equals))
-        .collect();
-    let from = format!(
-        " join {} d on {} cross join lateral (select c.* from {} c where {} limit 1) c",
-        group.target.relation().name,
-        same.join(" and "),
-        table.qualified_name(),
-        refers.join(" and "),
-    );
-    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
-    let of_key = group.target.key.clone();
-    // Who may delete a row need not be allowed to read those that refer to it.
-    let _definer = ActingAs::new(group.call.definer, false);
-    let keys = keys(group, &select, &of_key, &from, nets)?;
+    let keys = cascade::holders(group, referrer, &key, nets)?;
     Ok(keys
         .into_iter()
         .map(|key| Some(Wait { key, ..any.clone() }))

@@ -14,6 +14,7 @@ use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};
+use crate::tangle;
 use crate::target::{Target, Write};
 
 /// Which half of a group's work.
@@ -135,7 +136,23 @@ fn arrive(group: &mut Group<'_>, nets: &[Net]) -> Result<Option<Unit>, SqlError>
     if arrives.is_empty() || leaves.is_empty() {
         return Ok(None);
     }
-    match subtransaction(|| write_set(group, &arrives)) {
+    let error = match subtransaction(|| write_set(group, &arrives)) {
+        Ok(()) => return Ok(Some(leaves)),
+        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => return Ok(None),
+        Err(error) => crate::dead_letter::blame(error, &group.target.mapping)?,
+    };
+    if error.sqlstate() != "23505" {
+        return Ok(None);
+    }
+    // It may be itself, at the old key, that has its unique value.
+    let gone: Vec<&Net> = leaves.iter().collect();
+    let result = subtransaction(|| {
+        if !tangle::give_up(group, &error, &gone)? {
+            return Err(error.clone());
+        }
+        write_set(group, &arrives)
+    });
+    match result {
         Ok(()) => Ok(Some(leaves)),
         Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => Ok(None),
         Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| None),
@@ -317,7 +334,9 @@ fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
         if step.present {
             upsert(group, Write::Upsert, &[step])?;
         } else if !matches!(step.guarded, Guarded::Examined { touched: false, .. }) {
-            cascade::check(group, &[step])?;
+            if group.target.mapping.on_delete == OnDelete::Delete {
+                cascade::check(group, &[step])?;
+            }
             delete(group, &[step])?;
         }
         group.outcomes[*message as usize] = Some(Outcome::Collapsed);
@@ -375,6 +394,7 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
             Guarded::Examined { exists: true, .. } if !insertable(&group.target, net) => {
                 Write::Update
             }
+            _ if net.replaces => Write::Replace,
             Guarded::Examined { .. } | Guarded::No => Write::Upsert,
             Guarded::Change if group.target.place == Place::Columns && several => {
                 Write::UpsertNewerNamed
@@ -383,9 +403,6 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
             Guarded::Read if group.target.place == Place::Columns => Write::UpsertRead,
             Guarded::Change | Guarded::Read => Write::Upsert,
         };
-        if net.replaces {
-            deletes.push(*net);
-        }
         let same = |(write, nets): &&mut (Write, Vec<&Net>)| {
             *write == how
                 && nets[0].columns == net.columns
@@ -701,9 +718,6 @@ fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
         .into_iter()
         .for_each(|n| there[n] = true);
     for (net, there) in nets.iter().zip(there) {
-        if net.replaces {
-            continue;
-        }
         if there {
             group.note_left(net);
         }
@@ -880,6 +894,10 @@ pub fn write_sql(
         (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
         (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
         (Write::Upsert | Write::UpsertMarked, _) => upsert(None),
+        (Write::Replace, _) => {
+            let constants = [revival.clone(), defaults(target, columns)].concat();
+            statement::upsert(&relation, &sql_columns, &key, &constants, None)
+        }
         (Write::UpsertNewer, _) => upsert(Some(statement::NEWER)),
         (Write::UpsertNewerNamed, _) => {
             upsert(Some(statement::NEWER)) + " returning " + &names.join(", ")
@@ -899,6 +917,21 @@ pub fn write_sql(
         }
     };
     (sql, row)
+}
+
+/// The columns that rows with these columns do not name, set to what a new row has there.
+fn defaults(target: &Target, columns: &[usize]) -> Vec<(String, String)> {
+    let named = |name: &str| columns.iter().any(|&i| target.columns[i].name == name);
+    target
+        .destination
+        .columns
+        .iter()
+        .filter(|c| !c.generated && !target.mapping.reserves(&c.name) && !named(&c.name))
+        .map(|c| {
+            let name = pgrx::spi::quote_identifier(&c.name);
+            (name, "default".to_owned())
+        })
+        .collect()
 }
 
 /// With guard columns: a row without a position keeps the time of its newest read. A row that has one
