@@ -684,12 +684,23 @@ fn write_all(
         if left == 0 {
             break;
         }
+        let before: Vec<_> = groups.iter().map(|(_, g)| g.outcomes.clone()).collect();
         for ((_, group), pending) in groups.iter_mut().zip(&mut pending) {
             let _owner = group.acting_as_owner();
             let units = group.revive()?;
             pending.extend(write::retry(group, units)?);
         }
         settle_pending(registry, plan, locked, groups, &mut pending)?;
+        // What had been written was so again: that is no news of it.
+        for ((_, group), before) in groups.iter_mut().zip(before) {
+            for (now, before) in group.outcomes.iter_mut().zip(before) {
+                if *now == Some(Outcome::Stale)
+                    && matches!(before, Some(Outcome::Upserted | Outcome::Deleted))
+                {
+                    *now = before;
+                }
+            }
+        }
         let now = waiting_failures(groups);
         if now == left {
             break;

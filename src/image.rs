@@ -28,12 +28,16 @@ pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
         let value = changes
             .and_then(|changes| changes.get(&key))
             .unwrap_or(value);
-        sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value))
+        sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value, MAX_DEPTH))
     })
 }
 
-fn of_value(seed: u64, value: Json<'_>) -> u64 {
+/// What is deeper in a value than this makes no difference.
+const MAX_DEPTH: usize = 100;
+
+fn of_value(seed: u64, value: Json<'_>, depth: usize) -> u64 {
     match value.kind() {
+        Kind::Array | Kind::Object if depth == 0 => hash(seed, b"d"),
         Kind::Null => hash(seed, b"n"),
         Kind::Bool | Kind::Number => hash(seed, value.text().as_bytes()),
         Kind::String => {
@@ -43,9 +47,11 @@ fn of_value(seed: u64, value: Json<'_>) -> u64 {
                 _ => hash(seed, value.text().as_bytes()),
             }
         }
-        Kind::Array => value.elements().fold(hash(seed, b"a"), of_value),
+        Kind::Array => value.elements().fold(hash(seed, b"a"), |seed, value| {
+            of_value(seed, value, depth - 1)
+        }),
         Kind::Object => value.members().fold(hash(seed, b"o"), |sum, (key, value)| {
-            sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value))
+            sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value, depth - 1))
         }),
     }
 }
@@ -75,6 +81,16 @@ mod tests {
         assert_ne!(
             fingerprint(record, None),
             fingerprint(json(r#"{"id":2,"name":null}"#), None)
+        );
+    }
+
+    #[test]
+    fn depth_is_no_danger() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let record = format!(r#"{{"id":{deep}}}"#);
+        assert_eq!(
+            fingerprint(json(&record), None),
+            fingerprint(json(&record), None)
         );
     }
 

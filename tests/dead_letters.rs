@@ -901,3 +901,333 @@ fn sessions_at_once_leave_nothing_waiting() {
         );
     }
 }
+
+const CASCADE: &str = "
+    create table parent (id integer primary key, slug text unique);
+    create table child (id integer primary key, parent_id integer not null references parent on delete cascade on update cascade);
+    create table note (parent_id integer references parent on delete set null);";
+
+/// A row that refers to the one that goes may be newer than the delete.
+#[test]
+fn deletes_do_not_take_along_what_is_newer() {
+    for guard in ["columns", "table"] {
+        let (_database, mut client) = mapped("cascade", CASCADE, &["parent", "child"], guard);
+        let parent = |action: &str, lsn: u64, slug: &str| {
+            message(
+                action,
+                "parent",
+                lsn,
+                &format!(r#"{{"id":1,"slug":"{slug}"}}"#),
+            )
+        };
+        send(&mut client, &[parent("insert", 1, "a")]);
+        run(&mut client, "insert into note values (1)");
+        // The parent was deleted at 10 and came back at 20 with a child, which arrives first.
+        send(
+            &mut client,
+            &[message("insert", "child", 21, r#"{"id":7,"parent_id":1}"#)],
+        );
+        assert_eq!(
+            send(&mut client, &[parent("delete", 10, "a")]).dead,
+            1,
+            "{guard}"
+        );
+        assert_eq!(
+            value(&mut client, "select count(*) from child"),
+            "1",
+            "{guard}"
+        );
+        send(&mut client, &[parent("insert", 20, "b")]);
+        assert_eq!(
+            rows(&mut client, "select id, slug from parent"),
+            ["1|b"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+        // Now they go, the parent first. Nobody maps the notes: they are the database's.
+        assert_eq!(
+            send(&mut client, &[parent("delete", 30, "b")]).dead,
+            1,
+            "{guard}"
+        );
+        let delete = message("delete", "child", 30, r#"{"id":7,"parent_id":1}"#);
+        assert_eq!(send(&mut client, &[delete]).deleted, 1, "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from parent"),
+            "0",
+            "{guard}"
+        );
+        assert_eq!(
+            rows(&mut client, "select parent_id from note"),
+            ["null"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// Parent and child change their keys in messages of their own, in both orders.
+#[test]
+fn a_key_that_is_referred_to_moves() {
+    for guard in ["columns", "table"] {
+        for parent_first in [true, false] {
+            let (_database, mut client) = mapped("moves2", CASCADE, &["parent", "child"], guard);
+            send(
+                &mut client,
+                &[
+                    message("insert", "parent", 1, r#"{"id":1,"slug":"a"}"#),
+                    message("insert", "child", 2, r#"{"id":7,"parent_id":1}"#),
+                ],
+            );
+            let mut messages = [
+                message_with(
+                    "update",
+                    "parent",
+                    3,
+                    r#"{"id":2,"slug":"a"}"#,
+                    r#"{"id":1}"#,
+                ),
+                message_with(
+                    "update",
+                    "child",
+                    4,
+                    r#"{"id":7,"parent_id":2}"#,
+                    r#"{"parent_id":1}"#,
+                ),
+            ];
+            if !parent_first {
+                messages.reverse();
+            }
+            for message in messages {
+                send(&mut client, &[message]);
+            }
+            assert_eq!(
+                rows(&mut client, "select id, slug from parent"),
+                ["2|a"],
+                "{guard}"
+            );
+            assert_eq!(
+                rows(&mut client, "select id, parent_id from child"),
+                ["7|2"],
+                "{guard}"
+            );
+            assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+        }
+    }
+}
+
+/// A row that was deleted and made again is another one, although others refer to its key.
+#[test]
+fn what_replaces_a_row_leaves_nothing_of_it() {
+    for guard in GUARDS {
+        let ddl = "create table parent (id integer primary key, slug text, mark text default 'new');
+                   create table child (id integer primary key, parent_id integer references parent);";
+        let (_database, mut client) = mapped("replace", ddl, &["parent", "child"], guard);
+        send(
+            &mut client,
+            &[message("insert", "parent", 1, r#"{"id":1,"slug":"a"}"#)],
+        );
+        send(
+            &mut client,
+            &[message("insert", "child", 4, r#"{"id":1,"parent_id":1}"#)],
+        );
+        run(&mut client, "update parent set mark = 'old'");
+        let counts = send(
+            &mut client,
+            &[
+                message("delete", "parent", 2, r#"{"id":1,"slug":"a"}"#),
+                message("insert", "parent", 3, r#"{"id":1,"slug":"b"}"#),
+            ],
+        );
+        assert_eq!(counts.dead, 0, "{guard}");
+        assert_eq!(
+            rows(&mut client, "select slug, mark from parent"),
+            ["b|new"],
+            "{guard}"
+        );
+    }
+}
+
+/// Messages of old versions of Sequin have a time and no position. They are no reads.
+#[test]
+fn letters_without_a_position_are_not_lost() {
+    for guard in ["columns", "table"] {
+        let (_database, mut client) = mapped("positions", PRICED, &["item"], guard);
+        let old = |action: &str, lsn: u64, price: &str| {
+            let position = format!("\"commit_lsn\":{lsn},\"commit_idx\":0");
+            priced(action, lsn, price, "a").replace(&position, "\"commit_lsn\":null")
+        };
+        send(&mut client, &[old("insert", 100, "1")]);
+        assert_eq!(
+            send(&mut client, &[old("update", 102, "\"x\"")]).dead,
+            1,
+            "{guard}"
+        );
+        assert_eq!(
+            send(&mut client, &[old("update", 102, "\"y\"")]).dead,
+            1,
+            "{guard}"
+        );
+        // An older one does not make them void, a newer one does.
+        send(&mut client, &[old("update", 101, "2")]);
+        assert_eq!(rows(&mut client, LETTERS).len(), 2, "{guard}");
+        send(&mut client, &[old("update", 110, "3")]);
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// A change that waits may be the only one with a value that the row lacks.
+#[test]
+fn a_letter_fills_a_gap_when_its_row_comes() {
+    for guard in ["columns", "table"] {
+        let ddl = "create table parent (id integer primary key);
+                   create table item (id integer primary key, parent_id integer references parent, body text)";
+        let (_database, mut client) = mapped("gap", ddl, &["parent", "item"], guard);
+        send(
+            &mut client,
+            &[message("insert", "parent", 1, r#"{"id":5}"#)],
+        );
+        let of =
+            |parent: u64, body: &str| format!(r#"{{"id":1,"parent_id":{parent},"body":"{body}"}}"#);
+        assert_eq!(
+            send(&mut client, &[message("insert", "item", 2, &of(9, "big"))]).dead,
+            1,
+            "{guard}"
+        );
+        send(
+            &mut client,
+            &[message("update", "item", 3, &of(5, "unchanged_toast"))],
+        );
+        assert_eq!(
+            rows(&mut client, "select parent_id, body from item"),
+            ["5|big"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// However many wait for a row.
+#[test]
+fn all_that_wait_for_a_row_are_tried() {
+    let ddl = "create table parent (id integer primary key);
+               create table item (id integer primary key, parent_id integer references parent)";
+    let (_database, mut client) = mapped("many", ddl, &["parent", "item"], "table");
+    let items: Vec<String> = (1..=2500)
+        .map(|id| {
+            message(
+                "insert",
+                "item",
+                id,
+                &format!(r#"{{"id":{id},"parent_id":1}}"#),
+            )
+        })
+        .collect();
+    assert_eq!(send(&mut client, &items).dead, 2500);
+    send(
+        &mut client,
+        &[message("insert", "parent", 9000, r#"{"id":1}"#)],
+    );
+    assert_eq!(value(&mut client, "select count(*) from item"), "2500");
+    assert_eq!(rows(&mut client, LETTERS), [""; 0]);
+}
+
+/// Letters keep to their mapping when it gets another name, and to nobody when it goes.
+#[test]
+fn letters_follow_their_mapping() {
+    let (_database, mut client) = mapped("names", FAMILY, FAMILIES, "table");
+    run(&mut client, "insert into grandparent values (1)");
+    send(
+        &mut client,
+        &[message(
+            "insert",
+            "child",
+            2,
+            r#"{"id":1,"parent_id":1,"name":"c"}"#,
+        )],
+    );
+    run(
+        &mut client,
+        "update sequin.mapping set name = 'infant' where name = 'child'",
+    );
+    assert_eq!(
+        rows(&mut client, "select mapping from sequin.dead_letter"),
+        ["infant"]
+    );
+    send(
+        &mut client,
+        &[message(
+            "insert",
+            "parent",
+            1,
+            r#"{"id":1,"grandparent_id":1,"name":"p"}"#,
+        )],
+    );
+    assert_eq!(value(&mut client, "select count(*) from child"), "1");
+    send(
+        &mut client,
+        &[message(
+            "insert",
+            "child",
+            3,
+            r#"{"id":2,"parent_id":2,"name":"c"}"#,
+        )],
+    );
+    run(&mut client, "select sequin.unmap('infant')");
+    assert_eq!(
+        rows(&mut client, "select mapping from sequin.dead_letter"),
+        ["null"]
+    );
+}
+
+/// What the check of a foreign key evaluates belongs to the referring table's owner, and runs as that role.
+#[test]
+fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
+    let mut database = Database::new("checks");
+    let mut client = database.connect();
+    let mallory = database.role("mallory");
+    run(
+        &mut client,
+        &format!(
+            "grant select, insert, update, delete on sequin.mapping to {mallory};
+             create schema m authorization {mallory}; grant usage on schema m to public"
+        ),
+    );
+    let mut owner = database.connect_as(&mallory);
+    run(
+        &mut owner,
+        "set client_min_messages = error;
+         create table m.log (who text); grant all on m.log to public;
+         create function m.look() returns integer language plpgsql volatile as
+             'begin insert into m.log values (current_user); return 1; end';
+         create function m.constant(x integer) returns integer language plpgsql immutable as
+             'begin perform m.look(); return x; end';
+         create table m.parent (id integer primary key);
+         create table m.child (id integer primary key, parent_id integer references m.parent on delete cascade);
+         create index on m.child ((m.constant(1)));
+         truncate m.log;
+         select sequin.map('public.parent', 'm.parent'), sequin.map('public.child', 'm.child')",
+    );
+    let mut forwarder = database.connect();
+    send(
+        &mut forwarder,
+        &[message("delete", "parent", 1, r#"{"id":7}"#)],
+    );
+    send(
+        &mut forwarder,
+        &[
+            message("insert", "parent", 2, r#"{"id":1}"#),
+            message("insert", "child", 3, r#"{"id":1,"parent_id":1}"#),
+        ],
+    );
+    assert_eq!(
+        send(
+            &mut forwarder,
+            &[message("delete", "parent", 4, r#"{"id":1}"#)]
+        )
+        .dead,
+        1
+    );
+    let who = rows(&mut client, "select distinct who from m.log");
+    assert_eq!(who, [mallory], "and it was evaluated");
+}

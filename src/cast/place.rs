@@ -28,7 +28,8 @@ pub(super) fn path(
         (Shape::Json, Kind::Object | Kind::Array) => members(value, base, &mut parts),
         (Shape::Array { element, .. }, Kind::Array) => {
             let of = typeio::type_row(base).and_then(|row| row.element);
-            elements(value, &element, of.unwrap_or(base), typmod, "", &mut parts);
+            let of = (of.unwrap_or(base), typmod);
+            elements(value, &element, of, "", MAX_DIMENSIONS, &mut parts);
         }
         (Shape::Composite(_), Kind::Object) => {
             for (name, of, typmod) in typeio::fields(base) {
@@ -61,21 +62,24 @@ fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
     parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
 }
 
-/// The elements of an array, those in its inner dimensions too.
+/// How many dimensions an array of the server's can have.
+const MAX_DIMENSIONS: usize = 6;
+
+/// The elements of an array, those in its inner dimensions too, down to the last that there can be.
 fn elements<'a>(
     value: Json<'a>,
     shape: &Shape,
-    of: pg_sys::Oid,
-    typmod: i32,
+    of: (pg_sys::Oid, i32),
     step: &str,
+    dimensions: usize,
     parts: &mut Vec<Part<'a>>,
 ) {
     for (i, part) in value.elements().enumerate() {
         let step = format!("{step}[{i}]");
-        if is_dimension(part, shape) {
-            elements(part, shape, of, typmod, &step, parts);
+        if dimensions > 1 && is_dimension(part, shape) {
+            elements(part, shape, of, &step, dimensions - 1, parts);
         } else {
-            parts.push((step, part, of, typmod));
+            parts.push((step, part, of.0, of.1));
         }
     }
 }
