@@ -25,8 +25,9 @@ use crate::registry::Registry;
 use crate::retry;
 use crate::settings;
 use crate::tangle::{self, Waiting};
+use crate::units::{self, Pending, Phase};
 use crate::wait;
-use crate::write::{self, Pending, Phase};
+use crate::write;
 
 /// The result row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -664,11 +665,11 @@ fn write_all(
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
         let _owner = group.acting_as_owner();
-        write::write(group, Phase::Upserts, &mut pending[i])?;
+        units::write(group, Phase::Upserts, &mut pending[i])?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
         let _owner = group.acting_as_owner();
-        write::write(group, Phase::Deletes, &mut pending[i])?;
+        units::write(group, Phase::Deletes, &mut pending[i])?;
     }
     if deferred
         && !at_once
@@ -688,7 +689,7 @@ fn write_all(
         for ((_, group), pending) in groups.iter_mut().zip(&mut pending) {
             let _owner = group.acting_as_owner();
             let units = group.revive()?;
-            pending.extend(write::retry(group, units)?);
+            pending.extend(units::retry(group, units)?);
         }
         settle_pending(registry, plan, locked, groups, &mut pending)?;
         // What had been written was so again: that is no news of it.
@@ -735,7 +736,7 @@ fn settle_pending(
         for ((_, group), pending) in groups.iter_mut().zip(pending.iter_mut()) {
             let _owner = group.acting_as_owner();
             let mut pending = std::mem::take(pending);
-            if write::replay_all(group, &pending)? {
+            if units::replay_all(group, &pending)? {
                 pending.clear();
             }
             let waits = wait::find(group, &pending, &registry.mappings)?;
@@ -761,7 +762,7 @@ fn settle_pending(
             }
             // What older changes of a row can do without the one that waits, they do now.
             let _owner = group.acting_as_owner();
-            pending[i].extend(write::retry(group, units)?);
+            pending[i].extend(units::retry(group, units)?);
         }
     }
     Ok(())
@@ -812,7 +813,7 @@ fn retry_pending(
                 .into_iter()
                 .map(|pending| pending.unit)
                 .collect();
-            pending[i] = write::retry(group, units)?;
+            pending[i] = units::retry(group, units)?;
         }
         let now = pending.iter().map(Vec::len).sum();
         if now == left {

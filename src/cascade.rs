@@ -14,7 +14,7 @@ use crate::pg::spi::Plan;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::pg::user::ActingAs;
-use crate::prepared::Statement;
+use crate::prepared::{Statement, numbered_keys};
 use crate::target::Target;
 
 /// Fails if one of the rows that are to be deleted is still referred to so.
@@ -69,14 +69,7 @@ pub fn holders(
         .run(nets.iter().enumerate(), |(n, net)| row(group, n, net))?
         .returned
         .expect("a SELECT returns rows");
-    let mut keys = vec![None; nets.len()];
-    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
-    for i in 0..returned.len() {
-        returned.read(i, &mut values, &mut nulls);
-        keys[values[0].value() as i32 as usize] =
-            (!nulls[1]).then(|| crate::pg::keys::stored_bytes(values[1]));
-    }
-    Ok(keys)
+    Ok(numbered_keys(&returned, nets.len()))
 }
 
 /// A row of the batch relation: a number and the key.

@@ -24,8 +24,8 @@ use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
+use crate::units::Unit;
 use crate::wait::Wait;
-use crate::write::Unit;
 
 /// What became of a message in one mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,7 @@ mod spell;
 mod statement;
 mod tangle;
 mod target;
+mod units;
 mod wait;
 mod write;
 

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys::{self, Datum};
 
-use crate::pg::spi::{Outcome, Plan};
+use crate::pg::keys::stored_bytes;
+use crate::pg::spi::{Outcome, Plan, Returned};
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
@@ -47,6 +48,17 @@ impl Statement {
         }
         self.plan.run(rows)
     }
+}
+
+/// The keys (as bytes) that a statement returned behind the numbers of `count` rows.
+pub fn numbered_keys(returned: &Returned, count: usize) -> Vec<Option<Vec<u8>>> {
+    let mut keys = vec![None; count];
+    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
+    for i in 0..returned.len() {
+        returned.read(i, &mut values, &mut nulls);
+        keys[values[0].value() as i32 as usize] = (!nulls[1]).then(|| stored_bytes(values[1]));
+    }
+    keys
 }
 
 /// A statement that the backend makes when it is first needed, and keeps.

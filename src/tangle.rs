@@ -20,8 +20,9 @@ use crate::pg::tuples::{RowColumn, RowType};
 use crate::pg::typeio::base_type;
 use crate::prepared::Statement;
 use crate::statement;
+use crate::units::Pending;
 use crate::wait::{self, Wait};
-use crate::write::{self, Pending};
+use crate::write;
 
 /// What waits, group by group, with what it waits for.
 pub type Waiting = Vec<Vec<(Pending, Option<Wait>)>>;

@@ -24,9 +24,9 @@ use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
-use crate::prepared::Statement;
+use crate::prepared::{Statement, numbered_keys};
 use crate::target::Target;
-use crate::write::{Pending, Unit};
+use crate::units::{Pending, Unit};
 
 /// A row that is waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -423,12 +423,5 @@ fn keys(
         })?
         .returned
         .expect("a SELECT returns rows");
-    let mut keys = vec![None; nets.len()];
-    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
-    for i in 0..returned.len() {
-        returned.read(i, &mut values, &mut nulls);
-        keys[values[0].value() as i32 as usize] =
-            (!nulls[1]).then(|| crate::pg::keys::stored_bytes(values[1]));
-    }
-    Ok(keys)
+    Ok(numbered_keys(&returned, nets.len()))
 }

@@ -1,4 +1,4 @@
-//! Writing the net changes of a group: set by set, and what fails alone found by halving.
+//! Writing net changes: which of them are news, and the statements that write them.
 
 use std::collections::HashSet;
 
@@ -9,365 +9,11 @@ use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::{self, Claim, Place};
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::spi::{Plan, Returned};
-use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};
-use crate::tangle;
 use crate::target::{Target, Write};
-
-/// Which half of a group's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Rows that are to be there.
-    Upserts,
-    /// Rows that are to be gone.
-    Deletes,
-}
-
-/// What must be written together: the net change of a row, or of the two rows that a message with
-/// another key concerns.
-pub type Unit = Vec<Net>;
-
-/// A unit that may work when others are written.
-pub struct Pending {
-    /// The changes.
-    pub unit: Unit,
-    /// Why they did not work yet.
-    pub error: SqlError,
-}
-
-/// Writes the group's net changes of one phase. What fails but may work when other rows are written
-/// is added to `pending`, to be tried again; what fails for good is noted in the group.
-///
-/// The first attempt of a call writes all at once and fails as a whole; only the second looks for
-/// what is to blame.
-pub fn write(
-    group: &mut Group<'_>,
-    phase: Phase,
-    pending: &mut Vec<Pending>,
-) -> Result<(), SqlError> {
-    let nets = group
-        .nets
-        .iter()
-        .filter(|net| net.present == (phase == Phase::Upserts))
-        .cloned();
-    if !group.call.alone {
-        let nets: Vec<Net> = nets.collect();
-        return match write_set(group, &nets) {
-            Err(error) if error.sqlstate() != crate::apply::AGAIN_ALONE => {
-                crate::dead_letter::blame(error, &group.target.mapping)?;
-                Err(crate::apply::again_alone())
-            }
-            result => result,
-        };
-    }
-    let mut units = Vec::new();
-    for net in nets.collect::<Vec<_>>() {
-        // While the row is not at its new key, it stays at the old one.
-        let held = pending
-            .iter_mut()
-            .find(|held| held.unit[0].message == net.message);
-        match held {
-            Some(held) => held.unit.push(net),
-            None => units.push(vec![net]),
-        }
-    }
-    pending.extend(retry(group, units)?);
-    Ok(())
-}
-
-/// Writes these units, as the second attempt of [`write`] does: all at once, and if that fails, those
-/// before the one that is suspected, that one alone, and those after it; in halves where nobody is
-/// suspected.
-pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, SqlError> {
-    let mut later = Vec::new();
-    let suspects = std::mem::take(&mut group.suspects);
-    let mut stack = Stack::new(units);
-    stack.divide(group, &suspects)?;
-    while let Some(units) = stack.pop() {
-        let mut units = without_dead(group, units)?;
-        if units.is_empty() {
-            continue;
-        }
-        let nets = units.concat();
-        let Err(error) = subtransaction(|| write_set(group, &nets)) else {
-            stack.worked(units.len());
-            continue;
-        };
-        if error.sqlstate() == crate::apply::EXAMINE_MORE {
-            stack.push(examined(group, units)?);
-            continue;
-        }
-        let error = crate::dead_letter::blame(error, &group.target.mapping)?;
-        let suspects = std::mem::take(&mut group.suspects);
-        if units.len() > 1 {
-            let half = units.len() / 2;
-            stack.push(units);
-            if !stack.divide(group, &suspects)? {
-                units = stack.pop_all();
-                let second = units.split_off(half);
-                stack.push(second);
-                stack.push(units);
-            }
-            continue;
-        }
-        stack.failed();
-        if let Some(leaves) = arrive(group, &nets)? {
-            stack.push(vec![leaves]);
-            continue;
-        }
-        if nets.iter().any(|net| may_work_later(group, net, &error)) {
-            later.push(Pending { unit: nets, error });
-        } else {
-            group.fail(nets[0].message, error)?;
-            stack.push(units);
-        }
-    }
-    Ok(later)
-}
-
-/// Of a message that moves its row to another key: writes the row there, and leaves it at the old key for
-/// the moment. Rows that refer to it by the old key may need it at the new one first. Returns what is
-/// left to do, if that worked.
-fn arrive(group: &mut Group<'_>, nets: &[Net]) -> Result<Option<Unit>, SqlError> {
-    let (arrives, leaves): (Vec<Net>, Vec<Net>) = nets.iter().cloned().partition(|net| net.present);
-    if arrives.is_empty() || leaves.is_empty() {
-        return Ok(None);
-    }
-    let error = match subtransaction(|| write_set(group, &arrives)) {
-        Ok(()) => return Ok(Some(leaves)),
-        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => return Ok(None),
-        Err(error) => crate::dead_letter::blame(error, &group.target.mapping)?,
-    };
-    if error.sqlstate() != "23505" {
-        return Ok(None);
-    }
-    // It may be itself, at the old key, that has its unique value.
-    let gone: Vec<&Net> = leaves.iter().collect();
-    let result = subtransaction(|| {
-        if !tangle::give_up(group, &error, &gone)? {
-            return Err(error.clone());
-        }
-        write_set(group, &arrives)
-    });
-    match result {
-        Ok(()) => Ok(Some(leaves)),
-        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => Ok(None),
-        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| None),
-    }
-}
-
-/// Sets of units that are still to be written, the next one last.
-struct Stack {
-    sets: Vec<Vec<Unit>>,
-    /// How many are written at once: few after failures, more and more after successes.
-    at_once: usize,
-}
-
-impl Stack {
-    fn new(units: Vec<Unit>) -> Stack {
-        Stack {
-            sets: vec![units],
-            at_once: usize::MAX,
-        }
-    }
-
-    fn push(&mut self, units: Vec<Unit>) {
-        if !units.is_empty() {
-            self.sets.push(units);
-        }
-    }
-
-    /// The next set.
-    fn pop(&mut self) -> Option<Vec<Unit>> {
-        let mut units = self.sets.pop()?;
-        if units.len() > self.at_once {
-            let rest = units.split_off(self.at_once);
-            self.sets.push(rest);
-        }
-        Some(units)
-    }
-
-    /// The set that was pushed last, however large.
-    fn pop_all(&mut self) -> Vec<Unit> {
-        self.sets.pop().unwrap_or_default()
-    }
-
-    fn worked(&mut self, units: usize) {
-        self.at_once = self.at_once.max(units.saturating_mul(4));
-    }
-
-    fn failed(&mut self) {
-        self.at_once = (self.at_once / 4).max(1);
-    }
-
-    /// Puts what is suspected behind the rest of the last set; false if that tells nothing.
-    fn divide(&mut self, group: &mut Group<'_>, suspects: &Suspects) -> Result<bool, SqlError> {
-        if suspects.is_empty() {
-            return Ok(false);
-        }
-        let units = self.pop_all();
-        if let Some(place) = suspects.place {
-            let found = units.iter().position(|unit| {
-                unit.iter()
-                    .any(|net| group.messages[net.message as usize] == place)
-            });
-            let Some(at) = found else {
-                self.push(units);
-                return Ok(false);
-            };
-            let mut before = units;
-            let mut suspect = before.split_off(at);
-            let after = suspect.split_off(1);
-            self.at_once = self.at_once.min((2 * at).max(1));
-            self.push(after);
-            self.push(suspect);
-            self.push(before);
-            return Ok(true);
-        }
-        let Some(error) = &suspects.foreign_key else {
-            return Ok(false);
-        };
-        let orphans = crate::wait::orphans(group, error, &units)?;
-        let (mut kept, mut suspected) = (Vec::new(), Vec::new());
-        for (unit, orphan) in units.into_iter().zip(orphans) {
-            if orphan {
-                suspected.push(unit);
-            } else {
-                kept.push(unit);
-            }
-        }
-        let told = !suspected.is_empty();
-        if kept.is_empty() {
-            self.at_once = 1;
-        }
-        self.push(suspected);
-        self.push(kept);
-        Ok(told)
-    }
-}
-
-/// The units once more, with what has been loaded of their rows.
-fn examined(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlError> {
-    let mut again = Vec::with_capacity(units.len());
-    for unit in units {
-        let mut nets = Vec::with_capacity(unit.len());
-        for net in unit {
-            let loaded = group.stored.contains_key(&net.run.0);
-            match net.guarded {
-                Guarded::Change | Guarded::Read if loaded => {
-                    nets.extend(group.fold_again(net.run)?);
-                }
-                _ => nets.push(net),
-            }
-        }
-        if !nets.is_empty() {
-            again.push(nets);
-        }
-    }
-    Ok(again)
-}
-
-/// Whether a row that arrives, or leaves, can make this one work; or an older change of the row
-/// itself, when a column that may not be null is not known yet.
-fn may_work_later(group: &Group<'_>, net: &Net, error: &SqlError) -> bool {
-    let unknown = || {
-        let name = error.column.as_deref();
-        let column = group
-            .target
-            .columns
-            .iter()
-            .position(|c| Some(c.name.as_str()) == name);
-        net.present && column.is_some_and(|column| !has(&net.columns, column))
-    };
-    match error.sqlstate().as_str() {
-        "23502" => unknown(),
-        _ => crate::dead_letter::may_work_later(error),
-    }
-}
-
-/// Writes rows that could not be written at once, such as two that swap a unique value by way of a
-/// third, as the source did: change by change, in commit order. All or none; returns whether.
-pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, SqlError> {
-    let nets: Vec<Net> = pending.iter().flat_map(|held| held.unit.clone()).collect();
-    if nets.len() < 2 {
-        return Ok(false);
-    }
-    let before = group.outcomes.clone();
-    match subtransaction(|| replay(group, &nets)) {
-        Ok(()) => Ok(true),
-        Err(error) => {
-            group.outcomes = before;
-            // A cancel, say.
-            crate::dead_letter::blame(error, &group.target.mapping).map(|_| false)
-        }
-    }
-}
-
-fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
-    let news: Vec<Net> = claim(group, nets)?.into_iter().cloned().collect();
-    let mut steps = Vec::new();
-    for net in &news {
-        if matches!(net.guarded, Guarded::Examined { .. }) {
-            steps.push((
-                net.stamp.and_then(|stamp| stamp.version),
-                net.message,
-                net.clone(),
-            ));
-            continue;
-        }
-        for i in net.run.0..net.run.1 {
-            let entry = group.entries[i as usize];
-            if group.outcomes[entry.message as usize] == Some(Outcome::Dead) {
-                continue;
-            }
-            if let Some(mut step) = group.fold_entry(i)? {
-                step.guarded = Guarded::No;
-                steps.push((entry.stamp.version, entry.message, step));
-            }
-        }
-    }
-    steps.sort_by_key(|(version, message, _)| (*version, *message));
-    for (_, message, step) in &steps {
-        if step.present {
-            upsert(group, Write::Upsert, &[step])?;
-        } else if !matches!(step.guarded, Guarded::Examined { touched: false, .. }) {
-            if group.target.mapping.on_delete == OnDelete::Delete {
-                cascade::check(group, &[step])?;
-            }
-            delete(group, &[step])?;
-        }
-        group.outcomes[*message as usize] = Some(Outcome::Collapsed);
-    }
-    for net in &news {
-        group.settle(net, net.outcome);
-    }
-    store_states(group, &news.iter().collect::<Vec<_>>())
-}
-
-/// A message that failed has no effect at all, also not at the key that its row left: what is left of
-/// its rows' changes stands for itself.
-fn without_dead(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlError> {
-    if group.failures.is_empty() {
-        return Ok(units);
-    }
-    let mut kept = Vec::with_capacity(units.len());
-    for unit in units {
-        let dead = |net: &Net| group.outcomes[net.message as usize] == Some(Outcome::Dead);
-        if !unit.iter().any(dead) {
-            kept.push(unit);
-            continue;
-        }
-        for net in unit {
-            if let Some(net) = group.fold_again(net.run)? {
-                kept.push(vec![net]);
-            }
-        }
-    }
-    Ok(kept)
-}
 
 /// Writes net changes, all or none.
 pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
@@ -459,7 +105,7 @@ pub fn claim_all(group: &mut Group<'_>) -> Result<(), SqlError> {
 
 /// Claims the changes whose versions live in `sequin.row_version`; returns the net changes that are
 /// news, and notes the others as stale.
-fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, SqlError> {
+pub fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, SqlError> {
     if group.target.place != Place::Table {
         return Ok(nets.iter().collect());
     }
@@ -536,7 +182,7 @@ fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, Sql
         .collect())
 }
 
-fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
+pub fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     let states: Vec<_> = nets
         .iter()
         .filter_map(|net| match &net.guarded {
@@ -554,7 +200,7 @@ fn store_states(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
 }
 
 /// Whether a bit is set.
-fn has(bits: &[u64], i: usize) -> bool {
+pub fn has(bits: &[u64], i: usize) -> bool {
     bits[i / 64] & (1 << (i % 64)) != 0
 }
 
@@ -568,7 +214,7 @@ fn insertable(target: &Target, net: &Net) -> bool {
 }
 
 /// Writes rows with the same columns.
-fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlError> {
+pub fn upsert(group: &mut Group<'_>, how: Write, nets: &[&Net]) -> Result<(), SqlError> {
     let columns: Vec<usize> = (0..group.target.columns.len())
         .filter(|&i| has(&nets[0].columns, i))
         .collect();
@@ -706,7 +352,7 @@ fn suspects(group: &Group<'_>, error: &SqlError, nets: &[&Net]) -> Suspects {
     }
 }
 
-fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
+pub fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     let mut statement = match group.target.delete.take() {
         Some(statement) => statement,
         None => make_delete(&group.target)?,
