@@ -93,7 +93,7 @@ pub struct Plan {
     suspects: HashMap<i32, Suspects>,
     /// Whether the letters are what the call is for: they are counted.
     explicit: bool,
-    /// Whether there is another attempt after this one.
+    /// Whether this attempt is the last.
     pub last: bool,
     /// Who watches, if the call is made to be explained.
     watch: Option<Watch>,
@@ -154,7 +154,14 @@ fn run<'a>(batch: &mut Batch<'a>, memory: &'a Bump, plan: &mut Plan) -> Result<C
         let result = with_registry(batch, own, memory, &mut registry, plan);
         registry.give_back();
         match result {
-            Err(error) if error.sqlstate() == RELOAD && reloads < ATTEMPTS => reloads += 1,
+            Err(error) if error.sqlstate() == RELOAD && reloads < ATTEMPTS => {
+                reloads += 1;
+                if !plan.explicit {
+                    // Their mappings may be paused now.
+                    plan.letters.clear();
+                    plan.mappings.clear();
+                }
+            }
             Err(error) if error.sqlstate() == RELOAD => return Err(Error::MappingsChange.into()),
             result => return result,
         }
