@@ -341,9 +341,9 @@ fn constrained(seed: u64) -> Load {
     let [parent, child] = csv;
     Load {
         name: "constrained",
-        ddl: "create table parent (id integer primary key, code text not null unique deferrable, n integer);
+        ddl: "create table parent (id integer primary key, code text not null unique, n integer);
               create table child (id integer primary key, parent_id integer not null references parent,
-                                  label text unique deferrable)"
+                                  label text unique)"
             .to_owned(),
         tables: vec![("parent".to_owned(), parent), ("child".to_owned(), child)],
         batches,
