@@ -80,8 +80,13 @@ pub fn find(
     }
     for ((sqlstate, _), held) in by_constraint {
         let error = &pending[held[0]].error;
+        let key = match sqlstate.as_str() {
+            "23503" => ForeignKey::of(error),
+            _ => None,
+        };
         // Of a message that moved its row the one part may fail, or the other.
-        let goes = sqlstate == "23503" && !is_of(error, &group.target);
+        let destination = group.target.destination.oid;
+        let goes = key.as_ref().is_some_and(|key| key.child != destination);
         let nets: Vec<&Net> = held
             .iter()
             .map(|&i| match goes {
@@ -90,7 +95,10 @@ pub fn find(
             })
             .collect();
         let found = subtransaction(|| match sqlstate.as_str() {
-            "23503" => parents(group, error, &nets, mappings),
+            "23503" => match &key {
+                Some(key) => parents(group, key, error, &nets, mappings),
+                None => Ok(vec![None; nets.len()]),
+            },
             "23505" => holders(group, error, &nets),
             _ => Ok(own(group, &nets)),
         });
@@ -116,12 +124,6 @@ pub fn subject<'n>(group: &Group<'_>, unit: &'n [Net]) -> &'n Net {
 /// Of the rows of a unit the one that is to go.
 fn going(unit: &[Net]) -> &Net {
     unit.iter().find(|net| !net.present).unwrap_or(&unit[0])
-}
-
-/// Whether the foreign key that an error is of is the destination's own, or a partition's of it.
-fn is_of(error: &SqlError, target: &Target) -> bool {
-    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
-    foreign_key(name).is_none_or(|found| found.0 == target.destination.oid)
 }
 
 /// The rows themselves.
@@ -165,14 +167,20 @@ const FOREIGN_KEY: &str = "
 /// The rows that a foreign key refers to, or the table of those that refer to the rows.
 fn parents(
     group: &mut Group<'_>,
+    key: &ForeignKey,
     error: &SqlError,
     nets: &[&Net],
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
-    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
-    let Some((child, parent, of, to, types, primary)) = foreign_key(name) else {
-        return Ok(vec![None; nets.len()]);
-    };
+    let ForeignKey {
+        child,
+        parent,
+        of,
+        to,
+        types,
+        primary,
+    } = key;
+    let (child, parent) = (*child, *parent);
     if child != group.target.destination.oid || !nets[0].present {
         return children(group, child, error.constraint.as_deref(), nets, mappings);
     }
@@ -194,7 +202,7 @@ fn parents(
     };
     let row: Vec<String> = columns
         .iter()
-        .zip(&types)
+        .zip(types)
         .map(|(&i, type_name)| format!("b.{}::{type_name}", group.target.columns[i].sql.name))
         .collect();
     let select = format!("select b.sequin_n, sequin.row_key({})", row.join(", "));
@@ -252,20 +260,19 @@ pub fn orphans(
     units: &[Unit],
 ) -> Result<Vec<bool>, SqlError> {
     let nothing = vec![false; units.len()];
-    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
-    let Some((child, parent, of, to, types, _)) = foreign_key(name) else {
+    let Some(key) = ForeignKey::of(error) else {
         return Ok(nothing);
     };
-    let columns: Option<Vec<usize>> = of.iter().map(|name| place(group, name)).collect();
-    let (Some(columns), Some(relation)) = (columns, qualified_name(parent)) else {
+    let columns: Option<Vec<usize>> = key.of.iter().map(|name| place(group, name)).collect();
+    let (Some(columns), Some(relation)) = (columns, qualified_name(key.parent)) else {
         return Ok(nothing);
     };
-    if child != group.target.destination.oid || parent == child {
+    if key.child != group.target.destination.oid || key.parent == key.child {
         return Ok(nothing);
     }
     let value = |i: usize| &group.target.columns[columns[i]].sql.name;
     let (mut there, mut given) = (Vec::new(), Vec::new());
-    for (i, (name, type_name)) in to.iter().zip(&types).enumerate() {
+    for (i, (name, type_name)) in key.to.iter().zip(&key.types).enumerate() {
         let name = pgrx::spi::quote_identifier(name);
         there.push(format!("p.{name} = b.{}::{type_name}", value(i)));
         given.push(format!("b.{} is not null", value(i)));
@@ -296,32 +303,43 @@ fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     Destination::load(relation).map(|relation| relation.qualified_name())
 }
 
-type ForeignKey = (
-    pg_sys::Oid,
-    pg_sys::Oid,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-    Vec<String>,
-);
+/// A foreign key, as [`FOREIGN_KEY`] finds it.
+struct ForeignKey {
+    /// The table that has it.
+    child: pg_sys::Oid,
+    /// The table that it refers to.
+    parent: pg_sys::Oid,
+    /// Its columns, in the order of those that they refer to.
+    of: Vec<String>,
+    /// The columns that they refer to, in the order of the table.
+    to: Vec<String>,
+    /// Their types, as SQL spells them.
+    types: Vec<String>,
+    /// The primary key of the table that it refers to.
+    primary: Vec<String>,
+}
 
-fn foreign_key(name: [Option<&str>; 3]) -> Option<ForeignKey> {
-    Spi::connect_mut(|client| {
-        let found = client.update(FOREIGN_KEY, None, &name.map(Into::into))?;
-        if found.is_empty() {
-            return Ok(None);
-        }
-        let row = found.first();
-        Ok(Some((
-            row.get(1)?.expect("not null"),
-            row.get(2)?.expect("not null"),
-            row.get(3)?.expect("not null"),
-            row.get(4)?.expect("not null"),
-            row.get(5)?.expect("not null"),
-            row.get(6)?.expect("not null"),
-        )))
-    })
-    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not read the catalog: {e}"))
+impl ForeignKey {
+    /// The one that an error is of.
+    fn of(error: &SqlError) -> Option<ForeignKey> {
+        let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+        Spi::connect_mut(|client| {
+            let found = client.update(FOREIGN_KEY, None, &name.map(Into::into))?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let row = found.first();
+            Ok(Some(ForeignKey {
+                child: row.get(1)?.expect("not null"),
+                parent: row.get(2)?.expect("not null"),
+                of: row.get(3)?.expect("not null"),
+                to: row.get(4)?.expect("not null"),
+                types: row.get(5)?.expect("not null"),
+                primary: row.get(6)?.expect("not null"),
+            }))
+        })
+        .unwrap_or_else(|e: pgrx::spi::Error| error!("could not read the catalog: {e}"))
+    }
 }
 
 /// The columns of a unique index, if it is of all rows and of columns alone.
