@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
+use std::rc::Rc;
 
 use bumpalo::Bump;
 use pgrx::pg_sys;
@@ -27,7 +28,6 @@ use crate::settings;
 use crate::tangle::{self, Waiting};
 use crate::units::{self, Pending, Phase};
 use crate::wait;
-use crate::write;
 
 /// The result row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,8 +53,8 @@ impl Counts {
     }
 }
 
-/// The first attempt shares its mappings with other calls and writes all at once. If that turns out
-/// not to do, it ends with this SQLSTATE, and the next has the mappings for itself.
+/// The first attempt shares its mappings with other calls. If one must be had alone, and that cannot be
+/// at this moment, it ends with this SQLSTATE, and the next has the mappings for itself.
 ///
 /// This one and the next two are signals between modules. SQL can raise a SQLSTATE of digits and
 /// capitals only, so that no trigger's error is taken for one; of the small letters, `a` to `o` fit
@@ -78,6 +78,18 @@ const ATTEMPTS: usize = 30;
 /// The error that ends an attempt.
 pub fn again_alone() -> SqlError {
     SqlError::new(AGAIN_ALONE, "the call must have its mappings for itself")
+}
+
+/// Whether an error is such a signal, and nobody's fault.
+pub fn is_signal(error: &SqlError) -> bool {
+    matches!(
+        error.sqlstate().as_str(),
+        AGAIN_ALONE | EXAMINE_MORE | RELOAD
+    )
+}
+
+fn mapping_changed() -> SqlError {
+    SqlError::new(RELOAD, "a mapping changed")
 }
 
 /// What a call has learnt in its attempts so far.
@@ -220,7 +232,7 @@ fn attempt<'a>(
         invalidation::lock_mapping(registry.relation, *id, plan.alone);
     }
     if invalidation::has_changed(registry.relation) {
-        return Err(SqlError::new(RELOAD, "a mapping changed"));
+        return Err(mapping_changed());
     }
     registry.see_letters();
     let letters = retry::read(&plan.letters, batch, memory)?;
@@ -283,10 +295,13 @@ impl<'a, 'b> Work<'a, 'b> {
         plan: &Plan,
         groups: &mut Vec<(usize, Group<'b>)>,
     ) -> Result<(), SqlError> {
+        let written = Rc::default();
         let call = Call {
             definer: current_user(),
             read_skew: settings::read_skew(),
+            mappings: registry.relation,
             alone: plan.alone,
+            single: self.routes.groups.len() == 1,
             explained: plan.watch.is_some(),
         };
         for (index, messages) in &self.routes.groups {
@@ -297,6 +312,7 @@ impl<'a, 'b> Work<'a, 'b> {
             let batch: &'b Batch<'b> = self.batch;
             let mut group = Group::new(target, batch, messages, self.memory, call);
             group.mapped = registry.mapped.clone();
+            group.written = Rc::clone(&written);
             group.resyncing = registry.resyncing.contains(&group.target.mapping.id);
             if let Some(suspects) = plan.suspects.get(&group.target.mapping.id) {
                 group.suspects = suspects.clone();
@@ -643,32 +659,32 @@ fn write_all(
     locked: &BTreeSet<i32>,
     groups: &mut [(usize, Group<'_>)],
 ) -> Result<(), SqlError> {
+    if groups.is_empty() {
+        return Ok(());
+    }
     // What is deferred must not fail at commit, where nobody could be blamed for it. It is checked
     // when all is written, which serves rows that refer to each other; to find who is to blame, for
     // owners that may not defer, and for triggers, which run as who writes, as each statement ends.
     let deferred = groups
         .iter()
         .any(|(_, group)| group.target.destination.deferred);
-    let at_once = groups.iter().any(|(_, group)| {
-        group.call.alone
-            || group.target.destination.deferred_triggers
-            || is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
-    });
+    let at_once = plan.alone
+        || groups.iter().any(|(_, group)| {
+            group.target.destination.deferred_triggers
+                || is_restricted(pg_sys::Oid::from(group.target.mapping.owner))
+        });
     if deferred && at_once {
         constraints::check_at_once()?;
     }
     let mut pending: Vec<Vec<Pending>> = groups.iter().map(|_| Vec::new()).collect();
+    let mut alone = match plan.alone {
+        true => locked.clone(),
+        false => BTreeSet::new(),
+    };
     for (_, group) in groups.iter_mut() {
         let _owner = group.acting_as_owner();
         group.prepare()?;
         group.confirm()?;
-        match write::claim_all(group) {
-            Err(error) if error.sqlstate() != AGAIN_ALONE => {
-                dead_letter::blame(error, &group.target.mapping)?;
-                return Err(again_alone());
-            }
-            result => result?,
-        }
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
         let _owner = group.acting_as_owner();
@@ -685,11 +701,12 @@ fn write_all(
         dead_letter::blame(error, &groups[0].1.target.mapping)?;
         return Err(again_alone());
     }
-    settle_pending(registry, plan, locked, groups, &mut pending)?;
+    let written = Rc::clone(&groups[0].1.written);
+    let mut given_up = settle_pending(registry, plan, &mut alone, groups, &mut pending)?;
     // What was written instead of those that wait may be what others of them wait for.
     let mut left = waiting_failures(groups);
     for _ in 0..REVIVALS {
-        if left == 0 {
+        if left == 0 || written.get() == given_up {
             break;
         }
         let before: Vec<_> = groups.iter().map(|(_, g)| g.outcomes.clone()).collect();
@@ -698,7 +715,7 @@ fn write_all(
             let units = group.revive()?;
             pending.extend(units::retry(group, units)?);
         }
-        settle_pending(registry, plan, locked, groups, &mut pending)?;
+        given_up = settle_pending(registry, plan, &mut alone, groups, &mut pending)?;
         // What had been written was so again: that is no news of it.
         for ((_, group), before) in groups.iter_mut().zip(before) {
             for (now, before) in group.outcomes.iter_mut().zip(before) {
@@ -729,14 +746,17 @@ fn waiting_failures(groups: &[(usize, Group<'_>)]) -> usize {
         .count()
 }
 
-/// Tries what could not be written until nothing more helps, and gives the rest up.
+/// Tries what could not be written until nothing more helps, and gives the rest up; returns how many
+/// sets the call had written when it first did.
 fn settle_pending(
     registry: &Registry,
     plan: &mut Plan,
-    locked: &BTreeSet<i32>,
+    alone: &mut BTreeSet<i32>,
     groups: &mut [(usize, Group<'_>)],
     pending: &mut [Vec<Pending>],
-) -> Result<(), SqlError> {
+) -> Result<u64, SqlError> {
+    let written = Rc::clone(&groups[0].1.written);
+    let mut given_up = None;
     while pending.iter().any(|pending| !pending.is_empty()) {
         retry_pending(groups, pending)?;
         let mut waiting: Waiting = Vec::with_capacity(groups.len());
@@ -749,14 +769,15 @@ fn settle_pending(
             let waits = wait::find(group, &pending, &registry.mappings)?;
             waiting.push(pending.into_iter().zip(waits).collect());
         }
-        let untangled = tangle::untangle(groups, &mut waiting)?;
-        if !untangled {
-            have_writers(registry, plan, locked, &waiting)?;
+        let again = tangle::untangle(groups, &mut waiting)?
+            || have_writers(registry, plan, alone, groups, &waiting)?;
+        if !again {
+            given_up.get_or_insert(written.get());
         }
         for (i, (_, group)) in groups.iter_mut().enumerate() {
             let mut units = Vec::with_capacity(waiting[i].len());
             for (held, wait) in std::mem::take(&mut waiting[i]) {
-                if untangled {
+                if again {
                     pending[i].push(held); // it may work now
                     continue;
                 }
@@ -772,18 +793,19 @@ fn settle_pending(
             pending[i].extend(units::retry(group, units)?);
         }
     }
-    Ok(())
+    Ok(given_up.unwrap_or(written.get()))
 }
 
 /// Makes sure that no other call writes the tables that are waited for: one that does at this moment
-/// would not see that somebody waits for its row. If this call does not have all of their mappings, it
-/// begins again with them.
+/// would not see that somebody waits for its row. Returns whether one may have done so before. If the
+/// call cannot have all of their mappings alone now, it begins again with them.
 fn have_writers(
     registry: &Registry,
     plan: &mut Plan,
-    locked: &BTreeSet<i32>,
+    alone: &mut BTreeSet<i32>,
+    groups: &mut [(usize, Group<'_>)],
     waiting: &Waiting,
-) -> Result<(), SqlError> {
+) -> Result<bool, SqlError> {
     let relations: HashSet<pg_sys::Oid> = waiting
         .iter()
         .flatten()
@@ -798,13 +820,36 @@ fn have_writers(
             relation.is_some_and(|relation| relations.contains(&relation))
         })
         .map(|mapping| mapping.id)
-        .filter(|id| !locked.contains(id))
+        .filter(|id| !alone.contains(id))
         .collect();
-    if missing.is_empty() || plan.last {
-        return Ok(());
+    let mut again = false;
+    for &id in &missing {
+        let group = groups.iter_mut().find(|(_, g)| g.target.mapping.id == id);
+        let taken = match group {
+            Some((_, group)) if group.call.alone => true,
+            Some((_, group)) => {
+                again = true;
+                group.take_alone().is_ok()
+            }
+            None => {
+                again = true;
+                invalidation::try_lock_mapping(registry.relation, id)
+            }
+        };
+        if !taken && !plan.last {
+            plan.mappings.extend(missing);
+            return Err(again_alone());
+        }
     }
-    plan.mappings.extend(missing);
-    Err(again_alone())
+    if again && invalidation::has_changed(registry.relation) {
+        return Err(mapping_changed());
+    }
+    alone.extend(missing);
+    if again {
+        // Others may have done so.
+        groups[0].1.wrote();
+    }
+    Ok(again)
 }
 
 /// Tries what failed for want of another row again as long as that helps.
@@ -816,6 +861,11 @@ fn retry_pending(
     while left > 0 {
         for (i, (_, group)) in groups.iter_mut().enumerate() {
             let _owner = group.acting_as_owner();
+            if let [held] = pending[i].as_slice()
+                && held.written == group.written.get()
+            {
+                continue; // nothing has changed since
+            }
             let units = std::mem::take(&mut pending[i])
                 .into_iter()
                 .map(|pending| pending.unit)

@@ -24,6 +24,9 @@ pub struct Destination {
     pub deferred: bool,
     /// Whether triggers are among them: they are to run as the mapping's owner.
     pub deferred_triggers: bool,
+    /// Whether what is checked when a statement ends may be about several of its rows at once: some must
+    /// be written by one statement.
+    pub checks_sets: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
     /// Foreign keys that refer to it.
@@ -96,7 +99,17 @@ const RELATION: &str = "
            exists (select from pg_catalog.pg_constraint k
                    where (k.conrelid = c.oid or k.confrelid = c.oid) and k.condeferred),
            exists (select from pg_catalog.pg_constraint k
-                   where k.conrelid = c.oid and k.condeferred and k.contype = 't')
+                   where k.conrelid = c.oid and k.condeferred and k.contype = 't'),
+           c.relkind not in ('r', 'p')
+           or exists (select from pg_catalog.pg_constraint k
+                      where k.conrelid = c.oid and k.contype = 'f'
+                        and (k.confrelid = c.oid
+                             or k.confrelid in (select a.relid from pg_catalog.pg_partition_ancestors(c.oid) a)))
+           or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate)
+           or exists (select from pg_catalog.pg_trigger t
+                      where (t.tgrelid = c.oid
+                             or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
+                        and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype::integer & 66 = 0)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 
@@ -165,6 +178,7 @@ impl Destination {
                 persistence: relation.get::<i8>(4)?.expect("not null") as u8,
                 deferred: relation.get(5)?.expect("not null"),
                 deferred_triggers: relation.get(6)?.expect("not null"),
+                checks_sets: relation.get(7)?.expect("not null"),
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),

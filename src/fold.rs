@@ -63,6 +63,9 @@ impl<'a> Group<'a> {
                     .map(|(run, _)| *run),
             );
         }
+        if !examined.is_empty() {
+            self.take_alone()?;
+        }
         self.load(&examined)
     }
 

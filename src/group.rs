@@ -1,6 +1,6 @@
 //! The changes that one mapping takes from a batch: keys, order, and the net change of each row.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use crate::key;
 use crate::mapping::{Mode, OnDelete};
 use crate::merge::{Event, Stamp, State};
 use crate::message::{Action, Message};
-use crate::pg::clock;
+use crate::pg::{clock, invalidation};
 use crate::pg::keys::output_text;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
@@ -26,6 +26,7 @@ use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
 use crate::units::Unit;
 use crate::wait::Wait;
+use crate::write::may_share;
 
 /// What became of a message in one mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,8 +180,12 @@ pub struct Call {
     /// How much later than a change's commit a read must be to have seen it for certain, in
     /// microseconds.
     pub read_skew: i64,
-    /// The second attempt: the mappings are this call's alone, and what fails is found by halving.
+    /// The OID of `sequin.mapping`.
+    pub mappings: pg_sys::Oid,
+    /// Whether the call has the mapping for itself.
     pub alone: bool,
+    /// Whether it is the call's only mapping.
+    pub single: bool,
     /// The call is made to be explained: each outcome must be that of its message, where otherwise
     /// only their number matters.
     pub explained: bool,
@@ -196,6 +201,11 @@ pub struct Group<'a> {
     pub outcomes: Vec<Option<Outcome>>,
     /// The messages that failed.
     pub failures: Vec<Failure>,
+    /// How many sets of rows the call has written, of all its groups.
+    pub written: Rc<Cell<u64>>,
+    /// Deletes (by the start of their run) that were claimed before their time, and whether they are
+    /// news.
+    pub claimed: HashMap<u32, bool>,
     /// What is to be done, in key order.
     pub nets: Vec<Net>,
     /// The values of the net changes: a row of the target's width each.
@@ -246,6 +256,8 @@ impl<'a> Group<'a> {
             target,
             outcomes,
             failures: Vec::new(),
+            written: Rc::default(),
+            claimed: HashMap::new(),
             nets: Vec::new(),
             values: Vec::new(),
             nulls: Vec::new(),
@@ -273,6 +285,24 @@ impl<'a> Group<'a> {
     /// Acts as the mapping's owner for as long as the value lives.
     pub fn acting_as_owner(&self) -> ActingAs {
         ActingAs::untrusted(pg_sys::Oid::from(self.target.mapping.owner))
+    }
+
+    /// Has the mapping for this call alone, or ends the attempt. What the call has seen of it before may
+    /// have changed since.
+    ///
+    /// Not to be called in a subtransaction that may be undone: the lock would go with it.
+    pub fn take_alone(&mut self) -> Result<(), SqlError> {
+        let (mappings, id) = (self.call.mappings, self.target.mapping.id);
+        if !self.call.alone && !invalidation::try_lock_mapping(mappings, id) {
+            return Err(crate::apply::again_alone());
+        }
+        self.call.alone = true;
+        Ok(())
+    }
+
+    /// Notes that a set of rows was written.
+    pub fn wrote(&self) {
+        self.written.set(self.written.get() + 1);
     }
 
     /// While a resync is on: notes the rows that the batch says are there, also by messages that
@@ -311,7 +341,11 @@ impl<'a> Group<'a> {
         if self.call.explained {
             self.before = explain::images(self)?;
         }
-        self.fold_all(runs)
+        self.fold_all(runs)?;
+        if !self.call.alone && !may_share(self) {
+            self.take_alone()?;
+        }
+        Ok(())
     }
 
     /// Runs `work` for each number below `count`, each failure noted with its message and undone; an

@@ -49,13 +49,14 @@ pub fn untangle(
                 .collect();
             let _owner = group.acting_as_owner();
             exchange(group, &pending)?;
-            let nets: Vec<Net> = pending.iter().flat_map(|held| held.unit.clone()).collect();
+            let nets: Vec<&Net> = pending.iter().flat_map(|held| &held.unit).collect();
             write::write_set(group, &nets)?;
         }
         constraints::check_at_once()
     });
     match result {
         Ok(()) => {
+            groups[0].1.wrote();
             for (i, waiting) in waiting.iter_mut().enumerate() {
                 let mut at = 0..;
                 waiting.retain(|_| !tangled.contains(&(i, at.next().expect("endless"))));

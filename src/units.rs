@@ -1,14 +1,19 @@
 //! What is written together, set by set: when a set cannot be written, who is to blame is found, and the
 //! others are written.
+//!
+//! A call begins sharing the mapping with others, and has it for itself from the first failure on: while
+//! who is to blame is found, and kept as a dead letter, nobody else may write what it waits for, or
+//! something newer.
 
 use crate::cascade;
 use crate::group::{Group, Guarded, Net, Outcome, Suspects};
+use crate::guard::Place;
 use crate::mapping::OnDelete;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::tangle;
 use crate::target::Write;
-use crate::write::{claim, delete, has, store_states, upsert, write_set};
+use crate::write::{claim, delete, has, store_states, upsert, write_news, write_set};
 
 /// Which half of a group's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,63 +34,158 @@ pub struct Pending {
     pub unit: Unit,
     /// Why they did not work yet.
     pub error: SqlError,
+    /// How many sets the call had written when they failed.
+    pub written: u64,
+}
+
+/// Into how many sets the rows of a call are divided, so that one that fails costs little.
+const SETS: usize = 4;
+
+/// The fewest rows that are worth a set of their own.
+const MIN_SET: usize = 100;
+
+/// The fewest rows of which it is worth to keep those that do not fail; with fewer, the call begins
+/// again.
+const MIN_KEPT: usize = 16;
+
+/// How many of the rows one statement is to write.
+fn set_size(group: &Group<'_>, rows: usize) -> usize {
+    match group.target.destination.checks_sets {
+        true => usize::MAX,
+        false => rows.div_ceil(SETS).max(MIN_SET),
+    }
 }
 
 /// Writes the group's net changes of one phase. What fails but may work when other rows are written
-/// is added to `pending`, to be tried again; what fails for good is noted in the group.
-///
-/// The first attempt of a call writes all at once and fails as a whole; only the second looks for
-/// what is to blame.
+/// is added to `pending`, to be tried again; what fails for good is noted in the group. From the first
+/// failure on the call must have the mapping for itself.
 pub fn write(
     group: &mut Group<'_>,
     phase: Phase,
     pending: &mut Vec<Pending>,
 ) -> Result<(), SqlError> {
-    let nets = group
-        .nets
-        .iter()
-        .filter(|net| net.present == (phase == Phase::Upserts))
-        .cloned();
+    let nets = std::mem::take(&mut group.nets);
+    let result = write_phase(group, phase, &nets, pending);
+    group.nets = nets;
+    result
+}
+
+fn write_phase(
+    group: &mut Group<'_>,
+    phase: Phase,
+    nets: &[Net],
+    pending: &mut Vec<Pending>,
+) -> Result<(), SqlError> {
+    let of_phase = |net: &Net| net.present == (phase == Phase::Upserts);
+    let set_size = set_size(group, nets.len());
+    let mut rest: Vec<&Net> = nets.iter().filter(|net| of_phase(net)).collect();
+    if phase == Phase::Deletes && !group.claimed.is_empty() {
+        let won = |net: &&&Net| group.claimed.get(&net.run.0) == Some(&true);
+        let won: Vec<&Net> = rest.iter().filter(won).copied().collect();
+        if let Err(error) = write_news(group, &won) {
+            // Their claims are among others', and would stay.
+            crate::dead_letter::blame(error, &group.target.mapping)?;
+            return Err(crate::apply::again_alone());
+        }
+        rest.retain(|net| !group.claimed.contains_key(&net.run.0));
+    }
     if !group.call.alone {
-        let nets: Vec<Net> = nets.collect();
-        return match write_set(group, &nets) {
-            Err(error) if error.sqlstate() != crate::apply::AGAIN_ALONE => {
-                crate::dead_letter::blame(error, &group.target.mapping)?;
-                Err(crate::apply::again_alone())
-            }
-            result => result,
-        };
+        // So that the claims of all are made in one order, those of deletes are made with the others.
+        let deletes_too = phase == Phase::Upserts
+            && group.target.place == Place::Table
+            && !(group.call.single && rest.is_empty());
+        if deletes_too {
+            rest = nets.iter().collect();
+        }
+        rest = share(group, phase, rest, set_size)?;
     }
     let mut units = Vec::new();
-    for net in nets.collect::<Vec<_>>() {
+    for net in rest.into_iter().filter(|net| of_phase(net)) {
         // While the row is not at its new key, it stays at the old one.
         let held = pending
             .iter_mut()
             .find(|held| held.unit[0].message == net.message);
         match held {
-            Some(held) => held.unit.push(net),
-            None => units.push(vec![net]),
+            Some(held) => held.unit.push(net.clone()),
+            None => units.push(vec![net.clone()]),
         }
     }
-    pending.extend(retry(group, units)?);
+    pending.extend(write_units(group, units, set_size)?);
     Ok(())
 }
 
-/// Writes these units, as the second attempt of [`write`] does: all at once, and if that fails, those
-/// before the one that is suspected, that one alone, and those after it; in halves where nobody is
-/// suspected.
+/// Claims net changes, and writes those of the phase, while other calls may share the mapping. Returns
+/// what was left to do when that did not work any more; the call has the mapping for itself then.
+fn share<'n>(
+    group: &mut Group<'_>,
+    phase: Phase,
+    nets: Vec<&'n Net>,
+    set_size: usize,
+) -> Result<Vec<&'n Net>, SqlError> {
+    let mut done = 0;
+    while done < nets.len() {
+        let set = &nets[done..nets.len().min(done.saturating_add(set_size))];
+        let mut work = || {
+            let news = claim(group, set)?;
+            let (now, later): (Vec<&Net>, Vec<&Net>) = news
+                .into_iter()
+                .partition(|net| net.present == (phase == Phase::Upserts));
+            write_news(group, &now)?;
+            Ok(later)
+        };
+        let keep = nets.len() >= MIN_KEPT;
+        let result = if keep { subtransaction(work) } else { work() };
+        match result {
+            Ok(later) => {
+                let claimed = set
+                    .iter()
+                    .filter(|net| net.present != (phase == Phase::Upserts))
+                    .map(|net| (net.run.0, false));
+                group.claimed.extend(claimed);
+                let won = later.iter().map(|net| (net.run.0, true));
+                group.claimed.extend(won);
+                group.wrote();
+                done += set.len();
+            }
+            Err(error) => {
+                if !crate::apply::is_signal(&error) {
+                    crate::dead_letter::blame(error, &group.target.mapping)?;
+                }
+                if !keep {
+                    return Err(crate::apply::again_alone());
+                }
+                group.take_alone()?;
+                return Ok(nets[done..].to_vec());
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Tries units once more that could not be written, all at once.
 pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, SqlError> {
+    write_units(group, units, usize::MAX)
+}
+
+/// Writes units of a mapping that the call has for itself, set by set, and if a set fails, those before
+/// the one that is suspected, those after it, and that one alone; in halves where nobody is suspected.
+fn write_units(
+    group: &mut Group<'_>,
+    units: Vec<Unit>,
+    set_size: usize,
+) -> Result<Vec<Pending>, SqlError> {
     let mut later = Vec::new();
     let suspects = std::mem::take(&mut group.suspects);
-    let mut stack = Stack::new(units);
+    let mut stack = Stack::new(units, set_size);
     stack.divide(group, &suspects)?;
     while let Some(units) = stack.pop() {
         let mut units = without_dead(group, units)?;
         if units.is_empty() {
             continue;
         }
-        let nets = units.concat();
+        let nets: Vec<&Net> = units.iter().flatten().collect();
         let Err(error) = subtransaction(|| write_set(group, &nets)) else {
+            group.wrote();
             stack.worked(units.len());
             continue;
         };
@@ -108,11 +208,16 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
         }
         stack.failed();
         if let Some(leaves) = arrive(group, &nets)? {
+            group.wrote();
             stack.push(vec![leaves]);
             continue;
         }
         if nets.iter().any(|net| may_work_later(group, net, &error)) {
-            later.push(Pending { unit: nets, error });
+            later.extend(units.into_iter().map(|unit| Pending {
+                unit,
+                error: error.clone(),
+                written: group.written.get(),
+            }));
         } else {
             group.fail(nets[0].message, error)?;
             stack.push(units);
@@ -124,11 +229,12 @@ pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Sq
 /// Of a message that moves its row to another key: writes the row there, and leaves it at the old key for
 /// the moment. Rows that refer to it by the old key may need it at the new one first. Returns what is
 /// left to do, if that worked.
-fn arrive(group: &mut Group<'_>, nets: &[Net]) -> Result<Option<Unit>, SqlError> {
-    let (arrives, leaves): (Vec<Net>, Vec<Net>) = nets.iter().cloned().partition(|net| net.present);
-    if arrives.is_empty() || leaves.is_empty() {
+fn arrive(group: &mut Group<'_>, nets: &[&Net]) -> Result<Option<Unit>, SqlError> {
+    let (arrives, gone): (Vec<&Net>, Vec<&Net>) = nets.iter().partition(|net| net.present);
+    if arrives.is_empty() || gone.is_empty() {
         return Ok(None);
     }
+    let leaves: Unit = gone.iter().copied().cloned().collect();
     let error = match subtransaction(|| write_set(group, &arrives)) {
         Ok(()) => return Ok(Some(leaves)),
         Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => return Ok(None),
@@ -138,7 +244,6 @@ fn arrive(group: &mut Group<'_>, nets: &[Net]) -> Result<Option<Unit>, SqlError>
         return Ok(None);
     }
     // It may be itself, at the old key, that has its unique value.
-    let gone: Vec<&Net> = leaves.iter().collect();
     let result = subtransaction(|| {
         if !tangle::give_up(group, &error, &gone)? {
             return Err(error.clone());
@@ -157,13 +262,16 @@ struct Stack {
     sets: Vec<Vec<Unit>>,
     /// How many are written at once: few after failures, more and more after successes.
     at_once: usize,
+    /// How many at most.
+    at_most: usize,
 }
 
 impl Stack {
-    fn new(units: Vec<Unit>) -> Stack {
+    fn new(units: Vec<Unit>, at_most: usize) -> Stack {
         Stack {
             sets: vec![units],
-            at_once: usize::MAX,
+            at_once: at_most,
+            at_most,
         }
     }
 
@@ -189,7 +297,7 @@ impl Stack {
     }
 
     fn worked(&mut self, units: usize) {
-        self.at_once = self.at_once.max(units.saturating_mul(4));
+        self.at_once = self.at_once.max(units.saturating_mul(4)).min(self.at_most);
     }
 
     fn failed(&mut self) {
@@ -284,13 +392,16 @@ fn may_work_later(group: &Group<'_>, net: &Net, error: &SqlError) -> bool {
 /// Writes rows that could not be written at once, such as two that swap a unique value by way of a
 /// third, as the source did: change by change, in commit order. All or none; returns whether.
 pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, SqlError> {
-    let nets: Vec<Net> = pending.iter().flat_map(|held| held.unit.clone()).collect();
+    let nets: Vec<&Net> = pending.iter().flat_map(|held| &held.unit).collect();
     if nets.len() < 2 {
         return Ok(false);
     }
     let before = group.outcomes.clone();
     match subtransaction(|| replay(group, &nets)) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            group.wrote();
+            Ok(true)
+        }
         Err(error) => {
             group.outcomes = before;
             // A cancel, say.
@@ -299,10 +410,10 @@ pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, Sq
     }
 }
 
-fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
-    let news: Vec<Net> = claim(group, nets)?.into_iter().cloned().collect();
+fn replay(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
+    let news = claim(group, nets)?;
     let mut steps = Vec::new();
-    for net in &news {
+    for net in news.iter().copied() {
         if matches!(net.guarded, Guarded::Examined { .. }) {
             steps.push((
                 net.stamp.and_then(|stamp| stamp.version),
@@ -337,7 +448,7 @@ fn replay(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     for net in &news {
         group.settle(net, net.outcome);
     }
-    store_states(group, &news.iter().collect::<Vec<_>>())
+    store_states(group, &news)
 }
 
 /// A message that failed has no effect at all, also not at the key that its row left: what is left of

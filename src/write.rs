@@ -15,26 +15,27 @@ use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};
 use crate::target::{Target, Write};
 
-/// Writes net changes, all or none.
-pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
-    let news = if group.call.alone {
-        claim(group, nets)?
-    } else {
-        nets.iter().collect()
-    };
+/// Claims net changes and writes those that are news, all or none.
+pub fn write_set(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
+    let news = claim(group, nets)?;
+    write_news(group, &news)
+}
+
+/// Writes net changes that are claimed, all or none.
+pub fn write_news(group: &mut Group<'_>, news: &[&Net]) -> Result<(), SqlError> {
     // Where a batch has several changes of a row, it matters which rows were stale.
     let explained = group.call.explained;
-    let several = explained || nets.iter().any(|net| net.run.1 - net.run.0 > 1);
+    let several = explained || news.iter().any(|net| net.run.1 - net.run.0 > 1);
     // What counts the rows that it wrote, and does not name them, writes one.
     let append = group.target.mapping.mode == Mode::Append;
     let mut deletes = Vec::new();
     let mut shapes: Vec<(Write, Vec<&Net>)> = Vec::new();
-    for net in &news {
+    for net in news.iter().copied() {
         let how = match &net.guarded {
             Guarded::Examined { touched: false, .. } => continue,
             _ if net.marks => Write::UpsertMarked,
             _ if !net.present => {
-                deletes.push(*net);
+                deletes.push(net);
                 continue;
             }
             Guarded::Examined { exists: true, .. } if !insertable(&group.target, net) => {
@@ -69,45 +70,31 @@ pub fn write_set(group: &mut Group<'_>, nets: &[Net]) -> Result<(), SqlError> {
     for (how, nets) in shapes {
         upsert(group, how, &nets)?;
     }
-    store_states(group, &news)
+    store_states(group, news)
 }
 
-/// Before a shared call writes: it claims the rows of all its changes at once, in key order, so that
-/// two such calls cannot wait for each other. Where there is nothing to claim, one statement must
-/// do, for the same reason: a call that needs several has the mapping for itself.
-pub fn claim_all(group: &mut Group<'_>) -> Result<(), SqlError> {
-    if group.call.alone {
-        return Ok(());
+/// Whether calls that share the mapping can write what the group has without waiting for each other in a
+/// circle: each takes the rows in key order, by its claims or else by statements of one kind.
+pub fn may_share(group: &Group<'_>) -> bool {
+    if group.target.place == Place::Table || group.target.mapping.mode == Mode::Append {
+        return true;
     }
-    let nets = std::mem::take(&mut group.nets);
-    group.nets = if group.target.place == Place::Table {
-        claim(group, &nets)?.into_iter().cloned().collect()
-    } else {
-        let several = nets.windows(2).any(|pair| {
-            pair[0].present != pair[1].present
-                || pair[0].columns != pair[1].columns
-                || pair[0].merges != pair[1].merges
-                || matches!(pair[0].guarded, Guarded::Read)
-                    != matches!(pair[1].guarded, Guarded::Read)
-        });
-        let partial = nets
-            .iter()
-            .any(|net| net.present && !insertable(&group.target, net));
-        if group.target.mapping.mode == Mode::Upsert
-            && (several || partial || nets.iter().any(|net| net.replaces))
-        {
-            return Err(crate::apply::again_alone());
-        }
-        nets
-    };
-    Ok(())
+    let one_kind = group.nets.windows(2).all(|pair| {
+        pair[0].present == pair[1].present
+            && pair[0].columns == pair[1].columns
+            && pair[0].merges == pair[1].merges
+            && matches!(pair[0].guarded, Guarded::Read) == matches!(pair[1].guarded, Guarded::Read)
+    });
+    let one_statement =
+        |net: &Net| !net.replaces && (!net.present || insertable(&group.target, net));
+    one_kind && group.nets.iter().all(one_statement)
 }
 
 /// Claims the changes whose versions live in `sequin.row_version`; returns the net changes that are
 /// news, and notes the others as stale.
-pub fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>, SqlError> {
+pub fn claim<'n>(group: &mut Group<'_>, nets: &[&'n Net]) -> Result<Vec<&'n Net>, SqlError> {
     if group.target.place != Place::Table {
-        return Ok(nets.iter().collect());
+        return Ok(nets.to_vec());
     }
     let mut news = vec![true; nets.len()];
     for reads in [false, true] {
@@ -171,14 +158,14 @@ pub fn claim<'n>(group: &mut Group<'_>, nets: &'n [Net]) -> Result<Vec<&'n Net>,
         }
         for &i in &lost {
             news[claimed[i]] = false;
-            group.settle_stale(&nets[claimed[i]]);
+            group.settle_stale(nets[claimed[i]]);
         }
     }
     Ok(nets
         .iter()
         .zip(news)
         .filter(|(_, news)| *news)
-        .map(|(net, _)| net)
+        .map(|(net, _)| *net)
         .collect())
 }
 

@@ -92,6 +92,13 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
     unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
 }
 
+/// Has a mapping alone, as [`lock_mapping`] does, if nobody else has it or waits for it; returns whether.
+pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
+    let mode = pg_sys::ExclusiveLock as i32;
+    // SAFETY: as in `lock_mapping`.
+    unsafe { pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode) }
+}
+
 /// Notes that a relation changed, for the next look.
 pub fn note(oid: pg_sys::Oid) {
     CHANGED.with_borrow_mut(|c| {

@@ -57,6 +57,7 @@ fn products() -> Destination {
         }],
         deferred: false,
         deferred_triggers: false,
+        checks_sets: false,
         refers_to: vec![],
         referrers: vec![],
     }
