@@ -1,7 +1,8 @@
 //! The destination relation: its columns, its unique indexes, the tables it refers to.
 
-use pgrx::pg_sys;
-use pgrx::prelude::*;
+use pgrx::pg_sys::{self, BuiltinOid};
+
+use crate::prepared::Lookup;
 
 /// A relation that messages are written to, as the catalog describes it.
 #[derive(Debug, Clone)]
@@ -157,85 +158,7 @@ const REFERRERS: &str = "
 impl Destination {
     /// Reads the relation from the catalog; `None` if there is none of this OID.
     pub fn load(oid: pg_sys::Oid) -> Option<Destination> {
-        Self::select(oid).unwrap_or_else(|e| error!("could not read the catalog: {e}"))
-    }
-
-    // Not read-only for SPI: read by the statement's snapshot, a change that the call has just waited
-    // for would not be seen.
-    fn select(oid: pg_sys::Oid) -> Result<Option<Destination>, pgrx::spi::Error> {
-        Spi::connect_mut(|client| {
-            let arg = [oid.into()];
-            let relation = client.update(RELATION, None, &arg)?;
-            if relation.is_empty() {
-                return Ok(None);
-            }
-            let relation = relation.first();
-            let mut destination = Destination {
-                oid,
-                schema: relation.get(1)?.expect("not null"),
-                name: relation.get(2)?.expect("not null"),
-                relkind: relation.get::<i8>(3)?.expect("not null") as u8,
-                persistence: relation.get::<i8>(4)?.expect("not null") as u8,
-                deferred: relation.get(5)?.expect("not null"),
-                deferred_triggers: relation.get(6)?.expect("not null"),
-                checks_sets: relation.get(7)?.expect("not null"),
-                columns: Vec::new(),
-                unique_indexes: Vec::new(),
-                refers_to: Vec::new(),
-                referrers: Vec::new(),
-            };
-            for row in client.update(COLUMNS, None, &arg)? {
-                destination.columns.push(Column {
-                    name: row.get(1)?.expect("not null"),
-                    type_oid: row.get(2)?.expect("not null"),
-                    typmod: row.get(3)?.expect("not null"),
-                    collation: row.get(4)?.expect("not null"),
-                    type_name: row.get(5)?.expect("not null"),
-                    not_null: row.get(6)?.expect("not null"),
-                    has_default: row.get(7)?.expect("not null"),
-                    generated: row.get(8)?.expect("not null"),
-                    identity: row.get::<i8>(9)?.map(|c| c as u8).filter(|c| *c != 0),
-                });
-            }
-            for row in client.update(UNIQUE_INDEXES, None, &arg)? {
-                destination.unique_indexes.push(UniqueIndex {
-                    name: row.get(1)?.expect("not null"),
-                    primary: row.get(2)?.expect("not null"),
-                    immediate: row.get(3)?.expect("not null"),
-                    partial: row.get(4)?.expect("not null"),
-                    valid: row.get(5)?.expect("not null"),
-                    columns: row.get(6)?.expect("not null"),
-                });
-            }
-            for row in client.update(REFERS_TO, None, &arg)? {
-                destination.refers_to.push(row.get(1)?.expect("not null"));
-            }
-            for row in client.update(REFERRERS, None, &arg)? {
-                let (schema, table): (String, String) = (
-                    row.get(2)?.expect("not null"),
-                    row.get(3)?.expect("not null"),
-                );
-                let columns: Vec<String> = row.get(5)?.expect("not null");
-                let to: Vec<String> = row.get(6)?.expect("not null");
-                let operators: Vec<String> = row.get(7)?.expect("not null");
-                destination.referrers.push(Referrer {
-                    oid: row.get(1)?.expect("not null"),
-                    name: pgrx::spi::quote_qualified_identifier(&schema, &table),
-                    schema,
-                    table,
-                    constraint: row.get(4)?.expect("not null"),
-                    owner: row.get(8)?.expect("not null"),
-                    cascades: row.get(9)?.expect("not null"),
-                    columns: columns
-                        .into_iter()
-                        .zip(to)
-                        .zip(operators)
-                        .map(|((column, to), operator)| (column, to, operator))
-                        .collect(),
-                });
-            }
-            Ok(Some(destination))
-        })
+        QUERIES.with(|queries| queries.read(oid))
     }
 
     /// The column of this name.
@@ -254,5 +177,106 @@ impl Destination {
             .iter()
             .find(|i| i.primary)
             .map_or(&[], |i| &i.columns)
+    }
+}
+
+/// The queries of the catalog.
+struct Queries {
+    relation: Lookup,
+    columns: Lookup,
+    unique_indexes: Lookup,
+    refers_to: Lookup,
+    referrers: Lookup,
+}
+
+thread_local! {
+    static QUERIES: Queries = const {
+        const OID: &[BuiltinOid] = &[BuiltinOid::OIDOID];
+        Queries {
+            relation: Lookup::new(RELATION, OID),
+            columns: Lookup::new(COLUMNS, OID),
+            unique_indexes: Lookup::new(UNIQUE_INDEXES, OID),
+            refers_to: Lookup::new(REFERS_TO, OID),
+            referrers: Lookup::new(REFERRERS, OID),
+        }
+    };
+}
+
+impl Queries {
+    fn read(&self, oid: pg_sys::Oid) -> Option<Destination> {
+        let arg = [oid.into()];
+        let relation = self.relation.rows(&arg, |row| {
+            Ok(Destination {
+                oid,
+                schema: row.get(1)?.expect("not null"),
+                name: row.get(2)?.expect("not null"),
+                relkind: row.get::<i8>(3)?.expect("not null") as u8,
+                persistence: row.get::<i8>(4)?.expect("not null") as u8,
+                deferred: row.get(5)?.expect("not null"),
+                deferred_triggers: row.get(6)?.expect("not null"),
+                checks_sets: row.get(7)?.expect("not null"),
+                columns: Vec::new(),
+                unique_indexes: Vec::new(),
+                refers_to: Vec::new(),
+                referrers: Vec::new(),
+            })
+        });
+        let columns = self.columns.rows(&arg, |row| {
+            Ok(Column {
+                name: row.get(1)?.expect("not null"),
+                type_oid: row.get(2)?.expect("not null"),
+                typmod: row.get(3)?.expect("not null"),
+                collation: row.get(4)?.expect("not null"),
+                type_name: row.get(5)?.expect("not null"),
+                not_null: row.get(6)?.expect("not null"),
+                has_default: row.get(7)?.expect("not null"),
+                generated: row.get(8)?.expect("not null"),
+                identity: row.get::<i8>(9)?.map(|c| c as u8).filter(|c| *c != 0),
+            })
+        });
+        let unique_indexes = self.unique_indexes.rows(&arg, |row| {
+            Ok(UniqueIndex {
+                name: row.get(1)?.expect("not null"),
+                primary: row.get(2)?.expect("not null"),
+                immediate: row.get(3)?.expect("not null"),
+                partial: row.get(4)?.expect("not null"),
+                valid: row.get(5)?.expect("not null"),
+                columns: row.get(6)?.expect("not null"),
+            })
+        });
+        let refers_to = self
+            .refers_to
+            .rows(&arg, |row| Ok(row.get(1)?.expect("not null")));
+        let referrers = self.referrers.rows(&arg, |row| {
+            let (schema, table): (String, String) = (
+                row.get(2)?.expect("not null"),
+                row.get(3)?.expect("not null"),
+            );
+            let columns: Vec<String> = row.get(5)?.expect("not null");
+            let to: Vec<String> = row.get(6)?.expect("not null");
+            let operators: Vec<String> = row.get(7)?.expect("not null");
+            Ok(Referrer {
+                oid: row.get(1)?.expect("not null"),
+                name: pgrx::spi::quote_qualified_identifier(&schema, &table),
+                schema,
+                table,
+                constraint: row.get(4)?.expect("not null"),
+                owner: row.get(8)?.expect("not null"),
+                cascades: row.get(9)?.expect("not null"),
+                columns: columns
+                    .into_iter()
+                    .zip(to)
+                    .zip(operators)
+                    .map(|((column, to), operator)| (column, to, operator))
+                    .collect(),
+            })
+        });
+        Some(Destination {
+            columns,
+            unique_indexes,
+            refers_to,
+            referrers,
+            ..relation.into_iter().next()?
+        })
     }
 }

@@ -1,8 +1,11 @@
-//! Statements over a batch relation, made once and kept.
+//! Statements over a batch relation, and queries of the catalog, made once and kept.
 
 use std::cell::RefCell;
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Datum};
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 
 use crate::pg::keys::stored_bytes;
 use crate::pg::spi::{Outcome, Plan, Returned};
@@ -92,5 +95,49 @@ impl Kept {
         let outcome = statement.run(items, row);
         self.statement.replace(Some(statement));
         outcome
+    }
+}
+
+/// A query that the backend makes when it is first needed, and keeps. It sees what others have committed
+/// up to the moment it runs.
+pub struct Lookup {
+    sql: &'static str,
+    types: &'static [pg_sys::BuiltinOid],
+    statement: RefCell<Option<OwnedPreparedStatement>>,
+}
+
+impl Lookup {
+    /// The query `sql`, with arguments of these types.
+    pub const fn new(sql: &'static str, types: &'static [pg_sys::BuiltinOid]) -> Lookup {
+        Lookup {
+            sql,
+            types,
+            statement: RefCell::new(None),
+        }
+    }
+
+    /// Runs it; returns what `read` makes of each row.
+    pub fn rows<T>(
+        &self,
+        args: &[DatumWithOid<'_>],
+        read: impl Fn(SpiHeapTupleData<'_>) -> Result<T, pgrx::spi::Error>,
+    ) -> Vec<T> {
+        Spi::connect_mut(|client| {
+            let kept = self.statement.take();
+            let statement = match kept {
+                Some(statement) => statement,
+                None => {
+                    let types: Vec<pgrx::PgOid> = self.types.iter().map(|&t| t.into()).collect();
+                    client.prepare_mut(self.sql, &types)?.keep()
+                }
+            };
+            // Not read-only for SPI: read by the caller's snapshot, a change that the call has just
+            // waited for would not be seen.
+            let rows: Result<Vec<T>, _> =
+                client.update(&statement, None, args)?.map(read).collect();
+            self.statement.replace(Some(statement));
+            rows
+        })
+        .unwrap_or_else(|e| error!("could not read the catalog: {e}"))
     }
 }

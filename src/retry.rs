@@ -13,6 +13,7 @@ use bumpalo::Bump;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
 
 use crate::apply::{self, Counts, Plan};
 use crate::dead_letter;
@@ -29,7 +30,7 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::trap::SqlError;
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::pg::{clock, invalidation};
-use crate::prepared::Kept;
+use crate::prepared::{Kept, Lookup};
 use crate::registry::Registry;
 use crate::resync::mine;
 use crate::wait::{self, Wait};
@@ -71,19 +72,21 @@ impl Watch {
     /// Asks the table.
     pub fn load() -> Watch {
         let mut watch = Watch::default();
-        Spi::connect_mut(|client| {
-            for row in client.update(WATCH, None, &[])? {
-                if row.get(3)?.unwrap_or(false) {
-                    watch.of.insert(row.get(1)?.expect("not null"));
-                }
-                if row.get(4)?.unwrap_or(false) {
-                    watch.on.extend(row.get::<pg_sys::Oid>(2)?);
-                }
-                watch.any |= row.get(5)?.unwrap_or(false);
+        let read = |row: SpiHeapTupleData<'_>| {
+            let is = |n| Ok::<_, pgrx::spi::Error>(row.get(n)?.unwrap_or(false));
+            let mapping: i32 = row.get(1)?.expect("not null");
+            let destination = row.get::<pg_sys::Oid>(2)?;
+            Ok((mapping, destination, is(3)?, is(4)?, is(5)?))
+        };
+        for (mapping, destination, of, on, any) in WATCHER.with(|query| query.rows(&[], read)) {
+            if of {
+                watch.of.insert(mapping);
             }
-            Ok::<_, pgrx::spi::Error>(())
-        })
-        .unwrap_or_else(|e| error!("could not read sequin.dead_letter: {e}"));
+            if on {
+                watch.on.extend(destination);
+            }
+            watch.any |= any;
+        }
         watch
     }
 }
@@ -190,6 +193,7 @@ const OF_ROWS: &str = "
                         where l.mapping = b.mapping and l.former_key = b.key offset 0) l";
 
 thread_local! {
+    static WATCHER: Lookup = const { Lookup::new(WATCH, &[]) };
     static READER: Kept = const { Kept::new(READ, &[("id", pg_sys::INT8OID)]) };
     static FINDER: Kept = const {
         Kept::new(

@@ -8,8 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::pg_sys::{self, Datum};
-use pgrx::prelude::*;
+use pgrx::pg_sys::{self, BuiltinOid, Datum};
 
 use crate::group::{Group, Net};
 use crate::pg::constraints;
@@ -18,7 +17,7 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::pg::typeio::base_type;
-use crate::prepared::Statement;
+use crate::prepared::{Lookup, Statement};
 use crate::statement;
 use crate::units::Pending;
 use crate::wait::{self, Wait};
@@ -131,17 +130,19 @@ const REFERRED_TO: &str = "
                    join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = any (k.confkey)
                    where k.contype = 'f' and k.confrelid = $1 and a.attname = $2)";
 
+thread_local! {
+    static REFERRED: Lookup = const {
+        Lookup::new(REFERRED_TO, &[BuiltinOid::OIDOID, BuiltinOid::TEXTOID])
+    };
+}
+
 /// Lets the rows give up one of their values in the unique index that the error is of. False: there is
 /// none that they could do without.
 pub fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result<bool, SqlError> {
     let relation = group.target.destination.oid;
     let referred_to = |column: &str| {
-        Spi::connect_mut(|client| {
-            let args = [relation.into(), column.into()];
-            client.update(REFERRED_TO, None, &args)?.first().get_one()
-        })
-        .unwrap_or_else(|e: pgrx::spi::Error| error!("could not read the catalog: {e}"))
-        .unwrap_or(true)
+        let args = [relation.into(), column.into()];
+        REFERRED.with(|query| query.rows(&args, |row| row.get(1))) == [Some(true)]
     };
     let found = wait::unique_columns(group, error)
         .unwrap_or_default()

@@ -306,7 +306,7 @@ impl Stack {
 
     /// Puts what is suspected behind the rest of the last set; false if that tells nothing.
     fn divide(&mut self, group: &mut Group<'_>, suspects: &Suspects) -> Result<bool, SqlError> {
-        if suspects.is_empty() {
+        if suspects.is_empty() || self.sets.last().is_none_or(|units| units.len() < 2) {
             return Ok(false);
         }
         let units = self.pop_all();

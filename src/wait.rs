@@ -12,8 +12,8 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::{self, Datum};
-use pgrx::prelude::*;
+use pgrx::pg_sys::{self, BuiltinOid, Datum};
+use pgrx::spi::SpiHeapTupleData;
 
 use crate::cascade;
 use crate::destination::Destination;
@@ -24,7 +24,7 @@ use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
-use crate::prepared::{Statement, numbered_keys};
+use crate::prepared::{Lookup, Statement, numbered_keys};
 use crate::target::Target;
 use crate::units::{Pending, Unit};
 
@@ -149,6 +149,9 @@ const FOREIGN_KEY: &str = "
         union all
         select k.* from up join pg_catalog.pg_constraint k on k.oid = up.conparentid)
     select up.conrelid, up.confrelid,
+           (select pg_catalog.format('%I.%I', n.nspname, c.relname)
+            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where c.oid = up.confrelid),
            array(select a.attname::text
                  from unnest(up.conkey, up.confkey) k(child, parent)
                  join pg_catalog.pg_attribute a on a.attrelid = up.conrelid and a.attnum = k.child
@@ -179,6 +182,7 @@ fn parents(
         to,
         types,
         primary,
+        ..
     } = key;
     let (child, parent) = (*child, *parent);
     if child != group.target.destination.oid || !nets[0].present {
@@ -264,7 +268,7 @@ pub fn orphans(
         return Ok(nothing);
     };
     let columns: Option<Vec<usize>> = key.of.iter().map(|name| place(group, name)).collect();
-    let (Some(columns), Some(relation)) = (columns, qualified_name(key.parent)) else {
+    let Some(columns) = columns else {
         return Ok(nothing);
     };
     if key.child != group.target.destination.oid || key.parent == key.child {
@@ -278,8 +282,9 @@ pub fn orphans(
         given.push(format!("b.{} is not null", value(i)));
     }
     let from = format!(
-        " where {} and not exists (select from {relation} p where {})",
+        " where {} and not exists (select from {} p where {})",
         given.join(" and "),
+        key.name,
         there.join(" and ")
     );
     let nets: Vec<&Net> = units.iter().map(|unit| &unit[0]).collect();
@@ -299,8 +304,9 @@ pub fn orphans(
     }
 }
 
-fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
-    Destination::load(relation).map(|relation| relation.qualified_name())
+thread_local! {
+    static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
+    static UNIQUE_INDEXES: Lookup = const { Lookup::new(UNIQUE_INDEX, &[BuiltinOid::TEXTOID; 2]) };
 }
 
 /// A foreign key, as [`FOREIGN_KEY`] finds it.
@@ -309,6 +315,8 @@ struct ForeignKey {
     child: pg_sys::Oid,
     /// The table that it refers to.
     parent: pg_sys::Oid,
+    /// That table's schema and name, quoted where SQL needs it.
+    name: String,
     /// Its columns, in the order of those that they refer to.
     of: Vec<String>,
     /// The columns that they refer to, in the order of the table.
@@ -323,22 +331,18 @@ impl ForeignKey {
     /// The one that an error is of.
     fn of(error: &SqlError) -> Option<ForeignKey> {
         let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
-        Spi::connect_mut(|client| {
-            let found = client.update(FOREIGN_KEY, None, &name.map(Into::into))?;
-            if found.is_empty() {
-                return Ok(None);
-            }
-            let row = found.first();
-            Ok(Some(ForeignKey {
+        let read = |row: SpiHeapTupleData<'_>| {
+            Ok(ForeignKey {
                 child: row.get(1)?.expect("not null"),
                 parent: row.get(2)?.expect("not null"),
-                of: row.get(3)?.expect("not null"),
-                to: row.get(4)?.expect("not null"),
-                types: row.get(5)?.expect("not null"),
-                primary: row.get(6)?.expect("not null"),
-            }))
-        })
-        .unwrap_or_else(|e: pgrx::spi::Error| error!("could not read the catalog: {e}"))
+                name: row.get(3)?.expect("not null"),
+                of: row.get(4)?.expect("not null"),
+                to: row.get(5)?.expect("not null"),
+                types: row.get(6)?.expect("not null"),
+                primary: row.get(7)?.expect("not null"),
+            })
+        };
+        FOREIGN_KEYS.with(|query| query.rows(&name.map(Into::into), read).pop())
     }
 }
 
@@ -356,13 +360,8 @@ const UNIQUE_INDEX: &str = "
 /// The columns of the unique index that an error is of, as places in the target.
 pub fn unique_columns(group: &Group<'_>, error: &SqlError) -> Option<Vec<usize>> {
     let name = [&error.schema, &error.constraint].map(Option::as_deref);
-    let names = Spi::connect_mut(|client| {
-        client
-            .update(UNIQUE_INDEX, None, &name.map(Into::into))?
-            .map(|row| Ok(row.get::<String>(1)?.expect("not null")))
-            .collect::<Result<Vec<_>, pgrx::spi::Error>>()
-    })
-    .unwrap_or_else(|e| error!("could not read the catalog: {e}"));
+    let read = |row: SpiHeapTupleData<'_>| Ok(row.get::<String>(1)?.expect("not null"));
+    let names = UNIQUE_INDEXES.with(|query| query.rows(&name.map(Into::into), read));
     let columns: Option<Vec<usize>> = names.iter().map(|name| place(group, name)).collect();
     columns.filter(|columns| !columns.is_empty())
 }
