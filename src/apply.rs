@@ -26,7 +26,7 @@ use crate::registry::Registry;
 use crate::retry;
 use crate::settings;
 use crate::tangle::{self, Waiting};
-use crate::units::{self, Pending, Phase};
+use crate::units::{self, Pending, Phase, Unit};
 use crate::wait;
 
 /// The result row.
@@ -760,9 +760,18 @@ fn settle_pending(
     while pending.iter().any(|pending| !pending.is_empty()) {
         retry_pending(groups, pending)?;
         let mut waiting: Waiting = Vec::with_capacity(groups.len());
+        let mut dead: Vec<Vec<Unit>> = Vec::with_capacity(groups.len());
         for ((_, group), pending) in groups.iter_mut().zip(pending.iter_mut()) {
             let _owner = group.acting_as_owner();
-            let mut pending = std::mem::take(pending);
+            let (mut pending, failed): (Vec<_>, Vec<_>) = std::mem::take(pending)
+                .into_iter()
+                .partition(|held| held.may_work_later(group));
+            let mut units = Vec::with_capacity(failed.len());
+            for held in failed {
+                group.fail(held.unit[0].message, held.error)?;
+                units.push(held.unit);
+            }
+            dead.push(units);
             if units::replay_all(group, &pending)? {
                 pending.clear();
             }
@@ -775,7 +784,7 @@ fn settle_pending(
             given_up.get_or_insert(written.get());
         }
         for (i, (_, group)) in groups.iter_mut().enumerate() {
-            let mut units = Vec::with_capacity(waiting[i].len());
+            let mut units = std::mem::take(&mut dead[i]);
             for (held, wait) in std::mem::take(&mut waiting[i]) {
                 if again {
                     pending[i].push(held); // it may work now
@@ -862,7 +871,7 @@ fn retry_pending(
         for (i, (_, group)) in groups.iter_mut().enumerate() {
             let _owner = group.acting_as_owner();
             if let [held] = pending[i].as_slice()
-                && held.written == group.written.get()
+                && held.written == Some(group.written.get())
             {
                 continue; // nothing has changed since
             }

@@ -25,9 +25,12 @@ pub struct Destination {
     pub deferred: bool,
     /// Whether triggers are among them: they are to run as the mapping's owner.
     pub deferred_triggers: bool,
-    /// Whether what is checked when a statement ends may be about several of its rows at once: some must
-    /// be written by one statement.
+    /// Whether a constraint that is checked when a statement ends may be about several of its rows: they
+    /// must be written by one statement.
     pub checks_sets: bool,
+    /// Whether it has triggers of its own that fire after its rows are written. What one of them refuses
+    /// may be a row, or that another one is not there.
+    pub after_triggers: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
     /// Foreign keys that refer to it.
@@ -106,11 +109,12 @@ const RELATION: &str = "
                       where k.conrelid = c.oid and k.contype = 'f'
                         and (k.confrelid = c.oid
                              or k.confrelid in (select a.relid from pg_catalog.pg_partition_ancestors(c.oid) a)))
-           or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate)
-           or exists (select from pg_catalog.pg_trigger t
-                      where (t.tgrelid = c.oid
-                             or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
-                        and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype::integer & 66 = 0)
+           or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate),
+           exists (select from pg_catalog.pg_trigger t
+                   where (t.tgrelid = c.oid
+                          or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
+                     and not t.tgisinternal and t.tgenabled <> 'D'
+                     and t.tgtype::integer & 66 = 0) -- not before, not instead
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 
@@ -215,6 +219,7 @@ impl Queries {
                 deferred: row.get(5)?.expect("not null"),
                 deferred_triggers: row.get(6)?.expect("not null"),
                 checks_sets: row.get(7)?.expect("not null"),
+                after_triggers: row.get(8)?.expect("not null"),
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),

@@ -34,8 +34,9 @@ pub struct Pending {
     pub unit: Unit,
     /// Why they did not work yet.
     pub error: SqlError,
-    /// How many sets the call had written when they failed.
-    pub written: u64,
+    /// How many sets the call had written when they failed; none if they have not been tried as they
+    /// are now.
+    pub written: Option<u64>,
 }
 
 /// Into how many sets the rows of a call are divided, so that one that fails costs little.
@@ -50,10 +51,13 @@ const MIN_KEPT: usize = 16;
 
 /// How many of the rows one statement is to write.
 fn set_size(group: &Group<'_>, rows: usize) -> usize {
-    match group.target.destination.checks_sets {
-        true => usize::MAX,
-        false => rows.div_ceil(SETS).max(MIN_SET),
+    let destination = &group.target.destination;
+    if destination.checks_sets {
+        return usize::MAX;
     }
+    // Which row a trigger refused when all were written is found by halves.
+    let sets = if destination.after_triggers { 2 * SETS } else { SETS };
+    rows.div_ceil(sets).max(MIN_SET)
 }
 
 /// Writes the group's net changes of one phase. What fails but may work when other rows are written
@@ -106,7 +110,10 @@ fn write_phase(
             .iter_mut()
             .find(|held| held.unit[0].message == net.message);
         match held {
-            Some(held) => held.unit.push(net.clone()),
+            Some(held) => {
+                held.unit.push(net.clone());
+                held.written = None;
+            }
             None => units.push(vec![net.clone()]),
         }
     }
@@ -212,15 +219,18 @@ fn write_units(
             stack.push(vec![leaves]);
             continue;
         }
-        if nets.iter().any(|net| may_work_later(group, net, &error)) {
-            later.extend(units.into_iter().map(|unit| Pending {
-                unit,
-                error: error.clone(),
-                written: group.written.get(),
-            }));
+        let unit = units.remove(0);
+        let held = Pending {
+            unit,
+            error,
+            written: Some(group.written.get()),
+        };
+        // What an after trigger misses may be among the rows that follow.
+        if held.may_work_later(group) || group.target.destination.after_triggers {
+            later.push(held);
         } else {
-            group.fail(nets[0].message, error)?;
-            stack.push(units);
+            group.fail(held.unit[0].message, held.error)?;
+            stack.push(vec![held.unit]);
         }
     }
     Ok(later)
@@ -371,21 +381,19 @@ fn examined(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlErr
     Ok(again)
 }
 
-/// Whether a row that arrives, or leaves, can make this one work; or an older change of the row
-/// itself, when a column that may not be null is not known yet.
-fn may_work_later(group: &Group<'_>, net: &Net, error: &SqlError) -> bool {
-    let unknown = || {
-        let name = error.column.as_deref();
-        let column = group
-            .target
-            .columns
-            .iter()
-            .position(|c| Some(c.name.as_str()) == name);
-        net.present && column.is_some_and(|column| !has(&net.columns, column))
-    };
-    match error.sqlstate().as_str() {
-        "23502" => unknown(),
-        _ => crate::dead_letter::may_work_later(error),
+impl Pending {
+    /// Whether a row that arrives, or leaves, can make it work; or an older change of the row itself, when
+    /// a column that may not be null is not known yet.
+    pub fn may_work_later(&self, group: &Group<'_>) -> bool {
+        let name = self.error.column.as_deref();
+        let mut columns = group.target.columns.iter();
+        let column = columns.position(|c| Some(c.name.as_str()) == name);
+        let unknown =
+            |net: &Net| net.present && column.is_some_and(|column| !has(&net.columns, column));
+        match self.error.sqlstate().as_str() {
+            "23502" => self.unit.iter().any(unknown),
+            _ => crate::dead_letter::may_work_later(&self.error),
+        }
     }
 }
 

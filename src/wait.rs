@@ -73,9 +73,10 @@ pub fn find(
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
     let mut waits = vec![None; pending.len()];
-    let mut by_constraint: HashMap<(String, Option<String>), Vec<usize>> = HashMap::new();
-    for (i, held) in pending.iter().enumerate() {
-        let key = (held.error.sqlstate(), held.error.constraint.clone());
+    let mut by_constraint: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, Pending { error, .. }) in pending.iter().enumerate() {
+        let constraint = (&error.schema, &error.table, &error.constraint);
+        let key = (error.sqlstate(), constraint);
         by_constraint.entry(key).or_default().push(i);
     }
     for ((sqlstate, _), held) in by_constraint {

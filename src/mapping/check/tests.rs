@@ -58,6 +58,7 @@ fn products() -> Destination {
         deferred: false,
         deferred_triggers: false,
         checks_sets: false,
+        after_triggers: false,
         refers_to: vec![],
         referrers: vec![],
     }
