@@ -50,8 +50,8 @@ pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// For each row that is to go, the number of it and the key (as bytes, of these columns) of one that
-/// still refers to it.
+/// For each row that is to go, the key (as bytes, of these columns; empty without any) of one that still
+/// refers to it.
 pub fn holders(
     group: &Group<'_>,
     referrer: &Referrer,
@@ -59,11 +59,15 @@ pub fn holders(
     nets: &[&Net],
 ) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
     let _owner = ActingAs::untrusted(referrer.owner);
-    let key: Vec<String> = key
+    let columns: Vec<String> = key
         .iter()
         .map(|name| format!("c.{}", pgrx::spi::quote_identifier(name)))
         .collect();
-    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let bytes = match key {
+        [] => String::from("''::bytea"),
+        _ => format!("sequin.row_key({})", columns.join(", ")),
+    };
+    let select = format!("select b.sequin_n, {bytes}");
     let sql = referring(&group.target, referrer, &select);
     let returned = prepare(&group.target, &sql)?
         .run(nets.iter().enumerate(), |(n, net)| row(group, n, net))?

@@ -184,7 +184,10 @@ fn write_units(
     let mut later = Vec::new();
     let suspects = std::mem::take(&mut group.suspects);
     let mut stack = Stack::new(units, set_size);
-    stack.divide(group, &suspects)?;
+    if let Some(first) = stack.pop() {
+        stack.push(first);
+        stack.divide(group, &suspects)?;
+    }
     while let Some(units) = stack.pop() {
         let mut units = without_dead(group, units)?;
         if units.is_empty() {
@@ -341,10 +344,10 @@ impl Stack {
         let Some(error) = &suspects.foreign_key else {
             return Ok(false);
         };
-        let orphans = crate::wait::orphans(group, error, &units)?;
+        let violators = crate::wait::violators(group, error, &units)?;
         let (mut kept, mut suspected) = (Vec::new(), Vec::new());
-        for (unit, orphan) in units.into_iter().zip(orphans) {
-            if orphan {
+        for (unit, violates) in units.into_iter().zip(violators) {
+            if violates {
                 suspected.push(unit);
             } else {
                 kept.push(unit);

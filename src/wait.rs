@@ -16,7 +16,7 @@ use pgrx::pg_sys::{self, BuiltinOid, Datum};
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::cascade;
-use crate::destination::Destination;
+use crate::destination::{Destination, Referrer};
 use crate::group::{Group, Net};
 use crate::key;
 use crate::mapping::Mapping;
@@ -230,11 +230,9 @@ fn children(
         relation: child,
         key: None,
     };
-    let mut referrers = group.target.destination.referrers.iter();
-    let referrer = referrers.find(|r| r.oid == child && Some(&*r.constraint) == constraint);
     let of_child = |mapping: &&Mapping| mapping.destination.map(pg_sys::Oid::from) == Some(child);
     let (Some(referrer), Some(mapping), Some(table)) = (
-        referrer,
+        referrer(group, child, constraint),
         mappings.iter().find(of_child),
         Destination::load(child),
     ) else {
@@ -257,9 +255,10 @@ fn children(
         .collect())
 }
 
-/// Which of these units hold a row whose foreign key refers to a row that is not there. False for all
-/// where that cannot be told, or rows refer to others of their own table.
-pub fn orphans(
+/// Which of these units violate the foreign key that the error is of: they hold a row that refers to one
+/// that is not there, or are to delete one that another still refers to. False for all where that cannot
+/// be told, or rows refer to others of their own table.
+pub fn violators(
     group: &mut Group<'_>,
     error: &SqlError,
     units: &[Unit],
@@ -268,13 +267,44 @@ pub fn orphans(
     let Some(key) = ForeignKey::of(error) else {
         return Ok(nothing);
     };
-    let columns: Option<Vec<usize>> = key.of.iter().map(|name| place(group, name)).collect();
-    let Some(columns) = columns else {
-        return Ok(nothing);
-    };
-    if key.child != group.target.destination.oid || key.parent == key.child {
+    if key.parent == key.child {
         return Ok(nothing);
     }
+    let found = subtransaction(|| match key.child == group.target.destination.oid {
+        true => orphans(group, &key, units),
+        false => held(group, &key, error, units),
+    });
+    match found {
+        Ok(found) => Ok(found.map_or(nothing, |keys| keys.iter().map(Option::is_some).collect())),
+        // A privilege may be missing.
+        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| nothing),
+    }
+}
+
+/// Something for each unit that is to delete a row that another still refers to.
+fn held(
+    group: &Group<'_>,
+    key: &ForeignKey,
+    error: &SqlError,
+    units: &[Unit],
+) -> Result<Option<Vec<Option<Vec<u8>>>>, SqlError> {
+    let Some(referrer) = referrer(group, key.child, error.constraint.as_deref()) else {
+        return Ok(None);
+    };
+    let nets: Vec<&Net> = units.iter().map(|unit| going(unit)).collect();
+    cascade::holders(group, referrer, &[], &nets).map(Some)
+}
+
+/// Something for each unit with a row that refers to one that is not there.
+fn orphans(
+    group: &Group<'_>,
+    key: &ForeignKey,
+    units: &[Unit],
+) -> Result<Option<Vec<Option<Vec<u8>>>>, SqlError> {
+    let columns: Option<Vec<usize>> = key.of.iter().map(|name| place(group, name)).collect();
+    let Some(columns) = columns else {
+        return Ok(None);
+    };
     let value = |i: usize| &group.target.columns[columns[i]].sql.name;
     let (mut there, mut given) = (Vec::new(), Vec::new());
     for (i, (name, type_name)) in key.to.iter().zip(&key.types).enumerate() {
@@ -289,20 +319,18 @@ pub fn orphans(
         there.join(" and ")
     );
     let nets: Vec<&Net> = units.iter().map(|unit| &unit[0]).collect();
-    let found = subtransaction(|| {
-        keys(
-            group,
-            "select b.sequin_n, ''::bytea",
-            &columns,
-            &from,
-            &nets,
-        )
-    });
-    match found {
-        Ok(found) => Ok(found.iter().map(Option::is_some).collect()),
-        // A privilege may be missing.
-        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| nothing),
-    }
+    let select = "select b.sequin_n, ''::bytea";
+    keys(group, select, &columns, &from, &nets).map(Some)
+}
+
+/// The foreign key of this name by which another table refers to the destination.
+fn referrer<'g>(
+    group: &'g Group<'_>,
+    child: pg_sys::Oid,
+    constraint: Option<&str>,
+) -> Option<&'g Referrer> {
+    let mut referrers = group.target.destination.referrers.iter();
+    referrers.find(|r| r.oid == child && Some(&*r.constraint) == constraint)
 }
 
 thread_local! {

@@ -346,6 +346,9 @@ pub fn delete(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
     };
     let outcome = keys(group, &statement.rows, nets).and_then(|rows| statement.plan.run(rows));
     group.target.delete = Some(statement);
+    if let Err(error) = &outcome {
+        group.suspects = suspects(group, error, nets);
+    }
     let mut there = vec![false; nets.len()];
     numbers(&outcome?.returned.expect("RETURNING"))
         .into_iter()

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::fault::Fault;
 use super::{Mapping, MappingRow};
 use crate::error::Error;
+use crate::prepared::Lookup;
 
 const MAPPINGS: &str = "
     select id, name, source, destination::oid, columns::text, key, filter, mode, on_delete,
@@ -61,14 +62,18 @@ pub fn relation() -> pg_sys::Oid {
     oid("sequin.mapping")
 }
 
+thread_local! {
+    static OID: Lookup = const {
+        Lookup::new("select $1::regclass::oid", &[pg_sys::BuiltinOid::TEXTOID])
+    };
+}
+
 /// The OID of one of the extension's tables.
 pub fn oid(table: &str) -> pg_sys::Oid {
-    Spi::connect_mut(|client| {
-        let oid = "select $1::regclass::oid";
-        client.update(oid, None, &[table.into()])?.first().get_one()
-    })
-    .unwrap_or_else(|e: pgrx::spi::Error| error!("could not find {table}: {e}"))
-    .expect("a regclass is not null")
+    OID.with(|query| query.rows(&[table.into()], |row| row.get(1)))
+        .pop()
+        .flatten()
+        .expect("a regclass is not null")
 }
 
 /// The mappings that a resync is on for.
