@@ -687,11 +687,9 @@ fn write_all(
         group.confirm()?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate() {
-        let _owner = group.acting_as_owner();
         units::write(group, Phase::Upserts, &mut pending[i])?;
     }
     for (i, (_, group)) in groups.iter_mut().enumerate().rev() {
-        let _owner = group.acting_as_owner();
         units::write(group, Phase::Deletes, &mut pending[i])?;
     }
     if deferred

@@ -9,7 +9,7 @@ use crate::cascade;
 use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::Place;
 use crate::mapping::OnDelete;
-use crate::pg::subtransaction::subtransaction;
+use crate::pg::subtransaction::{open_subtransaction, subtransaction};
 use crate::pg::trap::SqlError;
 use crate::tangle;
 use crate::target::Write;
@@ -60,7 +60,7 @@ fn set_size(group: &Group<'_>, rows: usize) -> usize {
     rows.div_ceil(sets).max(MIN_SET)
 }
 
-/// Writes the group's net changes of one phase. What fails but may work when other rows are written
+/// As the mapping's owner, writes the group's net changes of one phase. What fails but may work when other rows are written
 /// is added to `pending`, to be tried again; what fails for good is noted in the group. From the first
 /// failure on the call must have the mapping for itself.
 pub fn write(
@@ -86,6 +86,7 @@ fn write_phase(
     if phase == Phase::Deletes && !group.claimed.is_empty() {
         let won = |net: &&&Net| group.claimed.get(&net.run.0) == Some(&true);
         let won: Vec<&Net> = rest.iter().filter(won).copied().collect();
+        let _owner = group.acting_as_owner();
         if let Err(error) = write_news(group, &won) {
             // Their claims are among others', and would stay.
             crate::dead_letter::blame(error, &group.target.mapping)?;
@@ -103,6 +104,7 @@ fn write_phase(
         }
         rest = share(group, phase, rest, set_size)?;
     }
+    let _owner = group.acting_as_owner();
     let mut units = Vec::new();
     for net in rest.into_iter().filter(|net| of_phase(net)) {
         // While the row is not at its new key, it stays at the old one.
@@ -133,6 +135,7 @@ fn share<'n>(
     while done < nets.len() {
         let set = &nets[done..nets.len().min(done.saturating_add(set_size))];
         let mut work = || {
+            let _owner = group.acting_as_owner();
             let news = claim(group, set)?;
             let (now, later): (Vec<&Net>, Vec<&Net>) = news
                 .into_iter()
@@ -141,7 +144,7 @@ fn share<'n>(
             Ok(later)
         };
         let keep = nets.len() >= MIN_KEPT;
-        let result = if keep { subtransaction(work) } else { work() };
+        let result = if keep { open_subtransaction(work) } else { work() };
         match result {
             Ok(later) => {
                 let claimed = set

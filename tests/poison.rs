@@ -1,0 +1,349 @@
+//! What messages that fail cost the others: nothing of what they bring, and little of the time.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use support::{Counts, Database, Random, apply, batch, message, peak_memory, rows, run, value};
+
+const GUARDS: [&str; 3] = ["off", "columns", "table"];
+
+/// What can be wrong with a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    Cast,
+    Null,
+    Check,
+    Before,
+    After,
+    Parent,
+    Unique,
+}
+
+impl Fault {
+    const ALL: [Fault; 7] = [
+        Fault::Cast,
+        Fault::Null,
+        Fault::Check,
+        Fault::Before,
+        Fault::After,
+        Fault::Parent,
+        Fault::Unique,
+    ];
+
+    fn sqlstate(self) -> &'static str {
+        match self {
+            Fault::Cast => "22P02",
+            Fault::Null => "23502",
+            Fault::Check => "23514",
+            Fault::Before => "P0001",
+            Fault::After => "P0002",
+            Fault::Parent => "23503",
+            Fault::Unique => "23505",
+        }
+    }
+}
+
+/// Rows that count how often they are written, also by what is undone.
+const TABLES: &str = "
+    create table parent (id bigint primary key);
+    insert into parent select n from generate_series(0, 9) n;
+    create table item (id bigint primary key, a integer not null check (a >= 0), u bigint unique,
+                       p bigint references parent, note text);
+    create table holder (item bigint references item);
+    insert into item values (-1, 0, -5, 0, 'has a unique value');
+    create sequence written;
+    create function before() returns trigger language plpgsql as $$
+    begin
+        perform nextval('written');
+        if tg_op = 'DELETE' then return old; end if;
+        if new.a = 77 then raise exception 'no'; end if;
+        return new;
+    end $$;
+    create trigger before before insert or delete on item for each row execute function before()";
+
+const AFTER: &str = "
+    create function after() returns trigger language plpgsql as $$
+    begin
+        if new.a = 78 then raise exception 'no' using errcode = 'P0002'; end if;
+        return null;
+    end $$;
+    create trigger after after insert or update on item for each row execute function after()";
+
+/// What the table may have beside, and whether rows of it must be written by one statement then.
+const VARIANTS: [(&str, &str); 4] = [
+    ("plain", ""),
+    ("after", AFTER),
+    ("self", "alter table item add s bigint references item"),
+    (
+        "deferrable",
+        "alter table item add d bigint unique deferrable",
+    ),
+];
+
+fn mapped(test: &str, ddl: &str, guard: &str) -> (Database, Client) {
+    let database = Database::new(test);
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    run(&mut client, TABLES);
+    run(&mut client, ddl);
+    let map = format!("select sequin.map('public.item', 'item', guard => '{guard}', name => 'item')");
+    run(&mut client, &map);
+    (database, client)
+}
+
+/// A row of `item`, and what is wrong with it.
+fn item(id: i64, a: i64, fault: Option<Fault>) -> String {
+    let (mut a, mut u, mut p) = (a.to_string(), id, id.rem_euclid(10));
+    match fault {
+        Some(Fault::Cast) => a = String::from("\"one\""),
+        Some(Fault::Null) => a = String::from("null"),
+        Some(Fault::Check) => a = String::from("-1"),
+        Some(Fault::Before) => a = String::from("77"),
+        Some(Fault::After) => a = String::from("78"),
+        Some(Fault::Parent) => p = 99,
+        Some(Fault::Unique) => u = -5,
+        None => {}
+    }
+    format!(r#"{{"id":{id},"a":{a},"u":{u},"p":{p},"note":"n"}}"#)
+}
+
+#[test]
+fn the_others_are_written() {
+    for guard in GUARDS {
+        for (variant, ddl) in VARIANTS {
+            let (_database, mut client) = mapped(&format!("others_{guard}_{variant}"), ddl, guard);
+            let what = format!("{guard} {variant}");
+            let mut random = Random::new(what.len() as u64);
+            let mut there: BTreeMap<i64, i64> = BTreeMap::new();
+            let mut lsn = 0;
+            for round in 0..4 {
+                run(&mut client, "truncate sequin.dead_letter, holder");
+                let (mut messages, mut wanted) = (Vec::new(), Vec::new());
+                for id in 0..500 {
+                    lsn += 1;
+                    let fault = (random.below(40) == 0).then(|| *random.of(&Fault::ALL));
+                    let fault = fault.filter(|f| *f != Fault::After || variant == "after");
+                    if round > 0 && random.below(4) == 0 {
+                        messages.push(message("delete", "item", lsn, &format!(r#"{{"id":{id}}}"#)));
+                        if fault.is_some() && there.contains_key(&id) {
+                            run(&mut client, &format!("insert into holder values ({id})"));
+                            wanted.push(format!("[\"{id}\"]|23503"));
+                        } else {
+                            there.remove(&id);
+                        }
+                        continue;
+                    }
+                    // One change of a row more, now and then, that must not be lost either.
+                    if random.below(10) == 0 {
+                        messages.push(message("update", "item", lsn, &item(id, 5, None)));
+                        there.insert(id, 5);
+                        lsn += 1;
+                    }
+                    let a = random.below(70) as i64;
+                    messages.push(message("update", "item", lsn, &item(id, a, fault)));
+                    match fault {
+                        Some(fault) => wanted.push(format!("[\"{id}\"]|{}", fault.sqlstate())),
+                        None => drop(there.insert(id, a)),
+                    }
+                }
+                let counts = apply(&mut client, &batch(&messages));
+                assert_eq!(counts.outcomes(), counts.received, "{what}");
+                assert_eq!(counts.dead, wanted.len() as i64, "{what}");
+                let letters = "select key, sqlstate from sequin.dead_letter order by key";
+                wanted.sort();
+                assert_eq!(rows(&mut client, letters), wanted, "{what}");
+                let of: Vec<String> = there.iter().map(|(id, a)| format!("{id}|{a}")).collect();
+                let sql = "select id, a from item where id >= 0 order by id";
+                assert_eq!(rows(&mut client, sql), of, "{what}, round {round}");
+            }
+        }
+    }
+}
+
+/// Rows that are written more than once, because others failed, are counted: that is what it costs.
+#[test]
+fn few_rows_are_written_twice() {
+    const ROWS: i64 = 1000;
+    for guard in GUARDS {
+        let (_database, mut client) = mapped(&format!("cost_{guard}"), AFTER, guard);
+        let (mut id, mut lsn) = (0, 0);
+        let mut random = Random::new(3);
+        let mut writes = |client: &mut Client, bad: &[Option<Fault>]| {
+            let messages: Vec<String> = bad
+                .iter()
+                .map(|fault| {
+                    id += 1;
+                    lsn += 1;
+                    message("insert", "item", lsn, &item(id, 1, *fault))
+                })
+                .collect();
+            run(client, "select setval('written', 1, false)");
+            run(client, "truncate sequin.dead_letter");
+            let counts = apply(client, &batch(&messages));
+            let dead = bad.iter().flatten().count() as i64;
+            let wanted = Counts {
+                received: ROWS,
+                upserted: ROWS - dead,
+                dead,
+                ..Counts::default()
+            };
+            assert_eq!(counts, wanted, "{guard} {bad:?}");
+            let writes = value(client, "select last_value from written");
+            writes.parse::<i64>().expect("a number")
+        };
+        assert_eq!(writes(&mut client, &[None; ROWS as usize]), ROWS);
+        for fault in Fault::ALL {
+            let mut cost = |client: &mut Client, count: usize| {
+                let mut bad = vec![None; ROWS as usize];
+                bad[..count].fill(Some(fault));
+                random.shuffle(&mut bad);
+                writes(client, &bad)
+            };
+            // what the statements themselves cost is measured by `make bench`
+            let [one, ten, all] = [1, 10, 1000].map(|count| cost(&mut client, count));
+            println!("{guard} {fault:?}: {one}, {ten}, {all}");
+            assert!(one <= ROWS * 13 / 10, "{guard} {fault:?}: {one}");
+            assert!(ten <= ROWS * 2, "{guard} {fault:?}: {ten}");
+            assert!(all <= ROWS * 8, "{guard} {fault:?}: {all}");
+        }
+    }
+}
+
+/// A trigger that looks at several rows of a batch does not refuse them because they were written by several
+/// statements, nor because another row failed.
+#[test]
+fn rows_that_need_each_other() {
+    let ddl = "create table entry (id integer primary key, journal integer, amount integer check (amount < 100));
+               create function balance() returns trigger language plpgsql as $$
+               begin
+                   if (select sum(amount) from entry where journal = new.journal) <> 0 then
+                       raise exception 'journal % does not balance', new.journal;
+                   end if;
+                   return null;
+               end $$;
+               create trigger balance after insert or update on entry for each row execute function balance();";
+    for guard in GUARDS {
+        let (_database, mut client) = mapped(&format!("balance_{guard}"), ddl, guard);
+        run(
+            &mut client,
+            &format!("select sequin.map('public.entry', 'entry', guard => '{guard}')"),
+        );
+        let entry = |id: u64, journal: u64, amount: i64| {
+            let record = format!(r#"{{"id":{id},"journal":{journal},"amount":{amount}}}"#);
+            message("insert", "entry", id, &record)
+        };
+        let messages: Vec<String> = (0..800)
+            .map(|n| entry(n, n % 400, if n < 400 { 1 } else { -1 }))
+            .collect();
+        let counts = apply(&mut client, &batch(&messages));
+        assert_eq!((counts.upserted, counts.dead), (800, 0), "{guard}");
+        // One that fails takes the one with it that needs it.
+        let messages: Vec<String> = (0..800)
+            .map(|n| match n {
+                7 => entry(1007, 1007, 100),
+                n => entry(1000 + n, 1000 + n % 400, if n < 400 { 1 } else { -1 }),
+            })
+            .collect();
+        let counts = apply(&mut client, &batch(&messages));
+        assert_eq!((counts.upserted, counts.dead), (798, 2), "{guard}");
+        assert_eq!(
+            rows(
+                &mut client,
+                "select sqlstate, key from sequin.dead_letter order by key"
+            ),
+            ["23514|[\"1007\"]", "P0001|[\"1407\"]"],
+            "{guard}"
+        );
+    }
+}
+
+/// Two calls that both fail in the same mapping, and each want it alone, end both.
+#[test]
+fn calls_that_fail_together() {
+    for guard in GUARDS {
+        let (database, mut client) = mapped(&format!("together_{guard}"), "", guard);
+        run(
+            &mut client,
+            &format!("select sequin.map('public.parent', 'parent', guard => '{guard}')"),
+        );
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for session in 0..4 {
+                let database = &database;
+                scope.spawn(move || {
+                    let mut client = database.connect();
+                    for call in 0..10 {
+                        let messages: Vec<String> = (0..200)
+                            .map(|n| {
+                                let id = session * 200 + n;
+                                let fault = match n {
+                                    _ if call == 9 => None,
+                                    50 => Some(Fault::Parent),
+                                    60 => Some(Fault::Check),
+                                    _ => None,
+                                };
+                                let lsn = (call * 1000 + id + 1) as u64;
+                                message("update", "item", lsn, &item(id, call, fault))
+                            })
+                            .collect();
+                        let counts = apply(&mut client, &batch(&messages));
+                        assert_eq!(counts.dead, if call == 9 { 0 } else { 2 }, "{guard}");
+                    }
+                });
+            }
+        });
+        let took = start.elapsed();
+        // No deadlock: one is found after a second.
+        assert!(took < Duration::from_secs(20), "{guard}: {took:?}");
+        let sql = "select count(*), min(a), max(a) from item where id >= 0";
+        assert_eq!(value(&mut client, sql), "800|9|9", "{guard}");
+        assert_eq!(rows(&mut client, "select key from sequin.dead_letter"), [""; 0]);
+    }
+}
+
+/// Subtransactions leave nothing behind in a long transaction, and a call that needs many takes no more than its
+/// messages do.
+#[test]
+fn subtransactions_leave_no_memory() {
+    let (_database, mut client) = mapped("memory", "", "table");
+    let failing = |client: &mut Client, from: i64, rows: i64, every: i64| {
+        let messages: Vec<String> = (from..from + rows)
+            .map(|id| {
+                let fault = (id % every == 0).then_some(Fault::Check);
+                message("insert", "item", id as u64 + 1, &item(id, 1, fault))
+            })
+            .collect();
+        let counts = apply(client, &batch(&messages));
+        assert_eq!(counts.dead, rows / every);
+    };
+    let used = |client: &mut Client| -> i64 {
+        let sql = "select sum(total_bytes)::bigint from pg_backend_memory_contexts";
+        value(client, sql).parse().expect("a number")
+    };
+    // one transaction, 100 subtransactions and more a call
+    run(&mut client, "begin");
+    for call in 0..5 {
+        failing(&mut client, call * 200, 200, 2);
+    }
+    let before = used(&mut client);
+    for call in 5..45 {
+        failing(&mut client, call * 200, 200, 2);
+    }
+    let more = used(&mut client) - before;
+    println!("40 calls, 4,000 letters: {more} bytes");
+    assert!(more < 1_000_000, "{more} bytes");
+    run(&mut client, "commit");
+    // one call, all of whose messages fail, each in a subtransaction
+    let pid = value(&mut client, "select pg_backend_pid()");
+    failing(&mut client, 1_000_000, 20_000, 20_001);
+    let clean = peak_memory(&pid);
+    failing(&mut client, 2_000_000, 20_000, 1);
+    if let (Some(clean), Some(failed)) = (clean, peak_memory(&pid)) {
+        println!("20,000 messages: {clean} kB; that all fail: {failed} kB");
+        assert!(failed < clean + 4 * 20_000, "{failed} kB, clean {clean} kB");
+    }
+}
