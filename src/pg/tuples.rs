@@ -102,17 +102,51 @@ impl Drop for RowType {
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
+    _memory: Memory,
+}
+
+/// A memory context of its own: a statement that fails does not free what it was given.
+struct Memory(pg_sys::MemoryContext);
+
+impl Memory {
+    fn new() -> Memory {
+        // SAFETY: a child of the current context, which the caller keeps until the statement ran.
+        Memory(unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"sequin batch".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the statement has ended, well or not; nothing of it looks here again.
+            unsafe { pg_sys::MemoryContextDelete(self.0) }
+        }
+    }
 }
 
 impl Rows {
     /// An empty store; beyond `work_mem` it goes to a temporary file.
     pub fn new() -> Rows {
-        // SAFETY: allocates in the current context, which the caller keeps until the statement ran.
-        unsafe {
-            Rows {
-                store: pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem),
-                desc: ptr::null_mut(),
-            }
+        let memory = Memory::new();
+        // SAFETY: allocates in the context that it keeps.
+        let store = unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(memory.0);
+            let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
+            pg_sys::MemoryContextSwitchTo(before);
+            store
+        };
+        Rows {
+            store,
+            desc: ptr::null_mut(),
+            _memory: memory,
         }
     }
 
@@ -135,10 +169,15 @@ impl Rows {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        if !self.store.is_null() && !std::thread::panicking() {
-            // SAFETY: the executor did not take it.
-            unsafe { pg_sys::tuplestore_end(self.store) }
-        }
+        end(self.store);
+    }
+}
+
+/// Ends a tuplestore that the executor did not take, if there is one: its file too.
+fn end(store: *mut pg_sys::Tuplestorestate) {
+    if !store.is_null() && !std::thread::panicking() {
+        // SAFETY: the caller's.
+        unsafe { pg_sys::tuplestore_end(store) }
     }
 }
 
@@ -155,6 +194,7 @@ thread_local! {
 /// statement that fired it has taken its rows: they are offered again when that is done.
 pub struct Offered {
     before: Offer,
+    _rows: Rows,
 }
 
 impl Offered {
@@ -163,14 +203,15 @@ impl Offered {
         let store = std::mem::replace(&mut rows.store, ptr::null_mut());
         Offered {
             before: CURRENT.replace((store, rows.desc)),
+            _rows: rows,
         }
     }
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
-        // Not taken: the memory context that it was made in lets go of it.
-        CURRENT.set(self.before);
+        let (not_taken, _) = CURRENT.replace(self.before);
+        end(not_taken);
     }
 }
 
