@@ -75,6 +75,10 @@ const DEADLOCK: &str = "40P01";
 /// one of ours.
 const ATTEMPTS: usize = 30;
 
+/// After so many attempts it is no reason to begin again that a relation is not found: a trigger may look
+/// for one in vain, and make the server say that something changed, every time.
+const EARLY: usize = 5;
+
 /// The error that ends an attempt.
 pub fn again_alone() -> SqlError {
     SqlError::new(AGAIN_ALONE, "the call must have its mappings for itself")
@@ -105,6 +109,8 @@ pub struct Plan {
     suspects: HashMap<i32, Suspects>,
     /// Whether the letters are what the call is for: they are counted.
     explicit: bool,
+    /// How many attempts have begun.
+    begun: usize,
     /// Whether this attempt is the last.
     pub last: bool,
     /// Who watches, if the call is made to be explained.
@@ -199,6 +205,7 @@ fn with_registry<'a>(
     let mut attempts = 1;
     loop {
         batch.cut(own);
+        plan.begun += 1;
         plan.last = attempts == ATTEMPTS;
         let result = subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, plan));
         match result {
@@ -301,6 +308,7 @@ impl<'a, 'b> Work<'a, 'b> {
             read_skew: settings::read_skew(),
             mappings: registry.relation,
             alone: plan.alone,
+            early: plan.begun < EARLY,
             single: self.routes.groups.len() == 1,
             explained: plan.watch.is_some(),
         };

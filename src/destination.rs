@@ -33,6 +33,9 @@ pub struct Destination {
     pub after_triggers: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
+    /// Foreign keys by which it refers to itself, or as a partition to its table: their columns, each
+    /// with the one that it refers to.
+    pub self_references: Vec<Vec<(String, String)>>,
     /// Foreign keys that refer to it.
     pub referrers: Vec<Referrer>,
 }
@@ -105,10 +108,6 @@ const RELATION: &str = "
            exists (select from pg_catalog.pg_constraint k
                    where k.conrelid = c.oid and k.condeferred and k.contype = 't'),
            c.relkind not in ('r', 'p')
-           or exists (select from pg_catalog.pg_constraint k
-                      where k.conrelid = c.oid and k.contype = 'f'
-                        and (k.confrelid = c.oid
-                             or k.confrelid in (select a.relid from pg_catalog.pg_partition_ancestors(c.oid) a)))
            or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate),
            exists (select from pg_catalog.pg_trigger t
                    where (t.tgrelid = c.oid
@@ -140,6 +139,17 @@ const UNIQUE_INDEXES: &str = "
 const REFERS_TO: &str = "
     select distinct k.confrelid from pg_catalog.pg_constraint k
     where k.conrelid = $1 and k.contype = 'f' and k.confrelid <> $1";
+
+const SELF_REFERENCES: &str = "
+    select array(select a.attname::text from unnest(k.conkey) with ordinality u(attnum, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum
+                 order by u.n),
+           array(select a.attname::text from unnest(k.confkey) with ordinality u(attnum, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum
+                 order by u.n)
+    from pg_catalog.pg_constraint k
+    where k.conrelid = $1 and k.contype = 'f'
+      and (k.confrelid = $1 or k.confrelid in (select a.relid from pg_catalog.pg_partition_ancestors($1) a))";
 
 const REFERRERS: &str = "
     select k.conrelid, n.nspname::text, c.relname::text, k.conname::text,
@@ -190,6 +200,7 @@ struct Queries {
     columns: Lookup,
     unique_indexes: Lookup,
     refers_to: Lookup,
+    self_references: Lookup,
     referrers: Lookup,
 }
 
@@ -201,6 +212,7 @@ thread_local! {
             columns: Lookup::new(COLUMNS, OID),
             unique_indexes: Lookup::new(UNIQUE_INDEXES, OID),
             refers_to: Lookup::new(REFERS_TO, OID),
+            self_references: Lookup::new(SELF_REFERENCES, OID),
             referrers: Lookup::new(REFERRERS, OID),
         }
     };
@@ -223,6 +235,7 @@ impl Queries {
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),
+                self_references: Vec::new(),
                 referrers: Vec::new(),
             })
         });
@@ -252,6 +265,11 @@ impl Queries {
         let refers_to = self
             .refers_to
             .rows(&arg, |row| Ok(row.get(1)?.expect("not null")));
+        let self_references = self.self_references.rows(&arg, |row| {
+            let columns: Vec<String> = row.get(1)?.expect("not null");
+            let to: Vec<String> = row.get(2)?.expect("not null");
+            Ok(columns.into_iter().zip(to).collect())
+        });
         let referrers = self.referrers.rows(&arg, |row| {
             let (schema, table): (String, String) = (
                 row.get(2)?.expect("not null"),
@@ -280,6 +298,7 @@ impl Queries {
             columns,
             unique_indexes,
             refers_to,
+            self_references,
             referrers,
             ..relation.into_iter().next()?
         })

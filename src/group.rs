@@ -17,11 +17,11 @@ use crate::key;
 use crate::mapping::{Mode, OnDelete};
 use crate::merge::{Event, Stamp, State};
 use crate::message::{Action, Message};
-use crate::pg::{clock, invalidation};
 use crate::pg::keys::output_text;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
+use crate::pg::{clock, invalidation};
 use crate::projection::{Input, Projected};
 use crate::target::{Slot, Source, Target, TargetColumn};
 use crate::units::Unit;
@@ -184,6 +184,8 @@ pub struct Call {
     pub mappings: pg_sys::Oid,
     /// Whether the call has the mapping for itself.
     pub alone: bool,
+    /// Whether this is one of the first attempts of the call.
+    pub early: bool,
     /// Whether it is the call's only mapping.
     pub single: bool,
     /// The call is made to be explained: each outcome must be that of its message, where otherwise
@@ -378,9 +380,22 @@ impl<'a> Group<'a> {
 
     /// Notes that a message failed for good; an error that is not the message's goes on.
     pub fn fail(&mut self, message: u32, error: SqlError) -> Result<(), SqlError> {
-        let error = crate::dead_letter::blame(error, &self.target.mapping)?;
+        let error = self.blame(error)?;
         self.give_up(message, error, None);
         Ok(())
+    }
+
+    /// Returns the error if it is a message's fault. One that is not goes on; and if the destination is not
+    /// found any more, since its schema was renamed, which no lock prevents, the call begins again. What
+    /// raised the error must be undone.
+    pub fn blame(&self, error: SqlError) -> Result<SqlError, SqlError> {
+        if self.call.early
+            && matches!(error.sqlstate().as_str(), "3F000" | "42P01")
+            && invalidation::has_changed(self.target.destination.oid)
+        {
+            return Err(crate::apply::again_alone());
+        }
+        crate::dead_letter::blame(error, &self.target.mapping)
     }
 
     /// Notes that a message failed; it may be waiting for another row.

@@ -45,6 +45,7 @@ mod registry;
 mod resync;
 mod retry;
 mod route;
+mod sets;
 mod settings;
 mod spell;
 mod statement;

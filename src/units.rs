@@ -5,12 +5,15 @@
 //! who is to blame is found, and kept as a dead letter, nobody else may write what it waits for, or
 //! something newer.
 
+use crate::apply::{EXAMINE_MORE, again_alone, is_signal};
 use crate::cascade;
+use crate::dead_letter::blame;
 use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::Place;
 use crate::mapping::OnDelete;
 use crate::pg::subtransaction::{open_subtransaction, subtransaction};
 use crate::pg::trap::SqlError;
+use crate::sets::set_size;
 use crate::tangle;
 use crate::target::Write;
 use crate::write::{claim, delete, has, store_states, upsert, write_news, write_set};
@@ -39,26 +42,9 @@ pub struct Pending {
     pub written: Option<u64>,
 }
 
-/// Into how many sets the rows of a call are divided, so that one that fails costs little.
-const SETS: usize = 4;
-
-/// The fewest rows that are worth a set of their own.
-const MIN_SET: usize = 100;
-
 /// The fewest rows of which it is worth to keep those that do not fail; with fewer, the call begins
 /// again.
 const MIN_KEPT: usize = 16;
-
-/// How many of the rows one statement is to write.
-fn set_size(group: &Group<'_>, rows: usize) -> usize {
-    let destination = &group.target.destination;
-    if destination.checks_sets {
-        return usize::MAX;
-    }
-    // Which row a trigger refused when all were written is found by halves.
-    let sets = if destination.after_triggers { 2 * SETS } else { SETS };
-    rows.div_ceil(sets).max(MIN_SET)
-}
 
 /// As the mapping's owner, writes the group's net changes of one phase. What fails but may work when other rows are written
 /// is added to `pending`, to be tried again; what fails for good is noted in the group. From the first
@@ -81,7 +67,7 @@ fn write_phase(
     pending: &mut Vec<Pending>,
 ) -> Result<(), SqlError> {
     let of_phase = |net: &Net| net.present == (phase == Phase::Upserts);
-    let set_size = set_size(group, nets.len());
+    let set_size = set_size(group, nets);
     let mut rest: Vec<&Net> = nets.iter().filter(|net| of_phase(net)).collect();
     if phase == Phase::Deletes && !group.claimed.is_empty() {
         let won = |net: &&&Net| group.claimed.get(&net.run.0) == Some(&true);
@@ -89,8 +75,8 @@ fn write_phase(
         let _owner = group.acting_as_owner();
         if let Err(error) = write_news(group, &won) {
             // Their claims are among others', and would stay.
-            crate::dead_letter::blame(error, &group.target.mapping)?;
-            return Err(crate::apply::again_alone());
+            blame(error, &group.target.mapping)?;
+            return Err(again_alone());
         }
         rest.retain(|net| !group.claimed.contains_key(&net.run.0));
     }
@@ -144,7 +130,11 @@ fn share<'n>(
             Ok(later)
         };
         let keep = nets.len() >= MIN_KEPT;
-        let result = if keep { open_subtransaction(work) } else { work() };
+        let result = if keep {
+            open_subtransaction(work)
+        } else {
+            work()
+        };
         match result {
             Ok(later) => {
                 let claimed = set
@@ -158,11 +148,14 @@ fn share<'n>(
                 done += set.len();
             }
             Err(error) => {
-                if !crate::apply::is_signal(&error) {
-                    crate::dead_letter::blame(error, &group.target.mapping)?;
+                match is_signal(&error) {
+                    true => {}
+                    false if keep => drop(group.blame(error)?),
+                    // It is not undone: nothing more is asked of the server.
+                    false => drop(blame(error, &group.target.mapping)?),
                 }
                 if !keep {
-                    return Err(crate::apply::again_alone());
+                    return Err(again_alone());
                 }
                 group.take_alone()?;
                 return Ok(nets[done..].to_vec());
@@ -202,11 +195,11 @@ fn write_units(
             stack.worked(units.len());
             continue;
         };
-        if error.sqlstate() == crate::apply::EXAMINE_MORE {
+        if error.sqlstate() == EXAMINE_MORE {
             stack.push(examined(group, units)?);
             continue;
         }
-        let error = crate::dead_letter::blame(error, &group.target.mapping)?;
+        let error = group.blame(error)?;
         let suspects = std::mem::take(&mut group.suspects);
         if units.len() > 1 {
             let half = units.len() / 2;
@@ -252,8 +245,8 @@ fn arrive(group: &mut Group<'_>, nets: &[&Net]) -> Result<Option<Unit>, SqlError
     let leaves: Unit = gone.iter().copied().cloned().collect();
     let error = match subtransaction(|| write_set(group, &arrives)) {
         Ok(()) => return Ok(Some(leaves)),
-        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => return Ok(None),
-        Err(error) => crate::dead_letter::blame(error, &group.target.mapping)?,
+        Err(error) if error.sqlstate() == EXAMINE_MORE => return Ok(None),
+        Err(error) => blame(error, &group.target.mapping)?,
     };
     if error.sqlstate() != "23505" {
         return Ok(None);
@@ -267,8 +260,8 @@ fn arrive(group: &mut Group<'_>, nets: &[&Net]) -> Result<Option<Unit>, SqlError
     });
     match result {
         Ok(()) => Ok(Some(leaves)),
-        Err(error) if error.sqlstate() == crate::apply::EXAMINE_MORE => Ok(None),
-        Err(error) => crate::dead_letter::blame(error, &group.target.mapping).map(|_| None),
+        Err(error) if error.sqlstate() == EXAMINE_MORE => Ok(None),
+        Err(error) => blame(error, &group.target.mapping).map(|_| None),
     }
 }
 
@@ -424,7 +417,7 @@ pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, Sq
         Err(error) => {
             group.outcomes = before;
             // A cancel, say.
-            crate::dead_letter::blame(error, &group.target.mapping).map(|_| false)
+            blame(error, &group.target.mapping).map(|_| false)
         }
     }
 }

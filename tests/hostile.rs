@@ -502,7 +502,7 @@ fn many_messages() {
     let counts = send("of one row", same);
     assert_eq!(counts.dead, 0);
     assert_eq!(
-        send("that are none", vec!["1".to_owned(); count]).dead,
+        send("that are none", vec![format!("{:500}", "1"); count]).dead,
         count as i64
     );
     let sql = "select (select count(*) from item), (select count(*) from sequin.dead_letter)";

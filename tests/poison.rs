@@ -90,7 +90,8 @@ fn mapped(test: &str, ddl: &str, guard: &str) -> (Database, Client) {
     run(&mut client, "set client_min_messages = error");
     run(&mut client, TABLES);
     run(&mut client, ddl);
-    let map = format!("select sequin.map('public.item', 'item', guard => '{guard}', name => 'item')");
+    let map =
+        format!("select sequin.map('public.item', 'item', guard => '{guard}', name => 'item')");
     run(&mut client, &map);
     (database, client)
 }
@@ -208,7 +209,10 @@ fn few_rows_are_written_twice() {
             // Of those that a trigger refuses after they were written, it is not known which it was.
             let after = i64::from(fault == Fault::After);
             assert!(one <= ROWS * (13 + after) / 10, "{guard} {fault:?}: {one}");
-            assert!(ten <= ROWS * (20 + 8 * after) / 10, "{guard} {fault:?}: {ten}");
+            assert!(
+                ten <= ROWS * (20 + 8 * after) / 10,
+                "{guard} {fault:?}: {ten}"
+            );
             assert!(all <= ROWS * 5, "{guard} {fault:?}: {all}");
         }
     }
@@ -296,7 +300,10 @@ fn calls_that_fail_together() {
         assert!(took < Duration::from_secs(20), "{guard}: {took:?}");
         let sql = "select count(*), min(a), max(a) from item where id >= 0";
         assert_eq!(value(&mut client, sql), "800|9|9", "{guard}");
-        assert_eq!(rows(&mut client, "select key from sequin.dead_letter"), [""; 0]);
+        assert_eq!(
+            rows(&mut client, "select key from sequin.dead_letter"),
+            [""; 0]
+        );
     }
 }
 

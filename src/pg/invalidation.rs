@@ -96,7 +96,9 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
 pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
     let mode = pg_sys::ExclusiveLock as i32;
     // SAFETY: as in `lock_mapping`.
-    unsafe { pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode) }
+    unsafe {
+        pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode)
+    }
 }
 
 /// Notes that a relation changed, for the next look.

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_int, c_long};
 use pgrx::pg_sys::{self, Datum};
 
 use super::settings::{INDEX_DRIVEN, Settings};
-use super::trap::{SqlError, trap};
+use super::trap::{SqlError, is_undone, note_undone, trap};
 use super::tuples::{Offered, Rows, count_rows, put_back_count};
 
 unsafe extern "C-unwind" {
@@ -33,6 +33,7 @@ pub struct Connection;
 impl Connection {
     /// Connects.
     pub fn open() -> Connection {
+        note_undone(); // with the transaction before, if not earlier
         // SAFETY: SPI_connect raises an error when it fails.
         unsafe { pg_sys::SPI_connect() };
         Connection
@@ -136,7 +137,7 @@ impl Plan {
                 format!("SPI_execute_plan failed: {status}"),
             ));
         }
-        let returned = (!table.is_null()).then_some(Returned { table });
+        let returned = (!table.is_null()).then(|| Returned { table });
         Ok(Outcome {
             processed,
             returned,
@@ -161,7 +162,8 @@ pub struct Returned {
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        // After an error SPI may be in the middle of something; it frees the rows itself then.
+        if !std::thread::panicking() && is_undone() {
             // SAFETY: as said above, it is still there.
             unsafe { pg_sys::SPI_freetuptable(self.table) }
         }

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pgrx::pg_sys;
 
+use super::trap::note_undone;
+
 /// Runs `work` in a subtransaction: kept when it returns `Ok`, undone when it returns `Err`, with those
 /// that [`open_subtransaction`] left open in it.
 ///
@@ -45,6 +47,9 @@ fn run<T, E>(work: impl FnOnce() -> Result<T, E>, end: bool) -> Result<T, E> {
                 }
             }
             pg_sys::CurrentResourceOwner = owner;
+        }
+        if !kept {
+            note_undone();
         }
         pg_sys::MemoryContextSwitchTo(context);
         match result {

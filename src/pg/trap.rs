@@ -1,5 +1,6 @@
 //! Catching an SQL error with everything it says, and raising it again unchanged.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 
@@ -144,6 +145,21 @@ pub unsafe fn throw(data: *mut pg_sys::ErrorData) -> ! {
     unreachable!("ThrowErrorData returned from an ERROR")
 }
 
+thread_local! {
+    static UNDONE: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether everything that raised an error has been undone since. Until then the server may be left in
+/// the middle of what it did, and is to be asked for nothing.
+pub fn is_undone() -> bool {
+    UNDONE.get()
+}
+
+/// Notes that what raised an error is undone.
+pub fn note_undone() {
+    UNDONE.set(true);
+}
+
 /// Runs `f` and returns the SQL error that it raised, if it did.
 ///
 /// After an error the surrounding subtransaction must be rolled back (or the error be raised again)
@@ -173,6 +189,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
         if jumped == 0 {
             return Ok(result.assume_init());
         }
+        UNDONE.set(false);
         pg_sys::CurrentMemoryContext = context;
         let data = pg_sys::CopyErrorData();
         pg_sys::FlushErrorState();

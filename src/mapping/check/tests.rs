@@ -60,6 +60,7 @@ fn products() -> Destination {
         checks_sets: false,
         after_triggers: false,
         refers_to: vec![],
+        self_references: vec![],
         referrers: vec![],
     }
 }
