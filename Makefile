@@ -1,7 +1,7 @@
 # Each command installs what is missing, on Debian and Ubuntu, as root or with sudo; elsewhere it says what to install.
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
-export PG PG_CONFIG ARGS SUITES SETTINGS
+export PG PG_CONFIG ARGS BENCH SUITES SETTINGS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup install test accept demo bench soak fuzz fmt lint ci clean-clusters
@@ -12,7 +12,8 @@ help:
 	@echo 'make demo             tests/demo.sql in a throw-away cluster'
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
-	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json'
+	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
+	@echo '                      BENCH=poison: what messages that fail cost'
 	@echo 'make soak             deliver while servers are killed, for SECONDS=600'
 	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
 	@echo 'make fmt, make lint   format; check format and lints'
