@@ -70,7 +70,8 @@ pub struct Letter<'a> {
     pub committed_at: Option<i64>,
 }
 
-/// What comes again, by its number or because it is the same change of the same row, is kept once.
+/// What comes again, by its number or because it is the same change of the same row, is kept once; where no
+/// row is known, because it is the same text.
 const STORE: &str = "
     with b as materialized (
         select b.*, coalesce(b.id, (
@@ -79,7 +80,11 @@ const STORE: &str = "
               and l.source is not distinct from b.source and l.lsn is not distinct from b.lsn
               and l.idx is not distinct from b.idx
               and l.committed_at is not distinct from b.committed_at
-              and (b.lsn is not null or l.message = b.message))) as known
+              and (b.lsn is not null or l.message = b.message)), (
+            select min(l.id) from sequin.dead_letter l
+            where b.row_key is null and l.row_key is null
+              and hashtextextended(l.message, 0) = hashtextextended(b.message, 0)
+              and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
         from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
                               detail text, hint text, position bigint, key text, row_key bytea,
                               former_key bytea,

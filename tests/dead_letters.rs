@@ -1231,3 +1231,45 @@ fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
     let who = rows(&mut client, "select distinct who from m.log");
     assert_eq!(who, [mallory], "and it was evaluated");
 }
+
+/// What has no row to be known by is known by its text.
+#[test]
+fn what_comes_again_is_kept_once() {
+    let ddl = "create table item (id integer primary key, name text check (name <> 'no'));
+               create table log (id integer, name text check (name <> 'no'))";
+    for guard in GUARDS {
+        let (_database, mut client) = mapped("again", ddl, &["item"], guard);
+        run(
+            &mut client,
+            "select sequin.map('public.log', 'log', mode => 'append', name => 'log');
+             select sequin.map('public.log', 'item', guard => 'off', name => 'second')",
+        );
+        let batch = batch(&[
+            message("insert", "item", 1, r#"{"id":1,"name":"no"}"#),
+            message("insert", "item", 2, r#"{"id":"one","name":"a"}"#),
+            message("insert", "item", 3, r#"{"name":"no key"}"#),
+            message("insert", "log", 4, r#"{"id":1,"name":"no"}"#),
+            message("insert", "log", 5, r#"{"id":2,"name":"no"}"#),
+            message("insert", "stranger", 6, r#"{"id":1}"#),
+            "1".to_owned(),
+            "{}".to_owned(),
+        ]);
+        for times in 1..=3 {
+            assert_eq!(apply(&mut client, &batch).dead, 10, "{guard}");
+            assert_eq!(
+                rows(
+                    &mut client,
+                    "select mapping, count(*), min(attempts), max(attempts) from sequin.dead_letter
+                     group by mapping order by mapping nulls last"
+                ),
+                [
+                    format!("item|3|{times}|{times}"),
+                    format!("log|2|{times}|{times}"),
+                    format!("second|2|{times}|{times}"),
+                    format!("null|3|{times}|{times}"),
+                ],
+                "{guard}"
+            );
+        }
+    }
+}
