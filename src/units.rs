@@ -46,9 +46,9 @@ pub struct Pending {
 /// again.
 const MIN_KEPT: usize = 16;
 
-/// As the mapping's owner, writes the group's net changes of one phase. What fails but may work when other rows are written
-/// is added to `pending`, to be tried again; what fails for good is noted in the group. From the first
-/// failure on the call must have the mapping for itself.
+/// Writes the group's net changes of one phase, as the mapping's owner. What fails but may work when
+/// other rows are written is added to `pending`, to be tried again; what fails for good is noted in the
+/// group. From the first failure on the call must have the mapping for itself.
 pub fn write(
     group: &mut Group<'_>,
     phase: Phase,
