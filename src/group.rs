@@ -295,10 +295,15 @@ impl<'a> Group<'a> {
     /// Not to be called in a subtransaction that may be undone: the lock would go with it.
     pub fn take_alone(&mut self) -> Result<(), SqlError> {
         let (mappings, id) = (self.call.mappings, self.target.mapping.id);
-        if !self.call.alone && !invalidation::try_lock_mapping(mappings, id) {
+        if self.call.alone {
+            return Ok(());
+        }
+        if !invalidation::try_lock_mapping(mappings, id) {
             return Err(crate::apply::again_alone());
         }
         self.call.alone = true;
+        // Others may have written, up to now, what a message of another mapping has failed for.
+        self.wrote();
         Ok(())
     }
 
@@ -420,16 +425,25 @@ impl<'a> Group<'a> {
             self.outcomes[failure.message as usize] = None;
         }
         let mut folded = HashSet::new();
-        for failure in waiting {
-            let runs: Vec<(u32, u32)> = self
-                .entries_of(failure.message)
-                .map(|entry| self.run_of(entry))
-                .collect();
+        let runs: Vec<Vec<(u32, u32)>> = waiting
+            .iter()
+            .map(|failure| {
+                let runs = self.entries_of(failure.message).map(|e| self.run_of(e));
+                runs.filter(|run| folded.insert(*run)).collect()
+            })
+            .collect();
+        // Older changes of a row may have been written instead.
+        let examined: Vec<(u32, u32)> = runs
+            .iter()
+            .flatten()
+            .filter(|run| self.stored.contains_key(&run.0))
+            .copied()
+            .collect();
+        self.load(&examined)?;
+        for runs in runs {
             let mut unit = Vec::new();
             for run in runs {
-                if folded.insert(run) {
-                    unit.extend(self.fold_again(run)?);
-                }
+                unit.extend(self.fold_again(run)?);
             }
             if !unit.is_empty() {
                 units.push(unit);

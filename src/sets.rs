@@ -3,7 +3,7 @@
 
 use crate::group::{Group, Net};
 use crate::key;
-use crate::mapping::Mode;
+use crate::mapping::{Mode, OnError};
 use crate::write::has;
 
 /// Into how many sets the rows are divided.
@@ -15,7 +15,8 @@ const MIN_SET: usize = 100;
 /// How many of the rows one statement is to write.
 pub fn set_size(group: &mut Group<'_>, nets: &[Net]) -> usize {
     let destination = &group.target.destination;
-    if destination.checks_sets {
+    // Where the first failure fails the call, it must not be that a row needs one of a later set.
+    if destination.checks_sets || group.target.mapping.on_error == OnError::Raise {
         return usize::MAX;
     }
     // Which row a trigger refused when all were written is found by halves.

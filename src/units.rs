@@ -167,7 +167,21 @@ fn share<'n>(
 
 /// Tries units once more that could not be written, all at once.
 pub fn retry(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, SqlError> {
+    let units = alike(group, units)?;
     write_units(group, units, usize::MAX)
+}
+
+/// With guard columns, rows that are examined are written by another statement than the others. If there
+/// are some of both, all are examined: rows that refer to each other must be written by one.
+fn alike(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlError> {
+    let simple = |net: &&Net| matches!(net.guarded, Guarded::Change | Guarded::Read);
+    let nets = || units.iter().flatten();
+    let runs: Vec<(u32, u32)> = nets().filter(simple).map(|net| net.run).collect();
+    if group.target.place != Place::Columns || runs.is_empty() || runs.len() == nets().count() {
+        return Ok(units);
+    }
+    group.load(&runs)?;
+    examined(group, units)
 }
 
 /// Writes units of a mapping that the call has for itself, set by set, and if a set fails, those before

@@ -349,3 +349,128 @@ fn subtransactions_leave_no_memory() {
         assert!(failed < clean + 8 * 20_000, "{failed} kB, clean {clean} kB");
     }
 }
+
+/// What waits is tried again when an older change of its row has been written instead: a delete that was
+/// written in between must not leave its tombstone beside the row.
+#[test]
+fn a_change_that_waited_takes_the_place_of_a_delete() {
+    for guard in GUARDS {
+        let (_database, mut client) = tree("poison_revived", guard, "dead_letter");
+        let first = [
+            message("update", "node", 276, r#"{"id": 1, "parent": null}"#),
+            message("update", "node", 308, r#"{"id": 1, "parent": 5}"#),
+            message("delete", "node", 223, r#"{"id": 5, "parent": null}"#),
+            message("update", "node", 370, r#"{"id": 5, "parent": 1}"#),
+        ];
+        assert_eq!(apply(&mut client, &batch(&first)).dead, 0, "{guard}");
+        if guard != "off" {
+            let late = message("insert", "node", 269, r#"{"id": 5, "parent": null}"#);
+            assert_eq!(apply(&mut client, &batch(&[late])).stale, 1, "{guard}");
+        }
+        let found = rows(&mut client, "select id, parent from node order by id");
+        assert_eq!(found, ["1|5", "5|1"], "{guard}");
+    }
+}
+
+/// Rows that refer to each other are written by one statement, also where guard columns know more of one
+/// than of the other.
+#[test]
+fn a_circle_with_a_tombstone() {
+    for guard in ["columns", "table"] {
+        let (_database, mut client) = tree("poison_circle", guard, "dead_letter");
+        let before = message("delete", "node", 10, r#"{"id": 5, "parent": null}"#);
+        apply(&mut client, &batch(&[before]));
+        let circle = [
+            message("insert", "node", 20, r#"{"id": 1, "parent": 5}"#),
+            message("insert", "node", 30, r#"{"id": 5, "parent": 1}"#),
+        ];
+        assert_eq!(apply(&mut client, &batch(&circle)).upserted, 2, "{guard}");
+        let found = rows(&mut client, "select id, parent from node order by id");
+        assert_eq!(found, ["1|5", "5|1"], "{guard}");
+    }
+}
+
+/// Where the first failure fails the call, rows that need one another are not divided.
+#[test]
+fn what_raises_is_one_set() {
+    let (_database, mut client) = tree("poison_raise", "off", "raise");
+    let ddl = "
+        alter table node add code integer unique;
+        create table leaf (code integer references node (code));
+        insert into node (id, code) select n, n from generate_series(1, 400) n;
+        insert into leaf values (1)";
+    run(&mut client, ddl);
+    // The first row gives up the value that is referred to, and the last one takes it.
+    let messages: Vec<String> = (1..=400)
+        .map(|id| {
+            let code = match id {
+                1 => 1000,
+                400 => 1,
+                _ => id,
+            };
+            let record = format!(r#"{{"id": {id}, "parent": null, "code": {code}}}"#);
+            message("update", "node", 10 + id, &record)
+        })
+        .collect();
+    assert_eq!(apply(&mut client, &batch(&messages)).upserted, 400);
+}
+
+fn tree(test: &str, guard: &str, on_error: &str) -> (Database, Client) {
+    let database = Database::new(&format!("{test}_{guard}"));
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    let ddl = "create table node (id bigint primary key, parent bigint references node)";
+    run(&mut client, ddl);
+    let map = format!(
+        "select sequin.map('public.node', 'node', guard => '{guard}', on_error => '{on_error}')"
+    );
+    run(&mut client, &map);
+    (database, client)
+}
+
+/// A message fails for a row that another call writes before this one has the row's mapping for itself.
+#[test]
+fn a_row_that_comes_before_the_mapping_is_taken() {
+    let database = Database::new("poison_race");
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    let ddl = "
+        create table parent (id bigint primary key);
+        create table child (id bigint primary key, parent bigint references parent);
+        insert into parent select n from generate_series(1, 40) n;
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            perform pg_catalog.pg_advisory_xact_lock(1);
+            raise exception 'no';
+        end $$;
+        create trigger refuse before delete on parent for each row execute function refuse();
+        select sequin.map('public.' || t, t::regclass, guard => 'off') from unnest('{parent,child}'::text[]) t";
+    run(&mut client, ddl);
+    let mut gate = database.connect();
+    run(&mut gate, "select pg_advisory_lock(1)");
+    let child = |id: u64, parent: u64| {
+        let record = format!(r#"{{"id": {id}, "parent": {parent}}}"#);
+        message("insert", "child", 100 + id, &record)
+    };
+    let mut messages: Vec<String> = (1..=20).map(|id| child(id, id)).collect();
+    messages.push(child(21, 50));
+    // All of them fail: nothing else is written that would let the child be tried again.
+    let deletes =
+        (1..=20).map(|id| message("delete", "parent", 200 + id, &format!(r#"{{"id": {id}}}"#)));
+    messages.extend(deletes);
+    let slow = {
+        let mut client = database.connect();
+        run(&mut client, "set client_min_messages = error");
+        thread::spawn(move || apply(&mut client, &batch(&messages)))
+    };
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    while value(&mut client, waits) == "0" {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let parent = message("insert", "parent", 150, r#"{"id": 50}"#);
+    assert_eq!(apply(&mut client, &batch(&[parent])).upserted, 1);
+    run(&mut gate, "select pg_advisory_unlock(1)");
+    assert_eq!(slow.join().expect("it was applied").dead, 20);
+    let found = rows(&mut client, "select parent from child where id = 21");
+    assert_eq!(found, ["50"]);
+}
