@@ -310,6 +310,7 @@ impl<'a, 'b> Work<'a, 'b> {
             alone: plan.alone,
             early: plan.begun < EARLY,
             single: self.routes.groups.len() == 1,
+            letters: !plan.letters.is_empty() && !plan.explicit,
             explained: plan.watch.is_some(),
         };
         for (index, messages) in &self.routes.groups {

@@ -188,6 +188,8 @@ pub struct Call {
     pub early: bool,
     /// Whether it is the call's only mapping.
     pub single: bool,
+    /// Whether dead letters are tried again, which are not counted with the batch.
+    pub letters: bool,
     /// The call is made to be explained: each outcome must be that of its message, where otherwise
     /// only their number matters.
     pub explained: bool,

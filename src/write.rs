@@ -23,9 +23,9 @@ pub fn write_set(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
 
 /// Writes net changes that are claimed, all or none.
 pub fn write_news(group: &mut Group<'_>, news: &[&Net]) -> Result<(), SqlError> {
-    // Where a batch has several changes of a row, it matters which rows were stale.
-    let explained = group.call.explained;
-    let several = explained || news.iter().any(|net| net.run.1 - net.run.0 > 1);
+    // Where a batch has several changes of a row, or not all are counted, it matters which rows were stale.
+    let exact = group.call.explained || group.call.letters;
+    let several = exact || news.iter().any(|net| net.run.1 - net.run.0 > 1);
     // What counts the rows that it wrote, and does not name them, writes one.
     let append = group.target.mapping.mode == Mode::Append;
     let mut deletes = Vec::new();
@@ -54,7 +54,7 @@ pub fn write_news(group: &mut Group<'_>, news: &[&Net]) -> Result<(), SqlError> 
             *write == how
                 && nets[0].columns == net.columns
                 && nets[0].merges == net.merges
-                && !(explained && (append || how == Write::UpsertRead))
+                && !(exact && (append || how == Write::UpsertRead))
         };
         match shapes.iter_mut().find(same) {
             Some((_, nets)) => nets.push(net),

@@ -1273,3 +1273,30 @@ fn what_comes_again_is_kept_once() {
         }
     }
 }
+
+/// A letter that works again is not counted with the batch: what is stale of the batch is.
+#[test]
+fn a_letter_takes_no_outcome_of_the_batch() {
+    let database = Database::new("letter_outcome");
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    let ddl = "
+        create table node (id bigint primary key, parent bigint references node);
+        select sequin.map('public.node', 'node', guard => 'columns')";
+    run(&mut client, ddl);
+    let node = |lsn, id: u64, parent: &str| {
+        let record = format!(r#"{{"id": {id}, "parent": {parent}}}"#);
+        message("insert", "node", lsn, &record)
+    };
+    apply(
+        &mut client,
+        &batch(&[node(50, 2, "null"), node(20, 9, "5")]),
+    );
+    let counts = apply(
+        &mut client,
+        &batch(&[node(10, 2, "null"), node(30, 5, "null")]),
+    );
+    assert_eq!((counts.upserted, counts.stale, counts.dead), (1, 1, 0));
+    let found = rows(&mut client, "select id, parent from node order by id");
+    assert_eq!(found, ["2|", "5|", "9|5"]);
+}
