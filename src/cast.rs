@@ -195,7 +195,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
         pg_sys::TIMESTAMPOID => return Shape::Timestamp("timestamp"),
         pg_sys::TIMESTAMPTZOID => return Shape::Timestamp("timestamp with time zone"),
         pg_sys::INTERVALOID => return Shape::Interval,
-        pg_sys::MONEYOID => return Shape::Money,
+        typeio::MONEYOID => return Shape::Money,
         pg_sys::BYTEAOID => return Shape::Bytes,
         pg_sys::DATERANGEOID => return Shape::DateRange,
         pg_sys::TSVECTOROID => return Shape::TsVector,

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::mapping::GUARD_COLUMNS;
 use crate::mapping::nearest::nearest;
 use crate::mapping::quote::ident;
-use crate::pg::typeio::{base_type, fields, type_row};
+use crate::pg::typeio::{MONEYOID, base_type, fields, type_row};
 
 /// A function takes a hundred arguments at most.
 const ARGUMENTS: usize = 90;
@@ -142,7 +142,7 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
         pg_sys::FLOAT8OID => return format!("encode(float8send({value}), 'hex')"),
         pg_sys::BYTEAOID => return format!("encode({value}, 'hex')"),
         pg_sys::JSONOID => return format!("{value}::jsonb::text"),
-        pg_sys::MONEYOID => return format!("{value}::numeric::text"),
+        MONEYOID => return format!("{value}::numeric::text"),
         _ => {}
     }
     let Some(row) = type_row(base).filter(|_| depth > 0) else {

@@ -9,6 +9,11 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::trap::{SqlError, trap};
 
+#[cfg(feature = "pg13")]
+pub use pg_sys::CASHOID as MONEYOID;
+#[cfg(not(feature = "pg13"))]
+pub use pg_sys::MONEYOID;
+
 unsafe extern "C-unwind" {
     #[link_name = "InputFunctionCall"]
     fn raw_input_function_call(
