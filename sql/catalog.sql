@@ -79,8 +79,8 @@ create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
 -- What a newer change of the same row supersedes.
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
--- What comes again, and has no key to be known by.
-create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(message, 0)) where row_key is null;
+-- Changes that come again, and have no key to be known by.
+create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
 -- What is tried again when a row is written that it waits for, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state = 'waiting';

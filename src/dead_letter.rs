@@ -71,7 +71,7 @@ pub struct Letter<'a> {
 }
 
 /// What comes again, by its number or because it is the same change of the same row, is kept once; where no
-/// row is known, because it is the same text.
+/// row is known, because a change is the same text. What is no change is kept each time.
 const STORE: &str = "
     with b as materialized (
         select b.*, coalesce(b.id, (
@@ -82,8 +82,7 @@ const STORE: &str = "
               and l.committed_at is not distinct from b.committed_at
               and (b.lsn is not null or l.message = b.message)), (
             select min(l.id) from sequin.dead_letter l
-            where b.row_key is null and l.row_key is null
-              and hashtextextended(l.message, 0) = hashtextextended(b.message, 0)
+            where b.row_key is null and b.lsn is not null and l.row_key is null and l.lsn = b.lsn
               and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
         from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
                               detail text, hint text, position bigint, key text, row_key bytea,

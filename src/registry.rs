@@ -55,6 +55,8 @@ impl Registry {
     }
 
     fn load() -> Result<Registry, Error> {
+        let relation = catalog::relation();
+        invalidation::pick(relation);
         let mappings = catalog::load()?;
         let router = Router::new(&mappings);
         let mapped = mappings
@@ -68,7 +70,7 @@ impl Registry {
             router,
             resyncing: catalog::resyncing(),
             letters: Watch::load(),
-            relation: catalog::relation(),
+            relation,
             announced: retry::announced(),
             letters_changed: false,
             ready: HashMap::new(),

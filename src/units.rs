@@ -16,6 +16,7 @@ use crate::pg::trap::SqlError;
 use crate::sets::set_size;
 use crate::tangle;
 use crate::target::Write;
+use crate::wait;
 use crate::write::{claim, delete, has, store_states, upsert, write_news, write_set};
 
 /// Which half of a group's work.
@@ -353,7 +354,7 @@ impl Stack {
         let Some(error) = &suspects.foreign_key else {
             return Ok(false);
         };
-        let violators = crate::wait::violators(group, error, &units)?;
+        let violators = wait::violators(group, error, &units)?;
         let (mut kept, mut suspected) = (Vec::new(), Vec::new());
         for (unit, violates) in units.into_iter().zip(violators) {
             if violates {
@@ -396,8 +397,9 @@ fn examined(group: &mut Group<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, SqlErr
 impl Pending {
     /// Whether it may be an after trigger that refused it, which misses a row that is still to come.
     fn may_work_together(&self, group: &Group<'_>) -> bool {
-        let of_a_constraint = self.error.constraint.is_some() || self.error.column.is_some();
-        group.target.destination.after_triggers && !of_a_constraint
+        let error = &self.error;
+        let of_a_value = || error.column.is_some() || error.datatype.is_some();
+        group.target.destination.after_triggers && !of_a_value() && !wait::is_of_constraint(error)
     }
 
     /// Whether a row that arrives, or leaves, can make it work; or an older change of the row itself, when

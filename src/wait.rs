@@ -335,6 +335,7 @@ fn referrer<'g>(
 
 thread_local! {
     static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
+    static CONSTRAINTS: Lookup = const { Lookup::new(CONSTRAINT, &[BuiltinOid::TEXTOID; 3]) };
     static UNIQUE_INDEXES: Lookup = const { Lookup::new(UNIQUE_INDEX, &[BuiltinOid::TEXTOID; 2]) };
 }
 
@@ -385,6 +386,20 @@ const UNIQUE_INDEX: &str = "
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
     where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
       and i.indexprs is null and k.n <= i.indnkeyatts";
+
+/// A constraint of a table; a trigger may name one that does not exist.
+const CONSTRAINT: &str = "
+    select true from pg_catalog.pg_constraint k
+    join pg_catalog.pg_class c on c.oid = k.conrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype <> 't'";
+
+/// Whether the error is of a constraint of a table, and not of a trigger.
+pub fn is_of_constraint(error: &SqlError) -> bool {
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    let found = |query: &Lookup| query.rows(&name.map(Into::into), |row| row.get::<bool>(1));
+    error.constraint.is_some() && !CONSTRAINTS.with(found).is_empty()
+}
 
 /// The columns of the unique index that an error is of, as places in the target.
 pub fn unique_columns(group: &Group<'_>, error: &SqlError) -> Option<Vec<usize>> {

@@ -17,8 +17,8 @@ use postgres::Client;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::{
-    Counts, Database, Random, apply, apply_jsonb, batch, has_extensions, has_xml, rows, run,
-    server, value,
+    Counts, Database, Random, apply, apply_jsonb, batch, has_extensions, has_multiranges, has_xml,
+    rows, run, server, value,
 };
 
 /// What `COPY` must print for the text of a corpus to be equal.
@@ -525,7 +525,9 @@ fn auto_takes_the_columns() {
 fn is_possible(name: &str) -> bool {
     let mut server = server();
     !name.starts_with("types_")
-        || has_xml(&mut server) && has_extensions(&mut server, &["citext", "hstore"])
+        || has_xml(&mut server)
+            && has_multiranges(&mut server)
+            && has_extensions(&mut server, &["citext", "hstore"])
 }
 
 macro_rules! corpora {

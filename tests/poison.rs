@@ -226,7 +226,8 @@ fn rows_that_need_each_other() {
                create function balance() returns trigger language plpgsql set search_path = public as $$
                begin
                    if (select sum(amount) from entry where journal = new.journal) <> 0 then
-                       raise exception 'journal % does not balance', new.journal;
+                       raise exception 'journal % does not balance', new.journal
+                           using errcode = 'check_violation', constraint = 'balance';
                    end if;
                    return null;
                end $$;

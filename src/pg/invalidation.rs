@@ -6,31 +6,61 @@ use pgrx::{pg_guard, pg_sys};
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    static CHANGED: RefCell<Changed> = const { RefCell::new(Changed { all: false, oids: Vec::new() }) };
+    static CHANGED: RefCell<Changed> = const { RefCell::new(Changed::nothing()) };
+    static PICKED: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Relations whose definition changed since the last look.
 pub struct Changed {
     /// Everything may have changed.
-    pub all: bool,
+    all: bool,
+    /// Every relation may have changed, but for those of [`pick`].
+    many: bool,
     /// These relations did.
-    pub oids: Vec<pg_sys::Oid>,
+    oids: Vec<pg_sys::Oid>,
 }
 
 impl Changed {
+    const fn nothing() -> Changed {
+        Changed {
+            all: false,
+            many: false,
+            oids: Vec::new(),
+        }
+    }
+
     /// Whether `oid` is among them.
     pub fn contains(&self, oid: pg_sys::Oid) -> bool {
-        self.all || self.oids.contains(&oid)
+        self.all || self.oids.contains(&oid) || self.many && !is_picked(oid)
     }
 
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        !self.all && self.oids.is_empty()
+        !self.all && !self.many && self.oids.is_empty()
+    }
+
+    fn note_many(&mut self) {
+        self.many = true;
+        self.oids.retain(|oid| is_picked(*oid));
     }
 }
 
-/// More distinct relations than this between two looks count as everything.
+/// From more distinct relations than this between two looks on, only those of [`pick`] are told apart.
 const MANY: usize = 256;
+
+/// A relation that is always told apart. A call begins again when the mappings changed, which must not
+/// look so because a trigger of a destination changes many relations, or makes a schema.
+pub fn pick(oid: pg_sys::Oid) {
+    PICKED.with_borrow_mut(|picked| {
+        if !picked.contains(&oid) {
+            picked.push(oid);
+        }
+    });
+}
+
+fn is_picked(oid: pg_sys::Oid) -> bool {
+    PICKED.with_borrow(|picked| picked.contains(&oid))
+}
 
 /// Registers the callback once in a backend.
 pub fn watch() {
@@ -51,15 +81,7 @@ pub fn watch() {
 pub fn changed() -> Changed {
     // SAFETY: needs a transaction, which an apply always is in.
     unsafe { pg_sys::AcceptInvalidationMessages() };
-    CHANGED.with_borrow_mut(|c| {
-        std::mem::replace(
-            c,
-            Changed {
-                all: false,
-                oids: Vec::new(),
-            },
-        )
-    })
+    CHANGED.replace(Changed::nothing())
 }
 
 /// Whether `oid` has changed since [`changed`] was called last.
@@ -104,11 +126,13 @@ pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
 /// Notes that a relation changed, for the next look.
 pub fn note(oid: pg_sys::Oid) {
     CHANGED.with_borrow_mut(|c| {
-        if oid == pg_sys::InvalidOid || c.oids.len() >= MANY {
+        if oid == pg_sys::InvalidOid {
             c.all = true;
-            c.oids.clear();
-        } else if !c.all && !c.oids.contains(&oid) {
+        } else if !c.contains(oid) {
             c.oids.push(oid);
+            if c.oids.len() > MANY {
+                c.note_many();
+            }
         }
     });
 }
@@ -122,5 +146,5 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::O
 // Statements spell the schema's name out; that it was renamed is told in no other way.
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-    note(pg_sys::InvalidOid);
+    CHANGED.with_borrow_mut(Changed::note_many);
 }

@@ -320,6 +320,15 @@ pub fn has_xml(client: &mut Client) -> bool {
     has
 }
 
+/// Whether the server has multiranges: not before PostgreSQL 14.
+pub fn has_multiranges(client: &mut Client) -> bool {
+    let has = rows(client, "select to_regtype('int4multirange')") != ["null"];
+    if !has {
+        eprintln!("left out: this server has no multiranges");
+    }
+    has
+}
+
 /// A connection of the superuser to no test's database.
 pub fn server() -> Client {
     connect("postgres", None)
