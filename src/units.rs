@@ -5,6 +5,8 @@
 //! who is to blame is found, and kept as a dead letter, nobody else may write what it waits for, or
 //! something newer.
 
+use std::collections::HashSet;
+
 use crate::apply::{EXAMINE_MORE, again_alone, is_signal};
 use crate::cascade;
 use crate::dead_letter::blame;
@@ -421,7 +423,9 @@ impl Pending {
 /// third, as the source did: change by change, in commit order. All or none; returns whether.
 pub fn replay_all(group: &mut Group<'_>, pending: &[Pending]) -> Result<bool, SqlError> {
     let nets: Vec<&Net> = pending.iter().flat_map(|held| &held.unit).collect();
-    if nets.len() < 2 {
+    let columns = group.target.place == Place::Columns;
+    let is_read = |net: &&Net| matches!(net.guarded, Guarded::Read);
+    if nets.len() < 2 || columns && nets.iter().any(is_read) {
         return Ok(false);
     }
     let before = group.outcomes.clone();
@@ -456,14 +460,24 @@ fn replay(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
                 continue;
             }
             if let Some(mut step) = group.fold_entry(i)? {
-                step.guarded = Guarded::No;
+                // With guard columns the server compares; else it is claimed.
+                step.guarded = match group.target.place {
+                    Place::Columns => Guarded::Change,
+                    _ => Guarded::No,
+                };
                 steps.push((entry.stamp.version, entry.message, step));
             }
         }
     }
     steps.sort_by_key(|(version, message, _)| (*version, *message));
+    let mut stale = HashSet::new();
     for (_, message, step) in &steps {
-        if step.present {
+        if step.present && matches!(step.guarded, Guarded::Change) {
+            upsert(group, Write::UpsertNewer, &[step])?;
+            if group.outcomes[*message as usize] == Some(Outcome::Stale) {
+                stale.insert(*message);
+            }
+        } else if step.present {
             upsert(group, Write::Upsert, &[step])?;
         } else if !matches!(step.guarded, Guarded::Examined { touched: false, .. }) {
             if group.target.mapping.on_delete == OnDelete::Delete {
@@ -474,7 +488,10 @@ fn replay(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
         group.outcomes[*message as usize] = Some(Outcome::Collapsed);
     }
     for net in &news {
-        group.settle(net, net.outcome);
+        match stale.contains(&net.message) {
+            true => group.settle_stale(net),
+            false => group.settle(net, net.outcome),
+        }
     }
     store_states(group, &news)
 }

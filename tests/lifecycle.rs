@@ -178,7 +178,10 @@ fn goes_on(client: &mut Client) {
         client,
         "select sequin.map('public.new', null, name => 'new')",
     );
-    apply(client, &message("insert", "unmapped", 15, r#"{"id":1}"#));
+    // a change that is not known yet, also where this was done before
+    let letters = value(client, "select max(id) from sequin.dead_letter");
+    let lsn = 1000 + letters.parse::<u64>().expect("a number");
+    apply(client, &message("insert", "unmapped", lsn, r#"{"id":1}"#));
     let next = |ids: &str| {
         let numbers: Vec<i64> = ids.split('|').map(|id| id.parse().unwrap()).collect();
         format!("{}|{}", numbers[0] + 1, numbers[1] + 1)
