@@ -8,13 +8,14 @@
 
 use pgrx::pg_sys::{self, Datum};
 
-use crate::destination::Referrer;
+use crate::destination::{Column, Referrer};
 use crate::group::{Group, Net};
-use crate::pg::spi::Plan;
+use crate::pg::spi::{Outcome, Plan, Returned};
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::pg::user::ActingAs;
 use crate::prepared::{Statement, numbered_keys};
+use crate::statement;
 use crate::target::Target;
 
 /// Fails if one of the rows that are to be deleted is still referred to so.
@@ -24,6 +25,7 @@ pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
         if !referrer.cascades || !group.mapped.contains(&referrer.oid) {
             continue;
         }
+        let rows = Rows::read(group, referrer, nets)?;
         // As the server's own checks of foreign keys do.
         let owner = ActingAs::untrusted(referrer.owner);
         let kept = group.target.referrers.remove(&i);
@@ -32,10 +34,10 @@ pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
             None => {
                 let select = "select b.sequin_n";
                 let sql = format!("{} limit 1", referring(&group.target, referrer, select));
-                prepare(&group.target, &sql)?
+                prepare(&group.target, referrer, &sql)?
             }
         };
-        let found = statement.run(nets.iter().enumerate(), |(n, net)| row(group, n, net));
+        let found = rows.run(group, &mut statement, nets);
         group.target.referrers.insert(i, statement);
         drop(owner);
         let found = found?.returned.expect("a SELECT returns rows");
@@ -58,6 +60,7 @@ pub fn holders(
     key: &[String],
     nets: &[&Net],
 ) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let rows = Rows::read(group, referrer, nets)?;
     let _owner = ActingAs::untrusted(referrer.owner);
     let columns: Vec<String> = key
         .iter()
@@ -69,43 +72,117 @@ pub fn holders(
     };
     let select = format!("select b.sequin_n, {bytes}");
     let sql = referring(&group.target, referrer, &select);
-    let returned = prepare(&group.target, &sql)?
-        .run(nets.iter().enumerate(), |(n, net)| row(group, n, net))?
-        .returned
-        .expect("a SELECT returns rows");
-    Ok(numbered_keys(&returned, nets.len()))
+    let mut statement = prepare(&group.target, referrer, &sql)?;
+    let returned = rows.run(group, &mut statement, nets)?.returned;
+    Ok(numbered_keys(
+        &returned.expect("a SELECT returns rows"),
+        nets.len(),
+    ))
 }
 
-/// A row of the batch relation: a number and the key.
-fn row(group: &Group<'_>, n: usize, net: &Net) -> Vec<Option<Datum>> {
+/// The columns outside of the mapping's key that a foreign key refers to.
+fn others<'t>(target: &'t Target, referrer: &Referrer) -> Vec<&'t Column> {
+    let key: Vec<&str> = target
+        .key
+        .iter()
+        .map(|&i| &*target.columns[i].name)
+        .collect();
+    let columns = target.destination.columns.iter();
+    columns
+        .filter(|c| {
+            !key.contains(&&*c.name) && referrer.columns.iter().any(|(_, to, _)| *to == c.name)
+        })
+        .collect()
+}
+
+/// Rows that are to go, by which those that refer to them are looked for: the key, as a rule. What else
+/// is referred to is read as the mapping's owner: a policy of the destination must not run as the owner
+/// of another table.
+struct Rows {
+    /// The other columns of the rows that are there, behind their number; none if there are no such.
+    others: Option<Returned>,
+}
+
+impl Rows {
+    fn read(group: &Group<'_>, referrer: &Referrer, nets: &[&Net]) -> Result<Rows, SqlError> {
+        let target = &group.target;
+        let others = others(target, referrer);
+        if others.is_empty() {
+            return Ok(Rows { others: None });
+        }
+        let names: Vec<String> = others
+            .iter()
+            .map(|column| format!("d.{}", pgrx::spi::quote_identifier(&column.name)))
+            .collect();
+        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+        let mut row = vec![RowColumn::number("sequin_n")];
+        row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+        let mut statement = Statement {
+            plan: Plan::prepare(&sql)?,
+            rows: RowType::new(&row),
+        };
+        let found = statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net))?;
+        Ok(Rows {
+            others: found.returned,
+        })
+    }
+
+    /// Runs a statement of [`prepare`] over the rows.
+    fn run(
+        &self,
+        group: &Group<'_>,
+        statement: &mut Statement,
+        nets: &[&Net],
+    ) -> Result<Outcome, SqlError> {
+        let Some(others) = &self.others else {
+            return statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net));
+        };
+        let width = others.types().len();
+        statement.run(0..others.len(), |i| {
+            let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+            others.read(i, &mut values, &mut nulls);
+            let n = values[0].value() as i32 as usize;
+            let mut row = by_key(group, n, nets[n]);
+            row.extend((1..width).map(|i| (!nulls[i]).then_some(values[i])));
+            row
+        })
+    }
+}
+
+/// A number and the key.
+fn by_key(group: &Group<'_>, n: usize, net: &Net) -> Vec<Option<Datum>> {
     let mut row = vec![Some(Datum::from(n as i32))];
     let key = group.target.key.iter();
     row.extend(key.map(|&i| Some(group.values[net.row + i])));
     row
 }
 
-fn prepare(target: &Target, sql: &str) -> Result<Statement, SqlError> {
+fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {
     let mut row = vec![RowColumn::number("sequin_n")];
     row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+    row.extend(others(target, referrer).iter().map(|c| c.row()));
     Ok(Statement {
         plan: Plan::prepare(sql)?,
         rows: RowType::new(&row),
     })
 }
 
-/// `select` from rows of the destination, given by key in `b`, and for each the first row `c` that
-/// refers to it.
+/// `select` from rows of the destination, which `b` has the key and the [`others`] of, and for each the
+/// first row `c` that refers to it.
 fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
     let key = target.key_sql();
     let quote = |name: &str| pgrx::spi::quote_identifier(name);
     let list = |f: &dyn Fn(usize) -> String, join: &str, n: usize| {
         (0..n).map(f).collect::<Vec<_>>().join(join)
     };
-    let definition = list(
+    let mut definition = list(
         &|i| format!("{} {}", key[i].name, key[i].type_name),
         ", ",
         key.len(),
     );
+    for column in others(target, referrer) {
+        definition += &format!(", {} {}", quote(&column.name), column.type_name);
+    }
     let same = |row: &str, of: &str| {
         list(
             &|i| format!("{row}.{0} {1} {of}.{0}", key[i].name, key[i].equals),
@@ -113,35 +190,24 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
             key.len(),
         )
     };
-    // What it refers to is the key, as a rule. Else the rows themselves have to be looked up.
-    let in_key = |to: &String| key.iter().any(|column| column.name == quote(to));
-    let whole = referrer.columns.iter().all(|(_, to, _)| in_key(to));
-    let (of, rows) = if whole {
-        ("b", String::new())
-    } else {
-        (
-            "d",
-            format!(" join {} d on {}", target.relation().name, same("d", "b")),
-        )
-    };
     let refers = list(
         &|i| {
             let (column, to, operator) = &referrer.columns[i];
-            format!("{of}.{} {operator} c.{}", quote(to), quote(column))
+            format!("b.{} {operator} c.{}", quote(to), quote(column))
         },
         " and ",
         referrer.columns.len(),
     );
     // Of a table that refers to itself, rows that go together do not hold each other.
-    let others = if referrer.oid == target.destination.oid {
+    let unless = if referrer.oid == target.destination.oid {
         format!(" and not exists (select from b o where {})", same("c", "o"))
     } else {
         String::new()
     };
     format!(
         "with b as materialized (select * from sequin.batch() b(sequin_n integer, {definition}))
-         {select} from b{rows} cross join lateral
-             (select c.* from {} c where {refers}{others} limit 1) c",
+         {select} from b cross join lateral
+             (select c.* from {} c where {refers}{unless} limit 1) c",
         referrer.name,
     )
 }

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use crate::pg::tuples::RowColumn;
 use crate::prepared::Lookup;
 
 /// A relation that messages are written to, as the catalog describes it.
@@ -168,6 +169,18 @@ const REFERRERS: &str = "
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where k.confrelid = $1 and k.contype = 'f' and k.conparentid = 0
     order by k.oid";
+
+impl Column {
+    /// As a column of a batch relation.
+    pub fn row(&self) -> RowColumn {
+        RowColumn {
+            name: self.name.clone(),
+            type_oid: self.type_oid,
+            typmod: self.typmod,
+            collation: self.collation,
+        }
+    }
+}
 
 impl Destination {
     /// Reads the relation from the catalog; `None` if there is none of this OID.

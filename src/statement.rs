@@ -204,6 +204,19 @@ pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     )
 }
 
+/// These columns (`d.name`, quoted) of the rows of these keys, behind the number that each key has in the
+/// batch relation.
+pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[String]) -> String {
+    format!(
+        "select b.sequin_n, {} from {} cross join lateral \
+         (select d.* from {} d where {} offset 0) d",
+        columns.join(", "),
+        batch("b", "sequin_n integer", key),
+        relation.name,
+        matches(key),
+    )
+}
+
 /// The mark of a soft delete: the column is set to what the batch relation says, where the row is
 /// not marked already.
 pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {

@@ -199,12 +199,7 @@ impl Target {
                 name: column.name.clone(),
                 source,
                 caster: Caster::new(column.type_oid, column.typmod),
-                row: RowColumn {
-                    name: column.name.clone(),
-                    type_oid: column.type_oid,
-                    typmod: column.typmod,
-                    collation: column.collation,
-                },
+                row: column.row(),
                 sql: SqlColumn {
                     name: pgrx::spi::quote_identifier(&column.name),
                     type_name: column.type_name.clone(),

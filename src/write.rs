@@ -615,12 +615,6 @@ fn mark(target: &Target) -> Option<(SqlColumn, RowColumn)> {
             insert_only: false,
             merges: false,
         };
-        let row = RowColumn {
-            name: column.name.clone(),
-            type_oid: column.type_oid,
-            typmod: column.typmod,
-            collation: column.collation,
-        };
-        (sql, row)
+        (sql, column.row())
     })
 }

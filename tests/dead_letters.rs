@@ -1232,6 +1232,77 @@ fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
     assert_eq!(who, [mallory], "and it was evaluated");
 }
 
+/// A policy of the destination is not evaluated as the owner of a table that refers to it.
+#[test]
+fn policies_do_not_run_as_the_owner_of_another_table() {
+    for guard in GUARDS {
+        let mut database = Database::new("policies");
+        let mut client = database.connect();
+        let (mallory, alice) = (database.role("mallory"), database.role("alice"));
+        run(
+            &mut client,
+            &format!(
+                "grant select, insert, update, delete on sequin.mapping to {mallory}, {alice};
+                 create schema m authorization {mallory}; grant usage on schema m to public;
+                 create schema a authorization {alice}; grant usage on schema a to public"
+            ),
+        );
+        run(
+            &mut database.connect_as(&mallory),
+            &format!(
+                "set client_min_messages = error;
+                 create table m.log (who text); grant all on m.log to public;
+                 create function m.look() returns boolean language plpgsql volatile as
+                     'begin insert into m.log values (current_user); return true; end';
+                 create table m.parent (id integer primary key, slug text unique);
+                 grant select, references on m.parent to public;
+                 alter table m.parent enable row level security;
+                 create policy look on m.parent using (m.look());
+                 select sequin.map('public.parent', 'm.parent', guard => '{guard}')"
+            ),
+        );
+        run(
+            &mut database.connect_as(&alice),
+            &format!(
+                "set client_min_messages = error;
+                 create table a.child (id integer primary key,
+                                       slug text references m.parent (slug) on delete cascade);
+                 select sequin.map('public.child', 'a.child', guard => '{guard}')"
+            ),
+        );
+        let mut forwarder = database.connect();
+        send(
+            &mut forwarder,
+            &[
+                message("insert", "parent", 2, r#"{"id":1,"slug":"one"}"#),
+                message("insert", "parent", 3, r#"{"id":2,"slug":"two"}"#),
+                message("insert", "child", 4, r#"{"id":1,"slug":"one"}"#),
+            ],
+        );
+        run(&mut client, "truncate m.log");
+        let counts = send(
+            &mut forwarder,
+            &[
+                message("delete", "parent", 5, r#"{"id":1}"#),
+                message("delete", "parent", 6, r#"{"id":2}"#),
+                message("delete", "parent", 7, r#"{"id":3}"#),
+            ],
+        );
+        assert_eq!((counts.deleted, counts.dead), (2, 1), "{guard}");
+        let waits = "select waits_on, waits_for = sequin.row_key(1) from sequin.dead_letter";
+        assert_eq!(rows(&mut client, waits), ["a.child|t"], "{guard}");
+        let by = format!("select count(*) from m.log where who = '{alice}'");
+        assert_eq!(value(&mut client, &by), "0", "{guard}");
+        let moved = message("delete", "child", 8, r#"{"id":1}"#);
+        assert_eq!(send(&mut forwarder, &[moved]).deleted, 1, "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from m.parent"),
+            "0",
+            "{guard}"
+        );
+    }
+}
+
 /// A change that has no row to be known by is known by its text; what is no change is kept each time.
 #[test]
 fn what_comes_again_is_kept_once() {
