@@ -97,7 +97,7 @@ impl Cluster {
         };
         if is_ours() {
             // it may have ended by itself
-            let _ = Command::new("kill").args(["-9", pid]).output();
+            let _ = Command::new("sh").args(["-c", "kill -9 $0", pid]).output();
         }
         while is_ours() {
             thread::yield_now();
