@@ -205,7 +205,8 @@ pub struct Group<'a> {
     pub outcomes: Vec<Option<Outcome>>,
     /// The messages that failed.
     pub failures: Vec<Failure>,
-    /// How many sets of rows the call has written, of all its groups.
+    /// Counts, for all groups of the call, what may help a message that failed before: sets of rows that
+    /// were written, by this call or, before it had a mapping for itself, by others.
     pub written: Rc<Cell<u64>>,
     /// Deletes (by the start of their run) that were claimed before their time, and whether they are
     /// news.
@@ -309,7 +310,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Notes that a set of rows was written.
+    /// Notes that a set of rows was written, or may have been.
     pub fn wrote(&self) {
         self.written.set(self.written.get() + 1);
     }
