@@ -13,8 +13,8 @@ use std::process::{Command, Stdio};
 use flate2::read::GzDecoder;
 use postgres::Client;
 use support::{
-    Database, Random, apply_error, error, has_extensions, has_xml, message, rows, run, server,
-    value,
+    Database, Random, apply_error, error, has_extensions, has_multiranges, has_xml, message, rows,
+    run, server, value,
 };
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -125,7 +125,10 @@ fn the_same_bytes_under_any_settings() {
     let (seed, count) = (number("SETTINGS_SEED", 1), number("SETTINGS_COUNT", 6));
     println!("SETTINGS_SEED={seed} SETTINGS_COUNT={count}");
     let mut cluster = server();
-    if !has_xml(&mut cluster) || !has_extensions(&mut cluster, &["citext", "hstore"]) {
+    if !has_xml(&mut cluster)
+        || !has_multiranges(&mut cluster)
+        || !has_extensions(&mut cluster, &["citext", "hstore"])
+    {
         return;
     }
     for corpus in ["types_default", "types_full"] {
