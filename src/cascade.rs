@@ -12,7 +12,7 @@ use crate::destination::{Column, Referrer};
 use crate::group::{Group, Net};
 use crate::pg::spi::{Outcome, Plan, Returned};
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::{RowColumn, RowType};
+use crate::pg::tuples::RowType;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Statement, numbered_keys};
 use crate::statement;
@@ -115,11 +115,9 @@ impl Rows {
             .map(|column| format!("d.{}", pgrx::spi::quote_identifier(&column.name)))
             .collect();
         let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-        let mut row = vec![RowColumn::number("sequin_n")];
-        row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
         let mut statement = Statement {
             plan: Plan::prepare(&sql)?,
-            rows: RowType::new(&row),
+            rows: RowType::new(&target.numbered_key()),
         };
         let found = statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net))?;
         Ok(Rows {
@@ -158,8 +156,7 @@ fn by_key(group: &Group<'_>, n: usize, net: &Net) -> Vec<Option<Datum>> {
 }
 
 fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {
-    let mut row = vec![RowColumn::number("sequin_n")];
-    row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+    let mut row = target.numbered_key();
     row.extend(others(target, referrer).iter().map(|c| c.row()));
     Ok(Statement {
         plan: Plan::prepare(sql)?,

@@ -15,7 +15,7 @@ use crate::pg::constraints;
 use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::{RowColumn, RowType};
+use crate::pg::tuples::RowType;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};
 use crate::statement;
@@ -165,19 +165,11 @@ pub fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result
     let Some(assignment) = found else {
         return Ok(false);
     };
-    let mut row = vec![RowColumn::number("sequin_n")];
-    row.extend(
-        group
-            .target
-            .key
-            .iter()
-            .map(|&i| group.target.columns[i].row.clone()),
-    );
     let key = group.target.key_sql();
     let sql = statement::update(&group.target.relation(), &key, &key, &[assignment]);
     let mut statement = Statement {
         plan: Plan::prepare(&sql)?,
-        rows: RowType::new(&row),
+        rows: RowType::new(&group.target.numbered_key()),
     };
     statement.run(rows.iter().enumerate(), |(n, net)| {
         let mut row = vec![Some(Datum::from(n as i32))];

@@ -380,6 +380,14 @@ impl Target {
         }
     }
 
+    /// The columns of a batch relation of keys, each behind its number.
+    pub fn numbered_key(&self) -> Vec<RowColumn> {
+        let key = self.key.iter().map(|&i| self.columns[i].row.clone());
+        std::iter::once(RowColumn::number("sequin_n"))
+            .chain(key)
+            .collect()
+    }
+
     /// The key's columns as statements spell them.
     pub fn key_sql(&self) -> Vec<&SqlColumn> {
         self.key.iter().map(|&i| &self.columns[i].sql).collect()
