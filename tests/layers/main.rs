@@ -37,13 +37,10 @@ const RULES: Rules<'static> = Rules {
         &["column_set", "json", "settings", "statement"],
     ],
     knows_only: &[("pg", &["error"])],
-    may_lack_forbid: &[
-        (
-            "src/lib.rs",
-            "pgrx's macros for the library and its SQL files expand to unsafe code",
-        ),
-        ("src/settings.rs", "pgrx's settings are static and mutable"),
-    ],
+    may_lack_forbid: &[(
+        "src/lib.rs",
+        "what the root forbids, pg could not allow again",
+    )],
     most_lines: 550,
 };
 
