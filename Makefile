@@ -1,10 +1,10 @@
 # Each command installs what is missing, on Debian and Ubuntu, as root or with sudo; elsewhere it says what to install.
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
-export PG PG_CONFIG ARGS BENCH SUITES SETTINGS
+export PG PG_CONFIG ARGS BENCH ROOM SUITES SETTINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install test accept demo bench soak fuzz fmt lint ci clean-clusters
+.PHONY: help setup install test accept demo bench soak fuzz mutants fmt lint ci clean-clusters
 
 help:
 	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
@@ -16,11 +16,12 @@ help:
 	@echo '                      BENCH=failures: what messages that fail cost'
 	@echo 'make soak             deliver while servers are killed, for SECONDS=600'
 	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
+	@echo 'make mutants          changes of the pure rooms that no unit test notices (ROOM=merge: of that one)'
 	@echo 'make fmt, make lint   format; check format and lints'
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
 
-setup install test demo bench lint:
+setup install test demo bench mutants lint:
 	@.ci/$@
 
 accept:

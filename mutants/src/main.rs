@@ -1,0 +1,144 @@
+//! Mutation testing of the rooms that need no server. All mutants are compiled into one crate, a copy of the rooms, and a
+//! variable of the environment says which is alive: so each costs a run of tests, not a build. A mutant meets only the
+//! tests that come past it. What no test notices is listed, unless `equivalent.tsv` says why nobody could.
+//!
+//! `cargo run -- ROOM…` asks only these rooms.
+
+mod flips;
+mod pure;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs, process};
+
+use flips::Mutant;
+use run::{Fate, Tests};
+
+/// The rooms that are asked.
+const ROOMS: [&str; 8] = [
+    "merge",
+    "route",
+    "message",
+    "envelope",
+    "json",
+    "spell",
+    "statement",
+    "mapping",
+];
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The room of a file below `src/`.
+fn room(file: &str) -> &str {
+    let name = file.split('/').next().unwrap_or(file);
+    name.trim_end_matches(".rs")
+}
+
+/// A mutant that changes nothing that anybody could see: its file, change and line, and why.
+struct Equivalent {
+    file: String,
+    change: String,
+    line: String,
+}
+
+fn equivalents(path: &Path) -> Result<Vec<Equivalent>> {
+    let mut all = Vec::new();
+    for text in fs::read_to_string(path)?.lines() {
+        if text.starts_with('#') || text.is_empty() {
+            continue;
+        }
+        let [file, change, line, _why] = text.split('\t').collect::<Vec<_>>()[..] else {
+            return Err(format!("{}: not four columns: {text}", path.display()).into());
+        };
+        let [file, change, line] = [file, change, line].map(str::to_owned);
+        all.push(Equivalent { file, change, line });
+    }
+    Ok(all)
+}
+
+fn main() -> Result<()> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = own.parent().expect("the repository");
+    let mut asked: Vec<String> = env::args().skip(1).collect();
+    if asked.is_empty() {
+        asked = ROOMS.map(str::to_owned).into();
+    }
+    let place = root.join("target/mutants");
+    let (mutants, binary) = pure::build(root, &place, &ROOMS)?;
+    let tests = Tests::look(&binary, &place)?;
+    eprintln!("{} mutants, {} tests", mutants.len(), tests.count());
+
+    let listed = equivalents(&own.join("equivalent.tsv"))?;
+    let mut used = vec![false; listed.len()];
+    let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    let mut missed = Vec::new();
+    for (number, mutant) in mutants.iter().enumerate() {
+        let Some(mutant) = mutant else { continue };
+        if !asked.iter().any(|name| name == room(&mutant.file)) {
+            continue;
+        }
+        let source = fs::read_to_string(root.join("src").join(&mutant.file))?;
+        let line = source.lines().nth(mutant.line - 1).unwrap_or("").trim();
+        let fate = match tests.fate(number)? {
+            Fate::Missed | Fate::NotMet => {
+                let known = listed.iter().position(|e| {
+                    e.file == mutant.file && e.change == mutant.change && e.line == line
+                });
+                match known {
+                    Some(at) => {
+                        used[at] = true;
+                        "equivalent"
+                    }
+                    None => {
+                        let Mutant {
+                            file,
+                            line: at,
+                            change,
+                        } = mutant;
+                        let text = format!("src/{file}:{at}\t{change}\t{line}");
+                        eprintln!("missed: {text}");
+                        missed.push(text);
+                        "missed"
+                    }
+                }
+            }
+            Fate::Caught => "caught",
+            Fate::TimedOut => "timed out",
+        };
+        *counts
+            .entry(room(&mutant.file))
+            .or_default()
+            .entry(fate)
+            .or_default() += 1;
+    }
+    let columns = ["caught", "timed out", "equivalent", "missed"];
+    println!("room\tmutants\t{}", columns.join("\t"));
+    let mut sum = [0; 5];
+    for (room, fates) in &counts {
+        let mut row = vec![fates.values().sum::<usize>()];
+        row.extend(columns.map(|name| fates.get(name).copied().unwrap_or(0)));
+        sum.iter_mut().zip(&row).for_each(|(sum, n)| *sum += n);
+        println!(
+            "{room}\t{}",
+            row.iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join("\t")
+        );
+    }
+    println!("all\t{}", sum.map(|n| n.to_string()).join("\t"));
+    fs::write(place.join("missed.txt"), missed.join("\n"))?;
+    let vain = listed.iter().zip(&used);
+    let vain = vain.filter(|(e, used)| !**used && asked.iter().any(|name| name == room(&e.file)));
+    for (e, _) in vain.clone() {
+        println!(
+            "equivalent.tsv lists in vain: {} {} {}",
+            e.file, e.change, e.line
+        );
+    }
+    if !missed.is_empty() || vain.count() > 0 {
+        process::exit(1);
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The crate: a copy of the rooms, with the mutants in it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use syn::{ImplItem, Item};
+
+use crate::Result;
+use crate::flips::{Flips, Mutant};
+
+/// Rooms that the others import.
+const IMPORTED: [&str; 2] = ["error", "image"];
+
+/// What reads the catalog stays out.
+const NEEDS_SERVER: [&str; 3] = ["catalog", "sql", "trigger"];
+
+/// The file of a room and those in its folder, below `src`.
+fn files(src: &Path, room: &str) -> Result<Vec<PathBuf>> {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                below(&path, found)?;
+            } else if path.extension() == Some(OsStr::new("rs")) {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = vec![src.join(format!("{room}.rs"))];
+    if src.join(room).is_dir() {
+        below(&src.join(room), &mut found)?;
+    }
+    found.retain(|path| {
+        let in_mapping = path.parent() == Some(&src.join("mapping"));
+        !in_mapping
+            || !NEEDS_SERVER
+                .iter()
+                .any(|name| path.file_stem() == Some(OsStr::new(name)))
+    });
+    found.sort();
+    Ok(found)
+}
+
+/// A file without the modules that need a server.
+fn without_server(source: &str) -> String {
+    let needs = |line: &&str| {
+        let name = line.trim_start_matches("pub ").strip_prefix("mod ");
+        let name = name.and_then(|rest| rest.strip_suffix(';'));
+        name.is_some_and(|name| NEEDS_SERVER.contains(&name))
+    };
+    let lines = source
+        .lines()
+        .map(|line| if needs(&line) { "" } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What the destination's file says of a destination, without what reads it.
+fn described(source: &str) -> Result<String> {
+    let mut file = syn::parse_file(source)?;
+    file.items.retain_mut(|item| match item {
+        Item::Struct(item) => item.ident != "Queries",
+        Item::Impl(item) => {
+            item.items
+                .retain(|item| !matches!(item, ImplItem::Fn(f) if f.sig.ident == "load"));
+            let Item::Impl(same) = &Item::Impl(item.clone()) else {
+                return false;
+            };
+            matches!(&*same.self_ty, syn::Type::Path(path) if path.path.is_ident("Destination"))
+        }
+        _ => false,
+    });
+    file.items.insert(
+        0,
+        syn::parse_quote!(
+            use pgrx::pg_sys;
+        ),
+    );
+    Ok(prettyplease::unparse(&file))
+}
+
+/// Whether a file holds only tests, by where it stands.
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| {
+        let name = part.as_os_str().to_string_lossy();
+        name == "tests" || name == "tests.rs"
+    })
+}
+
+/// Makes the crate and builds its tests. Returns the mutants by number, `None` where one does not compile, and the
+/// program of the tests.
+pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mutant>>, PathBuf)> {
+    let (src, made) = (root.join("src"), place.join("crate"));
+    let pure = root.join("mutants/pure");
+    let mut unviable = BTreeSet::new();
+    for round in 1.. {
+        if made.exists() {
+            fs::remove_dir_all(&made)?;
+        }
+        fs::create_dir_all(made.join("src"))?;
+        fs::copy(root.join("Cargo.lock"), made.join("Cargo.lock"))?;
+        fs::copy(pure.join("Cargo.toml"), made.join("Cargo.toml"))?;
+        for name in ["lib.rs", "pgrx.rs", "mutant.rs"] {
+            fs::copy(pure.join(name), made.join("src").join(name))?;
+        }
+        std::os::unix::fs::symlink(root.join("tests"), made.join("tests"))?;
+        let mut flips = Flips::without(unviable.clone());
+        for room in rooms.iter().chain(&IMPORTED) {
+            for path in files(&src, room)? {
+                let name = path.strip_prefix(&src)?;
+                let mut text = without_server(&fs::read_to_string(&path)?);
+                if rooms.contains(room) && !is_test(name) {
+                    text = flips.file(&name.to_string_lossy(), &text)?;
+                }
+                let to = made.join("src").join(name);
+                fs::create_dir_all(to.parent().expect("a folder"))?;
+                fs::write(to, text)?;
+            }
+        }
+        let destination = fs::read_to_string(src.join("destination.rs"))?;
+        fs::write(made.join("src/destination.rs"), described(&destination)?)?;
+
+        eprintln!(
+            "building, round {round}: {} mutants",
+            flips.mutants.len() - unviable.len()
+        );
+        let built = Command::new("cargo")
+            .args([
+                "test",
+                "--quiet",
+                "--lib",
+                "--no-run",
+                "--message-format=json",
+            ])
+            .env("CARGO_TARGET_DIR", place.join("target"))
+            .current_dir(&made)
+            .stdout(Stdio::piped())
+            .output()?;
+        let messages = String::from_utf8_lossy(&built.stdout);
+        let messages = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut program = None;
+        let (mut bad, mut told) = (BTreeSet::new(), String::new());
+        for message in messages {
+            if let Some(path) = message["executable"].as_str() {
+                program = Some(PathBuf::from(path));
+            }
+            if message["message"]["level"] == "error" {
+                told += message["message"]["rendered"].as_str().unwrap_or("");
+                bad.extend(culprit(&made, &message["message"])?);
+            }
+        }
+        if built.status.success() {
+            let mutants = flips.mutants.into_iter().enumerate();
+            let viable = mutants.map(|(n, m)| (!unviable.contains(&n)).then_some(m));
+            return Ok((viable.collect(), program.ok_or("no program of tests")?));
+        }
+        let before = unviable.len();
+        unviable.extend(bad);
+        if unviable.len() == before || round > 20 {
+            let said = String::from_utf8_lossy(&built.stderr);
+            return Err(format!("the rooms do not compile; see mutants/pure\n{told}{said}").into());
+        }
+    }
+    unreachable!("each round ends or returns")
+}
+
+/// The mutant that an error of the compiler is in: the last one before it.
+fn culprit(made: &Path, message: &Value) -> Result<Option<usize>> {
+    let spans = message["spans"].as_array();
+    let primary = spans.and_then(|spans| spans.iter().find(|span| span["is_primary"] == true));
+    let Some(span) = primary else { return Ok(None) };
+    let (Some(file), Some(at)) = (span["file_name"].as_str(), span["byte_start"].as_u64()) else {
+        return Ok(None);
+    };
+    let text = fs::read(made.join(file))?;
+    let before = String::from_utf8_lossy(&text[..(at as usize).min(text.len())]).into_owned();
+    let last = before.rsplit_once("mutant::alive(");
+    Ok(last.and_then(|(_, rest)| rest.split("u32").next()?.parse().ok()))
+}

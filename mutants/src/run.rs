@@ -1,0 +1,157 @@
+//! Runs tests against a mutant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// What became of a mutant.
+pub enum Fate {
+    /// A test failed.
+    Caught,
+    /// A test did not end.
+    TimedOut,
+    /// All tests that came past it passed.
+    Missed,
+    /// No test came past it.
+    NotMet,
+}
+
+/// A test, as it is without a mutant.
+struct Test {
+    name: String,
+    took: Duration,
+}
+
+/// The tests, quickest first.
+pub struct Tests {
+    program: PathBuf,
+    folder: PathBuf,
+    all: Vec<Test>,
+    /// By mutant, the places of the tests that come past it.
+    met: BTreeMap<usize, Vec<usize>>,
+}
+
+/// Tests as quick as this are run together.
+const QUICK: Duration = Duration::from_millis(60);
+
+/// More calls are a loop without an end.
+const LIMIT: &str = "300000000";
+
+fn command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new("sh");
+    // a loop without an end can also take memory
+    command
+        .args(["-c", "ulimit -v 8000000; exec \"$0\" \"$@\""])
+        .arg(program)
+        .args(["--test-threads=1", "--exact", "--quiet"])
+        .current_dir(folder)
+        .env("PROPTEST_RNG_SEED", "1")
+        .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// The code that a program ends with; `None` if it does not end in time.
+fn wait(mut child: Child, most: Duration) -> Result<Option<i32>> {
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status.code().unwrap_or(-1)));
+        }
+        if start.elapsed() > most {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+impl Tests {
+    /// Runs each test once, and notes which mutants it comes past.
+    pub fn look(program: &Path, place: &Path) -> Result<Tests> {
+        let folder = place.join("crate");
+        let listed = Command::new(program)
+            .args(["--list", "--format", "terse"])
+            .output()?;
+        let listed = String::from_utf8(listed.stdout)?;
+        let names = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"));
+        let mut found = Vec::new();
+        for name in names {
+            let trace = place.join("trace");
+            let _ = fs::remove_file(&trace);
+            let start = Instant::now();
+            let child = command(program, &folder)
+                .arg(name)
+                .env("MUTANT_TRACE", &trace)
+                .spawn()?;
+            if wait(child, Duration::from_secs(600))? != Some(0) {
+                return Err(format!("{name} fails without a mutant").into());
+            }
+            let took = start.elapsed();
+            let met: BTreeSet<usize> = match fs::read_to_string(&trace) {
+                Ok(numbers) => numbers.lines().filter_map(|n| n.parse().ok()).collect(),
+                Err(_) => BTreeSet::new(),
+            };
+            let name = name.to_owned();
+            found.push((Test { name, took }, met));
+        }
+        found.sort_by_key(|(test, _)| test.took);
+        let mut met: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, (_, mutants)) in found.iter().enumerate() {
+            for mutant in mutants {
+                met.entry(*mutant).or_default().push(at);
+            }
+        }
+        Ok(Tests {
+            program: program.to_owned(),
+            folder,
+            all: found.into_iter().map(|(test, _)| test).collect(),
+            met,
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What becomes of a mutant.
+    pub fn fate(&self, mutant: usize) -> Result<Fate> {
+        let Some(met) = self.met.get(&mutant) else {
+            return Ok(Fate::NotMet);
+        };
+        let tests: Vec<&Test> = met.iter().map(|at| &self.all[*at]).collect();
+        let (quick, slow): (Vec<&Test>, Vec<&Test>) =
+            tests.into_iter().partition(|test| test.took < QUICK);
+        for group in [quick]
+            .into_iter()
+            .chain(slow.into_iter().map(|test| vec![test]))
+        {
+            if group.is_empty() {
+                continue;
+            }
+            let took: Duration = group.iter().map(|test| test.took).sum();
+            let child = command(&self.program, &self.folder)
+                .args(group.iter().map(|test| &test.name))
+                .env("MUTANT", mutant.to_string())
+                .env("MUTANT_LIMIT", LIMIT)
+                .spawn()?;
+            match wait(child, Duration::from_secs(20) + 10 * took)? {
+                Some(0) => (),
+                Some(102) | None => return Ok(Fate::TimedOut),
+                Some(_) => return Ok(Fate::Caught),
+            }
+        }
+        Ok(Fate::Missed)
+    }
+}
