@@ -1,9 +1,12 @@
 //! What SQL calls.
 
-use crate::apply::{Counts, apply};
+mod explain;
+
+use crate::apply::apply;
 use crate::envelope;
 use crate::error::Error;
 use crate::json::Jsonb;
+use crate::outcome::Counts;
 use crate::pg::memory::Arena;
 use crate::pg::trap::SqlError;
 

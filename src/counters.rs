@@ -8,8 +8,8 @@ use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
-use crate::group::Outcome;
 use crate::message::{Action, Message};
+use crate::outcome::Outcome;
 use crate::pg::clock;
 use crate::pg::counter::{Counters, WIDTH};
 use crate::pg::invalidation;

@@ -53,7 +53,7 @@ impl KeyColumn {
     }
 
     /// Appends the encoding of `value`, of this column's type.
-    pub fn encode(&mut self, value: Datum, out: &mut Vec<u8>) {
+    pub fn encode(&self, value: Datum, out: &mut Vec<u8>) {
         match self {
             KeyColumn::Int(width) => {
                 let value = value.value() as i64;
@@ -84,13 +84,13 @@ impl KeyColumn {
 const LONG: usize = 1000;
 
 /// Appends the encoding of a whole key, or 256 bits of hash for it if it is long.
-pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+pub fn encode(columns: &[KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
     encode_places(columns, values, 0..columns.len(), out);
 }
 
 /// The same with the columns in another order: `order` has their places.
 pub fn encode_in_order(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: &[usize],
     out: &mut Vec<u8>,
@@ -99,7 +99,7 @@ pub fn encode_in_order(
 }
 
 fn encode_places(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: impl Iterator<Item = usize>,
     out: &mut Vec<u8>,
@@ -117,7 +117,7 @@ fn encode_places(
 
 /// Appends the encoding of a whole key: one column as it is, several each behind its length.
 fn encode_whole(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: impl Iterator<Item = usize>,
     out: &mut Vec<u8>,

@@ -13,6 +13,7 @@ pub mod quote;
 pub mod source;
 pub mod sql;
 pub mod trigger;
+pub mod versions;
 
 pub use columns::{ColumnSource, ColumnSpecs, Path, Root};
 pub use source::SourcePattern;

@@ -8,9 +8,9 @@ use pgrx::prelude::*;
 
 use crate::destination::Destination;
 use crate::error::Error;
-use crate::guard::Place;
 use crate::key::{self, KeyColumn};
 use crate::mapping::nearest::nearest;
+use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete, catalog};
 use crate::pg::invalidation;
 use crate::pg::keys::extension_owner;
@@ -181,7 +181,7 @@ fn unconfirmed(
         destination.oid.to_u32()
     ));
     if others > 0 {
-        if Place::of(mapping, destination) != Place::Table {
+        if VersionsIn::of(mapping, destination) != VersionsIn::Table {
             return Err(Error::SharedDestination {
                 name: mapping.name.clone(),
             }
@@ -201,8 +201,8 @@ fn unconfirmed(
         let found = count(&format!("select count(*) from {relation} d where {rows}"));
         return Ok(if dry_run { found } else { 0 });
     }
-    let versions = match Place::of(mapping, destination) {
-        Place::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
+    let versions = match VersionsIn::of(mapping, destination) {
+        VersionsIn::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
         _ => "null::bigint, null::integer, null::timestamptz",
     };
     let change = match mark {
@@ -234,7 +234,7 @@ pub extern "C-unwind" fn row_key_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Da
             columns.push(KeyColumn::new(argument.type_oid, argument.collation));
         }
         let mut bytes = Vec::new();
-        key::encode(&mut columns, &values, &mut bytes);
+        key::encode(&columns, &values, &mut bytes);
         bytes.into_datum()
     })
 }
@@ -262,7 +262,7 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     if let Some(destination) = mapping
         .destination
         .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
-        && Place::of(&mapping, &destination) == Place::Columns
+        && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
     {
         let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
         run(&format!(

@@ -86,3 +86,11 @@ pub fn resyncing() -> Vec<i32> {
     })
     .unwrap_or_else(|e| error!("could not read sequin.resync: {e}"))
 }
+
+/// The OID of `sequin.home_source`. Targets with guard columns depend on it.
+pub fn home_sources() -> pg_sys::Oid {
+    oid("sequin.home_source")
+}
+
+/// The tables that mappings write and delete from.
+pub type Mapped = std::rc::Rc<std::collections::HashSet<pg_sys::Oid>>;

@@ -10,8 +10,8 @@ use pgrx::{FromDatum, pg_guard, varlena};
 
 use super::trap::{self, SqlError};
 use crate::api;
-use crate::apply::Counts;
 use crate::error::Error;
+use crate::outcome::Counts;
 use crate::retry::{Which, retry};
 
 /// A function that returns counts: its wrapper, which raises errors as they are, and its record.

@@ -6,120 +6,118 @@
 //! are exchanged with a step between: all rows give theirs up for null, or for one that nobody else
 //! has, and then take the new one. A trigger sees that step.
 
+#![forbid(unsafe_code)]
+
 use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::{self, BuiltinOid, Datum};
 
-use crate::group::{Group, Net};
+use super::constraint::unique_columns;
+use super::pending::Pending;
+use super::rows::key_values;
+use super::write_set;
+use crate::blame::{forgive, is_unique};
+use crate::changes::net::{NetChange, Values};
+use crate::changes::{Changes, attempt_together};
+use crate::outcome::Wait;
 use crate::pg::constraints;
-use crate::pg::spi::Plan;
-use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::RowType;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};
 use crate::statement;
-use crate::units::Pending;
-use crate::wait::{self, Wait};
-use crate::write;
+use crate::stop::{Again, Stop};
+use crate::target::Target;
 
-/// What waits, group by group, with what it waits for.
+/// What waits, mapping by mapping, with what it waits for.
 pub type Waiting = Vec<Vec<(Pending, Option<Wait>)>>;
+
+/// A unit among [`Waiting`]: its mapping's number, and its own.
+type UnitNo = (usize, usize);
 
 /// Writes the changes that only wait for each other, and takes them out; returns whether there were
 /// any.
-pub fn untangle(
-    groups: &mut [(usize, Group<'_>)],
-    waiting: &mut Waiting,
-) -> Result<bool, SqlError> {
-    let tangled = tangled(groups, waiting);
-    if tangled.len() < 2 {
+pub fn write_cycles(all: &mut [Changes<'_>], waiting: &mut Waiting) -> Result<bool, Stop> {
+    let cycles = find(all, waiting);
+    if cycles.len() < 2 {
         return Ok(false);
     }
-    let before: Vec<_> = groups.iter().map(|(_, g)| g.outcomes.clone()).collect();
-    let result = subtransaction(|| {
+    let result = attempt_together(all, |all| -> Result<(), Stop> {
         constraints::defer()?;
-        for (i, (_, group)) in groups.iter_mut().enumerate() {
+        for (i, changes) in all.iter_mut().enumerate() {
             let pending: Vec<&Pending> = waiting[i]
                 .iter()
                 .enumerate()
-                .filter(|(j, _)| tangled.contains(&(i, *j)))
+                .filter(|(j, _)| cycles.contains(&(i, *j)))
                 .map(|(_, (pending, _))| pending)
                 .collect();
-            let _owner = group.acting_as_owner();
-            exchange(group, &pending)?;
-            let nets: Vec<&Net> = pending.iter().flat_map(|held| &held.unit).collect();
-            write::write_set(group, &nets)?;
+            let _owner = changes.acting_as_owner();
+            exchange(changes, &pending)?;
+            let nets: Vec<&NetChange> = pending.iter().flat_map(|held| held.unit.nets()).collect();
+            write_set(changes, &nets)?;
         }
-        constraints::check_at_once()
+        Ok(constraints::check_at_once()?)
     });
     match result {
-        Ok(()) => {
-            groups[0].1.wrote();
-            for (i, waiting) in waiting.iter_mut().enumerate() {
-                let mut at = 0..;
-                waiting.retain(|_| !tangled.contains(&(i, at.next().expect("endless"))));
-            }
-            Ok(true)
-        }
-        Err(error) => {
-            for ((_, group), before) in groups.iter_mut().zip(before) {
-                group.outcomes = before;
-            }
-            // A cancel, say.
-            crate::dead_letter::blame(error, &groups[0].1.target.mapping).map(|_| false)
+        Ok(()) => {}
+        // Each was tried alone before, so this is not expected; they wait as they did.
+        Err(stop) if stop.is(Again::Examine) => return Ok(false),
+        Err(stop) => {
+            forgive(stop.error()?, &all[0].target.mapping)?;
+            return Ok(false);
         }
     }
+    all[0].intake.call.wrote();
+    for (i, waiting) in waiting.iter_mut().enumerate() {
+        let mut at = 0..;
+        waiting.retain(|_| !cycles.contains(&(i, at.next().expect("endless"))));
+    }
+    Ok(true)
 }
 
-/// Which of them, by group and place, wait for one another and for nobody else.
-fn tangled(groups: &mut [(usize, Group<'_>)], waiting: &Waiting) -> HashSet<(usize, usize)> {
+/// Which of them wait for one another and for nobody else.
+fn find(all: &[Changes<'_>], waiting: &Waiting) -> HashSet<UnitNo> {
     type Row = (pg_sys::Oid, Vec<u8>);
-    let mut held: HashMap<Row, ((usize, usize), Row)> = HashMap::new();
-    for (i, (_, group)) in groups.iter_mut().enumerate() {
-        for (j, (pending, wait)) in waiting[i].iter().enumerate() {
-            let Some(Wait {
-                relation,
-                key: Some(key),
-            }) = wait
-            else {
+    let mut held: HashMap<Row, (UnitNo, Row)> = HashMap::new();
+    for (i, (changes, waiting)) in all.iter().zip(waiting).enumerate() {
+        for (j, (pending, wait)) in waiting.iter().enumerate() {
+            let Some(Wait::Row { table, key }) = wait else {
                 continue;
             };
-            let run = wait::subject(group, &pending.unit).run;
-            let own = wait::table_key(group, run.0);
-            let row = (group.target.destination.oid, own);
-            held.insert(row, ((i, j), (*relation, key.clone())));
+            let run = pending.unit.subject(&changes.keyed).run;
+            let row = (changes.target.destination.oid, changes.table_key(run.start));
+            held.insert(row, ((i, j), (*table, key.clone())));
         }
     }
     // Each waits for one row, so what is left when nobody is missing, and nobody superfluous, is
-    // circles.
+    // cycles.
     loop {
         let before = held.len();
         let rows: HashSet<Row> = held.keys().cloned().collect();
         let holders: HashSet<Row> = held.values().map(|(_, holder)| holder.clone()).collect();
         held.retain(|row, (_, holder)| rows.contains(holder) && holders.contains(row));
         if held.len() == before {
-            return held.into_values().map(|(place, _)| place).collect();
+            return held.into_values().map(|(number, _)| number).collect();
         }
     }
 }
 
 /// Lets rows give up the values of unique indexes that others of them wait for.
-fn exchange(group: &mut Group<'_>, pending: &[&Pending]) -> Result<(), SqlError> {
+fn exchange(changes: &Changes<'_>, pending: &[&Pending]) -> Result<(), SqlError> {
     let mut by_index: HashMap<Option<&str>, Vec<&Pending>> = HashMap::new();
     for held in pending {
-        if held.error.sqlstate() == "23505" {
+        if is_unique(&held.error) {
             let index = held.error.constraint.as_deref();
             by_index.entry(index).or_default().push(held);
         }
     }
     for held in by_index.values() {
-        let rows: Vec<&Net> = held
+        let rows: Vec<&NetChange> = held
             .iter()
-            .map(|held| wait::subject(group, &held.unit))
+            .map(|held| held.unit.subject(&changes.keyed))
             .collect();
-        if !give_up(group, &held[0].error, &rows)? {
-            return Err(held[0].error.clone());
+        let error = &held[0].error;
+        if !give_up(&changes.target, &changes.nets.values, error, &rows)? {
+            return Err(error.clone());
         }
     }
     Ok(())
@@ -138,18 +136,23 @@ thread_local! {
 
 /// Lets the rows give up one of their values in the unique index that the error is of. False: there is
 /// none that they could do without.
-pub fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result<bool, SqlError> {
-    let relation = group.target.destination.oid;
+pub fn give_up(
+    target: &Target,
+    values: &Values,
+    error: &SqlError,
+    rows: &[&NetChange],
+) -> Result<bool, SqlError> {
+    let relation = target.destination.oid;
     let referred_to = |column: &str| {
         let args = [relation.into(), column.into()];
         REFERRED.with(|query| query.rows(&args, |row| row.get(1))) == [Some(true)]
     };
-    let found = wait::unique_columns(group, error)
+    let found = unique_columns(target, error)
         .unwrap_or_default()
         .into_iter()
-        .filter(|i| !group.target.key.contains(i))
+        .filter(|i| !target.key.contains(i))
         .find_map(|i| {
-            let column = &group.target.columns[i];
+            let column = &target.columns[i];
             let value = if column.nullable {
                 Some(String::from("null"))
             } else {
@@ -165,16 +168,12 @@ pub fn give_up(group: &mut Group<'_>, error: &SqlError, rows: &[&Net]) -> Result
     let Some(assignment) = found else {
         return Ok(false);
     };
-    let key = group.target.key_sql();
-    let sql = statement::update(&group.target.relation(), &key, &key, &[assignment]);
-    let mut statement = Statement {
-        plan: Plan::prepare(&sql)?,
-        rows: RowType::new(&group.target.numbered_key()),
-    };
-    statement.run(rows.iter().enumerate(), |(n, net)| {
+    let key = target.key_sql();
+    let sql = statement::update(&target.relation(), &key, &key, &[assignment]);
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    statement.execute(rows.iter().enumerate(), |(n, net)| {
         let mut row = vec![Some(Datum::from(n as i32))];
-        let key = group.target.key.iter();
-        row.extend(key.map(|&i| Some(group.values[net.row + i])));
+        row.extend(key_values(target, values, net).into_iter().map(Some));
         row
     })?;
     Ok(true)

@@ -6,47 +6,50 @@
 //! back, and that message has not come yet. So rows that a mapping writes are not taken along: the delete
 //! waits until their own messages have moved them. Other tables are the database's to care for.
 
-use pgrx::pg_sys::{self, Datum};
+#![forbid(unsafe_code)]
 
+use pgrx::pg_sys::Datum;
+
+use super::rows::key_values;
+use crate::changes::Changes;
+use crate::changes::net::{NetChange, Values};
 use crate::destination::{Column, Referrer};
-use crate::group::{Group, Net};
-use crate::pg::spi::{Outcome, Plan, Returned};
+use crate::pg::spi::Returned;
 use crate::pg::trap::SqlError;
-use crate::pg::tuples::RowType;
 use crate::pg::user::ActingAs;
-use crate::prepared::{Statement, numbered_keys};
+use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
 use crate::statement;
 use crate::target::Target;
 
 /// Fails if one of the rows that are to be deleted is still referred to so.
-pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
-    for i in 0..group.target.destination.referrers.len() {
-        let referrer = &group.target.destination.referrers[i];
-        if !referrer.cascades || !group.mapped.contains(&referrer.oid) {
+pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let (target, values) = (&mut changes.target, &changes.nets.values);
+    for i in 0..target.destination.referrers.len() {
+        let referrer = &target.destination.referrers[i];
+        if !referrer.cascades || !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
         }
-        let rows = Rows::read(group, referrer, nets)?;
+        let rows = Rows::read(target, values, referrer, nets)?;
         // As the server's own checks of foreign keys do.
         let owner = ActingAs::untrusted(referrer.owner);
-        let kept = group.target.referrers.remove(&i);
+        let kept = target.statements.referrers.remove(&i);
         let mut statement = match kept {
             Some(statement) => statement,
             None => {
                 let select = "select b.sequin_n";
-                let sql = format!("{} limit 1", referring(&group.target, referrer, select));
-                prepare(&group.target, referrer, &sql)?
+                let sql = format!("{} limit 1", referring(target, referrer, select));
+                prepare(target, referrer, &sql)?
             }
         };
-        let found = rows.run(group, &mut statement, nets);
-        group.target.referrers.insert(i, statement);
+        let found = rows.query(target, values, &mut statement, nets);
+        target.statements.referrers.insert(i, statement);
         drop(owner);
-        let found = found?.returned.expect("a SELECT returns rows");
-        if found.len() > 0 {
-            let (mut values, mut nulls) = ([Datum::null()], [false]);
-            found.read(0, &mut values, &mut nulls);
-            let net = nets[values[0].value() as i32 as usize];
-            group.suspects.place = Some(group.messages[net.message as usize]);
-            return Err(error(&group.target, &group.target.destination.referrers[i]));
+        let found = found?;
+        let mut row = RowReader::new(&found);
+        if row.next() {
+            let message = nets[row.index(0)].message;
+            changes.progress.suspects.position = Some(changes.intake.position(message));
+            return Err(error(target, &target.destination.referrers[i]));
         }
     }
     Ok(())
@@ -55,12 +58,13 @@ pub fn check(group: &mut Group<'_>, nets: &[&Net]) -> Result<(), SqlError> {
 /// For each row that is to go, the key (as bytes, of these columns; empty without any) of one that still
 /// refers to it.
 pub fn holders(
-    group: &Group<'_>,
+    target: &Target,
+    values: &Values,
     referrer: &Referrer,
     key: &[String],
-    nets: &[&Net],
+    nets: &[&NetChange],
 ) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
-    let rows = Rows::read(group, referrer, nets)?;
+    let rows = Rows::read(target, values, referrer, nets)?;
     let _owner = ActingAs::untrusted(referrer.owner);
     let columns: Vec<String> = key
         .iter()
@@ -71,13 +75,9 @@ pub fn holders(
         _ => format!("sequin.row_key({})", columns.join(", ")),
     };
     let select = format!("select b.sequin_n, {bytes}");
-    let sql = referring(&group.target, referrer, &select);
-    let mut statement = prepare(&group.target, referrer, &sql)?;
-    let returned = rows.run(group, &mut statement, nets)?.returned;
-    Ok(numbered_keys(
-        &returned.expect("a SELECT returns rows"),
-        nets.len(),
-    ))
+    let mut statement = prepare(target, referrer, &referring(target, referrer, &select))?;
+    let returned = rows.query(target, values, &mut statement, nets)?;
+    Ok(numbered_keys(&returned, nets.len()))
 }
 
 /// The columns outside of the mapping's key that a foreign key refers to.
@@ -104,8 +104,12 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(group: &Group<'_>, referrer: &Referrer, nets: &[&Net]) -> Result<Rows, SqlError> {
-        let target = &group.target;
+    fn read(
+        target: &Target,
+        values: &Values,
+        referrer: &Referrer,
+        nets: &[&NetChange],
+    ) -> Result<Rows, SqlError> {
         let others = others(target, referrer);
         if others.is_empty() {
             return Ok(Rows { others: None });
@@ -115,53 +119,51 @@ impl Rows {
             .map(|column| format!("d.{}", pgrx::spi::quote_identifier(&column.name)))
             .collect();
         let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-        let mut statement = Statement {
-            plan: Plan::prepare(&sql)?,
-            rows: RowType::new(&target.numbered_key()),
-        };
-        let found = statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net))?;
+        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let found = statement.query(nets.iter().enumerate(), |(n, net)| {
+            by_key(target, values, n, net)
+        })?;
         Ok(Rows {
-            others: found.returned,
+            others: Some(found),
         })
     }
 
-    /// Runs a statement of [`prepare`] over the rows.
-    fn run(
+    /// Executes a statement of [`prepare`] over the rows.
+    fn query(
         &self,
-        group: &Group<'_>,
+        target: &Target,
+        values: &Values,
         statement: &mut Statement,
-        nets: &[&Net],
-    ) -> Result<Outcome, SqlError> {
+        nets: &[&NetChange],
+    ) -> Result<Returned, SqlError> {
         let Some(others) = &self.others else {
-            return statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net));
+            return statement.query(nets.iter().enumerate(), |(n, net)| {
+                by_key(target, values, n, net)
+            });
         };
         let width = others.types().len();
-        statement.run(0..others.len(), |i| {
-            let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
-            others.read(i, &mut values, &mut nulls);
-            let n = values[0].value() as i32 as usize;
-            let mut row = by_key(group, n, nets[n]);
-            row.extend((1..width).map(|i| (!nulls[i]).then_some(values[i])));
+        let mut found = RowReader::new(others);
+        statement.query(0..others.len(), |i| {
+            found.go_to(i);
+            let n = found.index(0);
+            let mut row = by_key(target, values, n, nets[n]);
+            row.extend((1..width).map(|i| found.datum(i)));
             row
         })
     }
 }
 
 /// A number and the key.
-fn by_key(group: &Group<'_>, n: usize, net: &Net) -> Vec<Option<Datum>> {
+fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> BatchRow {
     let mut row = vec![Some(Datum::from(n as i32))];
-    let key = group.target.key.iter();
-    row.extend(key.map(|&i| Some(group.values[net.row + i])));
+    row.extend(key_values(target, values, net).into_iter().map(Some));
     row
 }
 
 fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {
     let mut row = target.numbered_key();
     row.extend(others(target, referrer).iter().map(|c| c.row()));
-    Ok(Statement {
-        plan: Plan::prepare(sql)?,
-        rows: RowType::new(&row),
-    })
+    Statement::new(sql, &row)
 }
 
 /// `select` from rows of the destination, which `b` has the key and the [`others`] of, and for each the
@@ -225,6 +227,3 @@ fn error(target: &Target, referrer: &Referrer) -> SqlError {
     error.constraint = Some(referrer.constraint.clone());
     error
 }
-
-/// The tables that mappings write, by OID.
-pub type Mapped = std::rc::Rc<std::collections::HashSet<pg_sys::Oid>>;

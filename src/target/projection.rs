@@ -1,10 +1,14 @@
 //! SQL in a mapping: expressions and the filter, evaluated by the server for the whole batch at once,
 //! as the mapping's owner and under the search_path that it was made with.
 
+#![forbid(unsafe_code)]
+
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use super::column::{Source, TargetColumn};
 use crate::cast::Caster;
+use crate::destination::Destination;
 use crate::json::Json;
 use crate::mapping::Mapping;
 use crate::pg::settings::Settings;
@@ -13,7 +17,6 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::statement::{self, Expression};
-use crate::target::{Source, Target, TargetColumn};
 
 /// What an expression sees of a message.
 pub struct Input<'a> {
@@ -190,13 +193,13 @@ impl Projection {
         Ok(rows)
     }
 
-    /// Says in the error of an input where in the message it is, or in which of the mapping's
-    /// expressions.
-    pub fn place(
+    /// Adds to the error of an input where in the message it is, or in which expression of the mapping.
+    pub fn locate(
         &mut self,
         error: SqlError,
         input: &Input<'_>,
-        target: &Target,
+        columns: &[TargetColumn],
+        destination: &Destination,
         memory: &Bump,
     ) -> SqlError {
         let position = input.position;
@@ -217,17 +220,16 @@ impl Projection {
         // the filter comes first: what it refuses is not evaluated
         let mut order = self.filter.into_iter().chain(0..self.alone.len());
         let culprit = order.find(|&i| self.fails_alone(i, inputs, memory));
-        let culprit =
-            culprit.map(
-                |i| match target.columns.iter().find(|c| c.source == Source::Sql(i)) {
-                    Some(column) => {
-                        let of = target.destination.column(&column.name);
-                        let of = of.map_or(&column.sql.type_name, |of| &of.type_name);
-                        format!(", SQL of column \"{}\" of type {of}", column.name)
-                    }
-                    None => ", filter of the mapping".to_owned(),
-                },
-            );
+        let culprit = culprit.map(
+            |i| match columns.iter().find(|c| c.source == Source::Sql(i)) {
+                Some(column) => {
+                    let of = destination.column(&column.name);
+                    let of = of.map_or(&column.sql.type_name, |of| &of.type_name);
+                    format!(", SQL of column \"{}\" of type {of}", column.name)
+                }
+                None => ", filter of the mapping".to_owned(),
+            },
+        );
         error.at(&format!(
             "messages[{position}]{}",
             culprit.unwrap_or_default()

@@ -1,18 +1,21 @@
 //! The mappings of the database, kept by the backend until one of them, or what it is made of,
 //! changes.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use crate::cascade::Mapped;
+use crate::dead_letter::presence::{Presence, announced};
 use crate::error::Error;
-use crate::mapping::{Mapping, Mode, OnDelete, catalog};
+use crate::mapping::catalog::{self, Mapped};
+use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
 use crate::pg::trap::SqlError;
-use crate::retry::{self, Watch};
 use crate::route::Router;
+use crate::stop::Stop;
 use crate::target::Target;
 
 /// The mappings, the way to them, and those made ready so far.
@@ -26,12 +29,13 @@ pub struct Registry {
     /// The mappings (by id) that a resync is on for.
     pub resyncing: Vec<i32>,
     /// What there are dead letters of, as of [`Self::see_letters`].
-    pub letters: Watch,
+    pub letters: Presence,
     /// The OID of `sequin.mapping`.
     pub relation: pg_sys::Oid,
     announced: pg_sys::Oid,
     letters_changed: bool,
-    ready: HashMap<usize, Target>,
+    /// By the mapping's id.
+    ready: HashMap<i32, Target>,
 }
 
 thread_local! {
@@ -69,9 +73,9 @@ impl Registry {
             mappings,
             router,
             resyncing: catalog::resyncing(),
-            letters: Watch::load(),
+            letters: Presence::load(),
             relation,
-            announced: retry::announced(),
+            announced: announced(),
             letters_changed: false,
             ready: HashMap::new(),
         })
@@ -88,7 +92,7 @@ impl Registry {
     /// Looks for dead letters again, if some have come since the last look.
     pub fn see_letters(&mut self) {
         if self.letters_changed || invalidation::has_changed(self.announced) {
-            self.letters = Watch::load();
+            self.letters = Presence::load();
             self.letters_changed = false;
         }
     }
@@ -103,26 +107,27 @@ impl Registry {
 
     /// Takes a mapping made ready, its destination locked as a write locks it, so that it stays as
     /// it is until the transaction ends.
-    pub fn target(&mut self, index: usize) -> Result<Target, SqlError> {
-        let destination = self.mappings[index].destination;
+    pub fn target(&mut self, index: usize) -> Result<Target, Stop> {
+        let mapping = &self.mappings[index];
+        let (id, destination) = (mapping.id, mapping.destination);
         let oid = pg_sys::Oid::from(destination.expect("null destinations are not written"));
         invalidation::lock(oid);
         let changed = invalidation::changed();
         self.forget(&changed);
         if changed.contains(self.relation) {
             invalidation::note(self.relation);
-            return Err(SqlError::new(crate::apply::RELOAD, "a mapping changed"));
+            return Err(Stop::RELOAD);
         }
-        if let Some(target) = self.ready.remove(&index) {
+        if let Some(target) = self.ready.remove(&id) {
             return Ok(target);
         }
         let mapping = &self.mappings[index];
-        Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))
+        Ok(Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))?)
     }
 
     /// Puts a mapping back, ready for the next call.
-    pub fn put_back(&mut self, index: usize, target: Target) {
-        self.ready.insert(index, target);
+    pub fn put_back(&mut self, target: Target) {
+        self.ready.insert(target.mapping.id, target);
     }
 }
 
