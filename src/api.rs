@@ -3,9 +3,9 @@
 use crate::apply::{Counts, apply};
 use crate::envelope;
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::json::Jsonb;
 use crate::pg::memory::Arena;
-use crate::pg::trap::SqlError;
 
 /// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
 pub fn apply_text(batch: &str) -> Result<Counts, SqlError> {

@@ -9,9 +9,9 @@
 use pgrx::pg_sys::{self, Datum};
 
 use crate::destination::{Column, Referrer};
+use crate::error::SqlError;
 use crate::group::{Group, Net};
 use crate::pg::spi::{Outcome, Plan, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::RowType;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Statement, numbered_keys};

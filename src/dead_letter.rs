@@ -3,24 +3,35 @@
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::SqlError;
+use crate::error::sqlstate::{self, Sqlstate};
 use crate::mapping::{Mapping, OnError};
 use crate::message::Version;
 use crate::pg::clock;
-use crate::pg::trap::SqlError;
 use crate::pg::user::caller_may_read;
 use crate::prepared::Kept;
 use crate::wait::Wait;
 
 /// SQLSTATE classes of errors that say nothing of the message: the server, the connection or the
 /// operator is the cause, and the sender tries again.
-const NOT_THE_MESSAGE: &[&str] = &[
-    "08", "25", "40", "53", "55", "57", "58", "72", "F0", "HV", "XX",
+const NOT_THE_MESSAGE: &[Sqlstate] = &[
+    sqlstate::CONNECTION_EXCEPTION,
+    sqlstate::INVALID_TRANSACTION_STATE,
+    sqlstate::TRANSACTION_ROLLBACK,
+    sqlstate::INSUFFICIENT_RESOURCES,
+    sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    sqlstate::OPERATOR_INTERVENTION,
+    sqlstate::SYSTEM_ERROR,
+    sqlstate::SNAPSHOT_TOO_OLD,
+    sqlstate::CONFIG_FILE_ERROR,
+    sqlstate::FDW_ERROR,
+    sqlstate::INTERNAL_ERROR,
 ];
 
 /// Returns the error if it is a message's fault, else passes it on: the call fails with it.
 pub fn blame(error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {
     let mut error = error;
-    if mapping.on_error == OnError::Raise || NOT_THE_MESSAGE.contains(&error.class().as_str()) {
+    if mapping.on_error == OnError::Raise || NOT_THE_MESSAGE.contains(&error.class()) {
         let line = format!("sequin_apply, mapping \"{}\"", mapping.name);
         error.context = Some(match error.context {
             Some(context) => format!("{context}\n{line}"),
@@ -28,7 +39,9 @@ pub fn blame(error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {
         });
         // The server shows the mapping's owner the row that a constraint refuses.
         let destination = mapping.destination.map(pg_sys::Oid::from);
-        if error.class() == "23" && !destination.is_some_and(caller_may_read) {
+        if error.class() == sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+            && !destination.is_some_and(caller_may_read)
+        {
             error.detail = None;
         }
         return Err(error);

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, Datum, panic::ErrorReport};
 use pgrx::prelude::*;
 
@@ -10,6 +9,7 @@ use crate::apply::explain;
 use crate::dead_letter::Letter;
 use crate::envelope;
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::group::{Group, Outcome};
 use crate::guard::Place;
 use crate::mapping::{GUARD_COLUMNS, Mapping, Mode, OnDelete};
@@ -19,7 +19,6 @@ use crate::pg::keys::{extension_owner, stored_text};
 use crate::pg::memory::Arena;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::{Connection, Plan};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::registry;
@@ -190,18 +189,6 @@ impl Watch {
     }
 }
 
-fn report(error: SqlError) -> ErrorReport {
-    let code = PgSqlErrorCode::from(error.code);
-    let mut report = ErrorReport::new(code, error.message, "sequin_explain");
-    if let Some(detail) = error.detail {
-        report = report.set_detail(detail);
-    }
-    if let Some(hint) = error.hint {
-        report = report.set_hint(hint);
-    }
-    report
-}
-
 /// What `sequin.explain(batch)` returns: position, mapping, key, outcome, sqlstate, error, before, after.
 type ExplainedRow = (
     i64,
@@ -246,7 +233,7 @@ fn explain_rows(
         expected: fault.expected.to_owned(),
         found: fault.found,
     })?;
-    let rows = explain(&mut batch, &memory, caller).map_err(report)?;
+    let rows = explain(&mut batch, &memory, caller)?;
     let rows: Vec<ExplainedRow> = rows
         .into_iter()
         .map(|row| {
@@ -307,9 +294,7 @@ fn explain_mapping(
         return Ok(TableIterator::new(Vec::new()));
     };
     invalidation::lock(pg_sys::Oid::from(oid));
-    let target = Target::make(&found)
-        .unwrap_or_else(|| Err(registry::gone(&found)))
-        .map_err(report)?;
+    let target = Target::make(&found).unwrap_or_else(|| Err(registry::gone(&found)))?;
     let mut parts = columns(&target);
     parts.extend(statements(&target));
     Ok(TableIterator::new(parts))

@@ -8,9 +8,9 @@ use pgrx::prelude::*;
 
 use crate::destination::Destination;
 use crate::error::Error;
+use crate::error::nearest::nearest;
+use crate::error::quote::ident;
 use crate::mapping::GUARD_COLUMNS;
-use crate::mapping::nearest::nearest;
-use crate::mapping::quote::ident;
 use crate::pg::typeio::{MONEYOID, base_type, fields, type_row};
 
 /// A function takes a hundred arguments at most.

@@ -3,6 +3,7 @@
 
 use pgrx::pg_sys::Datum;
 
+use crate::error::SqlError;
 use crate::group::{Entry, Group, Guarded, Net, Outcome, object};
 use crate::guard::{self, Place};
 use crate::image::fingerprint;
@@ -10,7 +11,6 @@ use crate::json::Json;
 use crate::mapping::OnDelete;
 use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
 use crate::message::Version;
-use crate::pg::trap::SqlError;
 use crate::target::{Slot, collect};
 
 /// What is made over and over while folding.

@@ -9,6 +9,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::cascade::Mapped;
 use crate::envelope::{Batch, Item};
+use crate::error::{SqlError, sqlstate};
 use crate::explain::{self, Images};
 use crate::guard::{self, Stored};
 use crate::image::{fingerprint, source_number};
@@ -19,7 +20,6 @@ use crate::merge::{Event, Stamp, State};
 use crate::message::{Action, Message};
 use crate::pg::keys::output_text;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::pg::{clock, invalidation};
 use crate::projection::{Input, Projected};
@@ -493,8 +493,14 @@ impl<'a> Group<'a> {
             // One by one, each in a subtransaction that is kept: what an undone one returned is gone.
             Err(error) => {
                 // Who may not be blamed for it here may be below, and then it is known where.
-                let of_a_message =
-                    matches!(error.class().as_str(), "21" | "22" | "23" | "42" | "P0");
+                let of_a_message = matches!(
+                    error.class(),
+                    sqlstate::CARDINALITY_VIOLATION
+                        | sqlstate::DATA_EXCEPTION
+                        | sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+                        | sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION
+                        | sqlstate::PLPGSQL_ERROR
+                );
                 if let Err(error) = crate::dead_letter::blame(error, &self.target.mapping)
                     && !of_a_message
                 {

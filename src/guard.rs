@@ -16,12 +16,12 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::{Value as JsonValue, json};
 
+use crate::error::SqlError;
 use crate::group::Group;
 use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode, check};
 use crate::merge::{self, Gone, Stamp, State, Value};
 use crate::message::Version;
 use crate::pg::spi::{Plan, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::pg::user::ActingAs;
 use crate::pg::{clock, invalidation};

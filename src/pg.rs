@@ -15,6 +15,7 @@ pub mod isolation;
 pub mod keys;
 pub mod memory;
 pub mod parse;
+pub mod raise;
 pub mod row;
 pub mod settings;
 pub mod spi;

@@ -7,9 +7,9 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 
+use crate::error::SqlError;
 use crate::pg::keys::stored_bytes;
 use crate::pg::spi::{Outcome, Plan, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// A statement and the row type of its batch relation.

@@ -8,9 +8,9 @@ use pgrx::pg_sys;
 
 use crate::cascade::Mapped;
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::mapping::{Mapping, Mode, OnDelete, catalog};
 use crate::pg::invalidation;
-use crate::pg::trap::SqlError;
 use crate::retry::{self, Watch};
 use crate::route::Router;
 use crate::target::Target;

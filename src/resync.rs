@@ -8,9 +8,9 @@ use pgrx::prelude::*;
 
 use crate::destination::Destination;
 use crate::error::Error;
+use crate::error::nearest::nearest;
 use crate::guard::Place;
 use crate::key::{self, KeyColumn};
-use crate::mapping::nearest::nearest;
 use crate::mapping::{Mapping, OnDelete, catalog};
 use crate::pg::invalidation;
 use crate::pg::keys::extension_owner;

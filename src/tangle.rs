@@ -10,11 +10,11 @@ use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::{self, BuiltinOid, Datum};
 
+use crate::error::SqlError;
 use crate::group::{Group, Net};
 use crate::pg::constraints;
 use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::RowType;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};

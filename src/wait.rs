@@ -17,12 +17,12 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::cascade;
 use crate::destination::{Destination, Referrer};
+use crate::error::SqlError;
 use crate::group::{Group, Net};
 use crate::key;
 use crate::mapping::Mapping;
 use crate::pg::spi::Plan;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType};
 use crate::prepared::{Lookup, Statement, numbered_keys};
 use crate::target::Target;

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use pgrx::pg_sys::Datum;
 
 use crate::cascade;
+use crate::error::SqlError;
 use crate::group::{Group, Guarded, Net, Outcome, Suspects};
 use crate::guard::{self, Claim, Place};
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::spi::{Plan, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};

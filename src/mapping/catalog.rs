@@ -6,9 +6,9 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::fault::Fault;
 use super::{Mapping, MappingRow};
 use crate::error::Error;
+use crate::error::fault::Fault;
 use crate::prepared::Lookup;
 
 const MAPPINGS: &str = "

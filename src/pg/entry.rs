@@ -8,10 +8,10 @@ use std::ptr;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{FromDatum, pg_guard, varlena};
 
-use super::trap::{self, SqlError};
+use super::raise::{throw, to_error_data};
 use crate::api;
 use crate::apply::Counts;
-use crate::error::Error;
+use crate::error::{Error, SqlError};
 use crate::retry::{Which, retry};
 
 /// A function that returns counts: its wrapper, which raises errors as they are, and its record.
@@ -28,7 +28,7 @@ macro_rules! entry {
                 let mut failure = ptr::null_mut();
                 let result = $inner(fcinfo, &mut failure);
                 if !failure.is_null() {
-                    trap::throw(failure);
+                    throw(failure);
                 }
                 result
             }
@@ -119,7 +119,7 @@ unsafe fn answer(
         match result {
             Ok(counts) => row(fcinfo, &counts),
             Err(error) => {
-                *failure = error.to_error_data();
+                *failure = to_error_data(&error);
                 Datum::from(0)
             }
         }

@@ -8,7 +8,8 @@ use std::ptr;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard};
 
-use super::trap::{SqlError, trap};
+use super::trap::trap;
+use crate::error::SqlError;
 
 unsafe extern "C-unwind" {
     #[link_name = "tuplestore_putvalues"]
