@@ -13,6 +13,7 @@ pub mod sqlstate;
 
 pub use report::{SqlError, did_you_mean, list};
 
+use crate::json::JsonFault;
 use fault::{Fault, summary};
 
 /// An error that pg_sequin raises.
@@ -36,6 +37,22 @@ pub enum Error {
     },
     /// `sequin.batch()` was called by somebody else than `sequin_apply`.
     OutsideApply,
+    /// `sequin.batch()` was called where a set cannot be returned.
+    NotInFrom,
+    /// `sequin.row_key` was called with the keyword VARIADIC.
+    Variadic,
+    /// `sequin.row_key` was called by something that does not say of which types the arguments are.
+    UnknownArgumentType {
+        /// Number of the argument, from 1.
+        number: usize,
+    },
+    /// A statement of the extension's own failed.
+    OwnStatement {
+        /// What could not be done: `read sequin.dead_letter`.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// No mapping has this name.
     MappingNotFound {
         /// The name asked for.
@@ -157,6 +174,25 @@ impl Error {
                 "sequin.batch() can be called only by sequin_apply",
             )
             .with_hint("Call sequin_apply(batch) to apply messages."),
+            Error::NotInFrom => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.batch() can be called only in FROM",
+            ),
+            Error::Variadic => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.row_key does not support VARIADIC",
+            )
+            .with_hint("Pass each column of the key as an argument of its own."),
+            Error::UnknownArgumentType { number } => SqlError::new(
+                sqlstate::DATATYPE_MISMATCH,
+                format!("could not determine data type of argument {number} of sequin.row_key"),
+            )
+            .with_detail("Something else than an expression called the function, for example a cast.")
+            .with_hint("Call it in an expression, such as SELECT sequin.row_key(id) FROM table_name;"),
+            Error::OwnStatement { what, why } => SqlError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("could not {what}: {why}"),
+            ),
             Error::MappingNotFound { name, nearest } => {
                 let report = SqlError::new(
                     sqlstate::UNDEFINED_OBJECT,
@@ -272,6 +308,16 @@ impl Error {
     }
 }
 
+impl From<JsonFault> for Error {
+    fn from(fault: JsonFault) -> Error {
+        Error::BadJson {
+            byte: fault.byte,
+            expected: fault.expected.to_owned(),
+            found: fault.found,
+        }
+    }
+}
+
 impl From<Error> for SqlError {
     fn from(error: Error) -> SqlError {
         error.report()
@@ -294,6 +340,13 @@ mod tests {
                 name: "o'hara".into(),
             },
             Error::OutsideApply,
+            Error::NotInFrom,
+            Error::Variadic,
+            Error::UnknownArgumentType { number: 1 },
+            Error::OwnStatement {
+                what: "read sequin.dead_letter".into(),
+                why: "SPI error".into(),
+            },
             Error::MappingNotFound {
                 name: "a".into(),
                 nearest: vec![],
@@ -363,7 +416,7 @@ mod tests {
 
     #[test]
     fn nearest_names_are_offered() {
-        let hint = every_error()[5].report().hint.unwrap();
+        let hint = every_error()[9].report().hint.unwrap();
         assert_eq!(hint, "Did you mean \"b\" or \"c\"?");
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::error::SqlError;
 use crate::group::{Group, Outcome};
 use crate::guard::Place;
+use crate::mapping::catalog::mine;
 use crate::mapping::{GUARD_COLUMNS, Mapping, Mode, OnDelete};
 use crate::merge::Event;
 use crate::pg::invalidation;
@@ -22,7 +23,6 @@ use crate::pg::spi::{Connection, Plan};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::registry;
-use crate::resync::mine;
 use crate::settings;
 use crate::statement;
 use crate::target::{Source, Target, Write};
@@ -228,11 +228,7 @@ fn explain_rows(
     let _settings = Settings::new(PINNED);
     let _definer = ActingAs::new(extension_owner(), false);
     let memory = Arena::take();
-    let mut batch = envelope::read_text(text, &memory).map_err(|fault| Error::BadJson {
-        byte: fault.byte,
-        expected: fault.expected.to_owned(),
-        found: fault.found,
-    })?;
+    let mut batch = envelope::read_text(text, &memory).map_err(Error::from)?;
     let rows = explain(&mut batch, &memory, caller)?;
     let rows: Vec<ExplainedRow> = rows
         .into_iter()

@@ -26,7 +26,6 @@ mod destination;
 mod envelope;
 mod error;
 mod explain;
-mod fingerprint;
 mod fold;
 #[cfg(test)]
 mod fuzz;
@@ -42,7 +41,6 @@ mod pg;
 mod prepared;
 mod projection;
 mod registry;
-mod resync;
 mod retry;
 mod route;
 mod sets;

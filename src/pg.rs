@@ -9,7 +9,7 @@
 pub mod clock;
 pub mod constraints;
 pub mod counter;
-pub mod entry;
+pub mod function;
 pub mod invalidation;
 pub mod isolation;
 pub mod keys;
