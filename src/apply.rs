@@ -19,7 +19,8 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use crate::envelope::{Batch, End};
-use crate::error::Error;
+use crate::error::SqlError;
+use crate::error::{Error, sqlstate};
 use crate::guard::notes::prune;
 use crate::outcome::Counts;
 use crate::pg::isolation;
@@ -27,7 +28,6 @@ use crate::pg::memory::{Arena, Context};
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts};
@@ -150,6 +150,6 @@ fn with_registry<'a>(
 fn needs_exclusive_locks(stop: &Stop) -> bool {
     match stop {
         Stop::BeginAgain(again) => *again != Again::Reload,
-        Stop::Failed(error) => error.sqlstate() == "40P01",
+        Stop::Failed(error) => error.is(sqlstate::DEADLOCK_DETECTED),
     }
 }

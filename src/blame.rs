@@ -11,8 +11,9 @@
 
 use pgrx::pg_sys;
 
+use crate::error::SqlError;
+use crate::error::sqlstate::{self, Sqlstate};
 use crate::mapping::{Mapping, OnError};
-use crate::pg::trap::SqlError;
 use crate::pg::user::caller_may_read;
 
 /// Why an error was raised.
@@ -30,13 +31,32 @@ pub enum Verdict {
 }
 
 /// SQLSTATE classes of errors that say nothing of the message.
-const OF_THE_CALL: &[&str] = &[
-    "08", "25", "40", "53", "55", "57", "58", "72", "F0", "HV", "XX",
+const OF_THE_CALL: &[Sqlstate] = &[
+    sqlstate::CONNECTION_EXCEPTION,
+    sqlstate::INVALID_TRANSACTION_STATE,
+    sqlstate::TRANSACTION_ROLLBACK,
+    sqlstate::INSUFFICIENT_RESOURCES,
+    sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+    sqlstate::OPERATOR_INTERVENTION,
+    sqlstate::SYSTEM_ERROR,
+    sqlstate::SNAPSHOT_TOO_OLD,
+    sqlstate::CONFIG_FILE_ERROR,
+    sqlstate::FDW_ERROR,
+    sqlstate::INTERNAL_ERROR,
+];
+
+/// SQLSTATE classes of errors that can be of one message among others.
+const OF_A_MESSAGE: &[Sqlstate] = &[
+    sqlstate::CARDINALITY_VIOLATION,
+    sqlstate::DATA_EXCEPTION,
+    sqlstate::INTEGRITY_CONSTRAINT_VIOLATION,
+    sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    sqlstate::PLPGSQL_ERROR,
 ];
 
 /// The verdict on an error that was raised for messages of the mapping.
 pub fn verdict(error: &SqlError, mapping: &Mapping) -> Verdict {
-    if mapping.on_error == OnError::Raise || OF_THE_CALL.contains(&error.class().as_str()) {
+    if mapping.on_error == OnError::Raise || OF_THE_CALL.contains(&error.class()) {
         return Verdict::TheCall;
     }
     cause(error)
@@ -44,31 +64,21 @@ pub fn verdict(error: &SqlError, mapping: &Mapping) -> Verdict {
 
 /// The verdict on an error that is not the call's.
 pub fn cause(error: &SqlError) -> Verdict {
-    match error.sqlstate().as_str() {
-        "23503" | "23505" => Verdict::AnotherRow,
-        "23502" => Verdict::AnOlderChange,
+    match error.code {
+        sqlstate::FOREIGN_KEY_VIOLATION | sqlstate::UNIQUE_VIOLATION => Verdict::AnotherRow,
+        sqlstate::NOT_NULL_VIOLATION => Verdict::AnOlderChange,
         _ => Verdict::TheMessage,
     }
 }
 
-/// Whether the error is of a foreign key.
-pub fn is_foreign_key(error: &SqlError) -> bool {
-    error.sqlstate() == "23503"
-}
-
-/// Whether the error is of a unique index.
-pub fn is_unique(error: &SqlError) -> bool {
-    error.sqlstate() == "23505"
-}
-
 /// Whether the error says that a relation or its schema was not found.
 pub fn is_missing_relation(error: &SqlError) -> bool {
-    matches!(error.sqlstate().as_str(), "3F000" | "42P01")
+    error.is(sqlstate::INVALID_SCHEMA_NAME) || error.is(sqlstate::UNDEFINED_TABLE)
 }
 
 /// Whether an error of this kind can be of one message among others, whatever `on_error` says.
 pub fn may_be_of_a_message(error: &SqlError) -> bool {
-    matches!(error.class().as_str(), "21" | "22" | "23" | "42" | "P0")
+    OF_A_MESSAGE.contains(&error.class())
 }
 
 /// The error, if the call can go on without the message. `Err`: the call fails with it.
@@ -83,7 +93,9 @@ pub fn blame(mut error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlErro
     });
     // The server shows the mapping's owner the row that a constraint refuses.
     let destination = mapping.destination.map(pg_sys::Oid::from);
-    if error.class() == "23" && !destination.is_some_and(caller_may_read) {
+    if error.class() == sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+        && !destination.is_some_and(caller_may_read)
+    {
         error.detail = None;
     }
     Err(error)

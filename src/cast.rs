@@ -18,8 +18,8 @@ use std::ffi::CStr;
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::{SqlError, sqlstate};
 use crate::json::{Encoder, Json, Kind};
-use crate::pg::trap::SqlError;
 use crate::pg::typeio::{self, TypeInput};
 use crate::spell::{self, Field, Misfit, Shape, spell};
 use fast::Fast;
@@ -93,8 +93,12 @@ impl Caster {
     /// Where in a value the error is that [`Caster::cast`] gave for it, as a path from it: `[2].zip`.
     pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
         // After these the server can be asked for more, although nothing has been rolled back.
-        match error.class().as_str() {
-            "22" | "23" | "42" => place::path(self.type_oid, self.typmod, value, out, 0),
+        match error.class() {
+            sqlstate::DATA_EXCEPTION
+            | sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+            | sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION => {
+                place::path(self.type_oid, self.typmod, value, out, 0)
+            }
             _ => String::new(),
         }
     }
@@ -161,12 +165,12 @@ impl From<Misfit> for SqlError {
 /// Some input functions, hstore's before PostgreSQL 16 for one, complain of a text as of an internal
 /// error, which would be nobody's fault.
 fn of_the_value(error: SqlError) -> SqlError {
-    match error.sqlstate().as_str() {
-        "XX000" => SqlError {
-            code: SqlError::new("22P02", "").code,
-            ..error
-        },
-        _ => error,
+    if !error.is(sqlstate::INTERNAL_ERROR) {
+        return error;
+    }
+    SqlError {
+        code: sqlstate::INVALID_TEXT_REPRESENTATION,
+        ..error
     }
 }
 

@@ -29,12 +29,12 @@ use pgrx::pg_sys;
 
 use crate::blame;
 use crate::envelope::Batch;
+use crate::error::SqlError;
 use crate::guard::stored::Stored;
 use crate::mapping::Mode;
 use crate::outcome::{Failure, MessageNo, Position, Suspects, Wait};
 use crate::pg::invalidation;
 use crate::pg::subtransaction::{open_subtransaction, subtransaction};
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::stop::Stop;
 use crate::target::Target;

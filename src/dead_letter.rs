@@ -14,10 +14,10 @@ pub mod superseded;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::SqlError;
 use crate::message::Version;
 use crate::outcome::Wait;
 use crate::pg::clock;
-use crate::pg::trap::SqlError;
 use crate::prepared::Kept;
 
 /// A message that is kept in `sequin.dead_letter`.

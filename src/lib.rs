@@ -57,11 +57,8 @@ mod column_set;
 mod json;
 mod statement;
 
-mod fingerprint;
 #[cfg(test)]
 mod fuzz;
-mod resync;
-mod retry;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);

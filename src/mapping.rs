@@ -7,9 +7,6 @@
 pub mod catalog;
 pub mod check;
 pub mod columns;
-pub mod fault;
-pub mod nearest;
-pub mod quote;
 pub mod source;
 pub mod sql;
 pub mod trigger;
@@ -18,8 +15,8 @@ pub mod versions;
 pub use columns::{ColumnSource, ColumnSpecs, Path, Root};
 pub use source::SourcePattern;
 
+use crate::error::fault::Fault;
 use crate::error::list;
-use fault::Fault;
 
 /// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of
 /// their types. They are the guard's: no record key of the same name is ever written to them.

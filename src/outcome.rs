@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys;
 
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 
 /// A message's position among the items of a batch, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

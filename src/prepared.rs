@@ -7,11 +7,11 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 
+use crate::error::SqlError;
 use crate::message::Version;
 use crate::pg::clock;
 use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::spi::{Outcome, Plan, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// A row of a batch relation; `None` is null.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 
 /// Why work ends before it is done.
 #[derive(Debug, Clone)]

@@ -15,12 +15,12 @@ pub mod wait;
 
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange};
+use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
 use crate::guard::stored::special;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mode, OnDelete};
-use crate::pg::trap::SqlError;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};

@@ -12,9 +12,6 @@ mod extension {
     pub mod spell;
     pub mod mapping {
         pub mod columns;
-        pub mod fault;
-        pub mod nearest;
-        pub mod quote;
         pub mod source;
     }
 }

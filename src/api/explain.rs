@@ -1,6 +1,5 @@
 //! What a mapping does, and what a batch would do.
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
@@ -9,6 +8,8 @@ use crate::apply::registry;
 use crate::column_set::ColumnSet;
 use crate::envelope;
 use crate::error::Error;
+use crate::error::SqlError;
+use crate::mapping::catalog::mine;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::invalidation;
@@ -16,26 +17,12 @@ use crate::pg::keys::extension_owner;
 use crate::pg::memory::Arena;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
-use crate::pg::trap::SqlError;
 use crate::pg::user::{ActingAs, current_user};
-use crate::resync::mine;
 use crate::settings;
 use crate::target::Target;
 use crate::target::column::Source;
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
-
-fn report(error: SqlError) -> ErrorReport {
-    let code = PgSqlErrorCode::from(error.code);
-    let mut report = ErrorReport::new(code, error.message, "sequin_explain");
-    if let Some(detail) = error.detail {
-        report = report.set_detail(detail);
-    }
-    if let Some(hint) = error.hint {
-        report = report.set_hint(hint);
-    }
-    report
-}
 
 /// What `sequin.explain(batch)` returns: position, mapping, key, outcome, sqlstate, error, before, after.
 type ExplainedRow = (
@@ -76,12 +63,8 @@ fn explain_rows(
     let _settings = Settings::new(PINNED);
     let _definer = ActingAs::new(extension_owner(), false);
     let memory = Arena::take();
-    let mut batch = envelope::read_text(text, &memory).map_err(|fault| Error::BadJson {
-        byte: fault.byte,
-        expected: fault.expected.to_owned(),
-        found: fault.found,
-    })?;
-    let rows = explain(&mut batch, &memory, caller).map_err(report)?;
+    let mut batch = envelope::read_text(text, &memory).map_err(Error::from)?;
+    let rows = explain(&mut batch, &memory, caller)?;
     let rows: Vec<ExplainedRow> = rows
         .into_iter()
         .map(|row| {
@@ -142,9 +125,7 @@ fn explain_mapping(
         return Ok(TableIterator::new(Vec::new()));
     };
     invalidation::lock(pg_sys::Oid::from(oid));
-    let target = Target::make(&found)
-        .unwrap_or_else(|| Err(registry::gone(&found)))
-        .map_err(report)?;
+    let target = Target::make(&found).unwrap_or_else(|| Err(registry::gone(&found)))?;
     let mut parts = columns(&target);
     parts.extend(statements(&target));
     Ok(TableIterator::new(parts))

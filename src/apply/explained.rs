@@ -11,9 +11,9 @@ use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::dead_letter::Letter;
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::{Outcome, Position};
-use crate::pg::trap::SqlError;
 use crate::pg::user::may_act_as;
 
 /// What became of a message in a mapping.

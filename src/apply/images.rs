@@ -6,7 +6,7 @@ use pgrx::pg_sys::Datum;
 
 use crate::changes::Changes;
 use crate::changes::net::Images;
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 use crate::prepared::{RowReader, Statement};
 use crate::statement;
 

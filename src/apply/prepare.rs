@@ -8,10 +8,10 @@ use super::images::images;
 use crate::changes::keyed::Run;
 use crate::changes::net::Unit;
 use crate::changes::{Changes, MappingLock};
+use crate::error::SqlError;
 use crate::guard::notes::note_confirmed;
 use crate::mapping::Mode;
 use crate::merge::Event;
-use crate::pg::trap::SqlError;
 use crate::stop::Stop;
 use crate::write::may_share;
 

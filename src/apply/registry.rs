@@ -10,10 +10,10 @@ use pgrx::pg_sys;
 
 use crate::dead_letter::presence::{Presence, announced};
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
-use crate::pg::trap::SqlError;
 use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;

@@ -9,8 +9,8 @@ use super::registry::Registry;
 use crate::dead_letter::retried::Retried;
 use crate::envelope::{Batch, Item};
 use crate::error::Error;
+use crate::error::SqlError;
 use crate::outcome::{Outcome, Position};
-use crate::pg::trap::SqlError;
 
 /// An item that no mapping takes.
 #[derive(Debug, Clone)]

@@ -6,12 +6,12 @@ use pgrx::pg_sys::Datum;
 
 use super::Changes;
 use super::values::Image;
+use crate::error::SqlError;
 use crate::image::{fingerprint, source_number};
 use crate::mapping::{Mode, OnDelete};
 use crate::merge::{Event, Stamp};
 use crate::message::{Action, Message};
 use crate::outcome::{MessageNo, Outcome};
-use crate::pg::trap::SqlError;
 use crate::stop::Stop;
 use crate::target::column::Slot;
 

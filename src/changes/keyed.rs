@@ -8,10 +8,10 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
+use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
 use crate::merge::{Event, Stamp};
 use crate::outcome::MessageNo;
-use crate::pg::trap::SqlError;
 
 /// One change of one row.
 #[derive(Debug, Clone, Copy)]

@@ -196,7 +196,7 @@ mod tests {
         ledger.set(b, Outcome::Deleted);
         ledger.fail(Failure {
             message: c,
-            error: crate::pg::trap::SqlError::default(),
+            error: crate::error::SqlError::default(),
             wait: None,
         });
         ledger.end(inner, false);
@@ -222,7 +222,7 @@ mod tests {
         {
             ledger.fail(Failure {
                 message: MessageNo(i as u32),
-                error: crate::pg::trap::SqlError::default(),
+                error: crate::error::SqlError::default(),
                 wait,
             });
         }

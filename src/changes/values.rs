@@ -7,9 +7,9 @@ use pgrx::pg_sys::Datum;
 use super::Changes;
 use super::net::ValueRow;
 use crate::column_set::ColumnSet;
+use crate::error::SqlError;
 use crate::json::Json;
 use crate::outcome::MessageNo;
-use crate::pg::trap::SqlError;
 use crate::target::column::{Slot, Source, TargetColumn};
 
 /// Which image of its row a message is asked for.

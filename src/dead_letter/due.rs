@@ -14,8 +14,8 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::presence::Presence;
 use crate::changes::Changes;
+use crate::error::SqlError;
 use crate::outcome::Wait;
-use crate::pg::trap::SqlError;
 use crate::prepared::{Kept, RowReader};
 
 /// Letters that wait for the rows written, and those that wait for the rows of these; those that wait

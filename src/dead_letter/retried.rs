@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::envelope::{self, Batch};
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 use crate::prepared::{Kept, RowReader};
 
 /// A dead letter that is tried again.

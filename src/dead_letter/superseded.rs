@@ -10,13 +10,13 @@ use pgrx::pg_sys::{self, Datum};
 use super::presence::Presence;
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
+use crate::error::SqlError;
 use crate::guard::stored::load;
 use crate::image::{fingerprint, source_number};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mode, OnError};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::outcome::{Failure, Outcome};
-use crate::pg::trap::SqlError;
 use crate::prepared::{Kept, RowReader};
 
 const OF_ROWS: &str = "

@@ -9,10 +9,10 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
 use super::notes::note_tombstones;
+use crate::error::SqlError;
 use crate::merge::Stamp;
 use crate::pg::clock;
 use crate::pg::spi::Returned;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};

@@ -4,9 +4,9 @@
 
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::SqlError;
 use crate::mapping::catalog::home_sources;
 use crate::pg::invalidation;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader};
 use crate::target::Target;

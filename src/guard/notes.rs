@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::SqlError;
 use crate::pg::clock;
 use crate::pg::spi::Plan;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::Rows;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept};

@@ -8,10 +8,10 @@ use serde_json::Value as JsonValue;
 
 use super::encoding::{write_gone, write_stamp};
 use super::notes::note_tombstones;
+use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Stamp, State, Value};
 use crate::pg::clock;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept};
 use crate::target::Target;

@@ -7,10 +7,10 @@ use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
 use super::encoding::{read_gone, read_stamp};
+use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Gone, Stamp, State, Value};
 use crate::message::Version;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::statement;

@@ -6,9 +6,12 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::fault::Fault;
 use super::{Mapping, MappingRow};
 use crate::error::Error;
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
+use crate::pg::keys::extension_owner;
+use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::prepared::Lookup;
 
 const MAPPINGS: &str = "
@@ -55,6 +58,31 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
             })
             .collect()
     })
+}
+
+/// The mapping of this name, for its owner or whoever has the owner's rights.
+pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
+    let Some(name) = name else {
+        return Err(Error::NullArgument {
+            argument: "mapping",
+        });
+    };
+    let mappings = {
+        let _definer = ActingAs::new(extension_owner(), false);
+        load()?
+    };
+    let caller = current_user();
+    let mut mine: Vec<_> = mappings
+        .into_iter()
+        .filter(|mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner)))
+        .collect();
+    match mine.iter().position(|mapping| mapping.name == name) {
+        Some(found) => Ok(mine.swap_remove(found)),
+        None => Err(Error::MappingNotFound {
+            name: name.to_owned(),
+            nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),
+        }),
+    }
 }
 
 /// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.

@@ -1,12 +1,12 @@
 //! Whether a mapping fits its destination. Everything that is wrong is found at once.
 
-use pgrx::PgSqlErrorCode as Code;
+use crate::error::sqlstate;
 
-use super::fault::Fault;
-use super::nearest::nearest;
-use super::quote::{array_literal, ident, idents};
 use super::{ColumnSource, GUARD_COLUMNS, Guard, Mapping, Mode, OnDelete};
 use crate::destination::{Column, Destination, UniqueIndex};
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
+use crate::error::quote::{array_literal, ident, idents};
 use crate::error::{did_you_mean, list};
 
 /// Types that a `soft_delete` column can have: timestamptz, timestamp and boolean.
@@ -37,7 +37,7 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
         }
         (Some(oid), None) => faults.push(
             Fault::new(
-                Code::ERRCODE_UNDEFINED_TABLE,
+                sqlstate::UNDEFINED_TABLE,
                 format!("destination with OID {oid} does not exist"),
             )
             .hint("Choose another destination, or null to receive these messages and ignore them."),
@@ -226,7 +226,7 @@ impl Fit<'_> {
                 None => self.unknown(name, "column"),
                 Some(column) if column.generated => {
                     Fault::new(
-                        Code::ERRCODE_GENERATED_ALWAYS,
+                        sqlstate::GENERATED_ALWAYS,
                         format!("column \"{name}\" of {} is generated", self.table()),
                     )
                     .detail("The database computes it from other columns of the row.")
@@ -475,22 +475,26 @@ impl Fit<'_> {
         };
         let table = self.table();
         let Some(column) = self.destination.column(name) else {
-            let mut fault = self.unknown(name, "soft_delete column");
+            let fault = self.unknown(name, "soft_delete column");
             let add = format!(
                 "ALTER TABLE {table} ADD COLUMN {} timestamp with time zone;",
                 ident(name)
             );
-            fault.hint = Some(match fault.hint.filter(|h| h.starts_with("Did you mean")) {
+            let nearest = fault
+                .hint
+                .as_deref()
+                .filter(|h| h.starts_with("Did you mean"));
+            let hint = match nearest {
                 Some(hint) => format!("{hint} If not, run: {add}"),
                 None => format!("Run: {add}"),
-            });
-            self.faults.push(fault);
+            };
+            self.faults.push(fault.hint(hint));
             return;
         };
         if !SOFT_DELETE_TYPES.contains(&column.type_oid.to_u32()) {
             self.faults.push(
                 Fault::new(
-                    Code::ERRCODE_DATATYPE_MISMATCH,
+                    sqlstate::DATATYPE_MISMATCH,
                     format!(
                         "soft_delete column \"{name}\" of {table} is of type {}",
                         column.type_name
@@ -503,7 +507,7 @@ impl Fit<'_> {
             );
         } else if column.generated {
             self.faults.push(Fault::new(
-                Code::ERRCODE_GENERATED_ALWAYS,
+                sqlstate::GENERATED_ALWAYS,
                 format!("soft_delete column \"{name}\" of {table} is generated"),
             ));
         } else if column.not_null && column.type_oid.to_u32() != 16 {
@@ -533,7 +537,7 @@ impl Fit<'_> {
             };
             let fault = if column.type_oid.to_u32() != type_oid {
                 Fault::new(
-                    Code::ERRCODE_DATATYPE_MISMATCH,
+                    sqlstate::DATATYPE_MISMATCH,
                     format!("column \"{name}\" of {table} is of type {}", column.type_name),
                 )
                 .detail(format!("Under guard 'columns' it must be {type_name}."))
@@ -548,7 +552,7 @@ impl Fit<'_> {
                     ))
             } else if column.generated {
                 Fault::new(
-                    Code::ERRCODE_GENERATED_ALWAYS,
+                    sqlstate::GENERATED_ALWAYS,
                     format!("column \"{name}\" of {table} is generated"),
                 )
                 .detail("Under guard 'columns' the extension writes it.")
@@ -599,7 +603,7 @@ impl Fit<'_> {
             if !filled {
                 self.faults.push(
                     Fault::new(
-                        Code::ERRCODE_NOT_NULL_VIOLATION,
+                        sqlstate::NOT_NULL_VIOLATION,
                         format!("column \"{name}\" of {table} may not be null and has no source"),
                     )
                     .detail("It has no default either, so no row could be inserted.")

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fault::Fault;
-use super::nearest::nearest;
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
 use crate::error::{did_you_mean, list};
 
 /// `destination column → where its value comes from`, in the order in which it was given.
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn hints_say_what_to_write() {
-        let hint = |json: &str| fault(json).hint.unwrap();
+        let hint = |json: &str| fault(json).hint.clone().unwrap();
         assert!(hint(r#"{"a": 5}"#).ends_with("For this constant write {\"value\": 5}."));
         assert!(hint(r#"{"a": "records.id"}"#).contains("Did you mean \"record\"?"));
         assert!(hint(r#"{"a": "price"}"#).contains("\"record.price\""));

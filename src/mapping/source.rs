@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
-use super::fault::Fault;
+use crate::error::fault::Fault;
 
 /// `[database.]schema.table`. Names are compared exactly as Sequin sends them, without folding of
 /// case. A `*` stands for any characters, also none. A part in double quotes is taken literally,
@@ -302,7 +302,11 @@ mod tests {
     }
 
     fn detail(text: &str) -> String {
-        SourcePattern::parse(text).unwrap_err().detail.unwrap()
+        SourcePattern::parse(text)
+            .unwrap_err()
+            .detail
+            .clone()
+            .unwrap()
     }
 
     #[test]

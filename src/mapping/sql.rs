@@ -4,17 +4,17 @@
 //! and stays inside them, is made sure by parsing it twice: bare as a target list of one entry, where
 //! a parenthesis too many or a comma shows, and between the parentheses.
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 
 use super::check::qualified;
-use super::fault::Fault;
-use super::quote::ident;
 use super::{ColumnSource, Mapping};
 use crate::destination::Destination;
+use crate::error::fault::Fault;
+use crate::error::quote::ident;
+use crate::error::{SqlError, sqlstate};
 use crate::pg::parse::{analyse, is_one_target};
 use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 
 /// What a mapping's SQL reads from: these four names, and nothing else that could hide one.
@@ -116,21 +116,19 @@ fn one_expression(sql: &str) -> Result<(), SqlError> {
 
 /// What the server said, with the place that it said it of in front.
 fn fault(place: String, error: SqlError) -> Fault {
-    let code = PgSqlErrorCode::from(error.code);
-    let mut hint = error.hint;
+    let mut fault = error;
     if matches!(
-        code,
-        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN | PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
+        fault.code,
+        sqlstate::UNDEFINED_COLUMN | sqlstate::UNDEFINED_TABLE
     ) {
         let names = "It can use record, changes and metadata (jsonb) and action (text).";
-        hint = Some(hint.map_or_else(|| names.to_owned(), |hint| format!("{hint} {names}")));
+        fault.hint = Some(match fault.hint {
+            Some(hint) => format!("{hint} {names}"),
+            None => names.to_owned(),
+        });
     }
     // The line break that ends every expression is not the user's.
-    let said = error.message.replace("\n\"", "\"");
-    Fault {
-        code,
-        message: format!("{place}: {said}"),
-        detail: error.detail,
-        hint,
-    }
+    let said = fault.message.replace("\n\"", "\"");
+    fault.message = format!("{place}: {said}");
+    Fault::from(fault)
 }

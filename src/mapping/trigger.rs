@@ -10,13 +10,14 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
-use super::fault::Fault;
-use super::nearest::nearest;
-use super::quote::ident;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
 use crate::destination::Destination;
-use crate::error::{Error, list};
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
+use crate::error::quote::ident;
+use crate::error::{Error, list, sqlstate};
 use crate::pg::invalidation;
+use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
 use crate::pg::settings::Settings;
 
@@ -56,7 +57,7 @@ impl Session {
 fn mapping_check<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Infallible> {
-    Ok(checked(trigger).unwrap_or_else(|error| error.raise()))
+    Ok(checked(trigger).unwrap_or_else(|error| raise(error)))
 }
 
 fn checked<'a>(
@@ -204,7 +205,7 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
     }
     Some(
         Fault::new(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            sqlstate::INSUFFICIENT_PRIVILEGE,
             format!("role \"{role}\" may not write to {table}"),
         )
         .detail(format!(

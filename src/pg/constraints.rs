@@ -1,9 +1,9 @@
 //! Deferred constraints.
 
 use super::spi::Plan;
-use super::trap::SqlError;
 use super::tuples::Rows;
 use super::user::ActingAs;
+use crate::error::SqlError;
 
 /// Defers what can be deferred, until [`check_at_once`] or the transaction's end.
 pub fn defer() -> Result<(), SqlError> {

@@ -4,7 +4,8 @@ use std::ffi::{CString, c_char, c_int};
 
 use pgrx::pg_sys;
 
-use super::trap::{SqlError, trap};
+use super::trap::trap;
+use crate::error::SqlError;
 
 // Declared again without pgrx's guard: `trap` leaves them by a jump.
 unsafe extern "C-unwind" {

@@ -5,8 +5,9 @@ use std::ffi::{CString, c_int, c_long};
 use pgrx::pg_sys::{self, Datum};
 
 use super::settings::{INDEX_DRIVEN, Settings};
-use super::trap::{SqlError, is_undone, note_undone, trap};
+use super::trap::{is_undone, note_undone, trap};
 use super::tuples::{Offered, Rows, count_rows, put_back_count};
+use crate::error::SqlError;
 
 unsafe extern "C-unwind" {
     #[link_name = "SPI_prepare"]

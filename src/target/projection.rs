@@ -9,12 +9,12 @@ use pgrx::pg_sys::{self, Datum};
 use super::column::{Source, TargetColumn};
 use crate::cast::Caster;
 use crate::destination::Destination;
+use crate::error::SqlError;
 use crate::json::Json;
 use crate::mapping::Mapping;
 use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::statement::{self, Expression};
 

@@ -5,9 +5,9 @@
 use super::Target;
 use super::statements::{Shape, WriteKind};
 use super::versions;
+use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::Statement;
 use crate::statement::{self, SqlColumn};

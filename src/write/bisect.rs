@@ -5,9 +5,10 @@
 use super::cycle;
 use super::pending::Pending;
 use super::{wait, write_set};
-use crate::blame::{forgive, is_unique};
+use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::error::sqlstate::UNIQUE_VIOLATION;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::Suspects;
 use crate::stop::{Again, Stop};
@@ -115,7 +116,7 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
         Err(stop) if stop.is(Again::Examine) => return Ok(None),
         Err(stop) => crate::blame::blame(stop.error()?, &changes.target.mapping)?,
     };
-    if !is_unique(&error) {
+    if !error.is(UNIQUE_VIOLATION) {
         return Ok(None);
     }
     // It may be itself, at the old key, that has its unique value.

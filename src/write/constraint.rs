@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, BuiltinOid};
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::destination::Referrer;
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 use crate::prepared::Lookup;
 use crate::target::Target;
 

@@ -16,12 +16,13 @@ use super::constraint::unique_columns;
 use super::pending::Pending;
 use super::rows::key_values;
 use super::write_set;
-use crate::blame::{forgive, is_unique};
+use crate::blame::forgive;
 use crate::changes::net::{NetChange, Values};
 use crate::changes::{Changes, attempt_together};
+use crate::error::SqlError;
+use crate::error::sqlstate::UNIQUE_VIOLATION;
 use crate::outcome::Wait;
 use crate::pg::constraints;
-use crate::pg::trap::SqlError;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};
 use crate::statement;
@@ -105,7 +106,7 @@ fn find(all: &[Changes<'_>], waiting: &Waiting) -> HashSet<UnitNo> {
 fn exchange(changes: &Changes<'_>, pending: &[&Pending]) -> Result<(), SqlError> {
     let mut by_index: HashMap<Option<&str>, Vec<&Pending>> = HashMap::new();
     for held in pending {
-        if is_unique(&held.error) {
+        if held.error.is(UNIQUE_VIOLATION) {
             let index = held.error.constraint.as_deref();
             by_index.entry(index).or_default().push(held);
         }

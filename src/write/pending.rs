@@ -5,7 +5,7 @@
 use super::constraint::is_of_constraint;
 use crate::blame::{Verdict, cause};
 use crate::changes::net::Unit;
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
 use crate::target::Target;
 
 /// A unit that may work when others are written.

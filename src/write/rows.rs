@@ -6,11 +6,12 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
-use crate::blame;
 use crate::changes::Changes;
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values};
 use crate::column_set::ColumnSet;
+use crate::error::SqlError;
+use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::guard::notes::note_reads;
 use crate::guard::stored::exist;
 use crate::key;
@@ -18,7 +19,6 @@ use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::{Outcome, Suspects};
 use crate::pg::spi::{Outcome as Executed, Returned};
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::{RowType, Rows};
 use crate::prepared::{RowReader, returned};
 use crate::target::Target;
@@ -203,7 +203,7 @@ static NO_COLUMNS: ColumnSet = ColumnSet::new();
 
 /// What an error of a statement that wrote these rows tells of who is to blame.
 fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
-    if blame::is_foreign_key(error) {
+    if error.is(FOREIGN_KEY_VIOLATION) {
         return Suspects {
             position: None,
             foreign_key: Some(error.clone()),

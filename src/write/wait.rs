@@ -18,14 +18,15 @@ use pgrx::pg_sys::{self, Datum};
 use super::cascade;
 use super::constraint::{ForeignKey, referrer, unique_columns};
 use super::pending::Pending;
-use crate::blame::{forgive, is_foreign_key, is_unique};
+use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit, Values};
 use crate::destination::Destination;
+use crate::error::SqlError;
+use crate::error::sqlstate::{FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION};
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{Statement, numbered_keys};
 use crate::stop::Stop;
@@ -70,10 +71,10 @@ fn find_of_constraint(
         let units = units.iter();
         units.map(|unit| unit.subject(&changes.keyed)).collect()
     };
-    if is_unique(error) {
+    if error.is(UNIQUE_VIOLATION) {
         return holders(target, values, error, &subjects());
     }
-    if !is_foreign_key(error) {
+    if !error.is(FOREIGN_KEY_VIOLATION) {
         return Ok(own(changes, &subjects()));
     }
     let Some(key) = ForeignKey::of(error) else {

@@ -1,5 +1,7 @@
 //! Names and texts as SQL writes them, for the statements that HINTs offer.
 
+#![forbid(unsafe_code)]
+
 /// Words that name something only in double quotes: every keyword of PostgreSQL 13 to 18 that is
 /// not unreserved, as `quote_ident` has it.
 const KEYWORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between \

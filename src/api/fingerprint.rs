@@ -6,11 +6,13 @@
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
+use super::own_statement;
 use crate::destination::Destination;
 use crate::error::Error;
+use crate::error::nearest::nearest;
+use crate::error::quote::ident;
 use crate::mapping::GUARD_COLUMNS;
-use crate::mapping::nearest::nearest;
-use crate::mapping::quote::ident;
+use crate::pg::raise::raise;
 use crate::pg::typeio::{MONEYOID, base_type, fields, type_row};
 
 /// A function takes a hundred arguments at most.
@@ -207,7 +209,7 @@ fn subtype(range: pg_sys::Oid) -> pg_sys::Oid {
         ),
         &[range.into()],
     )
-    .unwrap_or_else(|e| error!("could not read the catalog: {e}"))
+    .unwrap_or_else(|why| raise(own_statement("read the catalog")(why)))
     .unwrap_or(pg_sys::InvalidOid)
 }
 

@@ -1,74 +1,63 @@
 //! What can be wrong with a mapping, said so that it can be put right.
 
-use pgrx::PgSqlErrorCode;
+#![forbid(unsafe_code)]
 
-use crate::error::Report;
+use std::ops::Deref;
+
+use super::report::SqlError;
+use super::sqlstate::{self, Sqlstate};
 
 /// One thing that is wrong with a mapping. All of a mapping's faults are found before any is raised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// SQLSTATE.
-    pub code: PgSqlErrorCode,
-    /// What is wrong: lower case, no full stop.
-    pub message: String,
-    /// What was seen or expected: sentences.
-    pub detail: Option<String>,
-    /// What to do about it: sentences, with the statement to run where there is one.
-    pub hint: Option<String>,
-}
+pub struct Fault(SqlError);
 
 impl Fault {
     /// A fault without DETAIL and HINT.
-    pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Fault {
-        Fault {
-            code,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
+    pub fn new(code: Sqlstate, message: impl Into<String>) -> Fault {
+        Fault(SqlError::new(code, message))
     }
 
-    /// A value that is not allowed there (22023).
+    /// A value that is not allowed there.
     pub fn value(message: impl Into<String>) -> Fault {
-        Fault::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        Fault::new(sqlstate::INVALID_PARAMETER_VALUE, message)
     }
 
-    /// A name that cannot be one (42602).
+    /// A name that cannot be one.
     pub fn name(message: impl Into<String>) -> Fault {
-        Fault::new(PgSqlErrorCode::ERRCODE_INVALID_NAME, message)
+        Fault::new(sqlstate::INVALID_NAME, message)
     }
 
-    /// A column that does not exist (42703).
+    /// A column that does not exist.
     pub fn column(message: impl Into<String>) -> Fault {
-        Fault::new(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, message)
+        Fault::new(sqlstate::UNDEFINED_COLUMN, message)
     }
 
-    /// A key that no unique index enforces (42P10, as `ON CONFLICT` has it).
+    /// A key that no unique index enforces: the SQLSTATE is `ON CONFLICT`'s.
     pub fn key(message: impl Into<String>) -> Fault {
-        Fault::new(PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE, message)
+        Fault::new(sqlstate::INVALID_COLUMN_REFERENCE, message)
     }
 
-    /// A relation that is of the wrong kind (42809).
+    /// A relation that is of the wrong kind.
     pub fn kind(message: impl Into<String>) -> Fault {
-        Fault::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message)
+        Fault::new(sqlstate::WRONG_OBJECT_TYPE, message)
     }
 
     /// The same fault with a DETAIL.
-    pub fn detail(mut self, detail: impl Into<String>) -> Fault {
-        self.detail = Some(detail.into());
-        self
+    pub fn detail(self, detail: impl Into<String>) -> Fault {
+        Fault(self.0.with_detail(detail))
     }
 
     /// The same fault with a HINT.
-    pub fn hint(mut self, hint: impl Into<String>) -> Fault {
-        self.hint = Some(hint.into());
-        self
+    pub fn hint(self, hint: impl Into<String>) -> Fault {
+        Fault(self.0.with_hint(hint))
     }
 
     /// The same fault with a HINT, if there is one.
-    pub fn maybe_hint(mut self, hint: Option<String>) -> Fault {
-        self.hint = hint.or(self.hint);
-        self
+    pub fn maybe_hint(self, hint: Option<String>) -> Fault {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
     }
 
     fn sentence(&self) -> String {
@@ -79,6 +68,20 @@ impl Fault {
             sentence.push_str(detail);
         }
         sentence
+    }
+}
+
+impl Deref for Fault {
+    type Target = SqlError;
+
+    fn deref(&self) -> &SqlError {
+        &self.0
+    }
+}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Fault {
+        Fault(error)
     }
 }
 
@@ -95,43 +98,29 @@ fn upper_first(text: &str) -> String {
     }
 }
 
-/// The faults of the mapping `name` as one error: a fault alone speaks for itself, several are
+/// The faults of the mapping `name` as one error: a single fault speaks for itself, several are
 /// numbered in the DETAIL, and so are their HINTs.
-pub fn summary(name: &str, faults: &[Fault]) -> Report {
-    if let [fault] = faults {
-        let Fault {
-            code,
-            message,
-            detail,
-            hint,
-        } = fault.clone();
-        return Report {
-            code,
-            message,
-            detail,
-            hint,
-        };
+pub fn summary(name: &str, faults: &[Fault]) -> SqlError {
+    if let [Fault(error)] = faults {
+        return error.clone();
     }
-    let code = faults
-        .first()
-        .map_or(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, |f| f.code);
-    let mut hints: Vec<String> = Vec::new();
-    for (i, fault) in faults.iter().enumerate() {
-        if let Some(hint) = &fault.hint {
-            hints.push(format!("{}. {hint}", i + 1));
-        }
-    }
+    let code = faults.first().map_or(sqlstate::INTERNAL_ERROR, |f| f.code);
     let details: Vec<_> = faults
         .iter()
         .enumerate()
         .map(|(i, f)| format!("{}. {}", i + 1, f.sentence()))
         .collect();
-    Report {
-        code,
-        message: format!("mapping \"{name}\" is not valid: {} faults", faults.len()),
-        detail: Some(details.join("\n")),
-        hint: (!hints.is_empty()).then(|| hints.join("\n")),
+    let hints: Vec<_> = faults
+        .iter()
+        .enumerate()
+        .filter_map(|(i, f)| Some(format!("{}. {}", i + 1, f.hint.as_ref()?)))
+        .collect();
+    let message = format!("mapping \"{name}\" is not valid: {} faults", faults.len());
+    let error = SqlError::new(code, message).with_detail(details.join("\n"));
+    if hints.is_empty() {
+        return error;
     }
+    error.with_hint(hints.join("\n"))
 }
 
 #[cfg(test)]
@@ -144,7 +133,7 @@ mod tests {
         let report = summary("m", std::slice::from_ref(&fault));
         assert_eq!(report.message, fault.message);
         assert_eq!(report.hint, fault.hint);
-        assert_eq!(report.code, PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE);
+        assert_eq!(report.code, sqlstate::INVALID_PARAMETER_VALUE);
     }
 
     #[test]
@@ -161,7 +150,7 @@ mod tests {
             Fault::value("guard is wrong").hint("Use 'off'."),
         ];
         let report = summary("m", &faults);
-        assert_eq!(report.code, PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN);
+        assert_eq!(report.code, sqlstate::UNDEFINED_COLUMN);
         assert_eq!(report.message, "mapping \"m\" is not valid: 2 faults");
         assert_eq!(
             report.detail.unwrap(),

@@ -1,61 +1,37 @@
-//! Bringing a destination back in line: a resync confirms every row by a backfill and removes those
-//! that nobody confirmed; forgetting versions lets a source start over.
+//! Bringing a destination back in line: a resync confirms every row by a backfill and removes the rows
+//! that no message confirmed; forgetting versions lets a source start over.
 
 use std::cell::Cell;
 
-use pgrx::pg_sys::{self, Datum, panic::ErrorReport};
+use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
+use super::own_statement;
 use crate::destination::Destination;
 use crate::error::Error;
-use crate::key::{self, KeyColumn};
-use crate::mapping::nearest::nearest;
+use crate::mapping::catalog::{self, mine};
 use crate::mapping::versions::VersionsIn;
-use crate::mapping::{Mapping, OnDelete, catalog};
+use crate::mapping::{Mapping, OnDelete};
 use crate::pg::invalidation;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
-use crate::pg::user::{ActingAs, current_user, may_act_as};
+use crate::pg::user::ActingAs;
+use crate::target::mark::Mark;
 
-/// The mapping of this name, for its owner or whoever has the owner's rights.
-pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
-    let Some(name) = name else {
-        return Err(Error::NullArgument {
-            argument: "mapping",
-        });
-    };
-    let mappings = {
-        let _definer = ActingAs::new(extension_owner(), false);
-        catalog::load()?
-    };
-    let caller = current_user();
-    let mut mine: Vec<_> = mappings
-        .into_iter()
-        .filter(|mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner)))
-        .collect();
-    match mine.iter().position(|mapping| mapping.name == name) {
-        Some(found) => Ok(mine.swap_remove(found)),
-        None => Err(Error::MappingNotFound {
-            name: name.to_owned(),
-            nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),
-        }),
-    }
-}
-
-/// Has the mapping alone: calls that apply messages to it are over, and none begins.
-fn alone(mapping: &Mapping) {
+/// Takes the exclusive lock on the mapping: calls that apply messages to it have ended, and none begins.
+fn lock(mapping: &Mapping) {
     invalidation::lock_mapping(catalog::relation(), mapping.id, true);
 }
 
-fn run(sql: &str) {
-    Spi::run(sql).unwrap_or_else(|e| error!("could not run \"{sql}\": {e}"));
+fn execute(sql: &str) -> Result<(), Error> {
+    Spi::run(sql).map_err(own_statement(format!("run \"{sql}\"")))
 }
 
 // Not read-only for SPI: what the call has waited for must be seen.
-fn count(sql: &str) -> i64 {
-    Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one::<i64>())
-        .unwrap_or_else(|e: pgrx::spi::Error| error!("could not run \"{sql}\": {e}"))
-        .unwrap_or_default()
+fn count(sql: &str) -> Result<i64, Error> {
+    Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one())
+        .map(Option::unwrap_or_default)
+        .map_err(own_statement(format!("run \"{sql}\"")))
 }
 
 /// `sequin.begin_resync(mapping)`: from now on it is noted which rows a message confirms.
@@ -66,18 +42,18 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);
-    alone(&mapping);
+    lock(&mapping);
     let id = mapping.id;
-    run(&format!(
+    execute(&format!(
         "delete from sequin.resync_seen where mapping = {id}"
-    ));
-    run(&format!(
+    ))?;
+    execute(&format!(
         "insert into sequin.resync (mapping) values ({id})
          on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp()"
-    ));
-    run(&format!(
+    ))?;
+    execute(&format!(
         "update sequin.counter set confirmed = 0 where mapping = {id}"
-    ));
+    ))?;
     invalidation::announce(catalog::relation());
     let started = Spi::get_one::<TimestampWithTimeZone>(&format!(
         "select started_at from sequin.resync where mapping = {id}"
@@ -92,11 +68,11 @@ fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorRepor
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);
-    alone(&mapping);
+    lock(&mapping);
     let id = mapping.id;
     if count(&format!(
         "select count(*) from sequin.resync where mapping = {id}"
-    )) == 0
+    ))? == 0
     {
         return Err(Error::NoResync { name: mapping.name }.into());
     }
@@ -108,10 +84,10 @@ fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorRepor
         None => 0,
     };
     if !dry_run {
-        run(&format!(
+        execute(&format!(
             "delete from sequin.resync_seen where mapping = {id}"
-        ));
-        run(&format!("delete from sequin.resync where mapping = {id}"));
+        ))?;
+        execute(&format!("delete from sequin.resync where mapping = {id}"))?;
         invalidation::announce(catalog::relation());
     }
     Ok(gone)
@@ -160,26 +136,14 @@ fn unconfirmed(
         .collect();
     let row_key = format!("sequin.row_key({})", columns.join(", "));
     let relation = destination.qualified_name();
-    // The column that a soft delete sets, its value, and how it is told that it is not set.
-    let mark = mapping
-        .soft_delete
-        .as_deref()
-        .filter(|_| mapping.on_delete == OnDelete::Soft)
-        .and_then(|name| destination.column(name))
-        .map(|column| {
-            let name = pgrx::spi::quote_identifier(&column.name);
-            match column.type_oid {
-                pg_sys::BOOLOID => (name, "true", "is not true"),
-                _ => (name, "pg_catalog.now()", "is null"),
-            }
-        });
+    let mark = Mark::of(mapping, destination);
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
     // Rows of other mappings to the same table are theirs. Where versions live in the destination
     // it cannot be told whose a row is.
     let others = count(&format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()
-    ));
+    ))?;
     if others > 0 {
         if VersionsIn::of(mapping, destination) != VersionsIn::Table {
             return Err(Error::SharedDestination {
@@ -192,13 +156,13 @@ fn unconfirmed(
     for column in &columns {
         rows.push_str(&format!(" and {column} is not null"));
     }
-    if let Some((mark, _, unset)) = &mark {
-        rows.push_str(&format!(" and d.{mark} {unset}"));
+    if let Some(mark) = mark {
+        rows.push_str(&format!(" and d.{} {}", mark.name(), mark.is_unset()));
     }
     let _finishing = Finishing::new(id);
     let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
     if dry_run || mapping.on_delete == OnDelete::Ignore {
-        let found = count(&format!("select count(*) from {relation} d where {rows}"));
+        let found = count(&format!("select count(*) from {relation} d where {rows}"))?;
         return Ok(if dry_run { found } else { 0 });
     }
     let versions = match VersionsIn::of(mapping, destination) {
@@ -206,7 +170,11 @@ fn unconfirmed(
         _ => "null::bigint, null::integer, null::timestamptz",
     };
     let change = match mark {
-        Some((mark, value, _)) => format!("update {relation} d set {mark} = {value} where {rows}"),
+        Some(mark) => format!(
+            "update {relation} d set {} = {} where {rows}",
+            mark.name(),
+            mark.value_now()
+        ),
         None => format!("delete from {relation} d where {rows}"),
     };
     let counted = count(&format!(
@@ -215,35 +183,8 @@ fn unconfirmed(
                                                 g.sequin_committed_at) from gone g(key, sequin_lsn,
                                                 sequin_idx, sequin_committed_at))
          select count(*) from noted"
-    ));
+    ))?;
     Ok(counted)
-}
-
-/// `sequin.row_key(key…)`: the bytes under which a row with this key is known. Null if a part is.
-///
-/// # Safety
-/// Called by the server's function manager.
-#[unsafe(no_mangle)]
-#[pg_guard]
-pub extern "C-unwind" fn row_key_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    crate::pg::keys::with_arguments(fcinfo, |arguments| {
-        let mut values = Vec::with_capacity(arguments.len());
-        let mut columns = Vec::with_capacity(arguments.len());
-        for argument in arguments {
-            values.push(argument.value?);
-            columns.push(KeyColumn::new(argument.type_oid, argument.collation));
-        }
-        let mut bytes = Vec::new();
-        key::encode(&columns, &values, &mut bytes);
-        bytes.into_datum()
-    })
-}
-
-/// The function manager's record for [`row_key_wrapper`].
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_row_key_wrapper() -> *const pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
 }
 
 /// `sequin.forget_versions(mapping)`: forgets what was applied to the mapping's rows, so that the next
@@ -254,10 +195,10 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);
-    alone(&mapping);
+    lock(&mapping);
     let id = mapping.id;
     for table in ["row_version", "tombstone", "home_source"] {
-        run(&format!("delete from sequin.{table} where mapping = {id}"));
+        execute(&format!("delete from sequin.{table} where mapping = {id}"))?;
     }
     if let Some(destination) = mapping
         .destination
@@ -265,11 +206,11 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
         && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
     {
         let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
-        run(&format!(
+        execute(&format!(
             "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
              where sequin_lsn is not null or sequin_committed_at is not null",
             destination.qualified_name()
-        ));
+        ))?;
     }
     invalidation::announce(catalog::relation());
     Ok(())

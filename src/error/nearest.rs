@@ -1,5 +1,7 @@
 //! The names that somebody may have meant.
 
+#![forbid(unsafe_code)]
+
 /// How many names are offered at most.
 const MOST: usize = 3;
 
