@@ -20,6 +20,7 @@ mod apply;
 mod backfill;
 mod cascade;
 mod cast;
+mod civil;
 mod counters;
 mod dead_letter;
 mod destination;

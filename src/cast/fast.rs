@@ -3,6 +3,7 @@
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::civil;
 use crate::json::{self, Encoder, Json, Kind};
 use crate::pg::typeio;
 use crate::spell;
@@ -220,30 +221,12 @@ fn date(text: &[u8]) -> Option<i32> {
         return None;
     }
     let year = digits::<4>(text, 0)?;
-    let (month, day) = (digits::<2>(text, 5)?, digits::<2>(text, 8)?);
-    if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in(year, month) {
-        return None;
-    }
-    // counted from 1 March, so that the leap day is a year's last
-    let shifted = (month + 9) % 12;
-    let years = year - u32::from(month <= 2);
-    let day = years * 365 + years / 4 - years / 100 + years / 400 + (shifted * 306 + 5) / 10 + day;
-    Some(day as i32 - DAYS_TO_2000)
+    let day = civil::day(year, digits::<2>(text, 5)?, digits::<2>(text, 8)?)?;
+    (year > 0).then_some(day - DAYS_TO_2000)
 }
 
-/// What the count of [`date`] is on 2000-01-01.
-const DAYS_TO_2000: i32 = 730_426;
-
-fn days_in(year: u32, month: u32) -> u32 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
-            29
-        }
-        2 => 28,
-        _ => 31,
-    }
-}
+/// Days from 1970 to 2000, the server's epoch.
+const DAYS_TO_2000: i32 = 10_957;
 
 /// Microseconds from 2000-01-01 of `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z]`, and whether it ends in Z.
 fn timestamp(text: &[u8]) -> Option<(i64, bool)> {
