@@ -81,8 +81,8 @@ pub struct Message<'a> {
     pub changes: Option<Json<'a>>,
     /// The metadata, an object.
     pub metadata: Json<'a>,
-    /// The record's members, as a range of the batch's fields.
-    pub(crate) fields: (u32, u32),
+    /// Where the record's members stand among the batch's fields.
+    pub(crate) fields: Range<usize>,
     /// The message as it came.
     pub whole: Json<'a>,
 }
@@ -91,10 +91,6 @@ impl<'a> Message<'a> {
     /// The source database. The versions of two messages can be compared if their sources are equal.
     pub fn source(&self) -> &'a str {
         self.database_id.or(self.database_name).unwrap_or("")
-    }
-
-    pub(crate) fn field_range(&self) -> Range<usize> {
-        self.fields.0 as usize..self.fields.1 as usize
     }
 }
 
