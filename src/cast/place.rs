@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use super::Caster;
 use crate::json::{Json, Kind};
 use crate::pg::typeio;
-use crate::spell::{Shape, is_dimension};
+use crate::spell::{MAX_DIMENSIONS, Shape, is_dimension};
 
 /// Deeper than this nobody is told.
 const MAX_DEPTH: usize = 32;
@@ -61,9 +61,6 @@ fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
     let listed = value.elements().enumerate();
     parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
 }
-
-/// How many dimensions an array of the server's can have.
-const MAX_DIMENSIONS: usize = 6;
 
 /// The elements of an array, those in its inner dimensions too, down to the last that there can be.
 fn elements<'a>(
