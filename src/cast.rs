@@ -1,6 +1,6 @@
 //! JSON value → datum of the destination column's type.
 //!
-//! [`spell`] makes a text of the JSON value, and the type's own input function reads the text. Values of the
+//! [`spell()`] makes a text of the JSON value, and the type's own input function reads the text. Values of the
 //! commonest types are read here instead, if that gives the same bytes. A value that is out of the
 //! ordinary goes to the input function all the same, so that every error is the server's.
 //!

@@ -25,6 +25,7 @@
 //! the value that held them turns out to be something else.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
 
 mod body;
 mod content;

@@ -41,7 +41,7 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
                     id: row.get(1)?.expect("not null"),
                     name: row.get(2)?.expect("not null"),
                     source: row.get(3)?.expect("not null"),
-                    destination: row.get::<pg_sys::Oid>(4)?.map(|oid| oid.to_u32()),
+                    destination: row.get::<pg_sys::Oid>(4)?.map(pg_sys::Oid::to_u32),
                     columns: row.get(5)?,
                     key: row.get(6)?,
                     filter: row.get(7)?,

@@ -82,9 +82,7 @@ fn checked<'a>(
     }
 
     let owner_before = old.as_ref().map_or(session.user.to_u32(), |old| old.owner);
-    row.owner = given
-        .oid("owner")
-        .map_or(owner_before, |owner| owner.to_u32());
+    row.owner = given.oid("owner").map_or(owner_before, pg_sys::Oid::to_u32);
     if row.owner != owner_before && !session.superuser {
         return Err(Error::OwnerNotYours { name: row.name });
     }
@@ -220,7 +218,7 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
 /// already: that of NOT NULL would show the row half filled in.
 fn read(row: &Row) -> Result<MappingRow, Error> {
     let text = |name: &str| row.get::<String>(name);
-    let oid = |name: &str| row.oid(name).map(|oid| oid.to_u32());
+    let oid = |name: &str| row.oid(name).map(pg_sys::Oid::to_u32);
     let given = |argument| text(argument).ok_or(Error::NullArgument { argument });
     Ok(MappingRow {
         id: row
