@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         })?;
         if parts.are_a_message() {
             self.items.truncate(first);
-            self.push(parts, whole);
+            self.push(&parts, whole);
             Ok(Shape::Known)
         } else if rank < u8::MAX {
             Ok(Shape::Known)
@@ -315,7 +315,7 @@ impl<'a> Reader<'a> {
         if !odd.is_empty() || !parts.are_a_message() {
             return false;
         }
-        self.push(parts, whole);
+        self.push(&parts, whole);
         true
     }
 
@@ -338,7 +338,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds the message of these parts, or a dead item.
-    fn push(&mut self, parts: Parts<'a>, whole: Json<'a>) {
+    fn push(&mut self, parts: &Parts<'a>, whole: Json<'a>) {
         match self.message(parts, whole) {
             Ok(message) => self.items.push(Item::Message(message)),
             Err(fault) => self.dead(whole.text(), fault),
@@ -346,12 +346,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks the parts of a message.
-    fn message(&mut self, parts: Parts<'a>, whole: Json<'a>) -> Result<Message<'a>, MessageFault> {
+    fn message(&mut self, parts: &Parts<'a>, whole: Json<'a>) -> Result<Message<'a>, MessageFault> {
         let strings = self.strings;
         let action = message::action(parts.action)?;
-        let metadata = match parts.metadata {
+        let reread;
+        let metadata = match &parts.metadata {
             Some(metadata) if metadata.read => metadata,
-            Some(metadata) => self.embedded_metadata(metadata.value)?,
+            Some(metadata) => {
+                reread = self.embedded_metadata(metadata.value)?;
+                &reread
+            }
             None => return Err(MessageFault::NoTable),
         };
         let schema = strings.optional(metadata.table_schema)?;
@@ -359,12 +363,12 @@ impl<'a> Reader<'a> {
         let (Some(schema), Some(table)) = (schema, table) else {
             return Err(MessageFault::NoTable);
         };
-        let (record, fields) = match parts.record {
+        let (record, fields) = match &parts.record {
             Some(Record {
                 value,
                 fields: Some(fields),
-            }) => (value, fields),
-            Some(Record { value, .. }) => self.embedded_record(value)?,
+            }) => (*value, fields.clone()),
+            Some(Record { value, .. }) => self.embedded_record(*value)?,
             None => return Err(MessageFault::NoRecord),
         };
         let changes = match parts.changes {
