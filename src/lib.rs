@@ -53,6 +53,7 @@ mod message;
 mod settings;
 mod spell;
 
+mod civil;
 mod column_set;
 mod json;
 mod statement;

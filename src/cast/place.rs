@@ -1,4 +1,6 @@
-//! Where in a value an error is: the element, field or member that cannot be cast alone either.
+//! The part of a value that has an error: the element, field or member that cannot be cast alone either.
+
+#![forbid(unsafe_code)]
 
 use bumpalo::Bump;
 use pgrx::pg_sys;
@@ -6,12 +8,13 @@ use pgrx::pg_sys;
 use super::Caster;
 use crate::json::{Json, Kind};
 use crate::pg::typeio;
-use crate::spell::{Shape, is_dimension};
+use crate::spell::{MAX_DIMENSIONS, Shape, is_dimension};
 
-/// Deeper than this nobody is told.
+/// The most steps of a path.
 const MAX_DEPTH: usize = 32;
 
-/// The path from `value` to what cannot be a value of its type, like `[2].zip`; empty if that is all of it.
+/// The path from `value` to the part that cannot be a value of its type, such as `[2].zip`; empty if the part
+/// is the whole value.
 pub(super) fn path(
     type_oid: pg_sys::Oid,
     typmod: i32,
@@ -62,10 +65,7 @@ fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
     parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
 }
 
-/// How many dimensions an array of the server's can have.
-const MAX_DIMENSIONS: usize = 6;
-
-/// The elements of an array, those in its inner dimensions too, down to the last that there can be.
+/// Collects the elements of an array, also those in its inner dimensions.
 fn elements<'a>(
     value: Json<'a>,
     shape: &Shape,

@@ -1,7 +1,9 @@
 //! Reading `sequin.mapping`.
 //!
-//! Not read-only for SPI: by the snapshot of the caller's statement, a change that the call has just
-//! waited for would not be seen.
+//! The queries are not read-only for SPI, so that each takes a new snapshot. The snapshot of the caller's
+//! statement would not show a change that the call has just waited for.
+
+#![forbid(unsafe_code)]
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -42,7 +44,7 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
                     id: row.get(1)?.expect("not null"),
                     name: row.get(2)?.expect("not null"),
                     source: row.get(3)?.expect("not null"),
-                    destination: row.get::<pg_sys::Oid>(4)?.map(|oid| oid.to_u32()),
+                    destination: row.get::<pg_sys::Oid>(4)?.map(pg_sys::Oid::to_u32),
                     columns: row.get(5)?,
                     key: row.get(6)?,
                     filter: row.get(7)?,
@@ -85,7 +87,7 @@ pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
     }
 }
 
-/// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.
+/// The OID of `sequin.mapping`, whose invalidation tells that a mapping changed.
 pub fn relation() -> pg_sys::Oid {
     oid("sequin.mapping")
 }
@@ -104,7 +106,7 @@ pub fn oid(table: &str) -> pg_sys::Oid {
         .expect("a regclass is not null")
 }
 
-/// The mappings that a resync is on for.
+/// The ids of the mappings that are being resynced.
 pub fn resyncing() -> Vec<i32> {
     Spi::connect_mut(|client| {
         client

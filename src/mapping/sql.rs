@@ -1,10 +1,10 @@
-//! Whether the SQL of a mapping is SQL that fits: asked of the server's parser, nothing is run.
+//! Whether the SQL of a mapping is valid and fits the destination. The server's parser tells; nothing runs.
 //!
-//! An expression is put between parentheses into generated statements. That it is one expression,
-//! and stays inside them, is made sure by parsing it twice: bare as a target list of one entry, where
-//! a parenthesis too many or a comma shows, and between the parentheses.
+//! Generated statements have each expression between parentheses. Two parses make sure that it is one
+//! expression and stays inside of them: first bare, as a target list of one entry, which shows a
+//! parenthesis too many or a comma, and then between the parentheses.
 
-use pgrx::pg_sys;
+#![forbid(unsafe_code)]
 
 use super::check::qualified;
 use super::{ColumnSource, Mapping};
@@ -17,18 +17,18 @@ use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::ActingAs;
 
-/// What a mapping's SQL reads from: these four names, and nothing else that could hide one.
+/// The relation that a mapping's SQL reads: these four columns, and none that could hide one of them.
 pub const MESSAGE: &str = "(SELECT NULL::pg_catalog.jsonb AS record, NULL::pg_catalog.jsonb AS \
                            changes, NULL::pg_catalog.jsonb AS metadata, NULL::pg_catalog.text AS \
                            action) AS b";
 
-/// An expression as it stands in generated SQL: between parentheses, on lines of its own, so that
-/// a `--` comment at its end ends there.
+/// An expression as generated SQL has it: between parentheses and on lines of its own, so that a `--`
+/// comment at its end ends there.
 pub fn enclosed(expression: &str) -> String {
     format!("(\n{expression}\n)")
 }
 
-/// Everything that the server has against the mapping's expressions and its filter, as its owner
+/// Every fault that the server finds in the mapping's expressions and its filter, as the mapping's owner
 /// and under its search_path.
 pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -59,7 +59,7 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
 
 fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Result<(), SqlError> {
     subtransaction(|| {
-        let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+        let _owner = ActingAs::new(mapping.owner_oid(), true);
         let settings = Settings::new(&[(c"standard_conforming_strings", c"on")]);
         settings.set(c"search_path", &mapping.search_path);
         ask()
@@ -114,7 +114,7 @@ fn one_expression(sql: &str) -> Result<(), SqlError> {
         .with_hint("A query is an expression when it is put between parentheses."))
 }
 
-/// What the server said, with the place that it said it of in front.
+/// The server's error as a fault of the mapping: the place in the mapping comes first.
 fn fault(place: String, error: SqlError) -> Fault {
     let mut fault = error;
     if matches!(
@@ -127,7 +127,7 @@ fn fault(place: String, error: SqlError) -> Fault {
             None => names.to_owned(),
         });
     }
-    // The line break that ends every expression is not the user's.
+    // `enclosed` adds the line break that the server quotes.
     let said = fault.message.replace("\n\"", "\"");
     fault.message = format!("{place}: {said}");
     Fault::from(fault)

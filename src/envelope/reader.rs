@@ -1,129 +1,41 @@
-//! Which shape a value has: a message, an envelope of messages, or neither.
+//! Collects the messages of a batch, by the shape of each value: a message, an envelope of messages, or
+//! neither.
+
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bumpalo::Bump;
 
-use super::body::{Encoding, begins_like_json};
+use super::body::{Encoding, begins_like_json, decode};
+use super::content::{Content, Where};
+use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
+use super::strings::Strings;
 use super::{Batch, Item, MAX_ENVELOPES};
-use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner, Str, StringFault};
+use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
 use crate::message::{self, Field, Message, MessageFault};
 
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {
-    arena: &'a Bump,
-    pub(super) items: Vec<Item<'a>>,
+    strings: Strings<'a>,
+    items: Vec<Item<'a>>,
     fields: Vec<Field<'a>>,
 }
 
 /// Whether a value was recognised.
-pub(super) enum Shape<'a> {
+enum Shape<'a> {
     /// It was: its messages are among the items.
     Known,
     /// It was not, and nothing was added.
     Unknown(Json<'a>),
 }
 
-/// Where a value stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// It is the batch, or a body.
-    Whole,
-    /// It is in a member of an envelope.
-    Member,
-    /// It is an element of an array.
-    Element,
-    /// It is in an envelope that cannot be anything else, such as the records of a Lambda event.
-    Record,
-}
-
-/// How the value of an envelope's member holds messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
-    /// A list of envelopes.
-    Records,
-    /// A list of messages, a message, or base64 of one.
-    Data,
-    /// An envelope.
-    Wrapper,
-    /// A message or its text.
-    Text,
-    /// Names and values of a Redis stream's entry.
-    Fields,
-    /// A Redis command.
-    Command,
-}
-
-impl Content {
-    /// What a member of this name holds, and its rank: if several have content, the lowest rank is
-    /// the envelope's, whatever the order of the members.
-    fn of(key: &str) -> Option<(u8, Content)> {
-        Some(match key {
-            "Records" => (0, Content::Records),
-            "records" => (1, Content::Records),
-            "Messages" => (2, Content::Records),
-            "messages" => (3, Content::Records),
-            "Entries" => (4, Content::Records),
-            "receivedMessages" => (5, Content::Records),
-            "data" => (6, Content::Data),
-            "Data" => (7, Content::Data),
-            "Message" => (8, Content::Text),
-            "Sns" => (9, Content::Wrapper),
-            "kinesis" => (10, Content::Wrapper),
-            "message" => (11, Content::Wrapper),
-            "body" => (12, Content::Text),
-            "Body" => (13, Content::Text),
-            "MessageBody" => (14, Content::Text),
-            "payload" => (15, Content::Text),
-            "value" => (16, Content::Text),
-            "fields" => (17, Content::Fields),
-            "command" => (18, Content::Command),
-            _ => return None,
-        })
-    }
-}
-
-/// The members of an object that make it a message.
-#[derive(Default)]
-struct Parts<'a> {
-    action: Option<Json<'a>>,
-    record: Option<Record<'a>>,
-    changes: Option<Json<'a>>,
-    metadata: Option<Metadata<'a>>,
-}
-
-impl Parts<'_> {
-    fn are_a_message(&self) -> bool {
-        self.action.is_some() || self.record.is_some() && self.metadata.is_some()
-    }
-}
-
-struct Record<'a> {
-    value: Json<'a>,
-    /// Its members among the reader's fields, if it was split.
-    fields: Option<(u32, u32)>,
-}
-
-/// What is needed of the metadata.
-struct Metadata<'a> {
-    value: Json<'a>,
-    /// Whether it was split, and the rest is right.
-    read: bool,
-    table_schema: Option<Json<'a>>,
-    table_name: Option<Json<'a>>,
-    commit_lsn: Option<Json<'a>>,
-    commit_idx: Option<Json<'a>>,
-    commit_timestamp: Option<Json<'a>>,
-    old_database_name: Option<Json<'a>>,
-    database_id: Option<Json<'a>>,
-    database_name: Option<Json<'a>>,
-}
-
 impl<'a> Reader<'a> {
     pub(super) fn new(arena: &'a Bump) -> Reader<'a> {
         Reader {
-            arena,
+            strings: Strings { arena },
             items: Vec::new(),
             fields: Vec::new(),
         }
@@ -146,34 +58,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All values of a text.
+    /// Reads all values of a text.
     pub(super) fn text(&mut self, scanner: &mut Scanner<'a>, level: u32) -> Result<(), JsonFault> {
         loop {
-            self.item(scanner, Place::Whole, level)?;
+            self.item(scanner, Where::Whole, level)?;
             if !scanner.more()? {
                 return Ok(());
             }
         }
     }
 
-    /// A datum.
+    /// Reads a datum.
     pub(super) fn jsonb(&mut self, mut jsonb: Jsonb<'a>) {
-        let Ok(()) = self.item(&mut jsonb, Place::Whole, 0);
+        let Ok(()) = self.item(&mut jsonb, Where::Whole, 0);
     }
 
-    pub(super) fn arena(&self) -> &'a Bump {
-        self.arena
-    }
-
-    pub(super) fn dead(&mut self, text: Cow<'a, str>, fault: MessageFault) {
+    fn dead(&mut self, text: Cow<'a, str>, fault: MessageFault) {
         self.items.push(Item::Dead { text, fault });
     }
 
-    /// A value where a message or an envelope has to be.
+    /// Reads a value where a message or an envelope has to be: any other value is a dead item.
     fn item<S: Source<'a>>(
         &mut self,
         source: &mut S,
-        place: Place,
+        place: Where,
         level: u32,
     ) -> Result<(), S::Fault> {
         if let Shape::Unknown(value) = self.value(source, place, level)? {
@@ -182,10 +90,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Reads a value that may be a message or an envelope.
     fn value<S: Source<'a>>(
         &mut self,
         source: &mut S,
-        place: Place,
+        place: Where,
         level: u32,
     ) -> Result<Shape<'a>, S::Fault> {
         match source.kind()? {
@@ -201,8 +110,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A value that was passed over before. It is known to be valid.
-    fn passed(&mut self, value: Json<'a>, place: Place, level: u32) -> bool {
+    /// Reads a value that was passed over before, and so is known to be valid JSON; tells whether it was
+    /// recognised.
+    fn passed(&mut self, value: Json<'a>, place: Where, level: u32) -> bool {
         let shape = match value {
             Json::Text(text) => self.value(&mut Scanner::new(text), place, level).ok(),
             Json::Binary(mut jsonb) => self.value(&mut jsonb, place, level).ok(),
@@ -213,18 +123,19 @@ impl<'a> Reader<'a> {
     fn object<S: Source<'a>>(
         &mut self,
         source: &mut S,
-        place: Place,
+        place: Where,
         level: u32,
     ) -> Result<Shape<'a>, S::Fault> {
+        let strings = self.strings;
         let first = self.items.len();
         let mut parts = Parts::default();
         let mut rank = u8::MAX;
         let whole = source.object(|source, key| {
-            match self.key(key) {
+            match strings.key(key) {
                 "action" => parts.action = Some(source.take()?),
                 "record" => parts.record = Some(self.record(source)?),
                 "changes" => parts.changes = Some(source.take()?),
-                "metadata" => parts.metadata = Some(self.metadata(source)?),
+                "metadata" => parts.metadata = Some(Metadata::read(source, strings)?),
                 _ if parts.are_a_message() => {}
                 key => {
                     if let Some((its_rank, content)) = Content::of(key)
@@ -247,10 +158,7 @@ impl<'a> Reader<'a> {
         })?;
         if parts.are_a_message() {
             self.items.truncate(first);
-            match self.message(&parts, whole) {
-                Ok(message) => self.items.push(Item::Message(message)),
-                Err(fault) => self.dead(whole.text(), fault),
-            }
+            self.push(&parts, whole);
             Ok(Shape::Known)
         } else if rank < u8::MAX {
             Ok(Shape::Known)
@@ -259,28 +167,28 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of an envelope's member; whether it holds messages.
+    /// Reads the value of an envelope's member; tells whether it holds messages.
     fn content<S: Source<'a>>(
         &mut self,
         source: &mut S,
         content: Content,
-        place: Place,
+        place: Where,
         level: u32,
     ) -> Result<bool, S::Fault> {
-        let certain = place == Place::Record;
+        let certain = place == Where::Record;
         let shape = match (content, source.kind()?) {
             (Content::Records, Kind::Array) => {
-                source.array(|source| self.item(source, Place::Record, level + 1))?;
+                source.array(|source| self.item(source, Where::Record, level + 1))?;
                 Shape::Known
             }
             (Content::Data, Kind::Array) => {
-                source.array(|source| self.item(source, Place::Element, level + 1))?;
+                source.array(|source| self.item(source, Where::Element, level + 1))?;
                 Shape::Known
             }
             (Content::Records, Kind::Object) => self.topics(source, level)?,
-            (Content::Wrapper, Kind::Object) => self.value(source, Place::Record, level + 1)?,
+            (Content::Wrapper, Kind::Object) => self.value(source, Where::Record, level + 1)?,
             (Content::Data | Content::Text | Content::Fields, Kind::Object) => {
-                self.value(source, Place::Member, level + 1)?
+                self.value(source, Where::Member, level + 1)?
             }
             (Content::Data, Kind::String) => {
                 self.body(source.take()?, Encoding::Base64, certain, level)
@@ -307,14 +215,14 @@ impl<'a> Reader<'a> {
         Ok(matches!(shape, Shape::Known))
     }
 
-    /// `{"topic-0": [record, …], …}`: what a Lambda gets from Kafka as `records`.
+    /// Reads `{"topic-0": [record, …], …}`: what a Lambda gets from Kafka as `records`.
     fn topics<S: Source<'a>>(&mut self, source: &mut S, level: u32) -> Result<Shape<'a>, S::Fault> {
         let first = self.items.len();
         let (mut lists, mut others) = (0, 0);
         let whole = source.object(|source, _| {
             if source.kind()? == Kind::Array {
                 lists += 1;
-                source.array(|source| self.item(source, Place::Record, level + 1))?;
+                source.array(|source| self.item(source, Where::Record, level + 1))?;
             } else {
                 others += 1;
             }
@@ -327,33 +235,33 @@ impl<'a> Reader<'a> {
         Ok(Shape::Unknown(whole))
     }
 
-    /// An array that no envelope has announced. If it begins with a string it can be from Redis.
+    /// Reads an array that no envelope has announced. If it begins with a string, it can be Redis's.
     fn array<S: Source<'a>>(
         &mut self,
         source: &mut S,
-        place: Place,
+        place: Where,
         level: u32,
     ) -> Result<Shape<'a>, S::Fault> {
         let mut leading = None;
         let mut passed = Vec::new();
         let whole = source.array(|source| {
             match *leading.get_or_insert(source.kind()?) {
-                Kind::Object | Kind::Array => self.item(source, Place::Element, level + 1)?,
+                Kind::Object | Kind::Array => self.item(source, Where::Element, level + 1)?,
                 Kind::String => passed.push(source.take()?),
-                Kind::Null | Kind::Bool | Kind::Number if place == Place::Whole => {
-                    self.item(source, Place::Element, level + 1)?;
+                Kind::Null | Kind::Bool | Kind::Number if place == Where::Whole => {
+                    self.item(source, Where::Element, level + 1)?;
                 }
                 Kind::Null | Kind::Bool | Kind::Number => {}
             }
             Ok(())
         })?;
         let known = match leading {
-            // an empty batch is no message, but an empty list among messages has to be one
-            None => place == Place::Whole,
+            // an empty batch has no message, but an empty list in place of a message is a fault
+            None => place == Where::Whole,
             Some(Kind::Object | Kind::Array) => true,
             Some(Kind::String) => self.strings(&passed, whole, level),
             // no message, but one may come after it
-            Some(_) => place == Place::Whole,
+            Some(_) => place == Where::Whole,
         };
         Ok(if known {
             Shape::Known
@@ -362,13 +270,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The elements of an array that begins with a string: `[id, fields]` and `[stream, entries]`
-    /// of Redis, the fields themselves, or bodies.
+    /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]`
+    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised.
     fn strings(&mut self, elements: &[Json<'a>], whole: Json<'a>, level: u32) -> bool {
         if let [_, value] = *elements
             && matches!(value.kind(), Kind::Object | Kind::Array)
         {
-            return self.passed(value, Place::Element, level + 1);
+            return self.passed(value, Where::Element, level + 1);
         }
         if self.stream_entry(elements, whole) {
             return true;
@@ -385,8 +293,8 @@ impl<'a> Reader<'a> {
         are_bodies
     }
 
-    /// Names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
-    /// texts, `action` is a plain word.
+    /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
+    /// texts, `action` is a plain word. Tells whether they are a message's.
     fn stream_entry(&mut self, elements: &[Json<'a>], whole: Json<'a>) -> bool {
         let (pairs, odd) = elements.as_chunks();
         let mut parts = Parts::default();
@@ -407,114 +315,64 @@ impl<'a> Reader<'a> {
         if !odd.is_empty() || !parts.are_a_message() {
             return false;
         }
-        match self.message(&parts, whole) {
-            Ok(message) => self.items.push(Item::Message(message)),
-            Err(fault) => self.dead(whole.text(), fault),
-        }
+        self.push(&parts, whole);
         true
     }
 
-    /// A record, split into fields if it is an object.
+    /// Reads a record, and splits it into fields if it is an object.
     fn record<S: Source<'a>>(&mut self, source: &mut S) -> Result<Record<'a>, S::Fault> {
         if source.kind()? != Kind::Object {
             let (value, fields) = (source.take()?, None);
             return Ok(Record { value, fields });
         }
-        let start = self.fields.len() as u32;
+        let strings = self.strings;
+        let start = self.fields.len();
         let value = source.object(|source, key| {
-            let key = self.key(key);
+            let key = strings.key(key);
             let value = source.take()?;
             self.fields.push(Field { key, value });
             Ok(())
         })?;
-        let fields = Some((start, self.fields.len() as u32));
+        let fields = Some(start..self.fields.len());
         Ok(Record { value, fields })
     }
 
-    fn metadata<S: Source<'a>>(&mut self, source: &mut S) -> Result<Metadata<'a>, S::Fault> {
-        if source.kind()? != Kind::Object {
-            return Ok(Metadata::unread(source.take()?));
+    /// Adds the message of these parts, or a dead item.
+    fn push(&mut self, parts: &Parts<'a>, whole: Json<'a>) {
+        match self.message(parts, whole) {
+            Ok(message) => self.items.push(Item::Message(message)),
+            Err(fault) => self.dead(whole.text(), fault),
         }
-        let mut metadata = Metadata::unread(Json::Text("null"));
-        metadata.read = true;
-        metadata.value = source.object(|source, key| {
-            let place = match self.key(key) {
-                "table_schema" => &mut metadata.table_schema,
-                "table_name" => &mut metadata.table_name,
-                "commit_lsn" => &mut metadata.commit_lsn,
-                "commit_idx" => &mut metadata.commit_idx,
-                "commit_timestamp" => &mut metadata.commit_timestamp,
-                "database_name" => &mut metadata.old_database_name,
-                "database" => {
-                    metadata.database_id = None;
-                    metadata.database_name = None;
-                    if source.kind()? == Kind::Object {
-                        source.object(|source, key| {
-                            match self.key(key) {
-                                "id" => metadata.database_id = Some(source.take()?),
-                                "name" => metadata.database_name = Some(source.take()?),
-                                _ => {}
-                            }
-                            Ok(())
-                        })?;
-                    }
-                    return Ok(());
-                }
-                _ => return Ok(()),
-            };
-            *place = Some(source.take()?);
-            Ok(())
-        })?;
-        Ok(metadata)
     }
 
     /// Checks the parts of a message.
     fn message(&mut self, parts: &Parts<'a>, whole: Json<'a>) -> Result<Message<'a>, MessageFault> {
+        let strings = self.strings;
         let action = message::action(parts.action)?;
         let reread;
         let metadata = match &parts.metadata {
             Some(metadata) if metadata.read => metadata,
             Some(metadata) => {
-                let metadata = match self.embedded(metadata.value)? {
-                    Some(Json::Text(text)) => self.metadata(&mut Scanner::new(text)).ok(),
-                    Some(Json::Binary(mut jsonb)) => self.metadata(&mut jsonb).ok(),
-                    None => None,
-                };
-                reread = metadata
-                    .filter(|metadata| metadata.read)
-                    .ok_or(MessageFault::NoTable)?;
+                reread = self.embedded_metadata(metadata.value)?;
                 &reread
             }
             None => return Err(MessageFault::NoTable),
         };
-        let schema = self.optional(metadata.table_schema)?;
-        let table = self.optional(metadata.table_name)?;
+        let schema = strings.optional(metadata.table_schema)?;
+        let table = strings.optional(metadata.table_name)?;
         let (Some(schema), Some(table)) = (schema, table) else {
             return Err(MessageFault::NoTable);
         };
-        let (record, fields) = match parts.record {
+        let (record, fields) = match &parts.record {
             Some(Record {
                 value,
                 fields: Some(fields),
-            }) => (value, fields),
-            Some(Record { value, .. }) => {
-                let record = match self.embedded(value)? {
-                    Some(Json::Text(text)) => self.record(&mut Scanner::new(text)).ok(),
-                    Some(Json::Binary(mut jsonb)) => self.record(&mut jsonb).ok(),
-                    None => None,
-                };
-                match record {
-                    Some(Record {
-                        value,
-                        fields: Some(fields),
-                    }) => (value, fields),
-                    _ => return Err(MessageFault::NoRecord),
-                }
-            }
+            }) => (*value, fields.clone()),
+            Some(Record { value, .. }) => self.embedded_record(*value)?,
             None => return Err(MessageFault::NoRecord),
         };
         let changes = match parts.changes {
-            Some(changes) => match self.embedded(changes)? {
+            Some(changes) => match strings.embedded(changes)? {
                 Some(changes) if changes.kind() == Kind::Object => Some(changes),
                 Some(changes) if changes.is_null() => None,
                 // Redis has no null
@@ -528,10 +386,10 @@ impl<'a> Reader<'a> {
             action,
             schema,
             table,
-            database_id: self.optional(metadata.database_id)?,
-            database_name: match self.optional(metadata.database_name)? {
+            database_id: strings.optional(metadata.database_id)?,
+            database_name: match strings.optional(metadata.database_name)? {
                 Some(name) => Some(name),
-                None => self.optional(metadata.old_database_name)?,
+                None => strings.optional(metadata.old_database_name)?,
             },
             version: message::version(metadata.commit_lsn, metadata.commit_idx)?,
             committed_at: message::timestamp(metadata.commit_timestamp)?,
@@ -543,58 +401,78 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The value that a string holds as JSON text, `None` if it does not; any other value is itself.
-    fn embedded(&self, value: Json<'a>) -> Result<Option<Json<'a>>, StringFault> {
-        match self.str(value) {
-            Some(text) => Ok(Json::parse(text?).ok()),
-            None => Ok(Some(value)),
+    /// Metadata that did not come as an object, but maybe as the text of one.
+    fn embedded_metadata(&self, value: Json<'a>) -> Result<Metadata<'a>, MessageFault> {
+        let strings = self.strings;
+        let metadata = match strings.embedded(value)? {
+            Some(Json::Text(text)) => Metadata::read(&mut Scanner::new(text), strings).ok(),
+            Some(Json::Binary(mut jsonb)) => Metadata::read(&mut jsonb, strings).ok(),
+            None => None,
+        };
+        metadata
+            .filter(|metadata| metadata.read)
+            .ok_or(MessageFault::NoTable)
+    }
+
+    /// A record that did not come as an object, but maybe as the text of one, with its fields.
+    fn embedded_record(
+        &mut self,
+        value: Json<'a>,
+    ) -> Result<(Json<'a>, Range<usize>), MessageFault> {
+        let record = match self.strings.embedded(value)? {
+            Some(Json::Text(text)) => self.record(&mut Scanner::new(text)).ok(),
+            Some(Json::Binary(mut jsonb)) => self.record(&mut jsonb).ok(),
+            None => None,
+        };
+        record
+            .and_then(|record| Some((record.value, record.fields?)))
+            .ok_or(MessageFault::NoRecord)
+    }
+
+    /// Reads a string that may be the body of a message. `certain` is true where the envelope leaves
+    /// no doubt, as in the records of a Lambda event: there a body that is not JSON is a dead message.
+    /// Elsewhere it may be the value of a column that happens to be called `body`.
+    fn body(
+        &mut self,
+        value: Json<'a>,
+        encoding: Encoding,
+        certain: bool,
+        level: u32,
+    ) -> Shape<'a> {
+        let text = match self.strings.str(value) {
+            Some(Ok(text)) => text,
+            Some(Err(fault)) if certain => {
+                self.dead(value.text(), fault.into());
+                return Shape::Known;
+            }
+            _ => return Shape::Unknown(value),
+        };
+        if begins_like_json(text.as_bytes()) {
+            self.nested(text, level);
+            return Shape::Known;
         }
-    }
-
-    /// The characters of a string, if there is one.
-    fn optional(&self, value: Option<Json<'a>>) -> Result<Option<&'a str>, StringFault> {
-        value.and_then(|value| self.str(value)).transpose()
-    }
-
-    /// The characters of a string, `None` if it is none.
-    pub(super) fn str(&self, value: Json<'a>) -> Option<Result<&'a str, StringFault>> {
-        match value {
-            Json::Text(_) => value.raw_string().map(|raw| raw.unescape_in(self.arena)),
-            Json::Binary(jsonb) => jsonb.string().map(|string| match string {
-                Cow::Borrowed(string) => Ok(string),
-                Cow::Owned(string) => Ok(&*self.arena.alloc_str(&string)),
-            }),
+        match decode(text, self.strings.arena) {
+            Ok(decoded) if begins_like_json(decoded.as_bytes()) => self.nested(decoded, level),
+            _ if !certain => return Shape::Unknown(value),
+            _ if encoding == Encoding::Text => self.nested(text, level),
+            Ok(decoded) => self.nested(decoded, level),
+            Err(fault) => self.dead(text.into(), fault),
         }
+        Shape::Known
     }
 
-    #[inline]
-    fn key(&self, key: Str<'a>) -> &'a str {
-        if key.escaped {
-            self.arena.alloc_str(&key.unescape_lossy())
-        } else {
-            key.raw
+    /// Reads a text inside of the batch. If it is not JSON, it is one dead item, and the rest of the
+    /// batch goes on.
+    fn nested(&mut self, text: &'a str, level: u32) {
+        let first = self.items.len();
+        if let Err(fault) = self.text(&mut Scanner::new(text), level + 1) {
+            self.items.truncate(first);
+            self.dead(text.into(), MessageFault::NotJson(fault));
         }
     }
 }
 
-impl<'a> Metadata<'a> {
-    fn unread(value: Json<'a>) -> Metadata<'a> {
-        Metadata {
-            value,
-            read: false,
-            table_schema: None,
-            table_name: None,
-            commit_lsn: None,
-            commit_idx: None,
-            commit_timestamp: None,
-            old_database_name: None,
-            database_id: None,
-            database_name: None,
-        }
-    }
-}
-
-/// Why a value that was not recognised is no message.
+/// What is wrong with a value that was not recognised.
 fn what_it_is_instead(value: Json<'_>) -> MessageFault {
     if value.kind() != Kind::Object {
         return MessageFault::NotAnObject;
