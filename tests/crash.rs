@@ -3,12 +3,11 @@
 //!
 //! `SOAK_SECONDS=600` goes on for so long (`make soak`); `SOAK_SEED=7` begins with another seed.
 
-mod support;
+#![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -16,9 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flate2::read::GzDecoder;
 use postgres::{Client, Config, NoTls};
-use support::{Random, apply, apply_error, batch, message, message_with, rows, run, value};
+use support::{
+    Message, Random, apply, apply_error, batch, corpus_directory, corpus_lines, message, number,
+    rows, run, value, variable,
+};
 
 const SESSIONS: usize = 4;
 
@@ -26,10 +27,6 @@ const SESSIONS: usize = 4;
 struct Cluster {
     dir: PathBuf,
     host: String,
-}
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("no {name}: use make test"))
 }
 
 /// Runs .ci/cluster, which says where the server is.
@@ -127,12 +124,8 @@ struct Load {
 
 /// The corpus of tests/corpus, as it was delivered.
 fn shop() -> Load {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/shop");
+    let dir = corpus_directory("shop");
     let read = |name: &str| fs::read_to_string(dir.join(name)).expect("the corpus");
-    let mut delivery = String::new();
-    GzDecoder::new(fs::File::open(dir.join("delivery.jsonl.gz")).expect("the corpus"))
-        .read_to_string(&mut delivery)
-        .expect("the corpus");
     let tables = ["customers", "products", "orders", "order_items"];
     Load {
         name: "shop",
@@ -140,14 +133,14 @@ fn shop() -> Load {
         tables: tables
             .map(|table| (table.to_owned(), read(&format!("final.{table}.csv"))))
             .to_vec(),
-        batches: delivery.lines().map(str::to_owned).collect(),
+        batches: corpus_lines("shop", "delivery.jsonl.gz"),
     }
 }
 
 /// A source with a unique column and a foreign key, whose changes are committed one by one.
 struct Source {
     random: Random,
-    messages: Vec<String>,
+    messages: Vec<Message>,
     /// id → code, n
     parents: BTreeMap<u64, (u64, u64)>,
     /// id → parent, label
@@ -168,9 +161,10 @@ impl Source {
 
     fn push(&mut self, action: &str, table: &str, record: &str, changes: &str) {
         let lsn = self.messages.len() as u64 + 1;
+        let message = Message::new(action, table, lsn, record);
         self.messages.push(match changes {
-            "" => message(action, table, lsn, record),
-            changes => message_with(action, table, lsn, record, changes),
+            "" => message,
+            changes => message.changes(changes),
         });
     }
 
@@ -311,7 +305,7 @@ fn constrained(seed: u64) -> Load {
         children,
     } = source;
     // each comes up to 150 places late
-    let mut late: Vec<(u64, &String)> = messages
+    let mut late: Vec<(u64, &Message)> = messages
         .iter()
         .zip(0..)
         .map(|(message, place)| (place + random.below(150), message))
@@ -565,8 +559,7 @@ fn is_source(client: &mut Client, load: &Load, how: &str) {
 
 #[test]
 fn the_destination_is_the_source_whatever_was_killed() {
-    let seconds = env::var("SOAK_SECONDS").map_or(12, |s| s.parse().expect("SOAK_SECONDS"));
-    let mut seed = env::var("SOAK_SEED").map_or(1, |s| s.parse().expect("SOAK_SEED"));
+    let (seconds, mut seed) = (number("SOAK_SECONDS", 12), number("SOAK_SEED", 1));
     let cluster = Cluster::new("crash");
     let start = Instant::now();
     let (mut rounds, mut crashes) = (0, 0);
