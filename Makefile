@@ -13,7 +13,7 @@ help:
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
-	@echo '                      BENCH=poison: what messages that fail cost'
+	@echo '                      BENCH=failures: what messages that fail cost'
 	@echo 'make soak             deliver while servers are killed, for SECONDS=600'
 	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
 	@echo 'make fmt, make lint   format; check format and lints'
@@ -36,7 +36,7 @@ ci:
 	@.ci/run
 
 fmt:
-	@cargo fmt
+	@cargo fmt --all
 
 clean-clusters:
 	@.ci/clean-clusters
