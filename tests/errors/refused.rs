@@ -1,9 +1,8 @@
 //! Transactions that may not write, and foreign tables that do not answer.
 
-use std::env;
-
 use support::{
     Counts, Database, apply, apply_error, batch, has_extensions, message, rows, run, value,
+    variable,
 };
 
 use super::{RAISING, insert};
@@ -45,8 +44,8 @@ fn a_foreign_table_is_appended_to() {
     if !has_extensions(&mut client, &["postgres_fdw"]) {
         return;
     }
-    let host = env::var("PGHOST").expect("no PGHOST: use make test");
-    let port = env::var("PGPORT").expect("no PGPORT: use make test");
+    let host = variable("PGHOST");
+    let port = variable("PGPORT");
     let name = value(&mut client, "select current_database()");
     run(
         &mut client,

@@ -1,9 +1,8 @@
 //! Every SQLSTATE that a row can raise.
 
-use std::process::Command;
-use std::{env, fs};
+use std::fs;
 
-use support::{Counts, Database, GUARDS, batch, rows, run, try_apply, value};
+use support::{Counts, Database, GUARDS, batch, pg_config, rows, run, try_apply, value};
 
 use super::{RAISING, insert};
 
@@ -24,10 +23,8 @@ const STATES: &str = "01000 01004 02000 02001 03000 08000 08003 08006 08P01 0900
 /// Those above and all that the server knows, if it says.
 fn states() -> Vec<String> {
     let mut states: Vec<String> = STATES.split_whitespace().map(str::to_owned).collect();
-    let pg_config = env::var("PG_CONFIG").expect("no PG_CONFIG: use make test");
-    let output = Command::new(pg_config).arg("--sharedir").output();
-    let output = String::from_utf8(output.expect("pg_config").stdout).expect("UTF-8");
-    let file = fs::read_to_string(format!("{}/errcodes.txt", output.trim())).unwrap_or_default();
+    let file = format!("{}/errcodes.txt", pg_config("--sharedir"));
+    let file = fs::read_to_string(file).unwrap_or_default();
     for line in file.lines() {
         let mut words = line.split_whitespace();
         if let (Some(state), Some("E")) = (words.next(), words.next()) {
