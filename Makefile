@@ -36,7 +36,7 @@ ci:
 	@.ci/run
 
 fmt:
-	@cargo fmt
+	@cargo fmt --all
 
 clean-clusters:
 	@.ci/clean-clusters

@@ -1,10 +1,9 @@
 //! Values of one type into a column of another: what arrives as it was, what is converted, and what is refused, with its
 //! SQLSTATE. The README has the table; `UPDATE_GOLDEN=1` writes it anew.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use postgres::Client;
 use support::{Database, apply, batch, message, rows, run, value};
 
 /// A type at the source, and values of it: as SQL writes them, and as Sequin sends them.
@@ -170,7 +169,7 @@ fn measure() -> Outcomes {
 }
 
 /// Whether a value that arrived is what was sent: read again as what it was at the source, it is equal.
-fn is_exact(client: &mut postgres::Client, id: u64, sent: &str, number: usize, of: &str) -> bool {
+fn is_exact(client: &mut Client, id: u64, sent: &str, number: usize, of: &str) -> bool {
     let again: &[String] = match of {
         "json" | "jsonb" => &[
             format!("(to_jsonb(d.c) #>> '{{}}')::{sent}"),
@@ -304,7 +303,7 @@ fn the_readme_says_what_goes_where() {
     let outcomes = measure();
     check(&outcomes);
     let table = table(&outcomes);
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let start = readme.find("| sent | arrives").expect("the table is there");
     let end = start + readme[start..].find("\n\n").expect("its end");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -8,21 +8,15 @@
 //! of them once, in shuffled order, first with new rows, then with updates of the same rows. Ratios are taken within a
 //! round and their median is reported, so that noise which lasts longer than a round cancels out.
 
-#[path = "apply/arena.rs"]
+#![forbid(unsafe_code)]
+
 mod arena;
-#[path = "apply/arguments.rs"]
 mod arguments;
-#[path = "apply/contender.rs"]
 mod contender;
-#[path = "apply/measured.rs"]
 mod measured;
-#[path = "apply/report.rs"]
 mod report;
-#[path = "apply/session.rs"]
 mod session;
-#[path = "apply/targets.rs"]
 mod targets;
-#[path = "apply/workload.rs"]
 mod workload;
 
 use std::error::Error;

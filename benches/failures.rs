@@ -1,14 +1,17 @@
-//! What messages that fail cost the batch that they come in: `make bench BENCH=poison`.
+//! What messages that fail cost the batch that they come in: `make bench BENCH=failures`.
 //!
 //! Each round applies a batch of 1000 without a fault, and then batches of which 1, 10 or all messages have one, each
 //! with new rows. Ratios are taken within a round; their median is reported. Messages that all fail are compared with
 //! the same number applied one by one.
+
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use postgres::{Client, Config, NoTls};
+use support::{GUARDS, batch, message};
 
 /// Errors end the benchmark; nobody tells them apart.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -23,8 +26,6 @@ const SINGLE: usize = 100;
 
 /// How often as long as a clean batch one may take of which 1, or 10, messages have a fault.
 const MOST: [f64; 2] = [1.5, 3.0];
-
-const GUARDS: [&str; 3] = ["off", "columns", "table"];
 
 const TABLES: &str = "
     create table parent (id bigint primary key);
@@ -110,7 +111,7 @@ impl Run {
             config.port(port.parse()?);
         }
         let mut maintenance = config.connect(NoTls)?;
-        let name = "pg_sequin_bench_poison";
+        let name = "pg_sequin_bench_failures";
         maintenance.batch_execute(&format!("drop database if exists {name} with (force)"))?;
         maintenance.batch_execute(&format!("create database {name}"))?;
         let mut client = config.dbname(name).connect(NoTls)?;
@@ -162,7 +163,7 @@ impl Run {
         let messages: Vec<String> = (0..BATCH)
             .map(|n| self.message(bad > 0 && n % (BATCH / bad) == BATCH / bad / 2))
             .collect();
-        let body = format!(r#"{{"data":[{}]}}"#, messages.join(","));
+        let body = batch(&messages);
         let start = Instant::now();
         let counts = self
             .client
@@ -200,19 +201,10 @@ impl Run {
             Fault::ForeignKey => parent = 99,
         }
         let note = "a note of some length, as rows have one. ".repeat(8);
-        format!(
-            concat!(
-                r#"{{"action":"insert","changes":null,"record":{{"id":{id},"amount":{amount},"code":{code},"#,
-                r#""parent_id":{parent},"at":"2026-01-01T00:00:00.000000Z","note":"{note}"}},"#,
-                r#""metadata":{{"table_schema":"public","table_name":"item","commit_lsn":{id},"commit_idx":0,"#,
-                r#""commit_timestamp":"2026-01-01T00:00:00.000000Z","database":{{"id":"d","name":"d"}}}}}}"#,
-            ),
-            id = id,
-            amount = amount,
-            code = code,
-            parent = parent,
-            note = note,
-        )
+        let record = format!(
+            r#"{{"id":{id},"amount":{amount},"code":{code},"parent_id":{parent},"at":"2026-01-01T00:00:00.000000Z","note":"{note}"}}"#
+        );
+        message("insert", "item", id as u64, &record)
     }
 }
 
