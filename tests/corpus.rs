@@ -19,7 +19,7 @@ use support::{
     has_extensions, has_multiranges, has_xml, number, rows, run, server, value,
 };
 
-/// What `COPY` must print for the text of a corpus to be equal.
+/// Settings under which `COPY` prints as the corpora do.
 const SPELLING: &str = "set datestyle = 'ISO'; set timezone = 'UTC'; set extra_float_digits = 1;
                         set bytea_output = 'hex'; set intervalstyle = 'postgres'";
 
@@ -221,7 +221,7 @@ impl Corpus {
         self.live.iter().chain(&self.reads).cloned().collect()
     }
 
-    /// The destination is the source.
+    /// Asserts that the destination equals the source.
     fn check(&self, client: &mut Client, how: &str) {
         run(client, SPELLING);
         let (mut wrong, mut differences) = (0, Vec::new());
@@ -285,7 +285,7 @@ impl Corpus {
             .collect()
     }
 
-    /// What the counts of some calls must obey.
+    /// Asserts that the counts of some calls add up.
     fn conserved(&self, counts: &Counts, how: &str) {
         // A message that goes to no mapping has one outcome.
         let (least, most) = match self.name {
@@ -394,7 +394,7 @@ fn every_order(name: &'static str) {
     }
 }
 
-/// Where nothing decides, nothing is collapsed either: all is stale.
+/// If no message decides, none is collapsed either: all are stale.
 #[test]
 fn everything_again_is_stale() {
     let corpus = Corpus::load("shop");
@@ -596,7 +596,7 @@ fn poison_is_counted() {
             for (_, sqlstate, state) in mine {
                 let fits = match poison.kind.as_str() {
                     "null_in_not_null" => sqlstate == "23502",
-                    // an array in a numeric column is said in other words than a text
+                    // an array in a numeric column has another error than a text
                     "cast" => sqlstate.starts_with("22") || sqlstate == "42804",
                     "huge_number" | "nul_character" => sqlstate.starts_with("22"),
                     _ => true,

@@ -47,7 +47,7 @@ impl Fault {
     }
 }
 
-/// Rows that count how often they are written, also by what is undone.
+/// Tables whose triggers count writes, undone ones too.
 const TABLES: &str = "
     create table parent (id bigint primary key);
     insert into parent select n from generate_series(0, 9) n;
@@ -73,7 +73,7 @@ const AFTER: &str = "
     end $$;
     create trigger after after insert or update on item for each row execute function after()";
 
-/// What the table may have beside, and whether rows of it must be written by one statement then.
+/// What the table may have in addition; some of it forces all rows into one statement.
 const VARIANTS: [(&str, &str); 4] = [
     ("plain", ""),
     ("after", AFTER),
@@ -130,7 +130,7 @@ fn the_others_are_written() {
                         }
                         continue;
                     }
-                    // One change of a row more, now and then, that must not be lost either.
+                    // Now and then one more change of the row, which must not be lost either.
                     if random.below(10) == 0 {
                         messages.push(message("update", "item", lsn, &item(id, 5, None)));
                         there.insert(id, 5);
@@ -157,7 +157,7 @@ fn the_others_are_written() {
     }
 }
 
-/// Rows that are written more than once, because others failed, are counted: that is what it costs.
+/// Counts the rows that are written again because others failed: the cost of a failure.
 #[test]
 fn few_rows_are_written_twice() {
     const ROWS: i64 = 1000;
@@ -198,7 +198,7 @@ fn few_rows_are_written_twice() {
             };
             let [one, ten, all] = [1, 10, 1000].map(|count| cost(&mut client, count));
             println!("{guard} {fault:?}: {one}, {ten}, {all}");
-            // Of those that a trigger refuses after they were written, it is not known which it was.
+            // When a trigger refuses a row after it was written, the error does not say which row.
             let after = i64::from(fault == Fault::After);
             assert!(one <= ROWS * (13 + after) / 10, "{guard} {fault:?}: {one}");
             assert!(
@@ -253,7 +253,7 @@ fn rows_that_need_each_other() {
     }
 }
 
-/// Two calls that both fail in the same mapping, and each want it alone, end both.
+/// Calls that fail in the same mapping, and each want its exclusive lock, all end.
 #[test]
 fn calls_that_fail_together() {
     for guard in GUARDS {
@@ -427,7 +427,7 @@ fn tree(test: &str, guard: &str, on_error: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// A message fails for a row that another call writes before this one has the row's mapping for itself.
+/// A message fails for want of a row; another call writes that row before this call has its exclusive lock.
 #[test]
 fn a_row_that_comes_before_the_mapping_is_taken() {
     let database = Database::new("poison_race");

@@ -241,7 +241,7 @@ fn a_database_in_use_is_dumped_and_restored() {
         run(&mut client, "set search_path = public, ext");
         assert_eq!(state(&mut client), expected, "{}", database.name());
         goes_on(&mut client);
-        // Who owns mappings keeps what was granted.
+        // Owners of mappings keep their grants.
         let mut owner = database.connect_as(&owner);
         assert_eq!(
             value(&mut owner, "select count(*) from sequin.mapping"),
@@ -266,7 +266,7 @@ fn default_version(client: &mut Client) -> String {
     )
 }
 
-/// What there is after an update from a version.
+/// The objects after an update from a version.
 fn updated_from(version: &str) -> Vec<String> {
     let name = format!("update_{}", version.replace(['.', '-'], "_"));
     let database = Database::without_extension(&name);
@@ -299,7 +299,7 @@ fn an_upgraded_extension_is_a_fresh_one() {
     }
 }
 
-/// There is no released version yet: an invented one that lacks a part of this.
+/// No version is released yet: the test invents one that lacks a part of this one.
 #[test]
 fn what_an_update_script_forgets_is_found() {
     let database = Database::new("update_invented");

@@ -129,7 +129,7 @@ fn wait_for_lock(client: &mut Client, pid: &str) {
 #[test]
 fn a_deadlock_with_a_session_of_somebody_else_ends_well() {
     for guard in GUARDS {
-        // whoever finds it is its victim
+        // the session that finds the deadlock is its victim
         for (ours, theirs) in [("10ms", "60s"), ("60s", "10ms")] {
             let database = Database::new(&format!("deadlock_{guard}_{ours}"));
             let (mut client, mut user) = (database.connect(), database.connect());

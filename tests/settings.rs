@@ -1,5 +1,5 @@
-//! Settings of the caller's session make no difference to what is written, nor does the encoding in which its text comes.
-//! A database in another encoding than UTF8 is refused.
+//! Settings of the caller's session make no difference to what is written, nor does the encoding in which its text
+//! comes. A database in another encoding than UTF8 is refused.
 //!
 //! `SETTINGS_SEED=7` and `SETTINGS_COUNT=50` try other sets of settings, and more of them.
 
@@ -84,7 +84,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("constraint_exclusion", &["on", "off", "partition"]),
 ];
 
-/// Names that would be taken for the catalog's if they were looked up.
+/// Objects that an unqualified name would find instead of the catalog's.
 const SHADOW: &str = "
     create schema shadow;
     create function shadow.lower(text) returns text language sql as $$ select 'shadow' $$;
@@ -285,7 +285,7 @@ fn a_policy_applies_whatever_the_caller_set() {
     );
 }
 
-/// How a transaction is by default can be refused, but never writes something else.
+/// Defaults of transactions can make a call fail, but never write something else.
 #[test]
 fn transactions_that_cannot_be() {
     let database = Database::new("settings_transactions");
@@ -335,7 +335,7 @@ fn psql(database: &mut Client, encoding: &str, sql: &[u8]) -> String {
     text(&output.stdout)
 }
 
-/// Text in another encoding is the server's to convert, before anybody looks at it.
+/// The server converts text in another encoding before the extension sees it.
 #[test]
 fn text_comes_in_the_client_s_encoding() {
     let database = Database::new("settings_encoding");

@@ -142,7 +142,7 @@ fn ten_thousand_keys_are_shifted() {
     }
 }
 
-/// A plan that was made when nothing was known of any row looks rows up by their keys, however many there are.
+/// Plans that were made while the tables were empty look rows up by their keys, however many there are.
 #[test]
 fn rows_are_looked_up_by_their_keys() {
     const N: i64 = 5_000;

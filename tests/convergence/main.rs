@@ -1,5 +1,5 @@
-//! Whatever order, repetition and split the messages come in, and however many sessions bring them, the destination equals the
-//! source in the end; and a resync brings back what was lost.
+//! Whatever order, repetition and split the messages come in, and however many sessions bring them, the destination
+//! equals the source in the end; and a resync brings back what was lost.
 //!
 //! `CONVERGENCE_ROUNDS=50` simulates more sources than the usual few.
 

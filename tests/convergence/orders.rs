@@ -23,9 +23,9 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// The scenario's messages in every order, and from six messages on in some orders. Each order is sent as one message a call,
-/// as one call, and as two calls split at each place, for keys of its own. A scenario gets the first of its keys, and gives
-/// the rows that must be there at the end.
+/// The scenario's messages in every order, and from six messages on in some orders. Each order is sent as one message a
+/// call, as one call, and as two calls split at each place, for keys of its own. A scenario gets the first of its keys,
+/// and gives the rows that must be there at the end.
 fn in_every_order(test: &str, scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>)) {
     let n = scenario(0).0.len();
     let mut cases: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();

@@ -32,7 +32,7 @@ fn a_read_must_be_later_than_the_change() {
             "read",
             "{guard}"
         );
-        // It keeps the position: the change is known, a newer one applies though it is older than the read.
+        // The row keeps its position: that change is stale, and a newer one applies though it is older than the read.
         let change = item("insert", 100, record(1, "change"));
         assert_eq!(send(&mut client, &[change]), stale(1), "{guard}");
         let change = item("update", 101, record(1, "newer"));

@@ -74,10 +74,10 @@ fn a_resync_removes_what_is_gone() {
         ];
         let wanted = wanted.map(|(id, name)| row(id, name));
         assert_eq!(rows(&mut client, ITEMS), wanted, "{guard}");
-        // What it removed does not come back by a message that was known.
+        // A known message does not bring back a row that the resync removed,
         assert_eq!(send(&mut client, &[insert(3)]), stale(1), "{guard}");
         assert_eq!(rows(&mut client, ITEMS), wanted, "{guard}");
-        // but by a newer one
+        // a newer one does
         assert_eq!(
             send(&mut client, &[item("insert", 2_000, record(3, "z"))]),
             upserted(1),
@@ -132,7 +132,7 @@ fn a_backfill_repairs_a_destination() {
         assert_eq!(rows(&mut client, ITEMS), wanted, "{guard}");
         let update = item("update", 11, document(7, "c", "d"));
         assert_eq!(send(&mut client, &[update]), upserted(1), "{guard}");
-        // The same without backfill, when the versions are forgotten: what comes is applied.
+        // Without a backfill: once the versions are forgotten, all messages are applied.
         run(
             &mut client,
             "truncate item; select sequin.forget_versions('item')",

@@ -96,7 +96,7 @@ fn a_read_does_not_come_between_the_changes_of_two_sources() {
         let of = |source, at, name: &str| item("update", at, record(1, name)).of(source);
         let read = |at, name: &str| item("read", 0, record(1, name)).at(at);
         send(&mut client, &[of("eu", 10, "a")]);
-        // The read saw eu's change. It is no change itself: us's of before it, and a read of soon
+        // The read saw eu's change, and is not a change itself. A change of us from before it, and a read of soon
         // after it, are compared with what changed the row.
         assert_eq!(
             send(&mut client, &[read(30_000, "a")]),

@@ -76,7 +76,7 @@ fn tombstones_are_pruned() {
             "0",
             "{guard}"
         );
-        // Rows that came back keep what is known of them; of the others nothing is known any more.
+        // Rows that came back keep their versions; nothing is known of the others any more.
         assert_eq!(
             send(&mut client, &[item("update", 35, record(1, "z"))]),
             stale(1),

@@ -5,7 +5,7 @@ use std::fs;
 
 use support::{Message, Random, batch, corpus_directory, corpus_lines};
 
-/// What is delivered, and what must be there in the end.
+/// The batches of a delivery, and the rows that must be there in the end.
 pub(super) struct Load {
     pub(super) name: &'static str,
     pub(super) ddl: String,
@@ -112,7 +112,7 @@ impl Source {
         self.some(&free)
     }
 
-    /// Does something, or nothing where that cannot be done.
+    /// Makes a random change, or none where the constraints forbid it.
     fn step(&mut self) -> Option<()> {
         let n = self.messages.len() as u64;
         match self.random.below(10) {

@@ -1,5 +1,6 @@
-//! Four sessions deliver while backends and whole servers are killed; what was not acknowledged is sent again. In the end the
-//! destination equals the source, what was acknowledged is there, and the counts add up. And what a standby says.
+//! Four sessions deliver while backends and whole servers are killed; what was not acknowledged is sent again. In the
+//! end the destination equals the source, what was acknowledged is there, and the counts add up. And what a standby
+//! says.
 //!
 //! `SOAK_SECONDS=600` goes on for so long (`make soak`); `SOAK_SEED=7` begins with another seed.
 
@@ -27,7 +28,8 @@ const DATABASE: &str = "crash";
 /// The most crashes of a delivery: a call that takes longer than the time between two of them must have its turn.
 const CRASHES: usize = 15;
 
-/// A database with the destination, mapped; with the truth beside it; and with a record of the calls that were committed.
+/// A database with the destination, mapped; with the truth beside it; and with a record of the calls that were
+/// committed.
 fn prepare(cluster: &Cluster, load: &Load, guard: &str) {
     let mut server = cluster.connect("postgres");
     run(&mut server, &format!("drop database if exists {DATABASE}"));
@@ -57,7 +59,7 @@ fn prepare(cluster: &Cluster, load: &Load, guard: &str) {
     );
 }
 
-/// Errors that a sender answers by sending the batch again: the connection was lost, or somebody had a lock for too long.
+/// Errors that a sender answers by sending the batch again: the connection was lost, or a lock was held for too long.
 fn is_passing(error: &postgres::Error) -> bool {
     error.is_closed()
         || error
@@ -65,7 +67,7 @@ fn is_passing(error: &postgres::Error) -> bool {
             .is_none_or(|code| matches!(&code.code()[..2], "08" | "40" | "57"))
 }
 
-/// One delivery of everything, among crashes. Returns how many there were.
+/// One delivery of everything, among crashes. Returns the number of crashes.
 fn round(cluster: &Cluster, load: &Load, guard: &str, random: &mut Random) -> usize {
     prepare(cluster, load, guard);
     let queue: Mutex<Vec<usize>> = Mutex::new((0..load.batches.len()).rev().collect());
@@ -200,7 +202,7 @@ fn check(cluster: &Cluster, load: &Load, guard: &str, acknowledged: &BTreeSet<us
     is_source(&mut client, load, &how);
 }
 
-/// What waits is tried again, in commit order, until nothing waits.
+/// Retries waiting letters in commit order until none waits.
 fn heal(client: &mut Client, how: &str) {
     let sql = "with letters as (delete from sequin.dead_letter where state = 'waiting' returning *)
                select a.dead from (select string_agg(message, E'\\n' order by lsn, idx) from letters) l(lines),

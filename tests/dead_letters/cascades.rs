@@ -9,7 +9,7 @@ const CASCADE: &str = "
     create table child (id integer primary key, parent_id integer not null references parent on delete cascade on update cascade);
     create table note (parent_id integer references parent on delete set null);";
 
-/// A row that refers to the one that goes may be newer than the delete.
+/// A referring row may be newer than the delete of the row that it refers to.
 #[test]
 fn deletes_do_not_take_along_what_is_newer() {
     for guard in ["columns", "table"] {
@@ -47,7 +47,7 @@ fn deletes_do_not_take_along_what_is_newer() {
             "{guard}"
         );
         assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
-        // Now they go, the parent first. Nobody maps the notes: they are the database's.
+        // Now they go, the parent first. No mapping writes the notes: the database handles them.
         assert_eq!(
             send(&mut client, &[parent("delete", 30, "b")]).dead,
             1,
@@ -112,7 +112,7 @@ fn a_key_that_is_referred_to_moves() {
     }
 }
 
-/// A row that was deleted and made again is another one, although others refer to its key.
+/// A row that was deleted and inserted again is a new row, although others refer to its key.
 #[test]
 fn what_replaces_a_row_leaves_nothing_of_it() {
     for guard in GUARDS {

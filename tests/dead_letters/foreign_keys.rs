@@ -21,7 +21,7 @@ fn children_wait_for_their_parents() {
             &[child(1, 10), child(2, 20), parent(10, 7), child(3, 30)],
         );
         assert_eq!(counts.dead, 4, "{guard}");
-        // A parent that is somebody else's changes nothing, and a call has only its own messages to count.
+        // A parent of other rows changes nothing, and a call counts only its own messages.
         run(&mut client, "insert into grandparent values (9)");
         assert_eq!(send(&mut client, &[parent(99, 9)]).upserted, 1, "{guard}");
         assert_eq!(
@@ -29,7 +29,7 @@ fn children_wait_for_their_parents() {
             "4",
             "{guard}: none of them was tried"
         );
-        // The grandparent frees the parent, and that the child, in one call.
+        // The grandparent frees the parent, and the parent frees the child, in one call.
         let grandparent = message("insert", "grandparent", 7, r#"{"id":7,"name":"g"}"#);
         let counts = send(&mut client, &[grandparent]);
         assert_eq!((counts.upserted, counts.dead), (1, 0), "{guard}");
@@ -46,7 +46,7 @@ fn children_wait_for_their_parents() {
             ],
             "{guard}"
         );
-        // Its parent was made by somebody else: it is tried when it is asked for.
+        // Another session made its parent: the letter is tried when somebody retries it.
         run(&mut client, "insert into parent values (30, 9), (20, 9)");
         assert_eq!(retry(&mut client, "'child'"), "2|2|0|0", "{guard}");
         assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
@@ -233,7 +233,7 @@ fn all_that_wait_for_a_row_are_tried() {
     assert_eq!(rows(&mut client, LETTERS), [""; 0]);
 }
 
-/// A trigger that makes a schema, or changes many relations, does not look as if mappings changed.
+/// A trigger that makes a schema or changes many relations must not look like a change of mappings.
 #[test]
 fn triggers_that_change_the_catalog() {
     let ddl = "

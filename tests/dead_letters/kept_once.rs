@@ -2,7 +2,7 @@
 
 use support::{Database, GUARDS, apply, batch, message, rows, run};
 
-/// A change that has no row to be known by is known by its text; what is no change is kept each time.
+/// The text identifies a change whose row is unknown. Messages that are not changes are kept each time.
 #[test]
 fn what_comes_again_is_kept_once() {
     let ddl = "create table item (id integer primary key, name text check (name <> 'no'));
@@ -44,7 +44,7 @@ fn what_comes_again_is_kept_once() {
     }
 }
 
-/// A letter that works again is not counted with the batch: what is stale of the batch is.
+/// A letter that is applied is not counted with the batch; stale messages of the batch are.
 #[test]
 fn a_letter_takes_no_outcome_of_the_batch() {
     let database = Database::new("letter_outcome");

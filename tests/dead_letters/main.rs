@@ -1,5 +1,5 @@
-//! Dead letters heal: by themselves when what they wait for comes, when somebody retries them, or because a newer change of
-//! their row makes them void.
+//! Dead letters heal: by themselves when what they wait for comes, when somebody retries them, or because a newer
+//! change of their row makes them void.
 
 #![forbid(unsafe_code)]
 

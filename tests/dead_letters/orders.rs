@@ -21,7 +21,7 @@ fn any_order_comes_right() {
             let (_database, mut client) =
                 Database::mapped("order", ddl, &["parent", "child"], guard);
             let mut random = Random::new(seed);
-            // The source, which holds to its constraints after each of its statements.
+            // The source keeps its constraints after each of its statements.
             let (mut slugs, mut children) = (vec![None; 5], vec![None; 5]);
             let mut messages = Vec::new();
             let slug = |i: u64| char::from(b'a' + i as u8);

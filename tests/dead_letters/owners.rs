@@ -61,7 +61,7 @@ fn letters_are_their_owners() {
     assert_eq!(retry(&mut client, ""), "1|0|0|1");
 }
 
-/// What the check of a foreign key evaluates belongs to the referring table's owner, and runs as that role.
+/// The check of a foreign key evaluates code of the referring table's owner, and must run as that role.
 #[test]
 fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
     let mut database = Database::new("checks");

@@ -106,7 +106,7 @@ fn letters_are_retried_and_discarded() {
     }
 }
 
-/// Letters that nothing helps cost a call little, and each only so often.
+/// Letters that cannot be applied cost a call little, and each a limited number of times.
 #[test]
 fn what_does_not_heal_is_tried_within_bounds() {
     let ddl = "create table item (id integer primary key, slug text, lower text generated always as (lower(slug)) stored);
@@ -146,7 +146,7 @@ fn what_does_not_heal_is_tried_within_bounds() {
     );
 }
 
-/// A paused mapping keeps its letters: by themselves they are not tried, and who asks is told.
+/// Letters of a paused mapping are not tried by themselves, and `sequin.retry` says so.
 #[test]
 fn letters_of_a_paused_mapping_wait() {
     let (_database, mut client) = Database::mapped("paused", FAMILY, FAMILIES, "table");
@@ -184,7 +184,7 @@ fn letters_of_a_paused_mapping_wait() {
     assert_eq!(value(&mut client, "select count(*) from child"), "1");
 }
 
-/// Letters keep to their mapping when it gets another name, and to nobody when it goes.
+/// Letters follow a mapping that is renamed, and lose one that is removed.
 #[test]
 fn letters_follow_their_mapping() {
     let (_database, mut client) = Database::mapped("names", FAMILY, FAMILIES, "table");

@@ -27,7 +27,7 @@ fn newer_changes_supersede() {
                 ["1|2"],
                 "{guard}"
             );
-            // An older change does not supersede it, another row's neither.
+            // Neither an older change nor one of another row supersedes it.
             send(&mut client, &[priced("update", lsn - 1, "1", "a")]);
             send(
                 &mut client,
@@ -41,7 +41,7 @@ fn newer_changes_supersede() {
             assert_eq!(value(&mut client, count), "1", "{guard}");
             send(&mut client, &[priced("update", lsn + 1, "2", "a")]);
             assert_eq!(value(&mut client, count), "0", "{guard}");
-            // It comes late, and it does not matter what is wrong with it.
+            // The message comes late: its fault does not matter.
             let counts = send(&mut client, &[priced("insert", lsn, bad, "a")]);
             assert_eq!((counts.stale, counts.dead), (1, 0), "{guard}");
             assert_eq!(value(&mut client, count), "0", "{guard}");
@@ -97,7 +97,7 @@ fn what_has_the_only_copy_of_a_value_is_kept() {
     }
 }
 
-/// Messages of old versions of Sequin have a time and no position. They are no reads.
+/// Messages of old versions of Sequin have a time and no position. They must not be taken for reads.
 #[test]
 fn letters_without_a_position_are_not_lost() {
     for guard in ["columns", "table"] {

@@ -30,7 +30,8 @@ fn a_unique_value_is_waited_for() {
     }
 }
 
-/// Under a deferred constraint the source swaps values in one statement, which the destination's cannot.
+/// Under a deferred constraint the source swaps values in one statement. The destination's constraint does not allow
+/// that.
 #[test]
 fn unique_values_are_swapped() {
     for guard in GUARDS {
@@ -45,7 +46,7 @@ fn unique_values_are_swapped() {
                 .map(|(id, slug)| item("insert", id, id, slug))
                 .collect();
             send(&mut client, &all);
-            // Two swap and three go round in one batch; one takes what it does not get.
+            // Two rows swap and three rotate in one batch; one more wants a value that is taken.
             let counts = send(
                 &mut client,
                 &[
@@ -100,7 +101,7 @@ fn unique_values_are_swapped() {
     }
 }
 
-/// What a row can do without the change that waits, it does: another may wait for that.
+/// Older changes of a row are written without the change that waits: another row may wait for them.
 #[test]
 fn older_changes_of_a_row_do_not_wait() {
     for guard in GUARDS {

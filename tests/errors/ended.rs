@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use support::{Database, GUARDS, Message, Random, apply, batch, message, run, try_apply, value};
 
-/// Parents, children and a unique column, with messages that fail: what a call does at its longest.
+/// Parents, children and a unique column, with messages that fail: a call that takes long.
 struct Long {
     database: Database,
     batch: String,
@@ -45,7 +45,7 @@ impl Long {
             messages.push(message("delete", "child", id, &format!(r#"{{"id":{id}}}"#)));
         }
         Random::new(7).shuffle(&mut messages);
-        // to another key, last for those who go by arrival
+        // to another key; last, for guard `off`, which goes by arrival
         messages.push(
             Message::new("update", "parent", 2000, r#"{"id":2000,"name":"moved"}"#)
                 .changes(r#"{"id":399}"#)
@@ -58,7 +58,7 @@ impl Long {
         }
     }
 
-    /// All that a call can leave.
+    /// Everything that a call can write.
     fn state(client: &mut Client) -> Vec<String> {
         [
             "select count(*), md5(string_agg(t::text, ',' order by id)) from parent t",
@@ -71,7 +71,7 @@ impl Long {
         .to_vec()
     }
 
-    /// The batch applies as if nothing had been.
+    /// The batch applies as if no call had been ended.
     fn finish(&self, client: &mut Client) {
         let counts = apply(client, &self.batch);
         assert_eq!(counts.received, self.received);
@@ -148,7 +148,7 @@ fn a_call_that_is_ended_at_any_moment_leaves_nothing() {
                     }
                 });
                 begun.wait();
-                // what succeeds is undone, so that the next one meets the same
+                // a call that succeeds is undone, so that the next one finds the same rows
                 let result = client
                     .batch_execute("begin")
                     .and_then(|()| try_apply(&mut client, &long.batch));
@@ -174,14 +174,14 @@ fn a_call_that_is_ended_at_any_moment_leaves_nothing() {
                 }
             }
             if end == End::Request {
-                // nobody says when a request has been served: it must not meet the next call
+                // a cancel request may arrive late: it must not end the next call
                 client = long.database.connect();
             } else if end == End::Terminate {
                 let gone = format!("select count(*) from pg_stat_activity where pid = {pid}");
                 while value(&mut other, &gone) != "0" {}
                 client = long.database.connect();
             } else {
-                // a cancel that came late ends a statement of no interest
+                // a late cancel ends this statement
                 let _ = client.batch_execute("rollback");
                 run(&mut client, "rollback; reset statement_timeout");
             }

@@ -1,6 +1,6 @@
 //! Whose fault a failure is: every SQLSTATE that the destination can raise, time limits, cancels at any moment, ended
-//! sessions, transactions that may not write. Either a message is a dead letter and the rest is written, or the call fails and
-//! nothing is.
+//! sessions, transactions that may not write. Either a message is a dead letter and the rest is written, or the call
+//! fails and nothing is.
 
 #![forbid(unsafe_code)]
 

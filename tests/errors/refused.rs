@@ -74,7 +74,7 @@ fn a_foreign_table_is_appended_to() {
     );
     let letter = "select position, sqlstate from sequin.dead_letter";
     assert_eq!(rows(&mut client, letter), ["1|23502"]);
-    // its server is gone: that is nobody's fault, and nothing is written anywhere
+    // its server is gone: the call fails, and nothing is written anywhere
     run(&mut client, "alter server loopback options (set port '1')");
     let error = apply_error(&mut client, &insert("item", 3, "three"));
     assert_eq!(error.code().code(), "08001");

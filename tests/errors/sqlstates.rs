@@ -6,12 +6,13 @@ use support::{Counts, Database, GUARDS, batch, pg_config, rows, run, try_apply, 
 
 use super::{RAISING, insert};
 
-/// Classes that say nothing of the message.
+/// Classes of errors that are not the message's fault.
 const TRANSIENT: [&str; 11] = [
     "08", "25", "40", "53", "55", "57", "58", "72", "F0", "HV", "XX",
 ];
 
-/// One of each class at least, of some classes all; codes of nobody; those that look like the extension's own.
+/// At least one code of each class, and all of some classes; unknown codes; codes that look like signals of the
+/// extension.
 const STATES: &str = "01000 01004 02000 02001 03000 08000 08003 08006 08P01 09000 0A000 0B000 0F000 0L000 0LP01 0P000
     0Z000 20000 21000 22000 22001 22003 22012 22P02 22P05 23000 23001 23502 23503 23505 23514 23P01 24000 25000 25001
     25006 25P02 25P03 26000 27000 28000 28P01 2B000 2BP01 2D000 2F000 2F003 34000 38000 38001 39000 39004 3B000 3B001
@@ -20,7 +21,7 @@ const STATES: &str = "01000 01004 02000 02001 03000 08000 08003 08006 08P01 0900
     58P01 72000 F0000 F0001 HV000 HV004 HV00N P0000 P0001 P0002 P0003 P0004 XX000 XX001 XX002 ZZ001 AB123 99999 0000A
     40SQA 40SQE 40SQR 40SQZ 40ALN 40LOD 40CHG";
 
-/// Those above and all that the server knows, if it says.
+/// The codes above and all codes of the server, if its file is there.
 fn states() -> Vec<String> {
     let mut states: Vec<String> = STATES.split_whitespace().map(str::to_owned).collect();
     let file = format!("{}/errcodes.txt", pg_config("--sharedir"));
@@ -43,7 +44,7 @@ fn every_sqlstate_has_its_outcome() {
         let database = Database::new(&format!("sqlstates_{guard}"));
         let mut client = database.connect();
         run(&mut client, RAISING);
-        // for a code that is taken for another and tried for ever
+        // in case a code is mistaken for another one and tried for ever
         run(&mut client, "set statement_timeout = '20s'");
         run(
             &mut client,

@@ -135,7 +135,7 @@ fn a_call_that_fails_applies_nothing() {
         )),
         "22P05"
     );
-    // what says nothing of the message: the server, other sessions, the operator
+    // errors of the server, other sessions or the operator are not the message's fault
     for state in [
         "40001", "40P01", "53100", "53200", "55P03", "57P01", "58030", "XX000", "XX001", "08006",
     ] {
@@ -163,7 +163,7 @@ fn a_call_that_fails_applies_nothing() {
             ..Counts::default()
         }
     );
-    // other states, also unknown ones, are the message's
+    // other codes, known or not, are the message's fault
     for state in ["P0001", "AB123", "22012", "42883", "0A000"] {
         let counts = apply(&mut client, &insert("item", 3, &format!("\"{state}\"")));
         assert_eq!(counts.dead, 1, "{state}");

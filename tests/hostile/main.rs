@@ -1,5 +1,5 @@
-//! Batches that nobody should send: deep, large, many, and with what is no text and no number. Each message has an outcome of
-//! its own or the call a clear error, in time and memory that the size of the batch bounds.
+//! Batches that nobody should send: deep, large, many, and with what is no text and no number. Each message has an
+//! outcome of its own or the call a clear error, in time and memory that the size of the batch bounds.
 //!
 //! `HOSTILE=full` does it at full size; else it is a fifth or less of that.
 

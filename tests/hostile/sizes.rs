@@ -14,7 +14,8 @@ fn is_full() -> bool {
     env::var("HOSTILE").is_ok_and(|value| value == "full")
 }
 
-/// Says what a batch of so many bytes took, and checks that it was not more memory than `most` times its size and 50 MB.
+/// Says what a batch of so many bytes took, and checks that it was not more memory than `most` times its size and 50
+/// MB.
 fn report(what: &str, pid: &str, before: Option<u64>, start: Instant, size: usize, most: f64) {
     let took = start.elapsed();
     if let (Some(before), Some(after)) = (before, peak_memory(pid)) {
@@ -96,7 +97,7 @@ fn large_strings() {
     let database = Database::new("large_strings");
     let mut client = database.connect();
     run(&mut client, WIDE);
-    // what is checked below is what becomes of it, not how well it compresses
+    // stored as it is: compression would only cost time
     run(&mut client, "alter table item alter t set storage external");
     let mega = if is_full() { 400 } else { 20 };
     let into = [("t", true), ("unknown", true), ("i", false), ("v", false)];

@@ -9,8 +9,8 @@ use support::{Database, apply, apply_error, batch, rows, run, value};
 
 use super::{WIDE, one};
 
-/// Sends the messages as one batch, between two good ones, which must be applied. Returns a line for each that is a dead
-/// letter: place and SQLSTATE.
+/// Sends the messages as one batch, between two good ones, which must be applied. Returns a line for each that is a
+/// dead letter: place and SQLSTATE.
 fn letters(client: &mut Client, messages: &[String]) -> Vec<String> {
     run(client, "truncate item, sequin.dead_letter");
     let good = |id| one(id, "t", r#""good""#);
@@ -33,7 +33,7 @@ fn letters(client: &mut Client, messages: &[String]) -> Vec<String> {
     )
 }
 
-/// The value into each of the columns, into arrays as an element: those that it does not fit in, and why.
+/// Sends the value into each of the columns, into arrays as an element. Returns the columns that refuse it, and why.
 fn unfit(client: &mut Client, json: &str, columns: &[&str]) -> Vec<String> {
     let messages: Vec<String> = columns
         .iter()

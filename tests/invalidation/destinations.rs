@@ -38,7 +38,7 @@ fn a_changed_destination_is_seen_by_other_sessions() {
     apply(&mut forwarder, &change(3));
     assert_eq!(value(&mut admin, "select * from item"), "1|2.50|3");
 
-    // Dropped and made again under its name it is another table, until it is mapped.
+    // A table that was dropped and created again is another one, until it is mapped.
     run(&mut admin, "drop table item");
     assert_eq!(code(&apply_error(&mut forwarder, &change(4))), "42P01");
     run(
@@ -156,7 +156,7 @@ fn a_destination_that_changes_is_followed_or_the_error_says_what_to_do() {
     refused(&mut forwarder, &next(), "42P10", "primary key");
     run(&mut admin, "alter table a.thing add primary key (id)");
     assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
-    // What the record says of a column that a mapping names is not to get lost.
+    // The value of a column that a mapping names must not get lost.
     run(&mut admin, "alter table a.thing rename column n to m");
     refused(&mut forwarder, &next(), "42703", "columns => …");
     run(

@@ -174,7 +174,7 @@ fn explain_gives_each_message_its_own_outcome() {
         .collect();
     random.shuffle(&mut messages);
     let batch = batch(&messages);
-    // What was written has another image afterwards; what was stale has the same.
+    // A row that was written has another image afterwards; that of a stale message has the same.
     let wrong = rows(
         &mut client,
         &format!(

@@ -41,7 +41,7 @@ fn a_paused_mapping_refuses_until_it_is_resumed() {
             refused.detail(),
             Some("Nothing of this batch was applied, so that the sender tries again later.")
         );
-        // Nothing of the batch: the other mapping's part neither.
+        // Nothing of the batch is applied, the other mapping's part neither.
         assert_eq!(
             rows(&mut session, "select id from other order by id"),
             ["1", "2"]

@@ -41,7 +41,7 @@ fn four_sessions_count_without_waiting_for_each_other() {
         "3"
     );
 
-    // Who removes the mapping waits for those who count, and leaves nothing.
+    // Removing the mapping waits for calls that count, and leaves nothing.
     run(&mut sessions[3], "begin");
     apply(&mut sessions[3], &insert("item", 1, 200));
     run(&mut admin, "set lock_timeout = '100ms'");

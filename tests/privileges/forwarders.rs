@@ -39,7 +39,7 @@ fn a_forwarder_can_apply_and_nothing_else() {
     ] {
         assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
     }
-    // What the forwarder has in the way of names does not lead the extension astray.
+    // Temporary tables with the extension's names do not mislead it.
     run(
         &mut client,
         "create temp table item (id integer primary key, name text);
@@ -107,7 +107,7 @@ fn rows_are_written_as_the_mappings_owner() {
         1
     );
     assert_eq!(value(&mut admin, "table deleted"), format!("1|{alice}"));
-    // Messages of nobody are stored as the extension's owner, and the session stays who it was, after an error too.
+    // Messages without a mapping are stored as the extension's owner. The session keeps its role, after an error too.
     apply(&mut client, "42");
     apply_error(&mut client, "{");
     run(
@@ -199,7 +199,7 @@ fn privileges_of_columns_suffice() {
     );
 }
 
-/// An error of the server can show a whole row: not to who may not read it.
+/// An error of the server can show a whole row, but only to roles that may read it.
 #[test]
 fn errors_show_values_to_readers_only() {
     let scene = Scene::new("privileges_errors");
@@ -227,7 +227,7 @@ fn errors_show_values_to_readers_only() {
         let told = apply_error(&mut reader, &bad);
         assert_eq!(told.detail(), Some("Failing row contains (1, , 4711)."));
     }
-    // Kept as a dead letter, it is the owner's to read.
+    // As a dead letter, it is visible to the owner.
     run(
         &mut admin,
         "update sequin.mapping set on_error = 'dead_letter' where name = 'person'",

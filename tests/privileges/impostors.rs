@@ -49,7 +49,7 @@ fn of(action: &str, table: &str, lsn: u64, id: u64) -> String {
     )
 }
 
-/// Everything that a call does, with whatever search_path it begins.
+/// Sends all kinds of messages, so that a call does everything that it can do.
 fn everything(client: &mut Client, table: &str) {
     for lsn in [10, 20] {
         for action in ["insert", "update", "read", "delete"] {
@@ -121,7 +121,7 @@ fn the_search_path_of_a_caller_is_not_followed() {
         "select * from sequin.map_schema('public', 'mallory')",
         "select sequin.unmap('item')",
     ] {
-        // Errors are hers to have.
+        // Errors are allowed.
         let _ = mallory.batch_execute(sql);
     }
     scene.nothing_gained(&[&scene.mallory, &scene.forwarder]);
@@ -145,7 +145,7 @@ fn sql_of_a_mapping_does_not_outlive_its_owners_turn() {
         run(&mut session, "set timezone = 'America/New_York'");
         everything(&mut session, "item");
         scene.nothing_gained(&[&scene.mallory]);
-        // Others' rows are written as ever, and the session has what it had.
+        // Rows of others are written as before, and the session keeps its settings.
         let mut admin = scene.database.connect();
         run(&mut admin, "set timezone = 'UTC'");
         apply(
@@ -199,7 +199,7 @@ fn triggers_and_domains_do_not_outlive_their_turn() {
     }
 }
 
-/// What waits for the end of the caller's transaction is not fired with more rights than he has.
+/// Triggers that fire at the end of the caller's transaction get no more rights than the caller has.
 #[test]
 fn deferred_triggers_fire_as_nobody_else() {
     let scene = Scene::new("privileges_deferred");

@@ -20,4 +20,4 @@ pub use random::{Random, number};
 pub use server::{has_extensions, has_multiranges, has_xml, peak_memory, pg_config, variable};
 
 /// The values of `guard`.
-pub const GUARDS: [&str; 3] = ["columns", "table", "off"];
+pub const GUARDS: [&str; 3] = ["off", "columns", "table"];

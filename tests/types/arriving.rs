@@ -7,7 +7,7 @@ use super::spelling::{Form, Kept, Of, decoded, spell};
 use super::values::{EXTENSIONS, types};
 use super::{Column, SENDER, all_types, apply_all, database, texts};
 
-/// The spelling that the property below rests on is what Sequin gave for each value of the matrix.
+/// Sequin gave this spelling for each value of the matrix. The property below rests on it.
 #[test]
 fn values_are_spelled_as_sequin_spells_them() {
     let (database, extensions) = database("spelling");
@@ -75,13 +75,13 @@ fn values_are_spelled_as_sequin_spells_them() {
     assert_eq!((checked, unsent), (377, 15));
 }
 
-/// What is sent of the values of every type, and what is to be there then.
+/// The messages for the values of every type, and the rows that must be there then.
 #[derive(Default)]
 struct Sent {
     live: Vec<String>,
-    /// Those of `live` that jsonb can carry.
+    /// The messages of `live` that jsonb can carry.
     binary: Vec<String>,
-    /// What goes before reads that say nothing.
+    /// Changes that come before reads without a value.
     before: Vec<String>,
     reads: Vec<String>,
     /// SQL that fills the tables `wanted_live` and `wanted_read`.
@@ -143,7 +143,7 @@ impl Sent {
     }
 }
 
-/// What a message has for the value with this text.
+/// How a message spells the value with this text.
 fn sent(column: &Column, text: Option<&str>, form: Form) -> Option<spelling::Sent> {
     match text {
         Some(text) => spell(&column.of.of, text, form),
@@ -268,7 +268,7 @@ fn composites_arrive_from_objects() {
         client
             .query_one("select fill($1, $2, $3)", &[&table, of, &values])
             .expect(of);
-        // JSON knows no lower bounds, and but one null
+        // JSON has no lower bounds, and only one null
         run(
             &mut client,
             &format!(r"delete from {table} where format('%s', c) ~ '\[-?\d+:-?\d+\]|,null,'"),
@@ -288,7 +288,7 @@ fn composites_arrive_from_objects() {
     assert!(sent > 400, "{sent}");
 }
 
-/// Whether jsonb can carry it: it knows no `\u0000`, and no negative zero.
+/// Whether jsonb can carry the document: it has neither `\u0000` nor negative zero.
 fn fits_jsonb(json: &str) -> bool {
     let mut bare = json.to_owned();
     while let Some(start) = bare.find('"') {

@@ -1,5 +1,5 @@
-//! Values of one type into a column of another: what arrives as it was, what is converted, and what is refused, with its
-//! SQLSTATE. The README has the table; `UPDATE_GOLDEN=1` writes it anew.
+//! Values of one type into a column of another: what arrives as it was, what is converted, and what is refused, with
+//! its SQLSTATE. The README has the table; `UPDATE_GOLDEN=1` writes it anew.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,7 @@ enum Outcome {
     Refused(String),
 }
 
-/// Of a pair of types, an outcome for each value.
+/// An outcome for each value, by pair of types.
 type Outcomes = BTreeMap<(&'static str, &'static str), Vec<Outcome>>;
 
 fn measure() -> Outcomes {
@@ -168,7 +168,7 @@ fn measure() -> Outcomes {
     outcomes
 }
 
-/// Whether a value that arrived is what was sent: read again as what it was at the source, it is equal.
+/// Whether a value arrived as it was: cast back to the source's type, it is equal.
 fn is_exact(client: &mut Client, id: u64, sent: &str, number: usize, of: &str) -> bool {
     let again: &[String] = match of {
         "json" | "jsonb" => &[
@@ -267,7 +267,7 @@ fn table(outcomes: &Outcomes) -> String {
     lines.join("\n")
 }
 
-/// What is refused in another way than any text would be that the type does not know, and what depends on the value.
+/// The types that refuse some values, or refuse all with another error than they give for text that they cannot read.
 fn refused(sent: &'static str, outcomes: &Outcomes) -> String {
     let mut by_code: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for of in COLUMNS {

@@ -1,5 +1,5 @@
-//! Every type that Postgres has and Sequin sends: random values in a source table, spelled as Sequin spells them, applied,
-//! equal the source's in every bit, or what Sequin left of them.
+//! Every type that Postgres has and Sequin sends: random values in a source table, spelled as Sequin spells them,
+//! applied, equal the source's in every bit, or what Sequin left of them.
 //!
 //! `TYPES_SEED=7` makes other values, `TYPES_VALUES=500` more of them.
 
@@ -22,7 +22,7 @@ use values::{EXTENSIONS, TYPES, Type, types};
 const SENDER: &str = "set datestyle = 'ISO'; set timezone = 'UTC'; set extra_float_digits = 1;
     set bytea_output = 'hex'; set intervalstyle = 'postgres'";
 
-/// Puts those of the texts into the table that the type's input function takes.
+/// Inserts the texts that the type's input function takes into the table.
 const FILL: &str = "
     create function fill(target text, type text, texts text[]) returns bigint language plpgsql as $$
     declare taken bigint := 0;

@@ -183,7 +183,7 @@ fn unchanged_values_of_every_type() {
     }
 }
 
-/// Null in a read is NULL, but for types that Sequin cannot read: there it is not said.
+/// Null in a read is NULL, except for types that Sequin cannot read: there it says nothing.
 #[test]
 fn nulls_of_reads() {
     let (database, extensions) = database("nulls");
@@ -239,7 +239,8 @@ fn nulls_of_reads() {
     assert_eq!(wide.differ(&mut client, "nothing", "wide"), [""; 0]);
 }
 
-/// In an insert or a read, and in an update that lists it, it is a text; for a type that has no such text it is refused.
+/// The marker is a text in an insert, in a read, and in an update that lists the column. A type that cannot have this
+/// text refuses it.
 #[test]
 fn a_text_that_reads_unchanged_toast() {
     let (database, extensions) = database("marker");

@@ -85,8 +85,8 @@ pub fn types(extensions: &[&str]) -> Vec<Type> {
     types
 }
 
-/// Types whose arrays Sequin has in one dimension: it cuts boxes where it should not, and a list in a list of documents
-/// is a document.
+/// Types whose arrays Sequin sends in one dimension only: it cuts boxes at the wrong places, and a list in a list of
+/// documents is a document.
 const ONE_DIMENSION: [&str; 4] = ["box", "json", "jsonb", "jsond"];
 
 /// A type and its array.

@@ -40,7 +40,7 @@ const PIECES: [&str; 32] = [
     "\u{a0}",
 ];
 
-/// What literals, JSON and SQL are most easily wrong about.
+/// Pieces that literals, JSON and SQL easily get wrong.
 pub(super) fn text(random: &mut Random) -> String {
     match random.below(12) {
         0 => String::new(),
