@@ -11,7 +11,7 @@ use pgrx::pg_sys::{self, Datum};
 use crate::destination::{Column, Referrer};
 use crate::error::SqlError;
 use crate::group::{Group, Net};
-use crate::pg::spi::{Outcome, Plan, Returned};
+use crate::pg::spi::{Executed, Plan, Returned};
 use crate::pg::tuples::RowType;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Statement, numbered_keys};
@@ -131,7 +131,7 @@ impl Rows {
         group: &Group<'_>,
         statement: &mut Statement,
         nets: &[&Net],
-    ) -> Result<Outcome, SqlError> {
+    ) -> Result<Executed, SqlError> {
         let Some(others) = &self.others else {
             return statement.run(nets.iter().enumerate(), |(n, net)| by_key(group, n, net));
         };

@@ -9,7 +9,7 @@ use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 
 use crate::error::SqlError;
 use crate::pg::keys::stored_bytes;
-use crate::pg::spi::{Outcome, Plan, Returned};
+use crate::pg::spi::{Executed, Plan, Returned};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// A statement and the row type of its batch relation.
@@ -38,7 +38,7 @@ impl Statement {
         &mut self,
         items: impl Iterator<Item = T>,
         mut row: impl FnMut(T) -> Vec<Option<Datum>>,
-    ) -> Result<Outcome, SqlError> {
+    ) -> Result<Executed, SqlError> {
         let mut rows = Rows::new();
         for item in items {
             let values = row(item);
@@ -86,7 +86,7 @@ impl Kept {
         &self,
         items: impl Iterator<Item = T>,
         row: impl FnMut(T) -> Vec<Option<Datum>>,
-    ) -> Result<Outcome, SqlError> {
+    ) -> Result<Executed, SqlError> {
         let kept = self.statement.take();
         let mut statement = match kept {
             Some(statement) => statement,

@@ -301,7 +301,7 @@ fn run(
     how: Write,
     columns: &[usize],
     nets: &[&Net],
-) -> Result<crate::pg::spi::Outcome, SqlError> {
+) -> Result<crate::pg::spi::Executed, SqlError> {
     let merges = &nets[0].merges;
     let mut shape = [nets[0].columns.as_slice(), merges].concat();
     if how == Write::UpsertRead {
