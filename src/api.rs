@@ -45,7 +45,7 @@ fn result(counts: Counts) -> [i64; 8] {
     row
 }
 
-/// An error of SPI, which raises those of the server itself: the extension's own use of it is wrong.
+/// An error that SPI returns. It raises SQL errors, so this one means that the extension misused SPI.
 fn own_statement(what: impl Into<String>) -> impl FnOnce(pgrx::spi::Error) -> Error {
     let what = what.into();
     move |why| Error::OwnStatement {

@@ -1,4 +1,4 @@
-//! What pg_sequin itself complains of: one enum, and one match that says it.
+//! The errors that pg_sequin itself raises: one enum, and one match that words them.
 //!
 //! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
 //! SQLSTATE, DETAIL and HINT are part of the interface.
@@ -45,6 +45,62 @@ pub enum Error {
     UnknownArgumentType {
         /// Number of the argument, from 1.
         number: usize,
+    },
+    /// SQL of a column or filter stands for several columns.
+    SeveralColumns,
+    /// SQL of a column or filter has aggregates or the like on its own level.
+    NotScalar {
+        /// What it has: `aggregate functions`.
+        what: &'static str,
+    },
+    /// SQL of a column or filter is not one expression.
+    NotExpression,
+    /// An item of the batch is not a change message.
+    NotAMessage {
+        /// What is wrong with it, as a message.
+        fault: String,
+    },
+    /// No mapping takes the messages of a table.
+    Unmapped {
+        /// The table, with its schema.
+        table: String,
+    },
+    /// A delete would take rows along that a mapping writes.
+    WouldCascade {
+        /// The table that is deleted from.
+        table: String,
+        /// The table with the other rows, as SQL spells it.
+        referrer: String,
+        /// The foreign key.
+        constraint: String,
+    },
+    /// A message has nothing for a column of the key.
+    NoKeyValue {
+        /// The column.
+        column: String,
+    },
+    /// The SQL of a mapping gave more or fewer rows than messages.
+    NotOneRow,
+    /// A mapping's destination was dropped.
+    DestinationGone {
+        /// Name of the mapping.
+        mapping: String,
+    },
+    /// A mapping's destination has lost its key.
+    KeyGone {
+        /// Name of the mapping.
+        mapping: String,
+        /// The destination, as SQL spells it.
+        destination: String,
+    },
+    /// A mapping's destination has lost a column.
+    ColumnGone {
+        /// The column.
+        column: String,
+        /// Name of the mapping.
+        mapping: String,
+        /// The destination, as SQL spells it.
+        destination: String,
     },
     /// A statement of the extension's own failed.
     OwnStatement {
@@ -105,22 +161,22 @@ pub enum Error {
         /// Everything that is wrong with it; at least one.
         faults: Vec<Fault>,
     },
-    /// Somebody who may not gives a mapping to another role.
+    /// A role without the right to gives a mapping to another role.
     OwnerNotYours {
         /// Name of the mapping.
         name: String,
     },
-    /// A resync that was not begun is to be finished.
+    /// A resync is to be finished that was not begun.
     NoResync {
         /// Name of the mapping.
         name: String,
     },
-    /// A resync cannot tell the mapping's rows from those of others.
+    /// A resync cannot tell the mapping's rows from other mappings' rows.
     SharedDestination {
         /// Name of the mapping.
         name: String,
     },
-    /// The caller's transaction does not see what others have applied.
+    /// The caller's transaction does not see rows that other calls have applied.
     Isolation,
     /// The caller's transaction may not write.
     ReadOnly {
@@ -135,6 +191,13 @@ pub enum Error {
         argument: &'static str,
     },
 }
+
+/// What the SQL of a column or filter has to be.
+const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
+
+/// A mapping is checked when it is made; the table has become another since then.
+const TABLE_CHANGED: &str =
+    "The table has changed since the mapping was made. Nothing of this batch was applied.";
 
 impl Error {
     /// What the error says.
@@ -189,6 +252,101 @@ impl Error {
             )
             .with_detail("Something else than an expression called the function, for example a cast.")
             .with_hint("Call it in an expression, such as SELECT sequin.row_key(id) FROM table_name;"),
+            Error::SeveralColumns => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it stands for several columns")
+                    .with_detail(ONE_VALUE)
+            }
+            Error::NotScalar { what } => SqlError::new(
+                sqlstate::GROUPING_ERROR,
+                format!("{what} are not allowed in it"),
+            )
+            .with_detail(ONE_VALUE),
+            Error::NotExpression => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it is not one expression")
+                    .with_detail(
+                        "Clauses, aliases, lists and several statements have no place in it.",
+                    )
+                    .with_hint("A query is an expression when it is put between parentheses.")
+            }
+            Error::NotAMessage { fault } => {
+                SqlError::new(sqlstate::INVALID_PARAMETER_VALUE, fault).with_hint(
+                    "Send change messages of Sequin as they are, without a transform.",
+                )
+            }
+            Error::Unmapped { table } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("no mapping takes messages of table {table}"),
+            )
+            .with_hint(format!(
+                "To write them to a table, run: SELECT sequin.map({source}, 'schema.table'); \
+                 to receive and ignore them, run: SELECT sequin.map({source}, null);",
+                source = quote::literal(table)
+            )),
+            Error::WouldCascade {
+                table,
+                referrer,
+                constraint,
+            } => SqlError::new(
+                sqlstate::FOREIGN_KEY_VIOLATION,
+                format!(
+                    "delete on table \"{table}\" must not take rows of table {referrer} along by \
+                     foreign key constraint \"{constraint}\""
+                ),
+            )
+            .with_detail(
+                "Those rows are written by a mapping: messages of their own will move or delete them.",
+            )
+            .with_hint(
+                "It is tried again when they come. If the source does not send them, delete the rows.",
+            ),
+            Error::NoKeyValue { column } => SqlError::new(
+                sqlstate::NOT_NULL_VIOLATION,
+                format!("key column \"{column}\" has no value in the message"),
+            )
+            .with_hint("Map every key column to something that each message has."),
+            Error::NotOneRow => SqlError::new(
+                sqlstate::CARDINALITY_VIOLATION,
+                "an SQL expression of the mapping returned more or less than one row",
+            )
+            .with_hint("Use expressions that neither return sets nor filter."),
+            Error::DestinationGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_TABLE,
+                format!("the destination of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("It was dropped. Nothing of this batch was applied.")
+            .with_hint(format!(
+                "To give up the mapping, run: SELECT sequin.unmap({}); \
+                 to keep it, make the table again and map it with sequin.map.",
+                quote::literal(mapping)
+            )),
+            Error::KeyGone {
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::INVALID_COLUMN_REFERENCE,
+                format!("mapping \"{mapping}\" has no key in {destination}"),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the table its primary key back, or name the key's columns with \
+                 sequin.map(…, key => …).",
+            ),
+            Error::ColumnGone {
+                column,
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{column}\" of {destination}, which mapping \"{mapping}\" writes, does \
+                     not exist"
+                ),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the column its name back, or name the columns as they are now with \
+                 sequin.map(…, columns => …).",
+            ),
             Error::OwnStatement { what, why } => SqlError::new(
                 sqlstate::INTERNAL_ERROR,
                 format!("could not {what}: {why}"),
@@ -207,10 +365,10 @@ impl Error {
                 sqlstate::UNDEFINED_OBJECT,
                 format!("dead letter {id} does not exist"),
             )
-            .with_hint("Those of your mappings are in the table sequin.dead_letter."),
+            .with_hint("Your dead letters are listed in the table sequin.dead_letter."),
             Error::BatchNotMapping => SqlError::new(
                 sqlstate::UNDEFINED_OBJECT,
-                "a batch is no name of a mapping",
+                "argument is a batch, not the name of a mapping",
             )
             .with_hint(
                 "To explain a batch, name the argument, sequin.explain(batch => …), or call \
@@ -283,7 +441,7 @@ impl Error {
                 "sequin_apply must be called in a READ COMMITTED transaction",
             )
             .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
-            .with_hint("Run SET default_transaction_isolation = 'read committed', or begin the transaction so."),
+            .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),
             Error::ReadOnly { standby: true } => SqlError::new(
                 sqlstate::READ_ONLY_SQL_TRANSACTION,
                 "cannot apply messages on a standby",
@@ -325,98 +483,4 @@ impl From<Error> for SqlError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_error() -> Vec<Error> {
-        vec![
-            Error::BadJson {
-                byte: 17,
-                expected: "\",\" or \"]\"".into(),
-                found: "\"x\"".into(),
-            },
-            Error::NullBatch,
-            Error::MappingPaused {
-                name: "o'hara".into(),
-            },
-            Error::OutsideApply,
-            Error::NotInFrom,
-            Error::Variadic,
-            Error::UnknownArgumentType { number: 1 },
-            Error::OwnStatement {
-                what: "read sequin.dead_letter".into(),
-                why: "SPI error".into(),
-            },
-            Error::MappingNotFound {
-                name: "a".into(),
-                nearest: vec![],
-            },
-            Error::MappingNotFound {
-                name: "a".into(),
-                nearest: vec!["b".into(), "c".into()],
-            },
-            Error::NotUtf8 {
-                encoding: "LATIN1".into(),
-            },
-            Error::OwnerNotYours { name: "a".into() },
-            Error::NoResync { name: "a".into() },
-            Error::LetterNotFound { id: 1 },
-            Error::NoRelation { oid: 1 },
-            Error::NoColumn {
-                name: "a".into(),
-                relation: "public.t".into(),
-                nearest: vec!["b".into()],
-            },
-            Error::NoColumns,
-            Error::NoBuckets { count: 0 },
-            Error::BatchNotMapping,
-            Error::NotYoursToExplain { position: 1 },
-            Error::SharedDestination { name: "a".into() },
-            Error::Isolation,
-            Error::ReadOnly { standby: true },
-            Error::ReadOnly { standby: false },
-            Error::MappingsChange,
-            Error::NullArgument { argument: "name" },
-        ]
-    }
-
-    #[test]
-    fn errors_have_the_server_style() {
-        for error in every_error() {
-            let SqlError {
-                message,
-                detail,
-                hint,
-                ..
-            } = error.report();
-            assert!(message.starts_with(char::is_lowercase), "{message}");
-            assert!(!message.ends_with('.'), "{message}");
-            for sentence in [detail, hint].into_iter().flatten() {
-                assert!(sentence.starts_with(char::is_uppercase), "{sentence}");
-                assert!(sentence.ends_with(['.', '?', ';']), "{sentence}");
-            }
-        }
-    }
-
-    #[test]
-    fn bad_json_says_where() {
-        let report = every_error()[0].report();
-        assert_eq!(report.code, sqlstate::INVALID_TEXT_REPRESENTATION);
-        assert_eq!(
-            report.detail.unwrap(),
-            "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."
-        );
-    }
-
-    #[test]
-    fn names_are_quoted_in_statements() {
-        let hint = every_error()[2].report().hint.unwrap();
-        assert!(hint.ends_with("WHERE name = 'o''hara';"), "{hint}");
-    }
-
-    #[test]
-    fn nearest_names_are_offered() {
-        let hint = every_error()[9].report().hint.unwrap();
-        assert_eq!(hint, "Did you mean \"b\" or \"c\"?");
-    }
-}
+mod tests;

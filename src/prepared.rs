@@ -11,7 +11,7 @@ use crate::error::SqlError;
 use crate::message::Version;
 use crate::pg::clock;
 use crate::pg::keys::{stored_bytes, stored_text};
-use crate::pg::spi::{Outcome, Plan, Returned};
+use crate::pg::spi::{Executed, Plan, Returned};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// A row of a batch relation; `None` is null.
@@ -34,7 +34,7 @@ impl Statement {
     }
 
     /// Executes it over rows of [`Self::rows`].
-    pub fn execute_over(&mut self, rows: Rows) -> Result<Outcome, SqlError> {
+    pub fn execute_over(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan.run(rows)
     }
 
@@ -43,7 +43,7 @@ impl Statement {
         &mut self,
         items: impl Iterator<Item = T>,
         mut row: impl FnMut(T) -> BatchRow,
-    ) -> Result<Outcome, SqlError> {
+    ) -> Result<Executed, SqlError> {
         let mut rows = Rows::new();
         for item in items {
             let values = row(item);
@@ -68,7 +68,7 @@ impl Statement {
 }
 
 /// The rows of a statement that returns some, by its form.
-pub fn returned(outcome: Outcome) -> Returned {
+pub fn returned(outcome: Executed) -> Returned {
     outcome
         .returned
         .expect("a SELECT, or a RETURNING, returns rows")
@@ -195,7 +195,7 @@ impl Kept {
         &self,
         items: impl Iterator<Item = T>,
         row: impl FnMut(T) -> BatchRow,
-    ) -> Result<Outcome, SqlError> {
+    ) -> Result<Executed, SqlError> {
         // While it runs, a trigger may need it too: then there are two for a while.
         let kept = self.statement.take();
         let mut statement = match kept {

@@ -138,8 +138,8 @@ fn unconfirmed(
     let relation = destination.qualified_name();
     let mark = Mark::of(mapping, destination);
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
-    // Rows of other mappings to the same table are theirs. Where versions live in the destination
-    // it cannot be told whose a row is.
+    // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
+    // destination, nothing says which mapping wrote a row.
     let others = count(&format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()

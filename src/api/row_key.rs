@@ -25,8 +25,8 @@ mod tests {
     use pgrx::pg_sys::{self, Datum};
     use pgrx::prelude::*;
 
-    /// As the fast path of the protocol calls a function, and foreign keys that of a cast: without an
-    /// expression.
+    /// Calls a function without an expression, as the fast path of the protocol does, and a foreign key
+    /// with the function of a cast.
     fn call(function: &str, argument: Datum) -> Datum {
         let oid = Spi::get_one_with_args::<pg_sys::Oid>(
             "select $1::regprocedure::oid",

@@ -11,7 +11,7 @@ use super::{ColumnSource, Mapping};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
-use crate::error::{SqlError, sqlstate};
+use crate::error::{Error, SqlError, sqlstate};
 use crate::pg::parse::{analyse, is_one_target};
 use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
@@ -69,26 +69,18 @@ fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Resul
 fn check_expression(sql: &str) -> Result<(), SqlError> {
     one_expression(sql)?;
     let statement = analyse(&format!("SELECT {} FROM {MESSAGE}", enclosed(sql)))?;
-    let refused = if statement.columns != 1 {
-        "it stands for several columns"
+    let what = if statement.columns != 1 {
+        return Err(Error::SeveralColumns.into());
     } else if statement.aggregates {
-        "aggregate functions are not allowed in it"
+        "aggregate functions"
     } else if statement.windows {
-        "window functions are not allowed in it"
+        "window functions"
     } else if statement.sets {
-        "set-returning functions are not allowed in it"
+        "set-returning functions"
     } else {
         return Ok(());
     };
-    Err(SqlError::new(
-        if statement.columns == 1 {
-            "42803"
-        } else {
-            "42601"
-        },
-        refused,
-    )
-    .with_detail("It is computed from one message, and gives one value."))
+    Err(Error::NotScalar { what }.into())
 }
 
 fn check_assignment(sql: &str, destination: &Destination, column: &str) -> Result<(), SqlError> {
@@ -109,9 +101,7 @@ fn one_expression(sql: &str) -> Result<(), SqlError> {
     if is_one_target(sql)? {
         return Ok(());
     }
-    Err(SqlError::new("42601", "it is not one expression")
-        .with_detail("Clauses, aliases, lists and several statements have no place in it.")
-        .with_hint("A query is an expression when it is put between parentheses."))
+    Err(Error::NotExpression.into())
 }
 
 /// The server's error as a fault of the mapping: the place in the mapping comes first.

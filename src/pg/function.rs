@@ -11,7 +11,7 @@ use super::raise::{raise, throw, to_error_data};
 use crate::error::{Error, SqlError};
 
 /// Defines a C function and the function manager's record for it: `wrapper, record = enter(work)`,
-/// where `enter` is one of this module or of its kind.
+/// where `enter` takes the call apart for `work`, as [`counts`] and [`of_any`] do.
 macro_rules! function {
     ($(#[$doc:meta])* $wrapper:ident, $record:ident = $enter:ident $(($work:expr))?) => {
         $(#[$doc])*
@@ -184,8 +184,8 @@ unsafe fn any_arguments(fcinfo: pg_sys::FunctionCallInfo) -> Vec<Argument> {
     }
 }
 
-/// The expressions of a call's arguments. Null if the call comes from no expression, as that of a
-/// cast's function for a foreign key, or from one of another kind.
+/// The expressions of a call's arguments; null if they are not known. A foreign key calls a cast's
+/// function without an expression.
 unsafe fn argument_expressions(call: *mut pg_sys::FmgrInfo) -> *mut pg_sys::List {
     // SAFETY: the expression is null or a node, whose tag says what it is.
     unsafe {

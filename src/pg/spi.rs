@@ -57,7 +57,7 @@ pub struct Plan {
 }
 
 /// What a statement gave back.
-pub struct Outcome {
+pub struct Executed {
     /// Rows written (or read).
     pub processed: u64,
     /// Rows returned, by `RETURNING` or a `SELECT`.
@@ -105,8 +105,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Runs the statement over `rows`, which `sequin.batch()` returns to it.
-    pub fn run(&mut self, rows: Rows) -> Result<Outcome, SqlError> {
+    /// Executes the statement over `rows`, which `sequin.batch()` returns to it.
+    pub fn run(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan()?;
         let _offered = Offered::new(rows);
         let before = count_rows();
@@ -118,7 +118,7 @@ impl Plan {
         })
     }
 
-    fn execute(&mut self) -> Result<Outcome, SqlError> {
+    fn execute(&mut self) -> Result<Executed, SqlError> {
         let plan = self.plan;
         // SAFETY: only C functions run inside; SPI's globals are read right after it. SPI leaves the
         // backend in its own memory context.
@@ -139,7 +139,7 @@ impl Plan {
             ));
         }
         let returned = (!table.is_null()).then(|| Returned { table });
-        Ok(Outcome {
+        Ok(Executed {
             processed,
             returned,
         })

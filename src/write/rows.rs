@@ -18,7 +18,7 @@ use crate::key;
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::{Outcome, Suspects};
-use crate::pg::spi::{Outcome as Executed, Returned};
+use crate::pg::spi::{Executed, Returned};
 use crate::pg::tuples::{RowType, Rows};
 use crate::prepared::{RowReader, returned};
 use crate::target::Target;
