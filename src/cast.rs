@@ -8,13 +8,11 @@
 //! and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and 75 (of which 10 are the call),
 //! `jsonb` of 150 bytes 400 and 1600.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod fast;
 mod place;
 
-// pgrx makes unsafe code of its tests
-#[allow(unsafe_code)]
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
@@ -92,19 +90,6 @@ impl Caster {
         match self.fast.read(value, &mut self.encoder, out) {
             Some(datum) => Ok(Some(datum)),
             None => self.read(value, out).map(Some),
-        }
-    }
-
-    /// The path to the part of a value that [`Caster::cast`] gave this error for, such as `[2].zip`.
-    pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
-        // After errors of these classes the server can cast again, though nothing was rolled back.
-        match error.class() {
-            sqlstate::DATA_EXCEPTION
-            | sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
-            | sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION => {
-                place::path(self.type_oid, self.typmod, value, out, 0)
-            }
-            _ => String::new(),
         }
     }
 

@@ -15,86 +15,25 @@
 
 mod encode;
 mod jsonb;
+mod kind;
 mod lex;
 mod numeric;
 mod scan;
+mod string;
+mod value;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::borrow::Cow;
-use std::fmt;
 
 pub use encode::{Encoder, is_shallow};
 pub use jsonb::Jsonb;
+pub use kind::{JsonFault, Kind, StringFault};
 pub use numeric::{Limits, Unfit};
-pub use scan::{Scanner, Str};
-
-/// The kinds of JSON values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `null`
-    Null,
-    /// `true` or `false`
-    Bool,
-    /// A number of any size
-    Number,
-    /// A string
-    String,
-    /// An array
-    Array,
-    /// An object
-    Object,
-}
-
-/// A JSON value, borrowed from the batch.
-#[derive(Clone, Copy, Debug)]
-pub enum Json<'a> {
-    /// The value's text and nothing around it, known to be valid: only [`Scanner`] makes it.
-    Text(&'a str),
-    /// The value in a `jsonb` datum.
-    Binary(Jsonb<'a>),
-}
-
-/// Why a string of valid JSON cannot be a `text` of PostgreSQL's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StringFault {
-    /// The string holds `\u0000`.
-    Nul,
-    /// The string holds one half of a UTF-16 surrogate pair.
-    LoneSurrogate,
-}
-
-impl fmt::Display for StringFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            StringFault::Nul => "\\u0000 cannot be converted to text",
-            StringFault::LoneSurrogate => "a Unicode surrogate stands without its other half",
-        })
-    }
-}
-
-/// Where and why a text is not JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JsonFault {
-    /// Offset of the first byte that is not JSON, from 0; the length of the text if it ends too soon.
-    pub byte: usize,
-    /// What could stand there.
-    pub expected: &'static str,
-    /// What stands there.
-    pub found: String,
-}
-
-impl fmt::Display for JsonFault {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let JsonFault {
-            byte,
-            expected,
-            found,
-        } = self;
-        write!(out, "expected {expected} at byte {byte}, found {found}")
-    }
-}
+pub use scan::Scanner;
+pub use string::Str;
+pub use value::Json;
 
 impl<'a> Json<'a> {
     /// Reads a text that holds one value, maybe with white space around it.
@@ -103,60 +42,6 @@ impl<'a> Json<'a> {
         let value = scanner.take()?;
         scanner.end()?;
         Ok(value)
-    }
-
-    /// The kind of value.
-    pub fn kind(self) -> Kind {
-        match self {
-            Json::Text(text) => match text.as_bytes().first() {
-                Some(b'"') => Kind::String,
-                Some(b'{') => Kind::Object,
-                Some(b'[') => Kind::Array,
-                Some(b't' | b'f') => Kind::Bool,
-                Some(b'n') | None => Kind::Null,
-                Some(_) => Kind::Number,
-            },
-            Json::Binary(jsonb) => jsonb.kind(),
-        }
-    }
-
-    /// Whether the value is `null`.
-    pub fn is_null(self) -> bool {
-        self.kind() == Kind::Null
-    }
-
-    /// The truth of a boolean.
-    pub fn as_bool(self) -> Option<bool> {
-        match self {
-            Json::Text("true") => Some(true),
-            Json::Text("false") => Some(false),
-            Json::Text(_) => None,
-            Json::Binary(jsonb) => jsonb.as_bool(),
-        }
-    }
-
-    /// The digits of a number: exactly as sent, or as `numeric` prints them from `jsonb`.
-    pub fn number(self) -> Option<Cow<'a, str>> {
-        match self {
-            Json::Text(text) => (self.kind() == Kind::Number).then_some(Cow::Borrowed(text)),
-            Json::Binary(jsonb) => jsonb.number().map(Cow::Owned),
-        }
-    }
-
-    /// The characters of a string, borrowed if none is escaped.
-    pub fn string(self) -> Option<Result<Cow<'a, str>, StringFault>> {
-        match self {
-            Json::Text(_) => self.raw_string().map(Str::unescape),
-            Json::Binary(jsonb) => jsonb.string().map(Ok),
-        }
-    }
-
-    /// Whether the value is the string `s`.
-    pub fn is_string(self, s: &str) -> bool {
-        match self {
-            Json::Text(_) => self.raw_string().is_some_and(|raw| raw.is(s)),
-            Json::Binary(jsonb) => jsonb.string().is_some_and(|string| string == s),
-        }
     }
 
     /// The value of an object's member. Of a key that is there more than once, the last value.
@@ -235,24 +120,6 @@ impl<'a> Json<'a> {
             }
             (_, Some(elements)) => elements.next().map(Json::Binary),
             _ => None,
-        })
-    }
-
-    /// The value's JSON text: as sent, or as `jsonb` prints it.
-    pub fn text(self) -> Cow<'a, str> {
-        match self {
-            Json::Text(text) => Cow::Borrowed(text),
-            Json::Binary(jsonb) => Cow::Owned(jsonb.text()),
-        }
-    }
-
-    /// The text between the quotes of a string.
-    pub(crate) fn raw_string(self) -> Option<Str<'a>> {
-        let Json::Text(text) = self else { return None };
-        let raw = text.strip_prefix('"')?.strip_suffix('"')?;
-        Some(Str {
-            raw,
-            escaped: raw.as_bytes().contains(&b'\\'),
         })
     }
 }

@@ -4,19 +4,16 @@
 //! tells whether it fits the destination, and [`sql`] whether its SQL is valid. [`trigger`] asks both
 //! whenever `sequin.mapping` changes. [`catalog`] reads the catalog.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod catalog;
 pub mod check;
 pub mod columns;
 pub mod source;
 pub mod sql;
-// pgrx makes unsafe code of triggers and of their tests
-#[allow(unsafe_code)]
 pub mod trigger;
 pub mod versions;
 
-#[allow(unsafe_code)]
 #[cfg(any(test, feature = "pg_test"))]
 mod keywords;
 

@@ -123,9 +123,7 @@ pub enum MessageFault {
     NotBase64,
     /// The body that should hold a message is base64, but not of UTF-8 text. It may be compressed.
     NotUtf8,
-    /// The value is inside of more envelopes than [`MAX_ENVELOPES`].
-    ///
-    /// [`MAX_ENVELOPES`]: crate::envelope::MAX_ENVELOPES
+    /// The value is inside of more envelopes than are read.
     TooDeep,
     /// SNS asks to confirm a subscription. This is not a message from Sequin.
     SubscriptionConfirmation,

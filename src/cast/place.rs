@@ -6,6 +6,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::Caster;
+use crate::error::{SqlError, sqlstate};
 use crate::json::{Json, Kind};
 use crate::pg::typeio;
 use crate::spell::{MAX_DIMENSIONS, Shape, is_dimension};
@@ -13,15 +14,24 @@ use crate::spell::{MAX_DIMENSIONS, Shape, is_dimension};
 /// The most steps of a path.
 const MAX_DEPTH: usize = 32;
 
+impl Caster {
+    /// The path to the part of a value that [`Caster::cast`] gave this error for, such as `[2].zip`.
+    pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
+        // After errors of these classes the server can cast again, though nothing was rolled back.
+        match error.class() {
+            sqlstate::DATA_EXCEPTION
+            | sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+            | sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION => {
+                path(self.type_oid, self.typmod, value, out, 0)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
 /// The path from `value` to the part that cannot be a value of its type, such as `[2].zip`; empty if the part
 /// is the whole value.
-pub(super) fn path(
-    type_oid: pg_sys::Oid,
-    typmod: i32,
-    value: Json<'_>,
-    out: &Bump,
-    depth: usize,
-) -> String {
+fn path(type_oid: pg_sys::Oid, typmod: i32, value: Json<'_>, out: &Bump, depth: usize) -> String {
     if depth == MAX_DEPTH {
         return String::new();
     }

@@ -8,14 +8,17 @@ use std::ops::Range;
 
 use bumpalo::Bump;
 
+use super::batch::{Batch, Item};
 use super::body::{Encoding, begins_like_json, decode};
 use super::content::{Content, Where};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
-use super::{Batch, Item, MAX_ENVELOPES};
 use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
 use crate::message::{self, Field, Message, MessageFault};
+
+/// The most envelopes that can be around a message.
+pub(super) const MAX_ENVELOPES: u32 = 16;
 
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {

@@ -11,13 +11,13 @@
 
 use std::cmp::Ordering;
 
-use super::Json;
 use super::jsonb::{
     COUNT, ENTRY_CONTAINER, ENTRY_FALSE, ENTRY_HAS_OFFSET, ENTRY_NULL, ENTRY_NUMERIC, ENTRY_STRING,
     ENTRY_TRUE, ENTRY_TYPE, IS_ARRAY, IS_OBJECT, IS_SCALAR, Jsonb,
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
+use super::value::Json;
 
 /// The most levels of nesting. The server's functions recurse, and only they know how deep they get.
 pub const MAX_DEPTH: usize = 256;

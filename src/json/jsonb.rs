@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-use super::Kind;
+use super::kind::Kind;
 use super::numeric::numeric_text;
 
 pub(super) const COUNT: u32 = 0x0FFF_FFFF;

@@ -10,7 +10,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{JsonFault, StringFault};
+use super::kind::{JsonFault, StringFault};
 
 pub(super) const VALUE: &str = "a JSON value";
 pub(super) const FIRST_KEY: &str = "a string or \"}\"";

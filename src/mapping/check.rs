@@ -8,14 +8,14 @@ mod key;
 #[cfg(test)]
 mod tests;
 
-use super::{GUARD_COLUMNS, Guard, Mapping, Mode, OnDelete};
+use super::{Mapping, Mode, OnDelete};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
 use fit::Fit;
 
-pub use fit::qualified;
+pub use fit::{guard, qualified};
 
 /// Every fault of a mapping and of its destination. `destination` is the relation that
 /// [`Mapping::destination`] names, `None` if it names none or the relation is gone.
@@ -50,20 +50,6 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
         (None, _) => {}
     }
     faults
-}
-
-/// Where the mapping's row versions live: `guard => 'auto'` is decided by the destination's columns.
-pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
-    let has = |(name, type_oid, _): &(&str, u32, &str)| {
-        destination
-            .column(name)
-            .is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
-    };
-    match mapping.guard {
-        Guard::Auto if GUARD_COLUMNS.iter().all(has) => Guard::Columns,
-        Guard::Auto => Guard::Table,
-        given => given,
-    }
 }
 
 /// The faults of a mapping that it has whatever its destination.

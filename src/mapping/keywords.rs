@@ -1,5 +1,7 @@
 //! The keywords that quoting knows, compared with the server's. This needs a server, and quoting is pure.
 
+#![forbid(unsafe_code)]
+
 // The schema that `cargo pgrx test` calls; the macro asks for a module with its body.
 #[pgrx::pg_schema]
 mod tests {

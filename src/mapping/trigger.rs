@@ -2,6 +2,8 @@
 //!
 //! `sql/catalog.sql` declares them. Their C symbols are the names here with `_wrapper`.
 
+#![forbid(unsafe_code)]
+
 use std::convert::Infallible;
 
 use pgrx::heap_tuple::PgHeapTuple;
