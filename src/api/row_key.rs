@@ -10,12 +10,12 @@ function! {
 
 fn row_key(arguments: &[Argument]) -> Option<Vec<u8>> {
     let values: Option<Vec<_>> = arguments.iter().map(|argument| argument.value).collect();
-    let mut columns: Vec<_> = arguments
+    let columns: Vec<_> = arguments
         .iter()
         .map(|argument| KeyColumn::new(argument.type_oid, argument.collation))
         .collect();
     let mut bytes = Vec::new();
-    key::encode(&mut columns, &values?, &mut bytes);
+    key::encode(&columns, &values?, &mut bytes);
     Some(bytes)
 }
 

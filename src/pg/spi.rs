@@ -7,7 +7,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{is_undone, note_undone, trap};
 use super::tuples::{Offered, Rows, count_rows, put_back_count};
-use crate::error::SqlError;
+use crate::error::{SqlError, sqlstate};
 
 unsafe extern "C-unwind" {
     #[link_name = "SPI_prepare"]
@@ -67,13 +67,20 @@ pub struct Executed {
 impl Plan {
     /// Prepares and keeps `sql`. Needs a [`Connection`].
     pub fn prepare(sql: &str) -> Result<Plan, SqlError> {
-        let text =
-            CString::new(sql).map_err(|_| SqlError::new("22021", "statement holds a NUL"))?;
+        let text = CString::new(sql).map_err(|_| {
+            SqlError::new(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "statement holds a NUL",
+            )
+        })?;
         let text = text.as_ptr();
         // SAFETY: only the C function runs inside; the text outlives it.
         let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut()))? };
         if plan.is_null() {
-            return Err(SqlError::new("XX000", format!("could not prepare: {sql}")));
+            return Err(SqlError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("could not prepare: {sql}"),
+            ));
         }
         // SAFETY: the plan was just made; kept, it lives until SPI_freeplan.
         unsafe { pg_sys::SPI_keepplan(plan) };
@@ -134,7 +141,7 @@ impl Plan {
         };
         if status < 0 {
             return Err(SqlError::new(
-                "XX000",
+                sqlstate::INTERNAL_ERROR,
                 format!("SPI_execute_plan failed: {status}"),
             ));
         }
