@@ -4,6 +4,8 @@
 //! its slot, so calls do not wait for each other to count; a call that is rolled back takes its
 //! counts with it. `sequin.status` adds the rows up.
 
+#![forbid(unsafe_code)]
+
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;

@@ -5,6 +5,8 @@
 //! sign turned, text as it is); of the others (numeric, citext, char(n), nondeterministic
 //! collations, …) 128 bits of the type's own extended hash stand for the value.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys::{self, Datum};
 
 use crate::pg::keys::{

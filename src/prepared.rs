@@ -1,5 +1,7 @@
 //! Statements over a batch relation, and queries of the catalog, made once and kept.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 
 use pgrx::datum::DatumWithOid;

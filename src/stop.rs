@@ -6,6 +6,7 @@ use crate::error::SqlError;
 
 /// Why work ends before it is done.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // an error is made once and passed up
 pub enum Stop {
     /// The work must begin again, under other conditions. Nobody is to blame.
     BeginAgain(Again),

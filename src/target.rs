@@ -22,7 +22,7 @@ use pgrx::prelude::*;
 use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::{Column, Destination};
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
@@ -76,7 +76,12 @@ impl Target {
         };
         let mut named = mapping.columns.named.iter().map(|(name, _)| name);
         if let Some(name) = named.find(|name| destination.column(name).is_none()) {
-            return Err(no_column(&mapping, &destination, name));
+            return Err(Error::ColumnGone {
+                column: name.clone(),
+                mapping: mapping.name.clone(),
+                destination: destination.qualified_name(),
+            }
+            .into());
         }
         let (mut columns, expressions) = written_columns(&mapping, &destination, &key_names);
         let mut key: Vec<usize> = key_names
@@ -88,7 +93,11 @@ impl Target {
             key.clear();
         }
         if mapping.mode == Mode::Upsert && (key.is_empty() || key.len() < key_names.len()) {
-            return Err(no_key(&mapping, &destination));
+            return Err(Error::KeyGone {
+                mapping: mapping.name.clone(),
+                destination: destination.qualified_name(),
+            }
+            .into());
         }
         let key_encoding = key
             .iter()
@@ -263,38 +272,6 @@ fn source(
         None if mapping.columns.rest => Source::Field(column.name.clone()),
         None => return None,
     })
-}
-
-/// A mapping is checked when it is made; since then the table, or its key, has become another.
-fn no_key(mapping: &Mapping, destination: &Destination) -> SqlError {
-    SqlError::new(
-        "42P10",
-        format!(
-            "mapping \"{}\" has no key in {}",
-            mapping.name,
-            destination.qualified_name()
-        ),
-    )
-    .with_detail("The table has changed since the mapping was made. Nothing of this batch was applied.")
-    .with_hint(
-        "Give the table its primary key back, or name the key's columns with sequin.map(…, key => …).",
-    )
-}
-
-/// The same: a column that the mapping names was dropped, or has another name.
-fn no_column(mapping: &Mapping, destination: &Destination, name: &str) -> SqlError {
-    SqlError::new(
-        "42703",
-        format!(
-            "column \"{name}\" of {}, which mapping \"{}\" writes, does not exist",
-            destination.qualified_name(),
-            mapping.name
-        ),
-    )
-    .with_detail("The table has changed since the mapping was made. Nothing of this batch was applied.")
-    .with_hint(
-        "Give the column its name back, or name the columns as they are now with sequin.map(…, columns => …).",
-    )
 }
 
 const EQUALITY: &str = "

@@ -1,5 +1,7 @@
 //! What a mapping does, and what a batch would do.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 

@@ -3,6 +3,8 @@
 //! Plain SQL for any PostgreSQL since 9.4, so that it runs at the source, without this extension. The
 //! values' texts are made in ways that no setting and no version influences.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 

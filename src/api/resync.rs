@@ -1,6 +1,8 @@
 //! Bringing a destination back in line: a resync confirms every row by a backfill and removes the rows
 //! that no message confirmed; forgetting versions lets a source start over.
 
+#![forbid(unsafe_code)]
+
 use std::cell::Cell;
 
 use pgrx::pg_sys::{self, panic::ErrorReport};

@@ -133,17 +133,8 @@ impl Registry {
 
 /// The destination was dropped.
 pub fn gone(mapping: &Mapping) -> SqlError {
-    let name = pgrx::spi::quote_literal(&mapping.name);
-    SqlError::new(
-        "42P01",
-        format!(
-            "the destination of mapping \"{}\" does not exist",
-            mapping.name
-        ),
-    )
-    .with_detail("It was dropped. Nothing of this batch was applied.")
-    .with_hint(format!(
-        "To give up the mapping, run: SELECT sequin.unmap({name}); \
-         to keep it, make the table again and map it with sequin.map."
-    ))
+    Error::DestinationGone {
+        mapping: mapping.name.clone(),
+    }
+    .into()
 }

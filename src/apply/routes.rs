@@ -8,8 +8,7 @@ use std::ops::Range;
 use super::registry::Registry;
 use crate::dead_letter::retried::Retried;
 use crate::envelope::{Batch, Item};
-use crate::error::Error;
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::outcome::{Outcome, Position};
 
 /// An item that no mapping takes.
@@ -48,10 +47,8 @@ impl Routes {
             let message = match &batch.items[position] {
                 Item::Message(message) => message,
                 Item::Dead { fault, .. } => {
-                    let error = SqlError::new("22023", fault.to_string()).with_hint(
-                        "Send change messages of Sequin as they are, without a transform.",
-                    );
-                    self.refuse(at, error);
+                    let fault = fault.to_string();
+                    self.refuse(at, Error::NotAMessage { fault }.into());
                     continue;
                 }
             };
@@ -72,7 +69,10 @@ impl Routes {
             }
             if found.is_empty() {
                 let table = format!("{}.{}", message.schema, message.table);
-                self.refuse(at, unmapped_error(&table));
+                let unmapped = Error::Unmapped {
+                    table: table.clone(),
+                };
+                self.refuse(at, unmapped.into());
                 self.unmapped.get_or_insert((table, 0)).1 += 1;
             }
             last = Some((source, found));
@@ -151,31 +151,18 @@ impl Routes {
         let Some((table, count)) = &self.unmapped else {
             return;
         };
+        let error = SqlError::from(Error::Unmapped {
+            table: table.clone(),
+        });
         pgrx::pg_sys::panic::ErrorReport::new(
             pgrx::PgSqlErrorCode::ERRCODE_WARNING,
-            unmapped_message(table),
+            error.message,
             "sequin_apply",
         )
         .set_detail(format!(
             "{count} messages that no mapping takes were kept in sequin.dead_letter."
         ))
-        .set_hint(unmapped_hint(table))
+        .set_hint(error.hint.unwrap_or_default())
         .report(pgrx::PgLogLevel::WARNING);
     }
-}
-
-fn unmapped_error(table: &str) -> SqlError {
-    SqlError::new("42704", unmapped_message(table)).with_hint(unmapped_hint(table))
-}
-
-fn unmapped_message(table: &str) -> String {
-    format!("no mapping takes messages of table {table}")
-}
-
-fn unmapped_hint(table: &str) -> String {
-    let source = pgrx::spi::quote_literal(table);
-    format!(
-        "To write them to a table, run: SELECT sequin.map({source}, 'schema.table'); \
-         to receive and ignore them, run: SELECT sequin.map({source}, null);"
-    )
 }

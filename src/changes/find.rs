@@ -6,7 +6,7 @@ use pgrx::pg_sys::Datum;
 
 use super::Changes;
 use super::values::Image;
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::image::{fingerprint, source_number};
 use crate::mapping::{Mode, OnDelete};
 use crate::merge::{Event, Stamp};
@@ -128,12 +128,10 @@ impl<'a> Changes<'a> {
                 Image::Former => self.target.former(self.intake.message(number), column),
             };
             let Some(value) = self.cast(number, image, column, slot)? else {
-                let name = &self.target.columns[column].name;
-                return Err(SqlError::new(
-                    "23502",
-                    format!("key column \"{name}\" has no value in the message"),
-                )
-                .with_hint("Map every key column to something that each message has."));
+                return Err(Error::NoKeyValue {
+                    column: self.target.columns[column].name.clone(),
+                }
+                .into());
             };
             scratch.key.push(value);
         }

@@ -1,5 +1,7 @@
 //! What there are dead letters of, so that calls whose messages have nothing to do with any do not ask.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashSet;
 
 use pgrx::pg_sys;

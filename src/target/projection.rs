@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::column::{Source, TargetColumn};
 use crate::cast::Caster;
 use crate::destination::Destination;
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::mapping::Mapping;
 use crate::pg::settings::Settings;
@@ -145,11 +145,7 @@ impl Projection {
             order[values[0].value() as i32 as usize] = i;
         }
         if returned.len() != inputs.len() || order.contains(&usize::MAX) {
-            return Err(SqlError::new(
-                "21000",
-                "an SQL expression of the mapping returned more or less than one row",
-            )
-            .with_hint("Use expressions that neither return sets nor filter."));
+            return Err(Error::NotOneRow.into());
         }
         Ok(Projected {
             returned,

@@ -14,7 +14,7 @@ use super::rows::key_values;
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Values};
 use crate::destination::{Column, Referrer};
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
@@ -213,17 +213,15 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
 
 /// What the server says of a foreign key that does nothing on delete.
 fn error(target: &Target, referrer: &Referrer) -> SqlError {
-    let mut error = SqlError::new(
-        "23503",
-        format!(
-            "delete on table \"{}\" must not take rows of table {} along by foreign key constraint \"{}\"",
-            target.destination.name, referrer.name, referrer.constraint
-        ),
-    )
-    .with_detail("Those rows are written by a mapping: messages of their own will move or delete them.")
-    .with_hint("It is tried again when they come. If the source does not send them, delete the rows.");
-    error.schema = Some(referrer.schema.clone());
-    error.table = Some(referrer.table.clone());
-    error.constraint = Some(referrer.constraint.clone());
-    error
+    let error = Error::WouldCascade {
+        table: target.destination.name.clone(),
+        referrer: referrer.name.clone(),
+        constraint: referrer.constraint.clone(),
+    };
+    SqlError {
+        schema: Some(referrer.schema.clone()),
+        table: Some(referrer.table.clone()),
+        constraint: Some(referrer.constraint.clone()),
+        ..error.into()
+    }
 }
