@@ -289,7 +289,7 @@ impl Error {
             } => SqlError::new(
                 sqlstate::FOREIGN_KEY_VIOLATION,
                 format!(
-                    "delete on table \"{table}\" must not take rows of table {referrer} along by \
+                    "delete on table \"{table}\" would cascade to rows of table {referrer} through \
                      foreign key constraint \"{constraint}\""
                 ),
             )
@@ -315,8 +315,8 @@ impl Error {
             )
             .with_detail("It was dropped. Nothing of this batch was applied.")
             .with_hint(format!(
-                "To give up the mapping, run: SELECT sequin.unmap({}); \
-                 to keep it, make the table again and map it with sequin.map.",
+                "To remove the mapping, run: SELECT sequin.unmap({}); \
+                 to keep it, recreate the table and map it with sequin.map.",
                 quote::literal(mapping)
             )),
             Error::KeyGone {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::Changes;
 use super::keyed::{Keyed, Run};
-use super::net::{Guarded, NetChange, NetEffect, Unit};
+use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
@@ -265,80 +265,49 @@ impl<'a> Changes<'a> {
     ) -> Result<NetChange, MessageError> {
         let number = said.change_no(merged.news.unwrap_or(0));
         let change = *self.keyed.change(number);
-        let Merged {
-            before,
-            state,
-            news,
-            removed,
-            last_cells,
-        } = merged;
-        let mut touched = news.is_some() || before.present != state.present;
         let row = self.start_row(number);
         // A row that is only marked keeps what the batch says it had.
         let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
-        let marked = last_cells.filter(|cells| !state.present && has_news(cells));
-        let (mut columns, mut merges) = (ColumnSet::new(), ColumnSet::new());
-        let cells = if state.present {
-            state.cells.as_slice()
+        let marked = merged.last_cells.as_deref();
+        let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
+        let present = merged.state.present;
+        let (mut touched, mut effect) = (
+            merged.news.is_some() || merged.before.present != present,
+            NetEffect::Delete {
+                refused: change.refused,
+            },
+        );
+        let cells = if present {
+            Some(merged.state.cells.as_slice())
         } else {
-            marked.as_deref().unwrap_or_default()
+            marked
         };
-        for (column, cell) in cells.iter().enumerate() {
-            match cell.value {
-                Value::Of(id) => {
-                    let from = self.keyed.change(said.change_no(id)).message;
-                    let slot = said.slots[id as usize][column];
-                    if matches!(slot, Slot::Partial) {
-                        let (document, complete) = self.document(said, changes, id);
-                        self.put_document(row, column, from, &document)?;
-                        columns.add(column);
-                        if !complete {
-                            merges.add(column);
-                        }
-                    } else {
-                        self.put(row, column, (from, slot), number, &mut columns)?;
-                    }
-                }
-                // What was stored turned out to be another row's.
-                Value::Unknown
-                    if state.present
-                        && before.present
-                        && before.cells[column].value != Value::Unknown
-                        && self.target.columns[column].nullable =>
-                {
-                    touched = true;
-                    columns.add(column);
-                }
-                Value::Unknown | Value::Stored => {}
-            }
-        }
-        let effect = if state.present || marked.is_some() {
-            // The key names the row, whatever the deciding message says of it.
-            for &column in &self.target.key {
+        if let Some(cells) = cells {
+            let (mut columns, merges) = self.put_merged(row, number, said, changes, cells)?;
+            let lost = self.lost_values(&merged);
+            touched |= !lost.is_empty();
+            for column in lost {
                 columns.add(column);
             }
             let soft = self.target.mapping.on_delete == OnDelete::Soft;
             let whole = columns.has_all(self.target.columns.len());
-            match state.present {
+            effect = match present {
                 true => NetEffect::Write {
                     columns,
                     merges,
-                    replaces: removed && !whole && !soft,
+                    replaces: merged.removed && !whole && !soft,
                 },
                 false => NetEffect::Mark { columns, merges },
-            }
-        } else {
-            NetEffect::Delete {
-                refused: change.refused,
-            }
-        };
+            };
+        }
         let arrival = self.target.versions == VersionsIn::Nowhere;
+        let Merged { state, news, .. } = merged;
         Ok(NetChange {
             run,
             message: change.message,
             outcome: match news {
                 None => Outcome::Stale,
-                Some(_) if state.present => Outcome::Upserted,
+                Some(_) if present => Outcome::Upserted,
                 Some(_) => Outcome::Deleted,
             },
             effect,
@@ -360,6 +329,55 @@ impl<'a> Changes<'a> {
             },
             row,
         })
+    }
+
+    /// Sets the columns of a row whose values are in changes of the batch; returns which columns have a
+    /// value, the key's among them, and the documents of which only a part is known. `number` is the change
+    /// whose key the row has.
+    fn put_merged(
+        &mut self,
+        row: ValueRow,
+        number: u32,
+        said: &Said<'a>,
+        changes: &[Change<'_>],
+        cells: &[Cell],
+    ) -> Result<(ColumnSet, ColumnSet), MessageError> {
+        // The key names the row, whatever the deciding message says of it.
+        let mut columns: ColumnSet = self.target.key.iter().copied().collect();
+        let mut merges = ColumnSet::new();
+        for (column, cell) in cells.iter().enumerate() {
+            let Value::Of(id) = cell.value else { continue };
+            let from = self.keyed.change(said.change_no(id)).message;
+            let slot = said.slots[id as usize][column];
+            if matches!(slot, Slot::Partial) {
+                let (document, complete) = self.document(said, changes, id);
+                self.put_document(row, column, from, &document)?;
+                columns.add(column);
+                if !complete {
+                    merges.add(column);
+                }
+            } else {
+                self.put(row, column, (from, slot), number, &mut columns)?;
+            }
+        }
+        Ok((columns, merges))
+    }
+
+    /// The columns whose stored values turned out to be another row's. They become null where they can.
+    fn lost_values(&self, merged: &Merged) -> Vec<usize> {
+        let (before, state) = (&merged.before, &merged.state);
+        if !before.present || !state.present {
+            return Vec::new();
+        }
+        let cells = state.cells.iter().zip(&before.cells).enumerate();
+        cells
+            .filter(|(column, (now, before))| {
+                now.value == Value::Unknown
+                    && before.value != Value::Unknown
+                    && self.target.columns[*column].nullable
+            })
+            .map(|(column, _)| column)
+            .collect()
     }
 
     /// The members of a document that change `id` brings a part of, with what older changes of the batch
@@ -439,7 +457,7 @@ impl<'a> Changes<'a> {
     /// them that it brings a part of.
     fn put_all(
         &mut self,
-        row: super::net::ValueRow,
+        row: ValueRow,
         number: u32,
         slots: &mut Vec<Slot<'a>>,
     ) -> Result<(ColumnSet, ColumnSet), MessageError> {

@@ -8,6 +8,7 @@
 //! defines if the parent uses nothing of the child. A `mod` is not an import.
 
 mod circles;
+mod documents;
 mod rules;
 mod source;
 mod synthetic;
@@ -71,12 +72,28 @@ fn read(folder: &Path, name: &str, texts: &mut Texts) {
     }
 }
 
-#[test]
-fn rooms_stay_in_their_layers() {
+fn sources() -> Texts {
     let mut texts = Texts::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     read(&root.join("src"), "src", &mut texts);
-    let report = check(&source::read(&texts), &RULES);
+    texts
+}
+
+#[test]
+fn public_items_have_documents() {
+    let texts = sources();
+    let of_a_test = |path: &str| path.contains("/tests/") || path.ends_with("tests.rs");
+    let faults: Vec<String> = texts
+        .iter()
+        .filter(|(path, _)| !of_a_test(path))
+        .flat_map(|(path, text)| documents::faults(path, text))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn rooms_stay_in_their_layers() {
+    let report = check(&source::read(&sources()), &RULES);
     // `print!` would show only in a failure
     writeln!(stderr(), "{report}").expect("stderr");
     assert!(report.faults.is_empty(), "see the list above");
