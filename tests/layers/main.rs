@@ -34,7 +34,7 @@ const RULES: Rules<'static> = Rules {
         &["backfill", "cast", "key", "outcome", "prepared", "stop"],
         &["envelope", "merge", "pg"],
         &["error", "image", "message", "spell"],
-        &["column_set", "json", "settings", "statement"],
+        &["civil", "column_set", "json", "settings", "statement"],
     ],
     knows_only: &[("pg", &["error"])],
     may_lack_forbid: &[(
