@@ -373,8 +373,8 @@ impl State {
             self.clear();
             return Effect::Decided;
         }
-        // The row is newer. Values that it took over from before this departure are another row's. A later
-        // departure has dropped them already.
+        // The row is newer. Values that it took over from before this departure are another row's. If a later
+        // departure is known, that one has dropped them already.
         for cell in &mut self.cells {
             let before = |gap| stamp.compare(&gap) == Ordering::Greater;
             if newest && cell.gap.is_some_and(before) {

@@ -356,6 +356,74 @@ mod tests {
     }
 
     #[test]
+    fn columns_that_cannot_be_updated_are_not() {
+        let (id, serial) = (column("id", "bigint"), column("serial", "bigint"));
+        let serial = SqlColumn {
+            insert_only: true,
+            ..serial
+        };
+        let sql = upsert(&relation(true), &[&id, &serial], &[&id], &[], None);
+        assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
+        let sql = update(&relation(true), &[&id, &serial], &[&id], &[]);
+        assert!(sql.contains("as d set id = b.id from"), "{sql}");
+        let constants = [("gone".to_owned(), "null".to_owned())];
+        let sql = update(&relation(true), &[&id, &serial], &[&id], &constants);
+        assert!(sql.contains("as d set gone = null from"), "{sql}");
+    }
+
+    #[test]
+    fn parts_of_a_document_are_laid_over_it() {
+        let (id, doc) = (column("id", "bigint"), column("doc", "jsonb"));
+        let doc = SqlColumn {
+            merges: true,
+            ..doc
+        };
+        let expected = |from: &str| {
+            format!(
+                "set doc = case when pg_catalog.jsonb_typeof(d.doc) operator(pg_catalog.=) \
+                 'object' then d.doc operator(pg_catalog.||) {from}.doc else {from}.doc end"
+            )
+        };
+        let sql = upsert(&relation(false), &[&id, &doc], &[&id], &[], None);
+        assert!(sql.ends_with(&expected("excluded")), "{sql}");
+        let sql = update(&relation(false), &[&id, &doc], &[&id], &[]);
+        assert!(sql.contains(&expected("b")), "{sql}");
+    }
+
+    #[test]
+    fn rows_are_marked_once() {
+        let id = column("id", "bigint");
+        let at = soft_delete(&relation(false), &[&id], &column("gone", "timestamp"));
+        assert!(at.contains("set gone = b.gone from"), "{at}");
+        assert!(at.contains("and d.gone is null returning"), "{at}");
+        let flag = soft_delete(&relation(false), &[&id], &column("gone", "boolean"));
+        assert!(flag.contains("and d.gone is not true returning"), "{flag}");
+    }
+
+    #[test]
+    fn new_rows_and_late_reads() {
+        let id = column("id", "bigint");
+        let sql = insert_new(&relation(false), &[&id], &[&id]);
+        assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
+        assert!(late_enough(250).contains("else 250 end"));
+    }
+
+    #[test]
+    fn columns_of_rows_are_looked_up_by_key() {
+        let id = column("a", "integer");
+        assert_eq!(
+            rows_of_keys(
+                &relation(false),
+                &[&id],
+                &["d.b".to_owned(), "d.c".to_owned()]
+            ),
+            "select b.sequin_n, d.b, d.c from sequin.batch() b(sequin_n integer, a integer) \
+             cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
+             offset 0) d"
+        );
+    }
+
+    #[test]
     fn images_are_looked_up_by_key() {
         assert_eq!(
             images(&relation(false), &[&column("a", "integer")]),

@@ -11,7 +11,7 @@ use super::string::Str;
 /// A JSON value, borrowed from the batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Json<'a> {
-    /// The value's text and nothing around it, known to be valid: only [`Scanner`] makes it.
+    /// The value's text and nothing around it, known to be valid: only the scanner makes it.
     Text(&'a str),
     /// The value in a `jsonb` datum.
     Binary(Jsonb<'a>),
