@@ -37,7 +37,7 @@ ci:
 	@.ci/run
 
 fmt:
-	@cargo fmt
+	@cargo fmt --all
 
 clean-clusters:
 	@.ci/clean-clusters

@@ -1,30 +1,57 @@
-//! What SQL calls.
+//! What SQL calls, a file a family. This file has `sequin_apply`.
 
-use crate::apply::{Counts, apply};
+mod dead_letter;
+mod explain;
+mod fingerprint;
+mod resync;
+mod row_key;
+
+use crate::apply::apply;
 use crate::envelope;
-use crate::error::Error;
+use crate::error::{Error, SqlError};
 use crate::json::Jsonb;
+use crate::outcome::Counts;
+use crate::pg::function::{Arguments, counts, function};
 use crate::pg::memory::Arena;
-use crate::pg::trap::SqlError;
 
-/// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
-pub fn apply_text(batch: &str) -> Result<Counts, SqlError> {
-    let memory = Arena::take();
-    let mut batch = envelope::read_text(batch, &memory).map_err(|fault| {
-        SqlError::from(Error::BadJson {
-            byte: fault.byte,
-            expected: fault.expected.to_owned(),
-            found: fault.found,
-        })
-    })?;
-    apply(&mut batch, &memory)
+function! {
+    /// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
+    sequin_apply_text_wrapper, pg_finfo_sequin_apply_text_wrapper = counts(apply_text)
 }
 
-/// `sequin_apply(jsonb)`: applies a batch given as `jsonb`, read where it is.
-pub fn apply_jsonb(batch: &[u8]) -> Result<Counts, SqlError> {
+fn apply_text(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
+    let batch = arguments.text(0).ok_or(Error::NullBatch)?;
+    let memory = Arena::take();
+    let mut batch = envelope::read_text(batch, &memory).map_err(Error::from)?;
+    Ok(result(apply(&mut batch, &memory)?))
+}
+
+function! {
+    /// `sequin_apply(jsonb)`: applies a batch given as `jsonb`, read where it is.
+    sequin_apply_jsonb_wrapper, pg_finfo_sequin_apply_jsonb_wrapper = counts(apply_jsonb)
+}
+
+fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
+    let batch = arguments.jsonb(0).ok_or(Error::NullBatch)?;
     let memory = Arena::take();
     let mut batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
-    apply(&mut batch, &memory)
+    Ok(result(apply(&mut batch, &memory)?))
+}
+
+/// The result row: how many messages came, and how many had each outcome.
+fn result(counts: Counts) -> [i64; 8] {
+    let mut row = [counts.received; 8];
+    row[1..].copy_from_slice(&counts.outcomes);
+    row
+}
+
+/// An error that SPI returns. It raises SQL errors, so this one means that the extension misused SPI.
+fn own_statement(what: impl Into<String>) -> impl FnOnce(pgrx::spi::Error) -> Error {
+    let what = what.into();
+    move |why| Error::OwnStatement {
+        what,
+        why: why.to_string(),
+    }
 }
 
 /// `sequin.build_profile()`: `release`, or `debug` if this build is slow on purpose.

@@ -1,6 +1,8 @@
 //! What a backfill cannot read: Sequin leaves such columns out of its SELECT and sends null for them.
 //! That null means unknown, not NULL.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys;
 
 use crate::pg::typeio::{base_type, type_row};

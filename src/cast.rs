@@ -1,11 +1,14 @@
 //! JSON value → datum of the destination column's type.
 //!
-//! Every type goes through its own input function, which is given the text that [`spell`] makes of
-//! the JSON value. The commonest types are read here instead, where that gives the same bytes; the
-//! moment a value is out of the ordinary, it goes to the input function all the same, so that every
-//! error is the server's. Measured, PostgreSQL 15, per value, against the input function: `int8` 25 ns
-//! and 65, `timestamptz` 30 and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and
-//! 75, of which 10 are the call; `jsonb` of 150 bytes 400 and 1600.
+//! [`spell()`] makes a text of the JSON value, and the type's own input function reads the text. Values of the
+//! commonest types are read here instead, if that gives the same bytes. A value that is out of the
+//! ordinary goes to the input function all the same, so that every error is the server's.
+//!
+//! Measured on PostgreSQL 15, ns a value, here and by the input function: `int8` 25 and 65, `timestamptz` 30
+//! and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and 75 (of which 10 are the call),
+//! `jsonb` of 150 bytes 400 and 1600.
+
+#![forbid(unsafe_code)]
 
 mod fast;
 mod place;
@@ -18,8 +21,8 @@ use std::ffi::CStr;
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::error::{SqlError, sqlstate};
 use crate::json::{Encoder, Json, Kind};
-use crate::pg::trap::SqlError;
 use crate::pg::typeio::{self, TypeInput};
 use crate::spell::{self, Field, Misfit, Shape, spell};
 use fast::Fast;
@@ -30,24 +33,24 @@ pub struct Caster {
     shape: Shape,
     fast: Fast,
     encoder: Encoder,
-    /// A domain's checks see null too.
+    /// Whether the type is a domain: its checks must see nulls too.
     is_domain: bool,
     type_oid: pg_sys::Oid,
     typmod: i32,
-    /// The modifier of what the domain is over, or the column's own.
+    /// The modifier of the domain's base type, or the column's own.
     base_typmod: i32,
     relations: Vec<pg_sys::Oid>,
     text: String,
 }
 
-/// More than this is not kept from one value to the next.
+/// The most bytes of a spelled text that are kept from one value to the next.
 const KEPT_TEXT: usize = 64 * 1024;
 
-/// Composite types in composite types, deeper than anybody goes.
+/// The most levels of types in types, such as composite types in composite types.
 const MAX_DEPTH: usize = 32;
 
 impl Caster {
-    /// Looks up how a column of this type and modifier is written.
+    /// Looks up how values of a column of this type and modifier are made.
     pub fn new(type_oid: pg_sys::Oid, typmod: i32) -> Caster {
         let mut relations = Vec::new();
         let (base, base_typmod) = typeio::base_type(type_oid, typmod);
@@ -73,10 +76,10 @@ impl Caster {
         }
     }
 
-    /// The value as a datum of the column's type; `None` is null.
+    /// Makes a datum of the column's type; `None` is null.
     ///
-    /// The datum may point into `out` or into the current memory context. After an error the
-    /// surrounding subtransaction must be rolled back.
+    /// The datum may point into `out` or into the current memory context. After an error, the caller must
+    /// roll back the surrounding subtransaction.
     pub fn cast(&mut self, value: Json<'_>, out: &Bump) -> Result<Option<Datum>, SqlError> {
         if value.is_null() {
             if self.is_domain {
@@ -90,16 +93,7 @@ impl Caster {
         }
     }
 
-    /// Where in a value the error is that [`Caster::cast`] gave for it, as a path from it: `[2].zip`.
-    pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
-        // After these the server can be asked for more, although nothing has been rolled back.
-        match error.class().as_str() {
-            "22" | "23" | "42" => place::path(self.type_oid, self.typmod, value, out, 0),
-            _ => String::new(),
-        }
-    }
-
-    /// How values are made, for people.
+    /// How values are made, in words for users.
     pub fn describe(&self) -> String {
         let way = match self.fast {
             Fast::No => "input function",
@@ -120,15 +114,15 @@ impl Caster {
         format!("{way}; {how}")
     }
 
-    /// Relations of the composite types in this type: when one of them is altered, the caster must
-    /// be made anew.
+    /// The relations of the composite types in this type. When one of them is altered, a new caster must be
+    /// made.
     pub fn depends_on(&self) -> &[pg_sys::Oid] {
         &self.relations
     }
 
-    /// By way of the input function.
+    /// Makes a datum by the input function.
     fn read(&mut self, value: Json<'_>, out: &Bump) -> Result<Datum, SqlError> {
-        // no text before PostgreSQL 15 spells every interval
+        // before PostgreSQL 15 some intervals have no text that the server reads
         if self.shape == Shape::Interval && value.kind() == Kind::Object {
             let interval = fast::interval(spell::interval(value)?, out);
             return self
@@ -158,15 +152,15 @@ impl From<Misfit> for SqlError {
     }
 }
 
-/// Some input functions, hstore's before PostgreSQL 16 for one, complain of a text as of an internal
-/// error, which would be nobody's fault.
+/// Makes an internal error one of the value. Some input functions, such as hstore's before PostgreSQL 16,
+/// refuse a text by an internal error, which would not count as the message's.
 fn of_the_value(error: SqlError) -> SqlError {
-    match error.sqlstate().as_str() {
-        "XX000" => SqlError {
-            code: SqlError::new("22P02", "").code,
-            ..error
-        },
-        _ => error,
+    if !error.is(sqlstate::INTERNAL_ERROR) {
+        return error;
+    }
+    SqlError {
+        code: sqlstate::INVALID_TEXT_REPRESENTATION,
+        ..error
     }
 }
 
@@ -174,12 +168,12 @@ fn is_domain(type_oid: pg_sys::Oid) -> bool {
     typeio::base_type(type_oid, -1).0 != type_oid
 }
 
-/// Whether it is a domain over a domain.
+/// Whether the type is a domain over a domain.
 fn is_over_domain(type_oid: pg_sys::Oid) -> bool {
     is_domain(type_oid) && typeio::type_row(type_oid).is_some_and(|row| is_domain(row.base))
 }
 
-/// How values of a type are spelled, which is no domain.
+/// How the values of a type are spelled. The type is not a domain.
 fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> Shape {
     match base {
         pg_sys::JSONOID | pg_sys::JSONBOID => return Shape::Json,

@@ -4,12 +4,14 @@
 //! its slot, so calls do not wait for each other to count; a call that is rolled back takes its
 //! counts with it. `sequin.status` adds the rows up.
 
+#![forbid(unsafe_code)]
+
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
-use crate::group::Outcome;
 use crate::message::{Action, Message};
+use crate::outcome::Outcome;
 use crate::pg::clock;
 use crate::pg::counter::{Counters, WIDTH};
 use crate::pg::invalidation;

@@ -1,46 +1,24 @@
-//! Messages that cannot be applied: whose fault an error is, and where they are kept.
+//! Letters: messages that could not be applied, kept in `sequin.dead_letter`.
+//!
+//! A letter that waits is tried again by a later call that writes what it waits for ([`due`]); letters that
+//! are tried again are read into that call's batch ([`retried`]); a letter goes when it is applied, or when a
+//! newer change of its row was ([`superseded`]).
+
+#![forbid(unsafe_code)]
+
+pub mod due;
+pub mod presence;
+pub mod retried;
+pub mod superseded;
 
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
-use crate::mapping::{Mapping, OnError};
+use crate::error::SqlError;
 use crate::message::Version;
+use crate::outcome::Wait;
 use crate::pg::clock;
-use crate::pg::trap::SqlError;
-use crate::pg::user::caller_may_read;
 use crate::prepared::Kept;
-use crate::wait::Wait;
-
-/// SQLSTATE classes of errors that say nothing of the message: the server, the connection or the
-/// operator is the cause, and the sender tries again.
-const NOT_THE_MESSAGE: &[&str] = &[
-    "08", "25", "40", "53", "55", "57", "58", "72", "F0", "HV", "XX",
-];
-
-/// Returns the error if it is a message's fault, else passes it on: the call fails with it.
-pub fn blame(error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {
-    let mut error = error;
-    if mapping.on_error == OnError::Raise || NOT_THE_MESSAGE.contains(&error.class().as_str()) {
-        let line = format!("sequin_apply, mapping \"{}\"", mapping.name);
-        error.context = Some(match error.context {
-            Some(context) => format!("{context}\n{line}"),
-            None => line,
-        });
-        // The server shows the mapping's owner the row that a constraint refuses.
-        let destination = mapping.destination.map(pg_sys::Oid::from);
-        if error.class() == "23" && !destination.is_some_and(caller_may_read) {
-            error.detail = None;
-        }
-        return Err(error);
-    }
-    Ok(error)
-}
-
-/// Whether a row that arrives, or leaves, can make the message work: a foreign key's other side, or
-/// a value of a unique index that another row still has.
-pub fn may_work_later(error: &SqlError) -> bool {
-    matches!(error.sqlstate().as_str(), "23503" | "23505")
-}
 
 /// A message that is kept in `sequin.dead_letter`.
 pub struct Letter<'a> {
@@ -135,13 +113,9 @@ pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
         return Ok(());
     }
     let outcome = STORED.with(|statement| {
-        statement.run(letters.iter(), |letter| {
-            let relation = letter.wait.as_ref().map(|wait| wait.relation);
-            let state = if letter.wait.is_some() {
-                "waiting"
-            } else {
-                "dead"
-            };
+        statement.execute(letters.iter(), |letter| {
+            let wait = letter.wait.as_ref();
+            let state = if wait.is_some() { "waiting" } else { "dead" };
             vec![
                 letter.id.map(Datum::from),
                 text(letter.mapping.as_deref()),
@@ -161,22 +135,14 @@ pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
                 letter
                     .version
                     .map(|version| Datum::from(version.idx as i32)),
-                letter
-                    .committed_at
-                    .map(|micros| Datum::from(clock::from_unix(micros))),
-                relation
-                    .filter(|relation| *relation != pg_sys::InvalidOid)
-                    .map(Datum::from),
-                letter
-                    .wait
-                    .as_ref()
-                    .and_then(|wait| wait.key.as_deref())
-                    .and_then(IntoDatum::into_datum),
+                clock::datum(letter.committed_at),
+                wait.and_then(Wait::table).map(Datum::from),
+                wait.and_then(Wait::key).and_then(IntoDatum::into_datum),
                 text(Some(state)),
             ]
         })
     });
-    outcome.map(|_| ())
+    outcome.map(drop)
 }
 
 const REMOVE: &str =
@@ -188,8 +154,8 @@ pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
         return Ok(());
     }
     REMOVED
-        .with(|statement| statement.run(ids.iter(), |id| vec![Some(Datum::from(*id))]))
-        .map(|_| ())
+        .with(|statement| statement.execute(ids.iter(), |id| vec![Some(Datum::from(*id))]))
+        .map(drop)
 }
 
 // A NUL cannot be in a text; as JSON's escape it can.

@@ -1,5 +1,7 @@
 //! The destination relation: its columns, its unique indexes, the tables it refers to.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys::{self, BuiltinOid};
 
 use crate::pg::tuples::RowColumn;

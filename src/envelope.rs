@@ -1,4 +1,4 @@
-//! From a batch, in whatever envelope the sink and what is between put it, to its messages.
+//! From a batch to its messages, in whatever envelopes the sink, and the services behind it, put them.
 //!
 //! Envelopes are recognised by their shape and can be nested: an SNS notification in the body of an
 //! SQS message in the event of a Lambda. An object with an `action`, or with `record` and
@@ -21,111 +21,40 @@
 //! | `[…]` | several of any of these |
 //!
 //! Text is read once, front to back: an element of `data` is already a message, its record already
-//! split into fields, when the scanner comes to the next. What turns out to have been something
-//! else is taken back.
+//! split into fields, when the scanner comes to the next element. Messages and fields are taken back if
+//! the value that held them turns out to be something else.
 
+#![forbid(unsafe_code)]
+#![warn(clippy::cast_possible_truncation)]
+
+mod batch;
 mod body;
-mod shape;
+mod content;
+mod parts;
+mod reader;
 mod source;
+mod strings;
 
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use bumpalo::Bump;
 
 use crate::json::{JsonFault, Jsonb, Scanner};
-use crate::message::{Field, Message, MessageFault};
-use shape::Reader;
+use crate::message::MessageFault;
+use reader::Reader;
 
-/// How many envelopes can be around a message.
-pub const MAX_ENVELOPES: u32 = 16;
-
-/// What was received in one call.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// One for each message received, in the order of the batch.
-    pub items: Vec<Item<'a>>,
-    fields: Vec<Field<'a>>,
-}
-
-/// One message received.
-#[derive(Debug)]
-pub enum Item<'a> {
-    /// It can be routed.
-    Message(Message<'a>),
-    /// It cannot.
-    Dead {
-        /// The JSON value, or the text of the body, that should have been a message.
-        text: Cow<'a, str>,
-        /// Why it is none.
-        fault: MessageFault,
-    },
-}
-
-impl<'a> Batch<'a> {
-    /// The members of the message's record, in the order they came. A key that is there twice is
-    /// here twice (only in text: `jsonb` has the last alone); the last one counts.
-    pub fn fields(&self, message: &Message<'a>) -> &[Field<'a>] {
-        &self.fields[message.field_range()]
-    }
-
-    /// A batch of nothing, to be added to.
-    pub fn empty() -> Batch<'a> {
-        Batch {
-            items: Vec::new(),
-            fields: Vec::new(),
-        }
-    }
-
-    /// Where the batch ends now, for [`Self::cut`].
-    pub fn end(&self) -> End {
-        End {
-            items: self.items.len(),
-            fields: self.fields.len(),
-        }
-    }
-
-    /// Takes off what was added since.
-    pub fn cut(&mut self, end: End) {
-        self.items.truncate(end.items);
-        self.fields.truncate(end.fields);
-    }
-
-    /// Adds what was received in another call, at this position; returns its places.
-    pub fn add(&mut self, other: Batch<'a>, position: usize) -> Range<usize> {
-        let (start, shift) = (self.items.len(), self.fields.len() as u32);
-        self.fields.extend(other.fields);
-        self.items.extend(other.items.into_iter().map(|item| {
-            let Item::Message(mut message) = item else {
-                return item;
-            };
-            message.position = position;
-            message.fields = (message.fields.0 + shift, message.fields.1 + shift);
-            Item::Message(message)
-        }));
-        start..self.items.len()
-    }
-}
-
-/// The end of a batch.
-#[derive(Debug, Clone, Copy)]
-pub struct End {
-    /// How many items there are.
-    pub items: usize,
-    fields: usize,
-}
-
-/// Reads the JSON values of a text, one or several with white space between them (none is needed
-/// after an array or object).
+pub use batch::{Batch, End, Item};
+/// Reads the JSON values of a text: one, or several with white space between them. After an array or
+/// object no white space is needed.
 ///
-/// What has to be unescaped or decoded is put into the arena. A text that is not JSON is a fault
-/// as a whole; one inside of it, such as the body of an SQS message, is one dead item.
+/// Unescaped and decoded strings are put into the arena. A text that is not JSON is a fault as a whole.
+/// Inside of it, a text that is not JSON, such as the body of an SQS message, is one dead item.
 pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFault> {
     let mut reader = Reader::new(arena);
-    // a small message has 900 bytes and 8 fields, and a batch of Sequin's a thousand of them
+    // a small message has 900 bytes and 8 fields, and a batch from Sequin has up to 1000 messages
     reader.reserve(
         (text.len() / 900 + 1).min(1000),
         (text.len() / 100 + 1).min(10_000),
@@ -134,7 +63,7 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFa
     Ok(reader.finish())
 }
 
-/// Reads the text of a dead letter: what is not JSON is one dead item.
+/// Reads the text of a dead letter: if it is not JSON, it is one dead item.
 pub fn read_letter<'a>(text: &'a str, arena: &'a Bump) -> Batch<'a> {
     read_text(text, arena).unwrap_or_else(|fault| Batch {
         items: vec![Item::Dead {
@@ -145,7 +74,7 @@ pub fn read_letter<'a>(text: &'a str, arena: &'a Bump) -> Batch<'a> {
     })
 }
 
-/// Reads a `jsonb` datum: what [`read_text`] would make of its text.
+/// Reads a `jsonb` datum as [`read_text`] would read its text.
 pub fn read_jsonb<'a>(jsonb: Jsonb<'a>, arena: &'a Bump) -> Batch<'a> {
     let mut reader = Reader::new(arena);
     reader.jsonb(jsonb);

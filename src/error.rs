@@ -1,13 +1,20 @@
-//! What pg_sequin itself complains of: one enum, and one match that says it.
+//! The errors that pg_sequin itself raises: one enum, and one match that words them.
 //!
 //! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
 //! SQLSTATE, DETAIL and HINT are part of the interface.
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+#![forbid(unsafe_code)]
 
-use crate::mapping::fault::{Fault, summary};
-use crate::mapping::quote;
+pub mod fault;
+pub mod nearest;
+pub mod quote;
+pub mod report;
+pub mod sqlstate;
+
+pub use report::{SqlError, did_you_mean, list};
+
+use crate::json::JsonFault;
+use fault::{Fault, summary};
 
 /// An error that pg_sequin raises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +37,78 @@ pub enum Error {
     },
     /// `sequin.batch()` was called by somebody else than `sequin_apply`.
     OutsideApply,
+    /// `sequin.batch()` was called where a set cannot be returned.
+    NotInFrom,
+    /// `sequin.row_key` was called with the keyword VARIADIC.
+    Variadic,
+    /// `sequin.row_key` was called by something that does not say of which types the arguments are.
+    UnknownArgumentType {
+        /// Number of the argument, from 1.
+        number: usize,
+    },
+    /// SQL of a column or filter stands for several columns.
+    SeveralColumns,
+    /// SQL of a column or filter has aggregates or the like on its own level.
+    NotScalar {
+        /// What it has: `aggregate functions`.
+        what: &'static str,
+    },
+    /// SQL of a column or filter is not one expression.
+    NotExpression,
+    /// An item of the batch is not a change message.
+    NotAMessage {
+        /// What is wrong with it, as a message.
+        fault: String,
+    },
+    /// No mapping takes the messages of a table.
+    Unmapped {
+        /// The table, with its schema.
+        table: String,
+    },
+    /// A delete would take rows along that a mapping writes.
+    WouldCascade {
+        /// The table that is deleted from.
+        table: String,
+        /// The table with the other rows, as SQL spells it.
+        referrer: String,
+        /// The foreign key.
+        constraint: String,
+    },
+    /// A message has nothing for a column of the key.
+    NoKeyValue {
+        /// The column.
+        column: String,
+    },
+    /// The SQL of a mapping gave more or fewer rows than messages.
+    NotOneRow,
+    /// A mapping's destination was dropped.
+    DestinationGone {
+        /// Name of the mapping.
+        mapping: String,
+    },
+    /// A mapping's destination has lost its key.
+    KeyGone {
+        /// Name of the mapping.
+        mapping: String,
+        /// The destination, as SQL spells it.
+        destination: String,
+    },
+    /// A mapping's destination has lost a column.
+    ColumnGone {
+        /// The column.
+        column: String,
+        /// Name of the mapping.
+        mapping: String,
+        /// The destination, as SQL spells it.
+        destination: String,
+    },
+    /// A statement of the extension's own failed.
+    OwnStatement {
+        /// What could not be done: `read sequin.dead_letter`.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// No mapping has this name.
     MappingNotFound {
         /// The name asked for.
@@ -82,22 +161,22 @@ pub enum Error {
         /// Everything that is wrong with it; at least one.
         faults: Vec<Fault>,
     },
-    /// Somebody who may not gives a mapping to another role.
+    /// A role without the right to gives a mapping to another role.
     OwnerNotYours {
         /// Name of the mapping.
         name: String,
     },
-    /// A resync that was not begun is to be finished.
+    /// A resync is to be finished that was not begun.
     NoResync {
         /// Name of the mapping.
         name: String,
     },
-    /// A resync cannot tell the mapping's rows from those of others.
+    /// A resync cannot tell the mapping's rows from other mappings' rows.
     SharedDestination {
         /// Name of the mapping.
         name: String,
     },
-    /// The caller's transaction does not see what others have applied.
+    /// The caller's transaction does not see rows that other calls have applied.
     Isolation,
     /// The caller's transaction may not write.
     ReadOnly {
@@ -113,110 +192,196 @@ pub enum Error {
     },
 }
 
-/// An error's five fields, apart from where it happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// SQLSTATE.
-    pub code: PgSqlErrorCode,
-    /// Primary message.
-    pub message: String,
-    /// DETAIL.
-    pub detail: Option<String>,
-    /// HINT.
-    pub hint: Option<String>,
-}
+/// What the SQL of a column or filter has to be.
+const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
 
-impl Report {
-    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
-        Report {
-            code,
-            message: message.into(),
-            detail: None,
-            hint: None,
-        }
-    }
-
-    fn detail(mut self, detail: impl Into<String>) -> Report {
-        self.detail = Some(detail.into());
-        self
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Report {
-        self.hint = Some(hint.into());
-        self
-    }
-}
+/// A mapping is checked when it is made; the table has become another since then.
+const TABLE_CHANGED: &str =
+    "The table has changed since the mapping was made. Nothing of this batch was applied.";
 
 impl Error {
     /// What the error says.
-    pub fn report(&self) -> Report {
-        use PgSqlErrorCode as Code;
+    pub fn report(&self) -> SqlError {
         match self {
             Error::BadJson {
                 byte,
                 expected,
                 found,
-            } => Report::new(
-                Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
+            } => SqlError::new(
+                sqlstate::INVALID_TEXT_REPRESENTATION,
                 "invalid input syntax for type json",
             )
-            .detail(format!(
+            .with_detail(format!(
                 "Expected {expected}, but found {found} at byte {byte} of the batch."
             ))
-            .hint(
+            .with_hint(
                 "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
                      batch was applied.",
             ),
-            Error::NullBatch => Report::new(
-                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::NullBatch => SqlError::new(
+                sqlstate::NULL_VALUE_NOT_ALLOWED,
                 "batch must not be null",
             )
-            .hint("Pass a message, an array of messages or an envelope of them."),
-            Error::MappingPaused { name } => Report::new(
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            .with_hint("Pass a message, an array of messages or an envelope of them."),
+            Error::MappingPaused { name } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),
             )
-            .detail("Nothing of this batch was applied, so that the sender tries again later.")
-            .hint(format!(
+            .with_detail("Nothing of this batch was applied, so that the sender tries again later.")
+            .with_hint(format!(
                 "To resume it, run: UPDATE sequin.mapping SET enabled = true WHERE name = {};",
                 quote::literal(name)
             )),
-            Error::OutsideApply => Report::new(
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::OutsideApply => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "sequin.batch() can be called only by sequin_apply",
             )
-            .hint("Call sequin_apply(batch) to apply messages."),
+            .with_hint("Call sequin_apply(batch) to apply messages."),
+            Error::NotInFrom => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.batch() can be called only in FROM",
+            ),
+            Error::Variadic => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.row_key does not support VARIADIC",
+            )
+            .with_hint("Pass each column of the key as an argument of its own."),
+            Error::UnknownArgumentType { number } => SqlError::new(
+                sqlstate::DATATYPE_MISMATCH,
+                format!("could not determine data type of argument {number} of sequin.row_key"),
+            )
+            .with_detail("Something else than an expression called the function, for example a cast.")
+            .with_hint("Call it in an expression, such as SELECT sequin.row_key(id) FROM table_name;"),
+            Error::SeveralColumns => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it stands for several columns")
+                    .with_detail(ONE_VALUE)
+            }
+            Error::NotScalar { what } => SqlError::new(
+                sqlstate::GROUPING_ERROR,
+                format!("{what} are not allowed in it"),
+            )
+            .with_detail(ONE_VALUE),
+            Error::NotExpression => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it is not one expression")
+                    .with_detail(
+                        "Clauses, aliases, lists and several statements have no place in it.",
+                    )
+                    .with_hint("A query is an expression when it is put between parentheses.")
+            }
+            Error::NotAMessage { fault } => {
+                SqlError::new(sqlstate::INVALID_PARAMETER_VALUE, fault).with_hint(
+                    "Send change messages of Sequin as they are, without a transform.",
+                )
+            }
+            Error::Unmapped { table } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("no mapping takes messages of table {table}"),
+            )
+            .with_hint(format!(
+                "To write them to a table, run: SELECT sequin.map({source}, 'schema.table'); \
+                 to receive and ignore them, run: SELECT sequin.map({source}, null);",
+                source = quote::literal(table)
+            )),
+            Error::WouldCascade {
+                table,
+                referrer,
+                constraint,
+            } => SqlError::new(
+                sqlstate::FOREIGN_KEY_VIOLATION,
+                format!(
+                    "delete on table \"{table}\" would cascade to rows of table {referrer} through \
+                     foreign key constraint \"{constraint}\""
+                ),
+            )
+            .with_detail(
+                "Those rows are written by a mapping: messages of their own will move or delete them.",
+            )
+            .with_hint(
+                "It is tried again when they come. If the source does not send them, delete the rows.",
+            ),
+            Error::NoKeyValue { column } => SqlError::new(
+                sqlstate::NOT_NULL_VIOLATION,
+                format!("key column \"{column}\" has no value in the message"),
+            )
+            .with_hint("Map every key column to something that each message has."),
+            Error::NotOneRow => SqlError::new(
+                sqlstate::CARDINALITY_VIOLATION,
+                "an SQL expression of the mapping returned more or less than one row",
+            )
+            .with_hint("Use expressions that neither return sets nor filter."),
+            Error::DestinationGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_TABLE,
+                format!("the destination of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("It was dropped. Nothing of this batch was applied.")
+            .with_hint(format!(
+                "To remove the mapping, run: SELECT sequin.unmap({}); \
+                 to keep it, recreate the table and map it with sequin.map.",
+                quote::literal(mapping)
+            )),
+            Error::KeyGone {
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::INVALID_COLUMN_REFERENCE,
+                format!("mapping \"{mapping}\" has no key in {destination}"),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the table its primary key back, or name the key's columns with \
+                 sequin.map(…, key => …).",
+            ),
+            Error::ColumnGone {
+                column,
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{column}\" of {destination}, which mapping \"{mapping}\" writes, does \
+                     not exist"
+                ),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the column its name back, or name the columns as they are now with \
+                 sequin.map(…, columns => …).",
+            ),
+            Error::OwnStatement { what, why } => SqlError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("could not {what}: {why}"),
+            ),
             Error::MappingNotFound { name, nearest } => {
-                let report = Report::new(
-                    Code::ERRCODE_UNDEFINED_OBJECT,
+                let report = SqlError::new(
+                    sqlstate::UNDEFINED_OBJECT,
                     format!("mapping \"{name}\" does not exist"),
                 );
                 match did_you_mean(nearest) {
-                    Some(hint) => report.hint(hint),
-                    None => report.hint("The mappings are in the table sequin.mapping."),
+                    Some(hint) => report.with_hint(hint),
+                    None => report.with_hint("The mappings are in the table sequin.mapping."),
                 }
             }
-            Error::LetterNotFound { id } => Report::new(
-                Code::ERRCODE_UNDEFINED_OBJECT,
+            Error::LetterNotFound { id } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
                 format!("dead letter {id} does not exist"),
             )
-            .hint("Those of your mappings are in the table sequin.dead_letter."),
-            Error::BatchNotMapping => Report::new(
-                Code::ERRCODE_UNDEFINED_OBJECT,
-                "a batch is no name of a mapping",
+            .with_hint("Your dead letters are listed in the table sequin.dead_letter."),
+            Error::BatchNotMapping => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                "argument is a batch, not the name of a mapping",
             )
-            .hint(
+            .with_hint(
                 "To explain a batch, name the argument, sequin.explain(batch => …), or call \
                  sequin.explain_batch(…) for a value of type text.",
             ),
-            Error::NotYoursToExplain { position } => Report::new(
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::NotYoursToExplain { position } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("messages[{position}] goes to a mapping of another role"),
             )
-            .detail("To explain a batch shows the rows that its mappings write.")
-            .hint("Leave such messages out, or SET ROLE to the owner of all their mappings."),
-            Error::NoRelation { oid } => Report::new(
-                Code::ERRCODE_UNDEFINED_TABLE,
+            .with_detail("To explain a batch shows the rows that its mappings write.")
+            .with_hint("Leave such messages out, or SET ROLE to the owner of all their mappings."),
+            Error::NoRelation { oid } => SqlError::new(
+                sqlstate::UNDEFINED_TABLE,
                 format!("relation with OID {oid} does not exist"),
             ),
             Error::NoColumn {
@@ -224,218 +389,98 @@ impl Error {
                 relation,
                 nearest,
             } => {
-                let report = Report::new(
-                    Code::ERRCODE_UNDEFINED_COLUMN,
+                let report = SqlError::new(
+                    sqlstate::UNDEFINED_COLUMN,
                     format!("column \"{name}\" of {relation} does not exist"),
                 );
                 match did_you_mean(nearest) {
-                    Some(hint) => report.hint(hint),
+                    Some(hint) => report.with_hint(hint),
                     None => report,
                 }
             }
-            Error::NoColumns => Report::new(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NoColumns => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
                 "a list of columns is empty",
             )
-            .hint("Leave columns out to compare all of them, and key for the primary key."),
-            Error::NoBuckets { count } => Report::new(
-                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            .with_hint("Leave columns out to compare all of them, and key for the primary key."),
+            Error::NoBuckets { count } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
                 format!("bucket_count must be at least 1, not {count}"),
             ),
-            Error::NotUtf8 { encoding } => Report::new(
-                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::NotUtf8 { encoding } => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
                 format!("database encoding \"{encoding}\" is not supported"),
             )
-            .detail("Sequin sends UTF-8, and every character of it must fit in the database.")
-            .hint(
+            .with_detail("Sequin sends UTF-8, and every character of it must fit in the database.")
+            .with_hint(
                 "Use a database made with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0;",
             ),
             Error::InvalidMapping { name, faults } => summary(name, faults),
-            Error::OwnerNotYours { name } => Report::new(
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::OwnerNotYours { name } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("only a superuser can choose the owner of mapping \"{name}\""),
             )
-            .detail("A mapping's rows are written as its owner, which is the role that makes it.")
-            .hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
-            Error::NoResync { name } => Report::new(
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            .with_detail("A mapping's rows are written as its owner, which is the role that makes it.")
+            .with_hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NoResync { name } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("no resync of mapping \"{name}\" has begun"),
             )
-            .hint(format!(
+            .with_hint(format!(
                 "Run SELECT sequin.begin_resync({}); then a backfill in Sequin, then this.",
                 quote::literal(name)
             )),
-            Error::SharedDestination { name } => Report::new(
-                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::SharedDestination { name } => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
                 format!("cannot tell the rows of mapping \"{name}\" from those of other mappings"),
             )
-            .detail("Other mappings write to the same destination, and versions are not in sequin.row_version.")
-            .hint("Use guard => 'table' for mappings that share a destination."),
-            Error::Isolation => Report::new(
-                Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            .with_detail("Other mappings write to the same destination, and versions are not in sequin.row_version.")
+            .with_hint("Use guard => 'table' for mappings that share a destination."),
+            Error::Isolation => SqlError::new(
+                sqlstate::ACTIVE_SQL_TRANSACTION,
                 "sequin_apply must be called in a READ COMMITTED transaction",
             )
-            .detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
-            .hint("Run SET default_transaction_isolation = 'read committed', or begin the transaction so."),
-            Error::ReadOnly { standby: true } => Report::new(
-                Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
+            .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),
+            Error::ReadOnly { standby: true } => SqlError::new(
+                sqlstate::READ_ONLY_SQL_TRANSACTION,
                 "cannot apply messages on a standby",
             )
-            .hint("Connect to the primary, for example with target_session_attrs=read-write."),
-            Error::ReadOnly { standby: false } => Report::new(
-                Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            .with_hint("Connect to the primary, for example with target_session_attrs=read-write."),
+            Error::ReadOnly { standby: false } => SqlError::new(
+                sqlstate::READ_ONLY_SQL_TRANSACTION,
                 "cannot apply messages in a read-only transaction",
             )
-            .hint("Run SET default_transaction_read_only = off, or begin the transaction READ WRITE."),
-            Error::MappingsChange => Report::new(
-                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            .with_hint("Run SET default_transaction_read_only = off, or begin the transaction READ WRITE."),
+            Error::MappingsChange => SqlError::new(
+                sqlstate::SERIALIZATION_FAILURE,
                 "mappings changed again and again while the call waited for them",
             )
-            .detail("Nothing of this batch was applied.")
-            .hint("Send the batch again."),
-            Error::NullArgument { argument } => Report::new(
-                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            .with_detail("Nothing of this batch was applied.")
+            .with_hint("Send the batch again."),
+            Error::NullArgument { argument } => SqlError::new(
+                sqlstate::NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),
             ),
         }
     }
+}
 
-    /// Raises the error, from where there is no `Result` to return it in.
-    pub fn raise(self) -> ! {
-        ErrorReport::from(self).report(PgLogLevel::ERROR);
-        unreachable!("an ERROR does not return")
+impl From<JsonFault> for Error {
+    fn from(fault: JsonFault) -> Error {
+        Error::BadJson {
+            byte: fault.byte,
+            expected: fault.expected.to_owned(),
+            found: fault.found,
+        }
     }
 }
 
-impl From<Error> for ErrorReport {
-    fn from(error: Error) -> ErrorReport {
-        let Report {
-            code,
-            message,
-            detail,
-            hint,
-        } = error.report();
-        let mut report = ErrorReport::new(code, message, "pg_sequin");
-        if let Some(detail) = detail {
-            report = report.set_detail(detail);
-        }
-        if let Some(hint) = hint {
-            report = report.set_hint(hint);
-        }
-        report
-    }
-}
-
-/// `Did you mean "a" or "b"?`, if there is anything to mean.
-pub fn did_you_mean(nearest: &[String]) -> Option<String> {
-    if nearest.is_empty() {
-        return None;
-    }
-    let names: Vec<_> = nearest.iter().map(|n| format!("\"{n}\"")).collect();
-    Some(format!("Did you mean {}?", list(&names, "or")))
-}
-
-/// `a`, `a and b`, `a, b and c`.
-pub fn list<S: AsRef<str>>(items: &[S], conjunction: &str) -> String {
-    match items {
-        [] => String::new(),
-        [one] => one.as_ref().to_owned(),
-        [most @ .., last] => {
-            let most: Vec<_> = most.iter().map(AsRef::as_ref).collect();
-            format!("{} {conjunction} {}", most.join(", "), last.as_ref())
-        }
+impl From<Error> for SqlError {
+    fn from(error: Error) -> SqlError {
+        error.report()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_error() -> Vec<Error> {
-        vec![
-            Error::BadJson {
-                byte: 17,
-                expected: "\",\" or \"]\"".into(),
-                found: "\"x\"".into(),
-            },
-            Error::NullBatch,
-            Error::MappingPaused {
-                name: "o'hara".into(),
-            },
-            Error::OutsideApply,
-            Error::MappingNotFound {
-                name: "a".into(),
-                nearest: vec![],
-            },
-            Error::MappingNotFound {
-                name: "a".into(),
-                nearest: vec!["b".into(), "c".into()],
-            },
-            Error::NotUtf8 {
-                encoding: "LATIN1".into(),
-            },
-            Error::OwnerNotYours { name: "a".into() },
-            Error::NoResync { name: "a".into() },
-            Error::LetterNotFound { id: 1 },
-            Error::NoRelation { oid: 1 },
-            Error::NoColumn {
-                name: "a".into(),
-                relation: "public.t".into(),
-                nearest: vec!["b".into()],
-            },
-            Error::NoColumns,
-            Error::NoBuckets { count: 0 },
-            Error::BatchNotMapping,
-            Error::NotYoursToExplain { position: 1 },
-            Error::SharedDestination { name: "a".into() },
-            Error::Isolation,
-            Error::ReadOnly { standby: true },
-            Error::ReadOnly { standby: false },
-            Error::MappingsChange,
-            Error::NullArgument { argument: "name" },
-        ]
-    }
-
-    #[test]
-    fn errors_have_the_server_style() {
-        for error in every_error() {
-            let Report {
-                message,
-                detail,
-                hint,
-                ..
-            } = error.report();
-            assert!(message.starts_with(char::is_lowercase), "{message}");
-            assert!(!message.ends_with('.'), "{message}");
-            for sentence in [detail, hint].into_iter().flatten() {
-                assert!(sentence.starts_with(char::is_uppercase), "{sentence}");
-                assert!(sentence.ends_with(['.', '?', ';']), "{sentence}");
-            }
-        }
-    }
-
-    #[test]
-    fn bad_json_says_where() {
-        let report = every_error()[0].report();
-        assert_eq!(
-            report.code,
-            PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION
-        );
-        assert_eq!(
-            report.detail.unwrap(),
-            "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."
-        );
-    }
-
-    #[test]
-    fn names_are_quoted_in_statements() {
-        let hint = every_error()[2].report().hint.unwrap();
-        assert!(hint.ends_with("WHERE name = 'o''hara';"), "{hint}");
-    }
-
-    #[test]
-    fn nearest_names_are_offered() {
-        let hint = every_error()[5].report().hint.unwrap();
-        assert_eq!(hint, "Did you mean \"b\" or \"c\"?");
-    }
-}
+mod tests;

@@ -1,28 +1,30 @@
-//! A fingerprint of a row's image, to tell two rows that share a key for a moment.
+//! Fingerprints of row images, to tell two rows apart that share a key for a moment.
 //!
-//! With a deferrable key a row may come to a key before the row that was there has left it, all in
-//! one transaction. The old image of the row that left (its record overlaid with `changes`) says
-//! which of the two it was.
+//! With a deferrable key, a row may come to a key before the row that was there leaves it, in the same
+//! transaction. The image of the row that left (its record overlaid with `changes`) tells which of the two
+//! it was.
+
+#![forbid(unsafe_code)]
 
 use crate::json::{Json, Kind};
 
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a: the fingerprints are stored, so they must not change with the compiler.
+/// FNV-1a. Fingerprints are stored, so the hash must never change, unlike that of the standard library.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(seed, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
     })
 }
 
-/// The number by which a source database is known in row versions.
+/// The number that stands for a source database in row versions.
 pub fn source_number(name: &str) -> i64 {
     hash(BASIS, name.as_bytes()) as i64
 }
 
-/// The fingerprint of a record, whatever the order of its members; with `changes` that of the row
-/// before them.
+/// The fingerprint of a record, whatever the order of its members. With `changes` it is the fingerprint of
+/// the row before the change.
 pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
     record.members().fold(0, |sum, (key, value)| {
         let value = changes
@@ -32,7 +34,7 @@ pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
     })
 }
 
-/// What is deeper in a value than this makes no difference.
+/// Values nested deeper than this do not count, so that recursion has an end.
 const MAX_DEPTH: usize = 100;
 
 fn of_value(seed: u64, value: Json<'_>, depth: usize) -> u64 {

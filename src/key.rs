@@ -5,6 +5,8 @@
 //! sign turned, text as it is); of the others (numeric, citext, char(n), nondeterministic
 //! collations, …) 128 bits of the type's own extended hash stand for the value.
 
+#![forbid(unsafe_code)]
+
 use pgrx::pg_sys::{self, Datum};
 
 use crate::pg::keys::{
@@ -53,7 +55,7 @@ impl KeyColumn {
     }
 
     /// Appends the encoding of `value`, of this column's type.
-    pub fn encode(&mut self, value: Datum, out: &mut Vec<u8>) {
+    pub fn encode(&self, value: Datum, out: &mut Vec<u8>) {
         match self {
             KeyColumn::Int(width) => {
                 let value = value.value() as i64;
@@ -84,13 +86,13 @@ impl KeyColumn {
 const LONG: usize = 1000;
 
 /// Appends the encoding of a whole key, or 256 bits of hash for it if it is long.
-pub fn encode(columns: &mut [KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
+pub fn encode(columns: &[KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
     encode_places(columns, values, 0..columns.len(), out);
 }
 
 /// The same with the columns in another order: `order` has their places.
 pub fn encode_in_order(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: &[usize],
     out: &mut Vec<u8>,
@@ -99,7 +101,7 @@ pub fn encode_in_order(
 }
 
 fn encode_places(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: impl Iterator<Item = usize>,
     out: &mut Vec<u8>,
@@ -117,7 +119,7 @@ fn encode_places(
 
 /// Appends the encoding of a whole key: one column as it is, several each behind its length.
 fn encode_whole(
-    columns: &mut [KeyColumn],
+    columns: &[KeyColumn],
     values: &[Datum],
     order: impl Iterator<Item = usize>,
     out: &mut Vec<u8>,

@@ -16,44 +16,50 @@
 ::pgrx::pg_module_magic!();
 
 mod api;
+
 mod apply;
-mod backfill;
-mod cascade;
-mod cast;
-mod counters;
+
 mod dead_letter;
-mod destination;
-mod envelope;
-mod error;
-mod explain;
-mod fingerprint;
-mod fold;
-#[cfg(test)]
-mod fuzz;
-mod group;
+mod write;
+
+mod changes;
+
 mod guard;
-mod image;
-mod json;
-mod key;
-mod mapping;
-mod merge;
-mod message;
-mod pg;
-mod prepared;
-mod projection;
-mod registry;
-mod resync;
-mod retry;
+
+mod target;
+
+mod blame;
 mod route;
-mod sets;
+
+mod mapping;
+
+mod counters;
+mod destination;
+
+mod backfill;
+mod cast;
+mod key;
+mod outcome;
+mod prepared;
+mod stop;
+
+mod envelope;
+mod merge;
+mod pg;
+
+mod error;
+mod image;
+mod message;
 mod settings;
 mod spell;
+
+mod civil;
+mod column_set;
+mod json;
 mod statement;
-mod tangle;
-mod target;
-mod units;
-mod wait;
-mod write;
+
+#[cfg(test)]
+mod fuzz;
 
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);

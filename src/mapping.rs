@@ -1,27 +1,33 @@
-//! What a mapping says: which messages it takes, where they go and how a row is made of one.
+//! What a mapping says: which messages it takes, where they go, and how a row is made of one.
 //!
-//! The catalog holds a mapping as text and JSON ([`MappingRow`]); [`Mapping`] is that, parsed.
-//! Whether it fits the destination is asked in [`check`], whether its SQL is SQL in [`sql`], and
-//! [`trigger`] asks both whenever `sequin.mapping` changes. Reading the catalog is [`catalog`]'s.
+//! The catalog holds a mapping as text and JSON ([`MappingRow`]); [`Mapping`] is the parsed form. [`check`]
+//! tells whether it fits the destination, and [`sql`] whether its SQL is valid. [`trigger`] asks both
+//! whenever `sequin.mapping` changes. [`catalog`] reads the catalog.
+
+#![forbid(unsafe_code)]
 
 pub mod catalog;
 pub mod check;
 pub mod columns;
-pub mod fault;
-pub mod nearest;
-pub mod quote;
 pub mod source;
 pub mod sql;
 pub mod trigger;
+pub mod versions;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod keywords;
 
 pub use columns::{ColumnSource, ColumnSpecs, Path, Root};
 pub use source::SourcePattern;
 
-use crate::error::list;
-use fault::Fault;
+use pgrx::pg_sys;
 
-/// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of
-/// their types. They are the guard's: no record key of the same name is ever written to them.
+use crate::destination::Destination;
+use crate::error::fault::Fault;
+use crate::error::list;
+
+/// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of their
+/// types. Only the guard writes them: a record's key of the same name never does.
 pub const GUARD_COLUMNS: [(&str, u32, &str); 3] = [
     ("sequin_lsn", 20, "bigint"),
     ("sequin_idx", 23, "integer"),
@@ -31,84 +37,95 @@ pub const GUARD_COLUMNS: [(&str, u32, &str); 3] = [
 /// One row of `sequin.mapping`, parsed.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// `sequin.mapping.id`: names the mapping in row versions and counters.
+    /// `sequin.mapping.id`, which stands for the mapping in row versions and counters.
     pub id: i32,
-    /// Unique name, shown to users.
+    /// The unique name that users see.
     pub name: String,
-    /// Which messages it takes.
+    /// Which messages the mapping takes.
     pub source: SourcePattern,
-    /// OID of the destination relation; `None` receives messages and ignores them.
+    /// OID of the destination relation; `None`: messages are received and ignored.
     pub destination: Option<u32>,
     /// Where the destination's columns come from.
     pub columns: ColumnSpecs,
-    /// Key columns; `None` means the destination's primary key.
+    /// The key's columns; `None` is the destination's primary key.
     pub key: Option<Vec<String>>,
     /// SQL condition over `record`, `changes`, `metadata`, `action`.
     pub filter: Option<String>,
-    /// Whether a message updates its row or becomes a row.
+    /// Whether a message changes the row of its key or becomes a row.
     pub mode: Mode,
-    /// What a delete does.
+    /// The effect of a delete.
     pub on_delete: OnDelete,
     /// The column that `on_delete => 'soft'` sets.
     pub soft_delete: Option<String>,
-    /// What a message that cannot be written does to the call.
+    /// The effect on the call of a message that cannot be written.
     pub on_error: OnError,
     /// Where row versions live.
     pub guard: Guard,
     /// False while the mapping is paused.
     pub enabled: bool,
-    /// OID of the role that the rows are written as.
+    /// OID of the role that writes the rows.
     pub owner: u32,
     /// The search_path that SQL in the mapping was checked under.
     pub search_path: String,
 }
 
 impl Mapping {
-    /// Whether the destination column `name` is the extension's to write, and never the record's,
-    /// even if the record has a key of that name and the mapping says `"*": "record.*"`.
+    /// The destination's OID, as the server has it.
+    #[allow(dead_code)]
+    pub fn destination_oid(&self) -> Option<pg_sys::Oid> {
+        self.destination.map(pg_sys::Oid::from)
+    }
+
+    /// The owner's OID, as the server has it.
+    pub fn owner_oid(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.owner)
+    }
+
+    /// The columns that a message's row is found by: the mapping's key, or else the destination's primary
+    /// key; none if there is neither.
+    #[allow(dead_code)]
+    pub fn key_of<'a>(&'a self, destination: &'a Destination) -> &'a [String] {
+        match &self.key {
+            Some(key) => key,
+            None => destination.primary_key(),
+        }
+    }
+
+    /// Whether only the extension writes the destination column `name`. The record never does, even if it
+    /// has a key of that name and the mapping says `"*": "record.*"`.
     pub fn reserves(&self, name: &str) -> bool {
         GUARD_COLUMNS.iter().any(|(guard, ..)| *guard == name)
             || self.soft_delete.as_deref() == Some(name)
     }
 }
 
-/// One row of `sequin.mapping` as it is stored. [`MappingRow::parse`] makes a [`Mapping`] of it.
+/// A row of `sequin.mapping` as it is stored. [`MappingRow::parse`] makes a [`Mapping`] of it. The fields are
+/// the columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingRow {
-    /// `id`.
     pub id: i32,
-    /// `name`.
     pub name: String,
-    /// `source`: see [`SourcePattern`].
+    /// See [`SourcePattern`].
     pub source: String,
-    /// `destination`: the relation's OID.
+    /// The relation's OID.
     pub destination: Option<u32>,
-    /// `columns`: the JSON object's text, see [`ColumnSpecs`].
+    /// The JSON object's text, see [`ColumnSpecs`].
     pub columns: Option<String>,
-    /// `key`.
     pub key: Option<Vec<Option<String>>>,
-    /// `filter`.
     pub filter: Option<String>,
-    /// `mode`.
     pub mode: String,
-    /// `on_delete`.
     pub on_delete: String,
-    /// `soft_delete`.
     pub soft_delete: Option<String>,
-    /// `on_error`.
     pub on_error: String,
-    /// `guard`.
     pub guard: String,
-    /// `enabled`.
     pub enabled: bool,
-    /// `owner`: the role's OID.
+    /// The role's OID.
     pub owner: u32,
-    /// `search_path`.
     pub search_path: String,
 }
 
 impl MappingRow {
-    /// The mapping that the row describes, or everything that keeps it from describing one.
+    /// The mapping that the row describes, or all faults of the row.
     pub fn parse(&self) -> Result<Mapping, Vec<Fault>> {
         match self.read() {
             (mapping, faults) if faults.is_empty() => Ok(mapping),
@@ -116,9 +133,9 @@ impl MappingRow {
         }
     }
 
-    /// The mapping as far as the row describes one, and everything that is wrong with the row. What
-    /// cannot be read is left out in the way that brings up the fewest further faults, so that the
-    /// rest can be checked at once.
+    /// The mapping as far as the row describes one, and all faults of the row. A value that cannot be read
+    /// is replaced by the one that leads to the fewest further faults, so that the rest can be checked at
+    /// once.
     pub fn read(&self) -> (Mapping, Vec<Fault>) {
         let mut faults = Vec::new();
         if self.name.is_empty() {
@@ -149,7 +166,7 @@ impl MappingRow {
             OnDelete::Delete,
             &mut faults,
         );
-        // Without the one, nothing can be said about the other.
+        // if `on_delete` cannot be read, nothing can be said about `soft_delete`
         let soft_delete = self.soft_delete.clone().filter(|_| faults.len() == before);
         let on_error = or_else(
             OnError::parse(&self.on_error),
@@ -212,7 +229,7 @@ fn or_else<T>(result: Result<T, Fault>, otherwise: T, faults: &mut Vec<Fault>) -
     })
 }
 
-/// An enum whose values the catalog holds as words.
+/// Defines an enum whose values the catalog holds as words.
 macro_rules! words {
     (
         $(#[$doc:meta])* $name:ident as $setting:literal
@@ -223,7 +240,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
-            /// Every value, in the order in which they are offered.
+            /// Every value, in the order of HINTs.
             pub const ALL: &'static [$name] = &[$($name::$variant),+];
 
             /// The word that the catalog holds.
@@ -231,7 +248,7 @@ macro_rules! words {
                 match self { $($name::$variant => $word),+ }
             }
 
-            /// The value of a word. A wrong one is answered with the allowed ones.
+            /// The value of a word. The HINT for a wrong word lists the right ones.
             pub fn parse(word: &str) -> Result<$name, Fault> {
                 match word {
                     $($word => Ok($name::$variant),)+
@@ -248,7 +265,7 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether a message updates its row or becomes a row.
+    /// Whether a message changes the row of its key or becomes a row.
     Mode as "mode" {
         /// A message inserts, updates or deletes the row of its key.
         Upsert = "upsert",
@@ -258,7 +275,7 @@ words! {
 }
 
 words! {
-    /// What a delete does.
+    /// The effect of a delete.
     OnDelete as "on_delete" {
         /// The row is deleted.
         Delete = "delete",
@@ -270,7 +287,7 @@ words! {
 }
 
 words! {
-    /// What a message that cannot be written does to the call.
+    /// The effect on the call of a message that cannot be written.
     OnError as "on_error" {
         /// The message becomes a dead letter, the rest is written.
         DeadLetter = "dead_letter",
@@ -297,29 +314,32 @@ words! {
 mod tests {
     use super::*;
 
-    fn row() -> MappingRow {
-        MappingRow {
-            id: 1,
-            name: "m".into(),
-            source: "public.t".into(),
-            destination: Some(1),
-            columns: None,
-            key: None,
-            filter: None,
-            mode: "upsert".into(),
-            on_delete: "delete".into(),
-            soft_delete: None,
-            on_error: "dead_letter".into(),
-            guard: "auto".into(),
-            enabled: true,
-            owner: 10,
-            search_path: "public".into(),
+    impl MappingRow {
+        /// A row that tests vary: all settings as `sequin.map` leaves them.
+        pub(crate) fn example() -> MappingRow {
+            MappingRow {
+                id: 1,
+                name: "m".into(),
+                source: "public.t".into(),
+                destination: Some(1),
+                columns: None,
+                key: None,
+                filter: None,
+                mode: "upsert".into(),
+                on_delete: "delete".into(),
+                soft_delete: None,
+                on_error: "dead_letter".into(),
+                guard: "auto".into(),
+                enabled: true,
+                owner: 10,
+                search_path: "public".into(),
+            }
         }
     }
 
     #[test]
     fn defaults_parse() {
-        let mapping = row().parse().unwrap();
+        let mapping = MappingRow::example().parse().unwrap();
         assert_eq!(mapping.mode, Mode::Upsert);
         assert_eq!(mapping.on_delete, OnDelete::Delete);
         assert_eq!(mapping.on_error, OnError::DeadLetter);
@@ -339,7 +359,7 @@ mod tests {
             on_delete: "hard".into(),
             on_error: "stop".into(),
             guard: "on".into(),
-            ..row()
+            ..MappingRow::example()
         };
         let faults = bad.parse().unwrap_err();
         assert_eq!(faults.len(), 9, "{faults:#?}");
@@ -368,7 +388,11 @@ mod tests {
     fn keys_are_lists_of_distinct_names() {
         let key = |key: Vec<Option<&str>>| {
             let key = Some(key.into_iter().map(|k| k.map(str::to_owned)).collect());
-            MappingRow { key, ..row() }.parse()
+            MappingRow {
+                key,
+                ..MappingRow::example()
+            }
+            .parse()
         };
         assert!(key(vec![Some("a"), Some("b")]).is_ok());
         assert!(key(vec![]).is_err());
@@ -380,7 +404,7 @@ mod tests {
     fn the_record_never_writes_what_is_the_extensions() {
         let mapping = MappingRow {
             soft_delete: Some("gone".into()),
-            ..row()
+            ..MappingRow::example()
         }
         .parse()
         .unwrap();

@@ -2,34 +2,34 @@
 //!
 //! # The law
 //!
-//! For one row, take all changes that one source database sent of it, and reads that say what the
-//! source held at their time. Apply them in any order, each any number of times, split over any number
-//! of calls: in the end the row is there if it is there at the source, and each column that any of them
-//! carried has the source's value. Applied once more, the changes are stale. It holds because the
-//! state is a join: per row the newest version at which it was there and the newest at which it was
-//! gone, per column the newest version that carried its value.
+//! For one row, take all changes that one source database sent, and any reads, each of which says what
+//! the source held at its time. Apply them in any order, each any number of times, split over any number
+//! of calls. In the end the row is there if it is there at the source, and each column that any change
+//! carried has the source's value. Applied once more, every change is stale. The law holds because the
+//! state is a join: for the row, the newest version at which it was there and the newest at which it was
+//! gone; for each column, the newest version that carried its value.
 //!
-//! Until all have come the state can differ with their order: a read is there or not, an older image of
-//! a row that moved is taken for another row. Rows that several sources write converge by commit time,
-//! where that differs.
+//! Until all changes have come, the state can differ with their order: a read may be missing, and an older
+//! image of a row that moved may be taken for another row. Rows that several sources write converge by
+//! commit time, where commit times differ.
 //!
-//! It holds for deferrable keys that are checked at the end of each statement. It does not
-//! - where a row comes to a key from which a row equal in every column goes: the key's changes are
-//!   those of one row that passed it;
-//! - where two rows share a key beyond the statement (`SET CONSTRAINTS … DEFERRED`), or one comes by
-//!   an insert or the other goes by a delete in it: the state has one row and one departure, and no
-//!   image of a delete.
+//! The law holds for deferrable keys that are checked at the end of each statement. It does not hold
+//! - where a row comes to a key which a row that is equal in every column leaves: the key's changes look
+//!   like those of one row that passed the key;
+//! - where two rows share a key beyond the statement (`SET CONSTRAINTS … DEFERRED`), or one of them comes
+//!   by an insert or goes by a delete: the state has one row and one departure, and a delete has no image.
 //!
 //! # What a state knows
 //!
 //! - `row`: the newest change that says the row is there.
-//! - `gone`: the newest change that says it is not: a delete, or an update that moved it to another
-//!   key. While `gone` is newer than `row` it is a tombstone; otherwise it is the floor below which
-//!   no column may be filled, since what is older belongs to a row that died.
-//! - `cells`: a column's value can be older than its row: updates say `"unchanged_toast"` for values
-//!   that they did not touch. Such a column is a gap. A change between the two versions that arrives
-//!   late fills it, and it alone. A column that never had a value is unknown until a change or a
-//!   read brings one.
+//! - `gone`: the newest change that says the row is not there: a delete, or an update that moved it to
+//!   another key. While `gone` is newer than `row`, it is a tombstone. Otherwise it is the floor: no column
+//!   may be filled from below it, since older values belong to a row that died.
+//! - `cells`: a column's value can be older than its row, since updates say `"unchanged_toast"` for values
+//!   that they did not touch. Such a column is a gap. Only a late change between the two versions fills it.
+//!   A column that never had a value is unknown until a change or a read brings one.
+
+#![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 
@@ -38,17 +38,17 @@ use crate::message::Version;
 /// When and where a change happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// The source database, by a number that the caller gives it.
+    /// The number that stands for the source database.
     pub source: i64,
-    /// Position in that source; reads and messages of old Sequin versions have none.
+    /// Position in that source. Reads, and messages of old Sequin versions, have none.
     pub version: Option<Version>,
-    /// Commit time in microseconds since 1970 (for a read: when Sequin read the row).
+    /// Commit time in microseconds since 1970; of a read, the time when Sequin read the row.
     pub committed_at: Option<i64>,
 }
 
 impl Stamp {
-    /// Older, the same change, or newer. Positions decide within a source, commit times between
-    /// sources; where neither says anything the change at hand is taken for the newer one.
+    /// Whether this stamp is of an older, the same or a newer change. Positions decide within a source,
+    /// commit times between sources. Where neither decides, the change at hand counts as the newer one.
     pub fn compare(&self, stored: &Stamp) -> Ordering {
         match (self.version, stored.version) {
             (Some(a), Some(b)) if self.source == stored.source => a.cmp(&b),
@@ -63,7 +63,7 @@ impl Stamp {
         stored.is_none_or(|stored| self.compare(stored) == Ordering::Greater)
     }
 
-    /// Whether both are of one transaction.
+    /// Whether both stamps are of one transaction.
     pub fn same_transaction(&self, other: &Stamp) -> bool {
         match (self.version, other.version) {
             (Some(a), Some(b)) => self.source == other.source && a.lsn == b.lsn,
@@ -72,10 +72,10 @@ impl Stamp {
     }
 }
 
-/// What a change says of one row.
+/// What happened to the row of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The row came to be at this key: an insert, or an update that moved it here.
+    /// The row came to this key: an insert, or an update that moved it here.
     Appear,
     /// The row was updated.
     Update,
@@ -83,10 +83,10 @@ pub enum Event {
     Read,
     /// The row was deleted.
     Delete,
-    /// The row was moved to another key. Within one transaction another row may have come to this
-    /// key already; `image` fingerprints the row that left.
+    /// The row moved to another key. In the same transaction another row may have come to this key
+    /// already; `image` tells the two apart.
     Leave {
-        /// Fingerprint of the row as it was: its record overlaid with `changes`.
+        /// Fingerprint of the row that left: its record overlaid with `changes`.
         image: u64,
     },
 }
@@ -94,37 +94,38 @@ pub enum Event {
 /// What a change says of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provided {
-    /// It has a value for it.
+    /// The change has a value for the column.
     Value,
-    /// It says that the value did not change, and not what it is.
+    /// The change says that the value is the same as before, and not what it is.
     Unchanged,
-    /// It says nothing of it: the source has no such column, or a read cannot tell its type.
+    /// The change does not mention the column: the source has none of that name, or it is a read, which
+    /// cannot tell the type.
     Nothing,
 }
 
 /// One change of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'p> {
-    /// The caller's number for it, found again in [`Value::Of`].
+    /// The caller's number for the change, which comes back in [`Value::Of`].
     pub id: u32,
-    /// What happened.
+    /// What happened to the row.
     pub event: Event,
-    /// When.
+    /// When and where it happened.
     pub stamp: Stamp,
-    /// Fingerprint of its record, if the caller has one.
+    /// Fingerprint of the change's record, if the caller has one.
     pub image: Option<u64>,
-    /// What it says of each column. Empty for deletes.
+    /// What the change says of each column. Empty for deletes.
     pub provided: &'p [Provided],
 }
 
 /// Where a column's value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
-    /// In the destination already (or it is the column's default).
+    /// In the destination already, maybe as the column's default.
     Stored,
     /// In the change with this number.
     Of(u32),
-    /// Nobody knows it yet.
+    /// No change has brought it yet.
     Unknown,
 }
 
@@ -133,7 +134,8 @@ pub enum Value {
 pub struct Cell {
     /// Where the value is.
     pub value: Value,
-    /// The change that carried it if that is older than the row's: a gap. `None`: as of the row.
+    /// The change that carried the value, if it is older than the row's change: a gap. `None`: the value is
+    /// as new as the row.
     pub gap: Option<Stamp>,
 }
 
@@ -142,10 +144,10 @@ pub struct Cell {
 pub struct Gone {
     /// The change that removed the row.
     pub stamp: Stamp,
-    /// Fingerprint of the row that left, if it left for another key.
+    /// Fingerprint of the row that left, if the row left for another key.
     pub image: Option<u64>,
-    /// Which change of that transaction had the image: the row that left was here at this index, and
-    /// whatever came to the key after it is another one.
+    /// The index of the change of that transaction that had this image: the row that left was at the key
+    /// then, and any change of the key with a higher index is another row's.
     pub matched: Option<u32>,
 }
 
@@ -154,31 +156,31 @@ pub struct Gone {
 pub struct State {
     /// Whether the row is there.
     pub present: bool,
-    /// The newest change that says it is there.
+    /// The newest change that says the row is there.
     pub row: Option<Stamp>,
     /// Fingerprint of that change's record, where known.
     pub row_image: Option<u64>,
-    /// The newest change that says it is not.
+    /// The newest change that says the row is not there.
     pub gone: Option<Gone>,
     /// Time of the newest read that was applied, in microseconds since 1970.
     pub read_at: Option<i64>,
-    /// Its columns. The stored state of a row has a cell for each; so has every state made from it.
+    /// A cell for each column.
     pub cells: Vec<Cell>,
 }
 
 /// What a change did to a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It decided the row.
+    /// The change decided the row.
     Decided,
-    /// It is older than what was known (or the same), but brought values that were missing.
+    /// The change is older than the known state, or the same change again, but brought missing values.
     Filled,
-    /// It is older than what was known, or the same change again.
+    /// The change is older than the known state, or the same change again.
     Stale,
 }
 
 impl State {
-    /// Nothing is known of the row.
+    /// The state of a row of which nothing is known.
     pub fn unknown(columns: usize) -> State {
         State {
             present: false,
@@ -196,8 +198,8 @@ impl State {
         }
     }
 
-    /// Takes a change in. `read_skew` (microseconds) is how much later than a change's commit a read
-    /// must be to have seen it for certain.
+    /// Applies a change. A read has surely seen a change if it is more than `read_skew` microseconds later
+    /// than the change's commit.
     pub fn apply(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
         match change.event {
             Event::Appear | Event::Update => self.upsert(change),
@@ -219,7 +221,7 @@ impl State {
             return self.fill(change);
         }
         let fresh = change.event == Event::Appear || !self.present;
-        // A value that no change brought (a read did, or it was there before) is older than any.
+        // A value that a read brought, or that was there before, is older than any change.
         let unversioned = Stamp {
             source: stamp.source,
             version: None,
@@ -241,7 +243,7 @@ impl State {
                     value: Value::Unknown,
                     gap: None,
                 },
-                // As old as the row was, or older if it was a gap already.
+                // The value is as old as the row was, or older if it was a gap already.
                 Provided::Unchanged => Cell {
                     value: cell.value,
                     gap: cell
@@ -256,7 +258,7 @@ impl State {
         Effect::Decided
     }
 
-    /// An upsert that is older than the row: it fills gaps that it is newer than.
+    /// Applies an upsert that is older than the row: it fills the gaps that it is newer than.
     fn fill(&mut self, change: &Change<'_>) -> Effect {
         if !self.present
             || self
@@ -287,12 +289,12 @@ impl State {
         }
     }
 
-    /// Whether an upsert that is older than the newest departure is of another row than the one that
-    /// left: with a deferrable key a row can come to a key before the one that was there leaves it.
+    /// Whether an upsert that is older than the newest departure belongs to another row than the one that
+    /// left: with a deferrable key, a row can come to a key before the one that was there leaves it.
     ///
-    /// The row that left is known by its image. The change that has it says up to which index of the
-    /// transaction the key was that row's; while that change has not come, one with another image
-    /// may be an earlier change of the same row, and is taken for another row until it does.
+    /// The row that left is known by its image. The change with that image says up to which index of the
+    /// transaction the key was that row's. Until that change comes, a change with another image may be an
+    /// earlier one of the same row, but is taken for another row.
     fn survives(&mut self, gone: Gone, change: &Change<'_>) -> bool {
         let (Some(left), Some(image), Some(version)) =
             (gone.image, change.image, change.stamp.version)
@@ -318,7 +320,7 @@ impl State {
         false
     }
 
-    /// The row is not there.
+    /// Forgets the row, but not its departure.
     fn clear(&mut self) {
         self.present = false;
         self.row = None;
@@ -332,7 +334,7 @@ impl State {
 
     fn remove(&mut self, stamp: Stamp, image: Option<u64>) -> Effect {
         let newest = stamp.is_newer_than(self.gone.as_ref().map(|gone| &gone.stamp));
-        // In its own transaction a departure concerns the row with its image, and no other.
+        // In its own transaction, a departure concerns only the row with its image.
         let same = self
             .row
             .filter(|row| self.present && stamp.same_transaction(row));
@@ -347,7 +349,7 @@ impl State {
                 }
                 return Effect::Stale;
             }
-            // Without an image it is not known to have come from another key: it is the one that left.
+            // A row without an image is not known to have come from another key: it is the one that left.
             (Some(row), Some(_), _) if stamp.is_newer_than(Some(&row)) => {
                 row.version.map(|version| version.idx)
             }
@@ -371,8 +373,8 @@ impl State {
             self.clear();
             return Effect::Decided;
         }
-        // The row is newer. What it took over from before this change is another row's, unless a
-        // later departure has seen to that already.
+        // The row is newer. Values that it took over from before this departure are another row's. If a later
+        // departure is known, that one has dropped them already.
         for cell in &mut self.cells {
             let before = |gap| stamp.compare(&gap) == Ordering::Greater;
             if newest && cell.gap.is_some_and(before) {
@@ -405,7 +407,7 @@ impl State {
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
             let missing = self.present && cell.value == Value::Unknown;
             if *provided == Provided::Value && (applies || missing) {
-                // What an older read brings, any change that carries a value knows better.
+                // Any change that carries the value knows better than an older read.
                 let unversioned = Stamp {
                     source: change.stamp.source,
                     version: None,
@@ -418,8 +420,8 @@ impl State {
                 };
                 filled = true;
             } else if applies && !self.present {
-                // The row may have come in the transaction in which another left: its change can
-                // still bring what the read does not say.
+                // The row may have come in the transaction in which another left: its change can still
+                // bring the columns that the read does not have.
                 let moved = self.gone.is_some_and(|gone| gone.image.is_some());
                 *cell = Cell {
                     value: if moved { Value::Unknown } else { Value::Stored },
@@ -428,7 +430,7 @@ impl State {
             }
         }
         if applies {
-            // It keeps the position that was known, so that a change that was applied stays known.
+            // The known position stays, so that a change that was applied remains stale.
             self.row = self.row.or(self.gone.map(|gone| gone.stamp));
             self.present = true;
             self.read_at = read_at;
@@ -441,8 +443,8 @@ impl State {
     }
 }
 
-/// Only a row that came to its key from another needs its image kept: it is the one that can be
-/// taken for the row that was there before.
+/// Drops the image of a row, unless the row came to its key from another key: only such a row can be taken
+/// for the row that was at the key before.
 pub fn forget_plain_image(
     state: &mut State,
     before: &State,
@@ -465,8 +467,8 @@ pub fn forget_plain_image(
     }
 }
 
-/// The order in which the changes of one row are applied within a batch: commit order, reads last.
-/// `position` breaks ties of messages without a version.
+/// Sorts the changes of one row into the order in which they are applied within a batch: commit order,
+/// reads last. `position` breaks ties of messages without a version.
 pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -> usize) {
     let one_source = changes
         .windows(2)
@@ -479,9 +481,9 @@ pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -
         let time = c.stamp.committed_at.unwrap_or(i64::MIN);
         let version = c.stamp.version;
         if one_source && !read {
-            (read, None, version, 0, position(c))
+            (read, None, version, position(c))
         } else {
-            (read, Some(time), version, 0, position(c))
+            (read, Some(time), version, position(c))
         }
     });
 }

@@ -1,29 +1,32 @@
 //! One change message of Sequin's, checked.
 //!
-//! A [`Message`] has an action, a table and a record; whatever has not is a [`MessageFault`] and
-//! becomes a dead letter. The values of the record are not looked at here: what they have to be is
-//! the destination's affair.
+//! A [`Message`] has an action, a table and a record. A value that lacks one of them gets a
+//! [`MessageFault`] and becomes a dead letter. The record's values are not checked here: the
+//! destination's types decide what they can be.
+
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::ops::Range;
 
+use crate::civil;
 use crate::json::{Json, JsonFault, StringFault};
 
 /// What happened to the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It was inserted.
+    /// The row was inserted.
     Insert,
-    /// It was updated.
+    /// The row was updated.
     Update,
-    /// It was deleted.
+    /// The row was deleted.
     Delete,
-    /// It was read by a backfill.
+    /// A backfill read the row.
     Read,
 }
 
 impl Action {
-    /// The word for it in a message.
+    /// The action's word in a message.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Insert => "insert",
@@ -48,14 +51,14 @@ pub struct Version {
 pub struct Field<'a> {
     /// The source column.
     pub key: &'a str,
-    /// Its value.
+    /// The column's value.
     pub value: Json<'a>,
 }
 
 /// A change of one row.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
-    /// Which of the received messages it is, counted from 0, dead ones included.
+    /// The message's position among the received ones, counted from 0, dead ones included.
     pub position: usize,
     /// What happened to the row.
     pub action: Action,
@@ -65,70 +68,64 @@ pub struct Message<'a> {
     pub table: &'a str,
     /// `metadata.database.id`
     pub database_id: Option<&'a str>,
-    /// `metadata.database.name`, or else the older `metadata.database_name`
+    /// `metadata.database.name`, or in older messages `metadata.database_name`
     pub database_name: Option<&'a str>,
-    /// Its place in the source; none without a `commit_lsn`, as in reads and before March 2025.
-    /// Where only `commit_idx` is missing, that is 0.
+    /// The change's version in the source; `None` without a `commit_lsn`, as in reads and in messages
+    /// that Sequin sent before March 2025. A missing `commit_idx` is 0.
     pub version: Option<Version>,
     /// `metadata.commit_timestamp`, in microseconds since 1970
     pub committed_at: Option<i64>,
     /// The row, an object.
     pub record: Json<'a>,
-    /// Old values of what an update changed: an object.
+    /// The former values of the columns that an update changed: an object.
     pub changes: Option<Json<'a>>,
     /// The metadata, an object.
     pub metadata: Json<'a>,
-    /// The record's members, as a range of the batch's fields.
-    pub(crate) fields: (u32, u32),
+    /// Where the record's members stand among the batch's fields.
+    pub(crate) fields: Range<usize>,
     /// The message as it came.
     pub whole: Json<'a>,
 }
 
 impl<'a> Message<'a> {
-    /// The source database: positions of two messages can be compared if this is equal.
+    /// The source database. The versions of two messages can be compared if their sources are equal.
     pub fn source(&self) -> &'a str {
         self.database_id.or(self.database_name).unwrap_or("")
     }
-
-    pub(crate) fn field_range(&self) -> Range<usize> {
-        self.fields.0 as usize..self.fields.1 as usize
-    }
 }
 
-/// Why something received is not a message that can be applied.
+/// Why a received value is not a message that can be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageFault {
-    /// It is a number, a text, a list: no JSON object.
+    /// The value is a number, a text or a list, not a JSON object.
     NotAnObject,
-    /// It has no `action`: a bare record, or Sequin's former "record" kind.
+    /// There is no `action`: a bare record, or Sequin's former "record" kind.
     NoAction,
-    /// Its `action` is none of the four.
+    /// The `action` is not one of the four.
     UnknownAction(String),
-    /// `metadata.table_schema` or `metadata.table_name` is missing or no string.
+    /// `metadata.table_schema` or `metadata.table_name` is missing or not a string.
     NoTable,
-    /// `record` is missing or no object.
+    /// `record` is missing or not an object.
     NoRecord,
     /// `changes` is neither an object nor null.
     BadChanges,
-    /// `metadata.commit_lsn` is no integer from 0 to 2^63 - 1.
+    /// `metadata.commit_lsn` is not an integer from 0 to 2^63 - 1.
     BadLsn,
-    /// `metadata.commit_idx` is no integer from 0 to 2^31 - 1.
+    /// `metadata.commit_idx` is not an integer from 0 to 2^31 - 1.
     BadIdx,
-    /// `metadata.commit_timestamp` is no point in time of the years 1 to 9999.
+    /// `metadata.commit_timestamp` is not a point in time of the years 1 to 9999.
     BadTimestamp,
-    /// A string that is needed cannot be a text.
+    /// A required string cannot be a `text` of PostgreSQL's.
     BadString(StringFault),
-    /// The body that should hold it is not JSON.
+    /// The body that should hold a message is not JSON.
     NotJson(JsonFault),
-    /// The body that should hold it is not base64.
+    /// The body that should hold a message is not base64.
     NotBase64,
-    /// The body that should hold it is base64, but of no UTF-8 text: compressed, maybe.
+    /// The body that should hold a message is base64, but not of UTF-8 text. It may be compressed.
     NotUtf8,
-    /// It is inside of more envelopes than [`MAX_ENVELOPES`].
-    ///
-    /// [`MAX_ENVELOPES`]: crate::envelope::MAX_ENVELOPES
+    /// The value is inside of more envelopes than are read.
     TooDeep,
-    /// SNS asks to confirm a subscription: nothing of Sequin's.
+    /// SNS asks to confirm a subscription. This is not a message from Sequin.
     SubscriptionConfirmation,
 }
 
@@ -170,7 +167,7 @@ pub(crate) fn action(value: Option<Json<'_>>) -> Result<Action, MessageFault> {
     [Action::Insert, Action::Update, Action::Delete, Action::Read]
         .into_iter()
         .find(|action| value.is_string(action.as_str()))
-        // what is there instead can be of any length
+        // a wrong action can be of any length
         .ok_or_else(|| MessageFault::UnknownAction(value.text().chars().take(60).collect()))
 }
 
@@ -187,8 +184,8 @@ pub(crate) fn version(
     }))
 }
 
-/// A whole number up to `max`, as a number or as a string: `Some(None)` if it is absent or null,
-/// `None` if it is something else.
+/// A whole number up to `max`, as a number or as a string: `Some(None)` if the value is absent or null,
+/// `None` if it is anything else.
 fn integer(value: Option<Json<'_>>, max: u64) -> Option<Option<u64>> {
     let Some(value) = value.filter(|value| !value.is_null()) else {
         return Some(None);
@@ -205,10 +202,10 @@ fn integer(value: Option<Json<'_>>, max: u64) -> Option<Option<u64>> {
     (number <= max).then_some(Some(number))
 }
 
-/// Microseconds since 1970 of the first moment of the year 1, and of the last of 9999.
+/// Microseconds since 1970 of the first moment of the year 1 and of the last of the year 9999.
 const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
-/// The time that `commit_timestamp` is: ISO 8601, or microseconds since 1970 with the sink option
+/// Microseconds since 1970 of a `commit_timestamp`: ISO 8601, or microseconds since 1970 with the sink option
 /// `timestamp_format: unix_microsecond`.
 pub(crate) fn timestamp(value: Option<Json<'_>>) -> Result<Option<i64>, MessageFault> {
     let Some(value) = value.filter(|value| !value.is_null()) else {
@@ -234,26 +231,19 @@ fn iso_8601(text: &str) -> Option<i64> {
     let [b'T' | b't' | b' ', h0, h1, b':', i0, i1, b':', s0, s1] = *time else {
         return None;
     };
-    let year = number(&[y0, y1, y2, y3])?;
-    let (month, day) = (number(&[m0, m1])?, number(&[d0, d1])?);
+    let (year, month) = (number(&[y0, y1, y2, y3])?, number(&[m0, m1])?);
+    let day = civil::day(year, month, number(&[d0, d1])?)?;
     let (hour, minute, second) = (number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    // 60 is a leap second, which PostgreSQL takes for the next minute's first as well
-    if !(1..=last).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    // 60 is a leap second, which PostgreSQL too takes for the next minute's first
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let (fraction, zone) = fraction(rest)?;
-    let seconds = (days(year, month, day) * 24 + hour) * 3600 + minute * 60 + second;
+    let seconds = i64::from(day) * 86_400 + i64::from(hour * 3600 + minute * 60 + second);
     Some((seconds - offset(zone)?) * 1_000_000 + fraction)
 }
 
-/// The microseconds of `.123456789`, further digits cut off, and what follows them.
+/// The microseconds of `.123456789`, further digits cut off, and the text after the digits.
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     let Some(text) = text.strip_prefix(b".") else {
         return Some((0, text));
@@ -284,24 +274,15 @@ fn offset(zone: &[u8]) -> Option<i64> {
         }
         _ => return None,
     };
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+    (hours < 24 && minutes < 60).then(|| sign * i64::from(hours * 3600 + minutes * 60))
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
+/// The number of at most four digits.
+fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
         Some(number * 10 + digit)
     })
-}
-
-/// Days since 1970-01-01 in the Gregorian calendar, counting years from March so that the leap day
-/// is the last.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
-        - 719_468
 }
 
 #[cfg(test)]
@@ -371,23 +352,6 @@ mod tests {
         }
         assert_eq!(timestamp(json("null")), Ok(None));
         assert_eq!(timestamp(None), Ok(None));
-    }
-
-    #[test]
-    fn days_of_the_calendar() {
-        let mut day = days(1, 1, 1);
-        for year in 1..=2400 {
-            for month in 1..=12 {
-                assert_eq!(days(year, month, 1), day);
-                let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-                day += match month {
-                    2 => 28 + i64::from(leap),
-                    4 | 6 | 9 | 11 => 30,
-                    _ => 31,
-                };
-            }
-        }
-        assert_eq!(days(1970, 1, 1), 0);
     }
 
     #[test]

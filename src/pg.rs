@@ -9,12 +9,13 @@
 pub mod clock;
 pub mod constraints;
 pub mod counter;
-pub mod entry;
+pub mod function;
 pub mod invalidation;
 pub mod isolation;
 pub mod keys;
 pub mod memory;
 pub mod parse;
+pub mod raise;
 pub mod row;
 pub mod settings;
 pub mod spi;

@@ -1,5 +1,7 @@
 //! Statements over a batch relation, and queries of the catalog, made once and kept.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 
 use pgrx::datum::DatumWithOid;
@@ -7,38 +9,43 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 
-use crate::pg::keys::stored_bytes;
-use crate::pg::spi::{Outcome, Plan, Returned};
-use crate::pg::trap::SqlError;
+use crate::error::SqlError;
+use crate::message::Version;
+use crate::pg::clock;
+use crate::pg::keys::{stored_bytes, stored_text};
+use crate::pg::spi::{Executed, Plan, Returned};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
+
+/// A row of a batch relation; `None` is null.
+pub type BatchRow = Vec<Option<Datum>>;
 
 /// A statement and the row type of its batch relation.
 pub struct Statement {
-    /// The kept plan.
-    pub plan: Plan,
+    plan: Plan,
     /// The batch relation's row type.
     pub rows: RowType,
 }
 
 impl Statement {
     /// Prepares `sql`, which reads a batch relation of these columns.
-    pub fn new(sql: &str, columns: &[(&str, pg_sys::Oid)]) -> Result<Statement, SqlError> {
-        let columns: Vec<_> = columns
-            .iter()
-            .map(|(name, oid)| RowColumn::plain(name, *oid))
-            .collect();
+    pub fn new(sql: &str, columns: &[RowColumn]) -> Result<Statement, SqlError> {
         Ok(Statement {
             plan: Plan::prepare(sql)?,
-            rows: RowType::new(&columns),
+            rows: RowType::new(columns),
         })
     }
 
-    /// Runs it over a batch relation with a row for each item.
-    pub fn run<T>(
+    /// Executes it over rows of [`Self::rows`].
+    pub fn execute_over(&mut self, rows: Rows) -> Result<Executed, SqlError> {
+        self.plan.run(rows)
+    }
+
+    /// Executes it over a batch relation with a row for each item.
+    pub fn execute<T>(
         &mut self,
         items: impl Iterator<Item = T>,
-        mut row: impl FnMut(T) -> Vec<Option<Datum>>,
-    ) -> Result<Outcome, SqlError> {
+        mut row: impl FnMut(T) -> BatchRow,
+    ) -> Result<Executed, SqlError> {
         let mut rows = Rows::new();
         for item in items {
             let values = row(item);
@@ -49,17 +56,121 @@ impl Statement {
                 .collect();
             rows.put(&self.rows, &mut values, &mut nulls)?;
         }
-        self.plan.run(rows)
+        self.execute_over(rows)
+    }
+
+    /// The same for a statement that returns rows.
+    pub fn query<T>(
+        &mut self,
+        items: impl Iterator<Item = T>,
+        row: impl FnMut(T) -> BatchRow,
+    ) -> Result<Returned, SqlError> {
+        self.execute(items, row).map(returned)
+    }
+}
+
+/// The rows of a statement that returns some, by its form.
+pub fn returned(outcome: Executed) -> Returned {
+    outcome
+        .returned
+        .expect("a SELECT, or a RETURNING, returns rows")
+}
+
+/// Reads the rows that a statement returned, one after the other. Columns are counted from 0.
+pub struct RowReader<'r> {
+    returned: &'r Returned,
+    next: usize,
+    values: Vec<Datum>,
+    nulls: Vec<bool>,
+}
+
+impl<'r> RowReader<'r> {
+    /// A reader that stands before the first row.
+    pub fn new(returned: &'r Returned) -> RowReader<'r> {
+        let width = returned.types().len();
+        RowReader {
+            returned,
+            next: 0,
+            values: vec![Datum::null(); width],
+            nulls: vec![false; width],
+        }
+    }
+
+    /// Goes to the next row; false if there is none.
+    pub fn next(&mut self) -> bool {
+        if self.next >= self.returned.len() {
+            return false;
+        }
+        self.go_to(self.next);
+        true
+    }
+
+    /// Goes to the row of this number, from 0. It must be there.
+    pub fn go_to(&mut self, row: usize) {
+        self.returned.read(row, &mut self.values, &mut self.nulls);
+        self.next = row + 1;
+    }
+
+    /// A value as it is; `None` is null. It lives as long as the rows.
+    pub fn datum(&self, column: usize) -> Option<Datum> {
+        (!self.nulls[column]).then_some(self.values[column])
+    }
+
+    /// The values from this column on, whatever they are.
+    pub fn datums_from(&self, column: usize) -> &[Datum] {
+        &self.values[column..]
+    }
+
+    /// An `integer` that numbers rows of the batch relation, as an index.
+    pub fn index(&self, column: usize) -> usize {
+        self.values[column].value() as i32 as usize
+    }
+
+    /// An `integer`.
+    pub fn int(&self, column: usize) -> Option<i32> {
+        self.datum(column).map(|value| value.value() as i32)
+    }
+
+    /// A `bigint`.
+    pub fn bigint(&self, column: usize) -> Option<i64> {
+        self.datum(column).map(|value| value.value() as i64)
+    }
+
+    /// A `boolean`.
+    pub fn bool(&self, column: usize) -> Option<bool> {
+        self.datum(column).map(|value| value.value() as u8 != 0)
+    }
+
+    /// A copy of a `bytea`.
+    pub fn bytes(&self, column: usize) -> Option<Vec<u8>> {
+        self.datum(column).map(stored_bytes)
+    }
+
+    /// A copy of a `text`.
+    pub fn text(&self, column: usize) -> Option<String> {
+        stored_text(self.values[column], self.nulls[column])
+    }
+
+    /// A `timestamptz` in microseconds since 1970.
+    pub fn time(&self, column: usize) -> Option<i64> {
+        self.bigint(column).map(clock::to_unix)
+    }
+
+    /// A position in the source: `lsn` a `bigint`, `idx` an `integer`.
+    pub fn version(&self, lsn: usize, idx: usize) -> Option<Version> {
+        self.bigint(lsn).map(|lsn| Version {
+            lsn: lsn as u64,
+            idx: self.int(idx).unwrap_or_default() as u32,
+        })
     }
 }
 
 /// The keys (as bytes) that a statement returned behind the numbers of `count` rows.
 pub fn numbered_keys(returned: &Returned, count: usize) -> Vec<Option<Vec<u8>>> {
     let mut keys = vec![None; count];
-    let (mut values, mut nulls) = ([Datum::null(); 2], [false; 2]);
-    for i in 0..returned.len() {
-        returned.read(i, &mut values, &mut nulls);
-        keys[values[0].value() as i32 as usize] = (!nulls[1]).then(|| stored_bytes(values[1]));
+    let mut row = RowReader::new(returned);
+    while row.next() {
+        keys[row.index(0)] = row.bytes(1);
     }
     keys
 }
@@ -81,20 +192,39 @@ impl Kept {
         }
     }
 
-    /// Runs it over a batch relation with a row for each item.
-    pub fn run<T>(
+    /// Executes it over a batch relation with a row for each item.
+    pub fn execute<T>(
         &self,
         items: impl Iterator<Item = T>,
-        row: impl FnMut(T) -> Vec<Option<Datum>>,
-    ) -> Result<Outcome, SqlError> {
+        row: impl FnMut(T) -> BatchRow,
+    ) -> Result<Executed, SqlError> {
+        // While it runs, a trigger may need it too: then there are two for a while.
         let kept = self.statement.take();
         let mut statement = match kept {
             Some(statement) => statement,
-            None => Statement::new(self.sql, self.columns)?,
+            None => self.make()?,
         };
-        let outcome = statement.run(items, row);
+        let outcome = statement.execute(items, row);
         self.statement.replace(Some(statement));
         outcome
+    }
+
+    /// The same for a statement that returns rows.
+    pub fn query<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        row: impl FnMut(T) -> BatchRow,
+    ) -> Result<Returned, SqlError> {
+        self.execute(items, row).map(returned)
+    }
+
+    fn make(&self) -> Result<Statement, SqlError> {
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|(name, oid)| RowColumn::plain(name, *oid))
+            .collect();
+        Statement::new(self.sql, &columns)
     }
 }
 

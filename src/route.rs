@@ -1,8 +1,10 @@
 //! Which mappings a message goes to.
 //!
-//! Every exact mapping that matches takes the message. Only where none does, the mappings with
-//! wildcards are asked, and those of the most specific pattern that matches take it: one mapping,
-//! or several that were made with the very same pattern.
+//! Every exact mapping that matches takes the message. If none does, the most specific pattern that
+//! matches decides among the mappings with wildcards: its mapping takes the message, or its mappings if
+//! several have the very same pattern.
+
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,7 +12,7 @@ use std::collections::HashMap;
 use crate::mapping::source::Part;
 use crate::mapping::{Mapping, SourcePattern};
 
-/// Routes messages to mappings, which it knows by their place in the slice that it was made of.
+/// Routes messages to mappings, given and returned by their index in the slice of all mappings.
 #[derive(Debug, Default)]
 pub struct Router {
     /// By schema, then table. A hit costs two hashes and no allocation.
@@ -23,13 +25,13 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Candidates {
     mappings: Vec<usize>,
-    /// The patterns of those that name a database.
+    /// The mappings whose patterns name a database, with these patterns.
     databases: Vec<(usize, SourcePattern)>,
 }
 
 impl Router {
-    /// A router for `mappings`. Paused mappings take their messages too: what that means is not
-    /// routing's to say.
+    /// A router for `mappings`. Paused mappings take their messages too: the caller decides what a pause
+    /// means.
     pub fn new(mappings: &[Mapping]) -> Router {
         Router::of(mappings.iter().map(|m| (m.id, &m.source)))
     }
@@ -64,8 +66,8 @@ impl Router {
         router
     }
 
-    /// The mappings that take a message of this table, in order of their ids; none when nobody
-    /// takes it. `database_name` and `database_id` are `metadata.database.name` and `.id`.
+    /// The mappings that take a message of this table, in order of their ids; empty if there are none.
+    /// `database_name` and `database_id` are `metadata.database.name` and `.id`.
     pub fn route(
         &self,
         database_name: Option<&str>,

@@ -1,5 +1,7 @@
 //! The extension's own settings, `sequin.*`.
 
+#![forbid(unsafe_code)]
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);

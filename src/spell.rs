@@ -1,10 +1,12 @@
 //! JSON value → the text that the column type's input function reads.
 //!
-//! A [`Shape`] is what is known of a type beyond its input function: whether a JSON array is an
-//! array of it, which member is which field, how its infinities are called. Everything that a
-//! shape does not say is left to the input function, its complaints included. What Sequin sends for
-//! each type is in `tests/types/type_matrix.tsv`.
+//! A [`Shape`] says what differs between a type's JSON and its text: whether a JSON array is an array of
+//! it, which member is which field, how its infinities are spelled. The rest is left to the input
+//! function, errors included. `tests/types/type_matrix.tsv` lists the JSON that Sequin sends for each type.
 
+#![forbid(unsafe_code)]
+
+mod misfit;
 mod number;
 mod time;
 
@@ -13,19 +15,21 @@ mod tests;
 
 use std::fmt::Write;
 
-use crate::json::{Json, Kind, StringFault};
+use crate::json::{Json, Kind};
 use number::Whole;
 
-/// How a type's values are spelled.
+pub use misfit::{MAX_DIMENSIONS, Misfit};
+
+/// How the values of a type are spelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A string as it is, anything else as its JSON text: text, enums, and every type that Sequin
-    /// sends as the type's own text.
+    /// A string as it is, any other value as its JSON text: text, enums, and every type that Sequin sends
+    /// as the type's own text.
     Text,
-    /// `json`, `jsonb`: the JSON text, of strings too.
+    /// `json`, `jsonb`: the JSON text, even of a string.
     Json,
-    /// The same where Sequin sends a document as a string: in an array of a domain, and for a domain
-    /// over a domain. What is in the string is the JSON text, if it is one.
+    /// `json`, `jsonb` where Sequin sends the document as a string: in an array of a domain, and for a
+    /// domain over a domain. The string is the JSON text, if it is JSON.
     JsonInString,
     /// `boolean`
     Bool,
@@ -35,7 +39,7 @@ pub enum Shape {
     Float,
     /// `date`
     Date,
-    /// `time`, `timetz`, by name: from strings only, also those of timestamps.
+    /// `time`, `timetz`, by name: from strings only, also from the string of a timestamp.
     Time(&'static str),
     /// `timestamp`, `timestamptz`, by name: a number is microseconds since 1970.
     Timestamp(&'static str),
@@ -45,10 +49,9 @@ pub enum Shape {
     Money,
     /// `bytea`: from strings only.
     Bytes,
-    /// `bytea` in an array: a string is the bytes themselves, as a read has them, unless it is
-    /// hexadecimal.
+    /// `bytea` in an array: a string is the bytes themselves, as reads have them, unless it is hexadecimal.
     RawBytes,
-    /// A range or multirange, by that word: from strings only, or `[1,2]` would be one.
+    /// A range or multirange, by that word: from strings only, or the JSON array `[1,2]` would be a range.
     Range(&'static str),
     /// `daterange`
     DateRange,
@@ -62,7 +65,7 @@ pub enum Shape {
     Box,
     /// An array.
     Array {
-        /// Of what.
+        /// The shape of the elements.
         element: Box<Shape>,
         /// `pg_type.typdelim` of the element.
         delimiter: char,
@@ -74,118 +77,11 @@ pub enum Shape {
 /// A field of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name.
+    /// The field's name.
     pub name: String,
-    /// How it is spelled.
+    /// How the field's values are spelled.
     pub shape: Shape,
 }
-
-/// Why a value has no spelling. The words are the server's own for the same fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Misfit {
-    /// The type does not take such a value.
-    Syntax {
-        /// The type's name.
-        of: &'static str,
-        /// The value.
-        text: String,
-    },
-    /// A date or time type does not take such a value.
-    DateTime {
-        /// The type's name.
-        of: &'static str,
-        /// The value.
-        text: String,
-    },
-    /// A whole number that the type cannot hold.
-    Range {
-        /// The type's name.
-        of: &'static str,
-        /// The value.
-        text: String,
-    },
-    /// Microseconds that no timestamp can be.
-    TimestampRange(String),
-    /// Months or days beyond 32 bits, microseconds beyond 64.
-    IntervalRange,
-    /// An object is not an array.
-    ArrayLiteral(String),
-    /// What is no string is not a range.
-    RangeLiteral {
-        /// `range` or `multirange`.
-        of: &'static str,
-        /// The value.
-        text: String,
-    },
-    /// An object without any field of the composite type.
-    RecordLiteral(String),
-    /// More than six dimensions.
-    TooDeep,
-    /// Not a list of lexemes.
-    Lexemes(String),
-    /// A string that is not a text of PostgreSQL's.
-    String(StringFault),
-}
-
-impl Misfit {
-    /// The SQLSTATE.
-    pub fn sqlstate(&self) -> &'static str {
-        match self {
-            Misfit::Syntax { .. }
-            | Misfit::ArrayLiteral(_)
-            | Misfit::RangeLiteral { .. }
-            | Misfit::RecordLiteral(_) => "22P02",
-            Misfit::DateTime { .. } => "22007",
-            Misfit::Range { .. } => "22003",
-            Misfit::TimestampRange(_) | Misfit::IntervalRange => "22008",
-            Misfit::TooDeep => "54000",
-            Misfit::Lexemes(_) => "42601",
-            Misfit::String(_) => "22P05",
-        }
-    }
-
-    /// The primary message.
-    pub fn message(&self) -> String {
-        match self {
-            Misfit::Syntax { of, text } | Misfit::DateTime { of, text } => {
-                format!("invalid input syntax for type {of}: \"{text}\"")
-            }
-            Misfit::Range { of, text } => {
-                format!("value \"{text}\" is out of range for type {of}")
-            }
-            Misfit::TimestampRange(text) => format!("timestamp out of range: \"{text}\""),
-            Misfit::IntervalRange => "interval out of range".to_owned(),
-            Misfit::ArrayLiteral(text) => format!("malformed array literal: \"{text}\""),
-            Misfit::RangeLiteral { of, text } => format!("malformed {of} literal: \"{text}\""),
-            Misfit::RecordLiteral(text) => format!("malformed record literal: \"{text}\""),
-            Misfit::TooDeep => {
-                let (found, most) = (MAX_DIMENSIONS + 1, MAX_DIMENSIONS);
-                format!("number of array dimensions ({found}) exceeds the maximum allowed ({most})")
-            }
-            Misfit::Lexemes(text) => format!("syntax error in tsvector: \"{text}\""),
-            Misfit::String(_) => "unsupported Unicode escape sequence".to_owned(),
-        }
-    }
-
-    /// The DETAIL line.
-    pub fn detail(&self) -> Option<&'static str> {
-        match self {
-            Misfit::String(StringFault::Nul) => Some("\\u0000 cannot be converted to text."),
-            Misfit::String(StringFault::LoneSurrogate) => {
-                Some("Unicode low surrogate must follow a high surrogate.")
-            }
-            Misfit::ArrayLiteral(_) => Some("A JSON object is not an array."),
-            Misfit::RangeLiteral { .. } => Some("Only a JSON string can be a range."),
-            Misfit::RecordLiteral(_) => {
-                Some("No member of the JSON object is a field of the type.")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// `MAXDIM` of `utils/array.h`.
-const MAX_DIMENSIONS: usize = 6;
 
 /// Appends the spelling of `value`, which is not null, to `out`.
 pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
@@ -206,7 +102,7 @@ pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Mis
     }
 }
 
-/// Why the type takes no value like this one, which is not a string.
+/// The error of a value that is not a string, for a type that takes strings only.
 fn wants_string(value: Json<'_>, shape: &Shape) -> Option<Misfit> {
     let text = || value.text().into_owned();
     let (of, text) = match shape {
@@ -237,7 +133,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::RawBytes, text) if !text.starts_with("\\x") => {
             out.push_str(&text.replace('\\', "\\\\"));
         }
-        // from a place where the point stands between thousands, as in Chile
+        // from a locale with the point between thousands, as in Chile
         (Shape::Money, text) if has_odd_cents(text) => {
             return Err(Misfit::Syntax {
                 of: "money",
@@ -251,7 +147,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
     Ok(())
 }
 
-/// Whether an amount that a server has printed has a point, and other than two digits after it.
+/// Whether an amount that a server has printed has a point with more or fewer than two digits after it.
 fn has_odd_cents(text: &str) -> bool {
     let cents = text.rsplit_once('.').map(|(_, cents)| cents);
     let digits = |cents: &str| cents.bytes().filter(u8::is_ascii_digit).count();
@@ -266,12 +162,12 @@ fn number(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
     };
     match shape {
         Shape::Integer(of) => integer(&text, of, out),
-        // as text, 1 and 0 would do
+        // the input function would take 1 and 0
         Shape::Bool => Err(Misfit::Syntax {
             of: "boolean",
             text: text.into_owned(),
         }),
-        // as text, 20240229 would be a date and 5 an interval
+        // the input functions would take 20240229 as a date and 5 as an interval
         Shape::Date => Err(refused("date")),
         Shape::Time(of) => Err(refused(of)),
         Shape::Interval => Err(refused("interval")),
@@ -366,7 +262,7 @@ fn array_literal(
     Ok(())
 }
 
-/// Whether what is in an array is one more dimension of it: a JSON array that is not itself an element.
+/// Whether an item of an array is one more dimension of it: a JSON array that is not an element.
 pub fn is_dimension(item: Json<'_>, element: &Shape) -> bool {
     let all = |kind| item.elements().all(|inner| inner.kind() == kind);
     let is_element = match element {
@@ -379,7 +275,8 @@ pub fn is_dimension(item: Json<'_>, element: &Shape) -> bool {
     item.kind() == Kind::Array && !is_element
 }
 
-/// Sequin cuts arrays at commas; boxes have commas inside and semicolons between them.
+/// Whether an item is a piece of a box. Sequin cuts arrays at commas, but an array of boxes has commas
+/// inside of them and semicolons between them.
 fn is_piece_of_box(item: Json<'_>) -> bool {
     match item.kind() {
         Kind::String => item
@@ -426,7 +323,7 @@ fn hstore(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// What `write` writes, between quotes as array, composite and hstore literals all read them.
+/// Puts quotes around the text that `write` writes, as array, composite and hstore literals all read them.
 fn quoted(
     out: &mut String,
     write: impl FnOnce(&mut String) -> Result<(), Misfit>,
@@ -471,8 +368,8 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
         for (i, position) in positions.enumerate() {
             out.push(if i > 0 { ',' } else { ':' });
             let mut pair = position.elements();
-            let place = pair.next().and_then(Json::number).ok_or_else(fault)?;
-            out.push_str(&place);
+            let number = pair.next().and_then(Json::number).ok_or_else(fault)?;
+            out.push_str(&number);
             if let Some(weight) = pair.next().and_then(Json::string) {
                 out.push_str(&weight.map_err(Misfit::String)?);
             }
@@ -484,7 +381,7 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
 /// An interval as the server keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
-    /// Months, years included.
+    /// Months, years included as twelve each.
     pub months: i32,
     /// Days.
     pub days: i32,
@@ -493,8 +390,8 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Its text in IntervalStyle `postgres`. Before PostgreSQL 15 the server cannot read more than
-    /// 2^31 hours.
+    /// The interval's text in IntervalStyle `postgres`. Servers before PostgreSQL 15 cannot read more than
+    /// 2^31 hours of it.
     fn to_text(self) -> String {
         let sign = if self.microseconds < 0 { "-" } else { "" };
         let micros = self.microseconds.unsigned_abs();
@@ -507,7 +404,8 @@ impl Interval {
     }
 }
 
-/// The interval of an object: `{"months":14,"days":3,"microseconds":14706789000}`, absent ones 0.
+/// The interval of an object such as `{"months":14,"days":3,"microseconds":14706789000}`. A member that is
+/// missing counts as 0.
 pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
     let fault = || Misfit::DateTime {
         of: "interval",
@@ -534,7 +432,7 @@ pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
     if empty { Err(fault()) } else { Ok(interval) }
 }
 
-/// Microseconds since 1970 that `text` is, as a timestamp's own count since 2000.
+/// The timestamp, in microseconds since 2000 as the server counts, of a number of microseconds since 1970.
 pub fn timestamp_of_unix(text: &str) -> Option<i64> {
     match number::whole(text)? {
         Whole::Number(micros) => time::since_2000(micros),

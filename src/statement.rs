@@ -1,26 +1,28 @@
-//! The SQL that writes a batch relation. Pure text: every name is qualified and quoted.
+//! The SQL that writes the rows of the batch relation. Pure text: every name is qualified and quoted.
 //!
-//! Each statement reads `sequin.batch()`, whose column definition list it spells out; the rows that
-//! go with it must be of exactly these columns ([`Statement::columns`]).
+//! Each statement reads `sequin.batch()` and spells out its column definition list. The rows that
+//! are handed over with the statement must have exactly these columns.
+
+#![forbid(unsafe_code)]
 
 use std::fmt::Write;
 
-/// A column as statements spell it.
+/// A column in the words of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlColumn {
     /// Quoted name.
     pub name: String,
     /// Type with modifier, as SQL spells it.
     pub type_name: String,
-    /// Equality of the key's index, as `operator(schema.=)`; empty for columns of no key.
+    /// Equality of the key's index, as `operator(schema.=)`; empty for a column outside of any key.
     pub equals: String,
-    /// Whether it can be inserted, but not updated: an identity that is always generated.
+    /// Whether the column can be inserted, but not updated: an identity that is always generated.
     pub insert_only: bool,
-    /// Whether it is a document of which the batch has a part, to be laid over what is there.
+    /// Whether the batch has a part of a document, which is laid over the stored document.
     pub merges: bool,
 }
 
-/// `column = new value` of an update that takes it from `from`.
+/// `column = new value`, for an update that takes the new value from the relation `from`.
 fn assignment(column: &SqlColumn, from: &str) -> String {
     let name = &column.name;
     if column.merges {
@@ -38,7 +40,7 @@ fn assignment(column: &SqlColumn, from: &str) -> String {
 pub struct SqlRelation {
     /// Qualified and quoted name.
     pub name: String,
-    /// Whether it has identity columns that are always generated.
+    /// Whether the relation has identity columns that are always generated.
     pub overriding: bool,
 }
 
@@ -53,7 +55,7 @@ fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
 }
 
 /// A statement that changes rows by the batch relation `b`, numbered by `sequin_n integer`. PostgreSQL 13
-/// plans such a statement once for each partition, and would ask for the batch as often.
+/// plans the statement for each partition, and would read the batch as often, if it were not materialized.
 fn over_batch(columns: &[&SqlColumn], statement: impl FnOnce(&str) -> String) -> String {
     let batch = batch("b", "sequin_n integer", columns);
     if cfg!(feature = "pg13") {
@@ -80,8 +82,25 @@ fn matches(key: &[&SqlColumn]) -> String {
     equal.join(" and ")
 }
 
-/// `INSERT … ON CONFLICT (key) DO UPDATE`: rows of `columns`, the key among them. `constants` are
-/// set in the row that exists (`column = expression`, quoted), if `condition` holds for it.
+/// The SET list of an update: every column that is not of the key and can be updated takes its value from
+/// the relation `from`; `constants` (`column`, `expression`) follow.
+fn assignments(
+    columns: &[&SqlColumn],
+    key: &[&SqlColumn],
+    constants: &[(String, String)],
+    from: &str,
+) -> Vec<String> {
+    let constants = constants.iter();
+    columns
+        .iter()
+        .filter(|c| !key.contains(c) && !c.insert_only)
+        .map(|c| assignment(c, from))
+        .chain(constants.map(|(name, value)| format!("{name} = {value}")))
+        .collect()
+}
+
+/// `INSERT … ON CONFLICT (key) DO UPDATE`: rows of `columns`, the key among them. In a row that exists and
+/// for which `condition` holds, `constants` (`column`, `expression`, both quoted) are set too.
 pub fn upsert(
     relation: &SqlRelation,
     columns: &[&SqlColumn],
@@ -89,16 +108,7 @@ pub fn upsert(
     constants: &[(String, String)],
     condition: Option<&str>,
 ) -> String {
-    let set: Vec<_> = columns
-        .iter()
-        .filter(|c| !key.contains(c) && !c.insert_only)
-        .map(|c| assignment(c, "excluded"))
-        .chain(
-            constants
-                .iter()
-                .map(|(name, value)| format!("{name} = {value}")),
-        )
-        .collect();
+    let set = assignments(columns, key, constants, "excluded");
     let action = if set.is_empty() {
         "do nothing".to_owned()
     } else {
@@ -112,12 +122,12 @@ pub fn upsert(
     )
 }
 
-/// With guard columns: the row's version is older than that of the change.
+/// Condition under guard columns: the row's version is older than the change's.
 pub const NEWER: &str = "d.sequin_lsn is null or (d.sequin_lsn, d.sequin_idx) < \
                          (excluded.sequin_lsn, excluded.sequin_idx)";
 
-/// With guard columns: the row's last change was committed more than `read_skew` microseconds before
-/// the read, and no later read was applied.
+/// Condition under guard columns: the row's last change was committed more than `read_skew` microseconds
+/// before the read, and no later read was applied.
 pub fn late_enough(read_skew: i64) -> String {
     format!(
         "d.sequin_committed_at is null or excluded.sequin_committed_at > d.sequin_committed_at + \
@@ -125,7 +135,8 @@ pub fn late_enough(read_skew: i64) -> String {
     )
 }
 
-/// `INSERT`: rows of `columns`. They are counted as they are read, so that an error tells its row.
+/// `INSERT`: rows of `columns`. `next_row` counts the rows as they are read, which tells the row of an
+/// error.
 pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
     let overriding = if relation.overriding {
         " overriding system value"
@@ -150,25 +161,17 @@ pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlCol
     )
 }
 
-/// `UPDATE` of the rows that exist, returning the number that each row of the batch has in its
-/// first column, `sequin_n integer`.
+/// `UPDATE` of the rows that exist. It returns the number that each of them has in the batch relation, in
+/// the first column, `sequin_n integer`.
 pub fn update(
     relation: &SqlRelation,
     columns: &[&SqlColumn],
     key: &[&SqlColumn],
     constants: &[(String, String)],
 ) -> String {
-    let mut set: Vec<_> = columns
-        .iter()
-        .filter(|c| !key.contains(c) && !c.insert_only)
-        .map(|c| assignment(c, "b"))
-        .chain(
-            constants
-                .iter()
-                .map(|(name, value)| format!("{name} = {value}")),
-        )
-        .collect();
+    let mut set = assignments(columns, key, constants, "b");
     if set.is_empty() {
+        // an update must set something, to find the row
         set.push(format!("{0} = b.{0}", key[0].name));
     }
     over_batch(columns, |batch| {
@@ -181,8 +184,8 @@ pub fn update(
     })
 }
 
-/// `DELETE` by key, returning the number that each row of the batch has in its first column,
-/// `sequin_n integer`.
+/// `DELETE` by key. It returns the number that each deleted row has in the batch relation, in the first
+/// column, `sequin_n integer`.
 pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     over_batch(key, |batch| {
         format!(
@@ -193,7 +196,7 @@ pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     })
 }
 
-/// The rows of these keys as JSON, each with the number that its key has in the batch relation.
+/// Selects the rows of these keys as JSON, each with the number that its key has in the batch relation.
 pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     format!(
         "select b.sequin_n, d.image from {} cross join lateral \
@@ -204,7 +207,7 @@ pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
     )
 }
 
-/// These columns (`d.name`, quoted) of the rows of these keys, behind the number that each key has in the
+/// Selects columns (`d.name`, quoted) of the rows of these keys, after the number that each key has in the
 /// batch relation.
 pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[String]) -> String {
     format!(
@@ -217,8 +220,7 @@ pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[Strin
     )
 }
 
-/// The mark of a soft delete: the column is set to what the batch relation says, where the row is
-/// not marked already.
+/// Marks rows as deleted: sets the column to the batch relation's value in rows that are not yet marked.
 pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
     let unmarked = if mark.type_name == "boolean" {
         "is not true"
@@ -243,13 +245,13 @@ pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn)
 pub struct Expression {
     /// The SQL.
     pub sql: String,
-    /// Whether it is wanted of a message that the filter refuses, too: a key is, to delete the row.
+    /// Whether the value is needed even if the filter refuses the message: a key is, to delete the row.
     pub always: bool,
 }
 
-/// The values of SQL column specs, and last of the filter, per row of (number, record, changes,
-/// metadata, action). Expressions stand on lines of their own, so that a comment at their end is
-/// harmless; the filter comes first, so that what it refuses cannot fail in them.
+/// Selects the values of SQL column specs, and last the filter's, for each row of (number, record, changes,
+/// metadata, action). Each expression stands on lines of its own, so that a comment at its end is
+/// harmless. The filter is computed first, so that no expression fails for a message that it refuses.
 pub fn project(expressions: &[Expression], filter: Option<&str>) -> String {
     let mut sql = String::from("select b.sequin_n");
     for Expression {
@@ -350,6 +352,74 @@ mod tests {
             "delete from public.t as d using sequin.batch() b(sequin_n integer, a integer, b text) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
+        );
+    }
+
+    #[test]
+    fn columns_that_cannot_be_updated_are_not() {
+        let (id, serial) = (column("id", "bigint"), column("serial", "bigint"));
+        let serial = SqlColumn {
+            insert_only: true,
+            ..serial
+        };
+        let sql = upsert(&relation(true), &[&id, &serial], &[&id], &[], None);
+        assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
+        let sql = update(&relation(true), &[&id, &serial], &[&id], &[]);
+        assert!(sql.contains("as d set id = b.id from"), "{sql}");
+        let constants = [("gone".to_owned(), "null".to_owned())];
+        let sql = update(&relation(true), &[&id, &serial], &[&id], &constants);
+        assert!(sql.contains("as d set gone = null from"), "{sql}");
+    }
+
+    #[test]
+    fn parts_of_a_document_are_laid_over_it() {
+        let (id, doc) = (column("id", "bigint"), column("doc", "jsonb"));
+        let doc = SqlColumn {
+            merges: true,
+            ..doc
+        };
+        let expected = |from: &str| {
+            format!(
+                "set doc = case when pg_catalog.jsonb_typeof(d.doc) operator(pg_catalog.=) \
+                 'object' then d.doc operator(pg_catalog.||) {from}.doc else {from}.doc end"
+            )
+        };
+        let sql = upsert(&relation(false), &[&id, &doc], &[&id], &[], None);
+        assert!(sql.ends_with(&expected("excluded")), "{sql}");
+        let sql = update(&relation(false), &[&id, &doc], &[&id], &[]);
+        assert!(sql.contains(&expected("b")), "{sql}");
+    }
+
+    #[test]
+    fn rows_are_marked_once() {
+        let id = column("id", "bigint");
+        let at = soft_delete(&relation(false), &[&id], &column("gone", "timestamp"));
+        assert!(at.contains("set gone = b.gone from"), "{at}");
+        assert!(at.contains("and d.gone is null returning"), "{at}");
+        let flag = soft_delete(&relation(false), &[&id], &column("gone", "boolean"));
+        assert!(flag.contains("and d.gone is not true returning"), "{flag}");
+    }
+
+    #[test]
+    fn new_rows_and_late_reads() {
+        let id = column("id", "bigint");
+        let sql = insert_new(&relation(false), &[&id], &[&id]);
+        assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
+        assert!(late_enough(250).contains("else 250 end"));
+    }
+
+    #[test]
+    fn columns_of_rows_are_looked_up_by_key() {
+        let id = column("a", "integer");
+        assert_eq!(
+            rows_of_keys(
+                &relation(false),
+                &[&id],
+                &["d.b".to_owned(), "d.c".to_owned()]
+            ),
+            "select b.sequin_n, d.b, d.c from sequin.batch() b(sequin_n integer, a integer) \
+             cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
+             offset 0) d"
         );
     }
 

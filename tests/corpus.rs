@@ -1,27 +1,25 @@
 //! Real messages of Sequin with the truth beside them (tests/corpus): applied in commit order, in the order of a real
-//! delivery, in any order, by one session and by several at once, the destination is the source in the end.
+//! delivery, in any order, by one session and by several at once, the destination equals the source in the end.
 //!
 //! `CORPUS_SEEDS=50` tries more orders than the usual few.
 
-mod support;
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use flate2::read::GzDecoder;
 use postgres::Client;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::{
-    Counts, Database, Random, apply, apply_jsonb, batch, has_extensions, has_multiranges, has_xml,
-    rows, run, server, value,
+    Counts, Database, Random, apply, apply_jsonb, batch, corpus_directory, corpus_lines,
+    has_extensions, has_multiranges, has_xml, number, rows, run, server, value,
 };
 
-/// What `COPY` must print for the text of a corpus to be equal.
+/// Settings under which `COPY` prints as the corpora do.
 const SPELLING: &str = "set datestyle = 'ISO'; set timezone = 'UTC'; set extra_float_digits = 1;
                         set bytea_output = 'hex'; set intervalstyle = 'postgres'";
 
@@ -63,19 +61,6 @@ fn strings(value: &Value) -> Vec<String> {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         })
-        .collect()
-}
-
-/// The lines of a compressed file. Values hold U+2028 and the like: only `\n` ends a line.
-fn lines(path: &Path) -> Vec<String> {
-    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut text = String::new();
-    GzDecoder::new(file)
-        .read_to_string(&mut text)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.split('\n')
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
         .collect()
 }
 
@@ -139,9 +124,7 @@ fn by_key(text: &str, key: &[String]) -> (Vec<String>, BTreeMap<Row, Row>) {
 
 impl Corpus {
     fn load(name: &'static str) -> Corpus {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/corpus")
-            .join(name);
+        let dir = corpus_directory(name);
         let text = fs::read_to_string(dir.join("corpus.json")).expect("corpus.json");
         let spec: Value = serde_json::from_str(&text).expect("corpus.json");
         let by_database = spec["by_database"] == true;
@@ -198,9 +181,9 @@ impl Corpus {
             tables,
             mappings: typed,
             never_sent,
-            live: lines(&dir.join("live.jsonl.gz")),
-            reads: lines(&dir.join("reads.jsonl.gz")),
-            delivery: lines(&dir.join("delivery.jsonl.gz")),
+            live: corpus_lines(name, "live.jsonl.gz"),
+            reads: corpus_lines(name, "reads.jsonl.gz"),
+            delivery: corpus_lines(name, "delivery.jsonl.gz"),
             complete: spec["live_incomplete"].is_null(),
             fan_out,
             dir,
@@ -238,7 +221,7 @@ impl Corpus {
         self.live.iter().chain(&self.reads).cloned().collect()
     }
 
-    /// The destination is the source.
+    /// Asserts that the destination equals the source.
     fn check(&self, client: &mut Client, how: &str) {
         run(client, SPELLING);
         let (mut wrong, mut differences) = (0, Vec::new());
@@ -302,7 +285,7 @@ impl Corpus {
             .collect()
     }
 
-    /// What the counts of some calls must obey.
+    /// Asserts that the counts of some calls add up.
     fn conserved(&self, counts: &Counts, how: &str) {
         // A message that goes to no mapping has one outcome.
         let (least, most) = match self.name {
@@ -325,17 +308,6 @@ impl Corpus {
     }
 }
 
-fn add(sum: &mut Counts, counts: Counts) {
-    sum.received += counts.received;
-    sum.upserted += counts.upserted;
-    sum.deleted += counts.deleted;
-    sum.collapsed += counts.collapsed;
-    sum.stale += counts.stale;
-    sum.filtered += counts.filtered;
-    sum.ignored += counts.ignored;
-    sum.dead += counts.dead;
-}
-
 /// Batches of so many messages, or of as many as the dice say.
 fn batches(messages: &[String], size: Option<usize>, random: &mut Random) -> Vec<String> {
     let (mut batches, mut rest) = (Vec::new(), messages);
@@ -355,7 +327,7 @@ fn apply_all(
 ) -> Counts {
     let mut sum = Counts::default();
     for batch in batches {
-        add(&mut sum, call(client, batch));
+        sum += call(client, batch);
     }
     sum
 }
@@ -367,10 +339,6 @@ fn unpack(request: &str) -> Vec<String> {
     data.iter()
         .map(|message| message.get().to_owned())
         .collect()
-}
-
-fn seeds() -> u64 {
-    env::var("CORPUS_SEEDS").map_or(2, |seeds| seeds.parse().expect("CORPUS_SEEDS"))
 }
 
 /// One session, in every order.
@@ -388,7 +356,7 @@ fn every_order(name: &'static str) {
     let delivered: Vec<String> = corpus.delivery.iter().flat_map(|r| unpack(r)).collect();
     let delivered = batches(&delivered, Some(100), random);
     orders.push(("delivery in batches of 100".to_owned(), "auto", delivered));
-    for seed in 1..=seeds() {
+    for seed in 1..=number("CORPUS_SEEDS", 2) {
         for guard in ["columns", "table"] {
             let random = &mut Random::new(seed);
             let mut messages = corpus.messages();
@@ -426,7 +394,7 @@ fn every_order(name: &'static str) {
     }
 }
 
-/// Where nothing decides, nothing is collapsed either: all is stale.
+/// If no message decides, none is collapsed either: all are stale.
 #[test]
 fn everything_again_is_stale() {
     let corpus = Corpus::load("shop");
@@ -466,7 +434,7 @@ fn concurrently(name: &'static str) {
                         let Some(request) = request else { return };
                         // no error reaches the caller
                         let counts = apply(&mut client, request);
-                        add(&mut sum.lock().expect("the sum"), counts);
+                        *sum.lock().expect("the sum") += counts;
                     }
                 });
             }
@@ -628,7 +596,7 @@ fn poison_is_counted() {
             for (_, sqlstate, state) in mine {
                 let fits = match poison.kind.as_str() {
                     "null_in_not_null" => sqlstate == "23502",
-                    // an array in a numeric column is said in other words than a text
+                    // an array in a numeric column has another error than a text
                     "cast" => sqlstate.starts_with("22") || sqlstate == "42804",
                     "huge_number" | "nul_character" => sqlstate.starts_with("22"),
                     _ => true,

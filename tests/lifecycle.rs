@@ -1,6 +1,6 @@
 //! The life of an installation: dump and restore, upgrade, removal.
 
-mod support;
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,20 +8,9 @@ use std::{env, fs};
 
 use postgres::Client;
 use support::{
-    Counts, Database, apply, apply_error, batch, error, message, message_with, rows, run, value,
+    Counts, Database, Message, apply, apply_error, batch, error, message, pg_config, rows, run,
+    value, variable,
 };
-
-fn pg_config(option: &str) -> String {
-    let pg_config = env::var("PG_CONFIG").expect("PG_CONFIG: use make test");
-    let output = Command::new(pg_config)
-        .arg(option)
-        .output()
-        .expect("pg_config runs");
-    String::from_utf8(output.stdout)
-        .expect("a path")
-        .trim()
-        .to_owned()
-}
 
 fn program(name: &str, database: &Database) -> Command {
     let mut command = Command::new(format!("{}/{name}", pg_config("--bindir")));
@@ -98,39 +87,39 @@ fn in_use(client: &mut Client, owner: &str) {
              reset role; reset search_path"
         ),
     );
-    let of = |action, table, lsn, record: &str| message(action, table, lsn, record);
     apply(
         client,
         &batch(&[
-            of("insert", "item", 10, r#"{"id":1,"name":"one","body":"b"}"#),
-            of("insert", "item", 11, r#"{"id":2,"name":"two","body":"b"}"#),
-            of("insert", "item", 12, r#"{"id":"x","name":"dead"}"#),
-            of("read", "item", 13, r#"{"id":3,"name":"read"}"#),
-            of("insert", "other", 14, r#"{"id":1,"name":"o"}"#),
-            of("insert", "child", 15, r#"{"id":1,"parent":7}"#),
-            of("insert", "nothing", 15, r#"{"id":1}"#),
-            of("insert", "unmapped", 15, r#"{"id":1}"#),
+            message("insert", "item", 10, r#"{"id":1,"name":"one","body":"b"}"#),
+            message("insert", "item", 11, r#"{"id":2,"name":"two","body":"b"}"#),
+            message("insert", "item", 12, r#"{"id":"x","name":"dead"}"#),
+            message("read", "item", 13, r#"{"id":3,"name":"read"}"#),
+            message("insert", "other", 14, r#"{"id":1,"name":"o"}"#),
+            message("insert", "child", 15, r#"{"id":1,"parent":7}"#),
+            message("insert", "nothing", 15, r#"{"id":1}"#),
+            message("insert", "unmapped", 15, r#"{"id":1}"#),
         ]),
     );
     let update = r#"{"id":4,"name":"four","body":"unchanged_toast"}"#;
     apply(
         client,
         &batch(&[
-            of("delete", "item", 20, r#"{"id":2}"#),
-            of("update", "item", 21, update),
-            message_with(
+            message("delete", "item", 20, r#"{"id":2}"#),
+            message("update", "item", 21, update),
+            Message::new(
                 "update",
                 "item",
                 22,
                 r#"{"id":5,"name":"moved","body":"b"}"#,
-                r#"{"id":1}"#,
-            ),
+            )
+            .changes(r#"{"id":1}"#)
+            .to_string(),
         ]),
     );
     run(client, "select sequin.begin_resync('item')");
     apply(
         client,
-        &of("read", "item", 3000, r#"{"id":3,"name":"read","body":"b"}"#),
+        &message("read", "item", 3000, r#"{"id":3,"name":"read","body":"b"}"#),
     );
     run(
         client,
@@ -252,7 +241,7 @@ fn a_database_in_use_is_dumped_and_restored() {
         run(&mut client, "set search_path = public, ext");
         assert_eq!(state(&mut client), expected, "{}", database.name());
         goes_on(&mut client);
-        // Who owns mappings keeps what was granted.
+        // Owners of mappings keep their grants.
         let mut owner = database.connect_as(&owner);
         assert_eq!(
             value(&mut owner, "select count(*) from sequin.mapping"),
@@ -277,7 +266,7 @@ fn default_version(client: &mut Client) -> String {
     )
 }
 
-/// What there is after an update from a version.
+/// The objects after an update from a version.
 fn updated_from(version: &str) -> Vec<String> {
     let name = format!("update_{}", version.replace(['.', '-'], "_"));
     let database = Database::without_extension(&name);
@@ -310,7 +299,7 @@ fn an_upgraded_extension_is_a_fresh_one() {
     }
 }
 
-/// There is no released version yet: an invented one that lacks a part of this.
+/// No version is released yet: the test invents one that lacks a part of this one.
 #[test]
 fn what_an_update_script_forgets_is_found() {
     let database = Database::new("update_invented");
@@ -425,7 +414,7 @@ struct Cluster(PathBuf);
 
 impl Cluster {
     fn new(name: &str) -> Cluster {
-        let clusters = env::var("CLUSTERS").expect("CLUSTERS: use make test");
+        let clusters = variable("CLUSTERS");
         let cluster = Cluster(PathBuf::from(clusters).join(name));
         cluster.run("remove");
         cluster
@@ -433,7 +422,7 @@ impl Cluster {
 
     /// What `.ci/cluster` says to it.
     fn run(&self, what: &str) -> String {
-        let mut command = Command::new(env::var("CLUSTER").expect("CLUSTER: use make test"));
+        let mut command = Command::new(variable("CLUSTER"));
         // The server that it starts keeps what it inherits open.
         command
             .arg(what)

@@ -2,7 +2,10 @@
 //! that PGHOST, PGPORT and PGUSER name. A block marked `text` right after one is what its last
 //! statement gives, if it looks like psql's output: a table or `ERROR:` with DETAIL and HINT.
 
-use postgres::{Client, Error, NoTls, SimpleQueryMessage};
+#![forbid(unsafe_code)]
+
+use postgres::{Client, Error, SimpleQueryMessage};
+use support::{connect, server};
 
 /// Roles are the cluster's: those that the README makes must not be there, nor stay.
 const DROP: [&str; 2] = [
@@ -24,13 +27,13 @@ fn the_sql_of_the_readme_gives_what_it_says() {
     let blocks = blocks(include_str!("../README.md"));
     assert!(blocks.iter().any(|block| block.expected.is_some()));
 
-    let mut server = connect("postgres");
+    let mut server = server();
     let drop = |server: &mut Client| DROP.map(|sql| server.batch_execute(sql).unwrap());
     drop(&mut server);
     server
         .batch_execute("create database pg_sequin_readme")
         .unwrap();
-    let mut client = connect("pg_sequin_readme");
+    let mut client = connect("pg_sequin_readme", None);
     client.batch_execute("set timezone to 'UTC'").unwrap();
     for block in &blocks {
         if let Err(error) = run(&mut client, block) {
@@ -39,13 +42,6 @@ fn the_sql_of_the_readme_gives_what_it_says() {
     }
     client.close().unwrap();
     drop(&mut server);
-}
-
-fn connect(database: &str) -> Client {
-    let var = |name| std::env::var(name).unwrap_or_else(|_| panic!("no {name}: use make test"));
-    let (host, port, user) = (var("PGHOST"), var("PGPORT"), var("PGUSER"));
-    let parameters = format!("host={host} port={port} user={user} dbname={database}");
-    Client::connect(&parameters, NoTls).unwrap()
 }
 
 fn blocks(text: &str) -> Vec<Block<'_>> {

@@ -1,25 +1,19 @@
-//! Settings of the caller's session make no difference to what is written, nor does the encoding in which its text comes.
-//! A database in another encoding than UTF8 is refused.
+//! Settings of the caller's session make no difference to what is written, nor does the encoding in which its text
+//! comes. A database in another encoding than UTF8 is refused.
 //!
 //! `SETTINGS_SEED=7` and `SETTINGS_COUNT=50` try other sets of settings, and more of them.
 
-mod support;
+#![forbid(unsafe_code)]
 
-use std::env;
+use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use flate2::read::GzDecoder;
 use postgres::Client;
 use support::{
-    Database, Random, apply_error, error, has_extensions, has_multiranges, has_xml, message, rows,
-    run, server, value,
+    Database, Random, apply_error, connect, corpus_directory, corpus_lines, error, has_extensions,
+    has_multiranges, has_xml, message, number, pg_config, rows, run, server, value,
 };
-
-fn number(variable: &str, default: u64) -> u64 {
-    env::var(variable).map_or(default, |n| n.parse().expect(variable))
-}
 
 /// What a session may have set, by setting.
 const SETTINGS: &[(&str, &[&str])] = &[
@@ -90,7 +84,7 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("constraint_exclusion", &["on", "off", "partition"]),
 ];
 
-/// Names that would be taken for the catalog's if they were looked up.
+/// Objects that an unqualified name would find instead of the catalog's.
 const SHADOW: &str = "
     create schema shadow;
     create function shadow.lower(text) returns text language sql as $$ select 'shadow' $$;
@@ -132,12 +126,9 @@ fn the_same_bytes_under_any_settings() {
         return;
     }
     for corpus in ["types_default", "types_full"] {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/corpus")
-            .join(corpus);
         let database = Database::new(&format!("settings_{corpus}"));
         let mut client = database.connect();
-        let destination = std::fs::read_to_string(dir.join("destination.sql"));
+        let destination = fs::read_to_string(corpus_directory(corpus).join("destination.sql"));
         run(&mut client, &destination.expect("destination.sql"));
         run(&mut client, SHADOW);
         for table in ["types_wide", "types_money"] {
@@ -147,11 +138,7 @@ fn the_same_bytes_under_any_settings() {
             );
         }
         run(&mut client, "create table sent (n serial, batch text)");
-        let mut delivery = String::new();
-        let file = std::fs::File::open(dir.join("delivery.jsonl.gz")).expect("delivery");
-        GzDecoder::new(file)
-            .read_to_string(&mut delivery)
-            .expect("UTF-8");
+        let delivery = corpus_lines(corpus, "delivery.jsonl.gz");
         let refused = [
             r#"{"id": 1, "c_timetz": "never"}"#,
             r#"{"id": 2, "c_text_arr": ["a", {"b": null}], "c_tstz": "1 Feb 2024 noon"}"#,
@@ -159,13 +146,9 @@ fn the_same_bytes_under_any_settings() {
             r#"{"id": 4, "c_interval": "-1"}"#,
         ];
         let refused = refused.map(|record| message("insert", "types_wide", 1 << 40, record));
-        for batch in delivery
-            .split('\n')
-            .filter(|line| !line.is_empty())
-            .chain(refused.iter().map(|m| &**m))
-        {
+        for batch in delivery.iter().chain(&refused) {
             client
-                .execute("insert into sent (batch) values ($1)", &[&batch])
+                .execute("insert into sent (batch) values ($1)", &[batch])
                 .expect("inserted");
         }
         let mut wanted: Option<Vec<u8>> = None;
@@ -302,7 +285,7 @@ fn a_policy_applies_whatever_the_caller_set() {
     );
 }
 
-/// How a transaction is by default can be refused, but never writes something else.
+/// Defaults of transactions can make a call fail, but never write something else.
 #[test]
 fn transactions_that_cannot_be() {
     let database = Database::new("settings_transactions");
@@ -330,8 +313,7 @@ fn transactions_that_cannot_be() {
 
 /// psql with this client encoding runs these bytes.
 fn psql(database: &mut Client, encoding: &str, sql: &[u8]) -> String {
-    let pg_config = env::var("PG_CONFIG").expect("PG_CONFIG");
-    let program = Path::new(&pg_config).with_file_name("psql");
+    let program = format!("{}/psql", pg_config("--bindir"));
     let name = value(database, "select current_database()");
     let mut child = Command::new(program)
         .args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", &name])
@@ -353,7 +335,7 @@ fn psql(database: &mut Client, encoding: &str, sql: &[u8]) -> String {
     text(&output.stdout)
 }
 
-/// Text in another encoding is the server's to convert, before anybody looks at it.
+/// The server converts text in another encoding before the extension sees it.
 #[test]
 fn text_comes_in_the_client_s_encoding() {
     let database = Database::new("settings_encoding");
@@ -408,7 +390,7 @@ fn a_database_in_another_encoding_is_refused() {
                 create.replace("{encoding}", encoding)
             ),
         );
-        let mut client = support::connect(&name, None);
+        let mut client = connect(&name, None);
         let refused = error(&mut client, "create extension pg_sequin");
         assert_eq!(refused.code().code(), "0A000");
         assert_eq!(

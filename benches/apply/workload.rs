@@ -280,7 +280,8 @@ fn timestamp(microseconds: u64) -> String {
     )
 }
 
-/// The generator SplitMix64: the same changes in every run.
+/// The generator SplitMix64: the same changes in every run. It is another one than that of the tests, so that figures
+/// can be compared with those of earlier versions.
 #[derive(Debug)]
 pub struct Random(pub u64);
 

@@ -4,10 +4,10 @@ use bumpalo::Bump;
 use serde::de::IgnoredAny;
 
 use crate::envelope::{self, Batch, Item};
+use crate::error::fault::summary;
+use crate::error::quote;
 use crate::json::{Encoder, Json, Jsonb, Kind, is_shallow};
 use crate::mapping::columns::{ColumnSource, ColumnSpecs, Path};
-use crate::mapping::fault::summary;
-use crate::mapping::quote;
 use crate::mapping::source::SourcePattern;
 use crate::spell::{self, Field, Shape, spell};
 

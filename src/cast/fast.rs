@@ -1,13 +1,16 @@
 //! The commonest types, read without the server. `None` always means: ask the input function.
 
+#![forbid(unsafe_code)]
+
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::civil;
 use crate::json::{self, Encoder, Json, Kind};
 use crate::pg::typeio;
 use crate::spell;
 
-/// Which type is read here, if it is.
+/// The types that are read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fast {
     No,
@@ -18,13 +21,13 @@ pub(super) enum Fast {
     Oid,
     Float4,
     Float8,
-    /// With the greatest number of characters.
+    /// The most characters.
     Text(usize),
     Uuid,
     Date,
-    /// Microseconds that a value must be a multiple of: what the modifier rounds to.
+    /// The value must be a multiple of so many microseconds, which the modifier rounds to.
     Timestamp(i64),
-    /// The same.
+    /// As for `Timestamp`.
     Timestamptz(i64),
     Numeric(Option<json::Limits>),
     Interval,
@@ -32,7 +35,7 @@ pub(super) enum Fast {
     Jsonb,
 }
 
-/// `VARHDRSZ`, which some modifiers have on top.
+/// `VARHDRSZ`, which some modifiers include.
 const HEADER: i32 = 4;
 
 impl Fast {
@@ -76,7 +79,7 @@ impl Fast {
             Fast::Int2 => scalar(value, |s| s.parse::<i16>().ok().map(Datum::from)),
             Fast::Int4 => scalar(value, |s| s.parse::<i32>().ok().map(Datum::from)),
             Fast::Int8 => scalar(value, |s| s.parse::<i64>().ok().map(Datum::from)),
-            // Since PostgreSQL 16, what begins with 0 is octal, or more.
+            // since PostgreSQL 16, a number that begins with 0 may be octal, hexadecimal or binary
             Fast::Oid => scalar(value, |s| {
                 let plain = s == "0" || s.starts_with(|first| matches!(first, '1'..='9'));
                 s.parse::<u32>().ok().filter(|_| plain).map(Datum::from)
@@ -111,7 +114,7 @@ impl Fast {
             }
             Fast::Interval => None,
             Fast::Json => {
-                // what `json_in` takes it takes as it is
+                // `json_in` keeps a text that it takes as it is
                 let text = value.text();
                 let text = json::is_shallow(&text).then_some(text)?;
                 typeio::varlena(text.as_bytes(), out)
@@ -128,7 +131,7 @@ impl Fast {
     }
 }
 
-/// What `read` makes of a number's digits or a string.
+/// Reads a number's digits or a string.
 #[inline]
 fn scalar<T>(value: Json<'_>, mut read: impl FnMut(&str) -> Option<T>) -> Option<T> {
     match value.kind() {
@@ -154,14 +157,14 @@ fn text(value: Json<'_>, limit: usize, out: &Bump) -> Option<Datum> {
     typeio::varlena(text.as_bytes(), out)
 }
 
-/// Whether it is a decimal number as JSON writes it: what Rust and the C library read alike.
+/// Whether a text is a decimal number as JSON writes it. Rust and the C library read these alike.
 fn is_decimal(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let body = |b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
     unsigned.bytes().next().is_some_and(|b| b.is_ascii_digit()) && unsigned.bytes().all(body)
 }
 
-/// Whether zero was written as zero; anything else that became zero is too small.
+/// Whether the digits of a number that was read as zero are all zero. If not, it was too small.
 fn is_zero(text: &str) -> bool {
     let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
     !mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'))
@@ -199,7 +202,7 @@ fn rounded(micros: i64, unit: i64) -> Option<Datum> {
     (unit == 1 || micros % unit == 0).then(|| Datum::from(micros))
 }
 
-/// The number of `N` digits at `at`.
+/// Reads `N` digits at `at`.
 #[inline]
 fn digits<const N: usize>(text: &[u8], at: usize) -> Option<u32> {
     let digits: &[u8; N] = text.get(at..at + N)?.try_into().ok()?;
@@ -214,38 +217,20 @@ fn digits<const N: usize>(text: &[u8], at: usize) -> Option<u32> {
     Some(number)
 }
 
-/// Days from 2000-01-01 of `YYYY-MM-DD`, years 1 to 9999.
+/// Days since 2000-01-01 of `YYYY-MM-DD`, of the years 1 to 9999.
 fn date(text: &[u8]) -> Option<i32> {
     if text.len() != 10 || text[4] != b'-' || text[7] != b'-' {
         return None;
     }
     let year = digits::<4>(text, 0)?;
-    let (month, day) = (digits::<2>(text, 5)?, digits::<2>(text, 8)?);
-    if year == 0 || !(1..=12).contains(&month) || day == 0 || day > days_in(year, month) {
-        return None;
-    }
-    // counted from 1 March, so that the leap day is a year's last
-    let shifted = (month + 9) % 12;
-    let years = year - u32::from(month <= 2);
-    let day = years * 365 + years / 4 - years / 100 + years / 400 + (shifted * 306 + 5) / 10 + day;
-    Some(day as i32 - DAYS_TO_2000)
+    let day = civil::day(year, digits::<2>(text, 5)?, digits::<2>(text, 8)?)?;
+    (year > 0).then_some(day - DAYS_TO_2000)
 }
 
-/// What the count of [`date`] is on 2000-01-01.
-const DAYS_TO_2000: i32 = 730_426;
+/// Days from 1970 to 2000, the server's epoch.
+const DAYS_TO_2000: i32 = 10_957;
 
-fn days_in(year: u32, month: u32) -> u32 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
-            29
-        }
-        2 => 28,
-        _ => 31,
-    }
-}
-
-/// Microseconds from 2000-01-01 of `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z]`, and whether it ends in Z.
+/// Microseconds since 2000-01-01 of `YYYY-MM-DD[T ]HH:MM:SS[.ffffff][Z]`, and whether the text ends in Z.
 fn timestamp(text: &[u8]) -> Option<(i64, bool)> {
     let (text, zulu) = match text {
         [text @ .., b'Z'] => (text, true),

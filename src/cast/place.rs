@@ -1,24 +1,37 @@
-//! Where in a value an error is: the element, field or member that cannot be cast alone either.
+//! The part of a value that has an error: the element, field or member that cannot be cast alone either.
+
+#![forbid(unsafe_code)]
 
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::Caster;
+use crate::error::{SqlError, sqlstate};
 use crate::json::{Json, Kind};
 use crate::pg::typeio;
-use crate::spell::{Shape, is_dimension};
+use crate::spell::{MAX_DIMENSIONS, Shape, is_dimension};
 
-/// Deeper than this nobody is told.
+/// The most steps of a path.
 const MAX_DEPTH: usize = 32;
 
-/// The path from `value` to what cannot be a value of its type, like `[2].zip`; empty if that is all of it.
-pub(super) fn path(
-    type_oid: pg_sys::Oid,
-    typmod: i32,
-    value: Json<'_>,
-    out: &Bump,
-    depth: usize,
-) -> String {
+impl Caster {
+    /// The path to the part of a value that [`Caster::cast`] gave this error for, such as `[2].zip`.
+    pub fn place(&self, value: Json<'_>, error: &SqlError, out: &Bump) -> String {
+        // After errors of these classes the server can cast again, though nothing was rolled back.
+        match error.class() {
+            sqlstate::DATA_EXCEPTION
+            | sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
+            | sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION => {
+                path(self.type_oid, self.typmod, value, out, 0)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The path from `value` to the part that cannot be a value of its type, such as `[2].zip`; empty if the part
+/// is the whole value.
+fn path(type_oid: pg_sys::Oid, typmod: i32, value: Json<'_>, out: &Bump, depth: usize) -> String {
     if depth == MAX_DEPTH {
         return String::new();
     }
@@ -62,10 +75,7 @@ fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
     parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
 }
 
-/// How many dimensions an array of the server's can have.
-const MAX_DIMENSIONS: usize = 6;
-
-/// The elements of an array, those in its inner dimensions too, down to the last that there can be.
+/// Collects the elements of an array, also those in its inner dimensions.
 fn elements<'a>(
     value: Json<'a>,
     shape: &Shape,

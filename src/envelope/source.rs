@@ -1,27 +1,31 @@
 //! What a batch is read from: text as it goes by, or a `jsonb` datum.
 
+#![forbid(unsafe_code)]
+
 use std::convert::Infallible;
 
 use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner, Str};
 
-/// A value that can be read once.
+/// Values that can be read once, front to back.
 pub(super) trait Source<'a>: Sized {
-    /// Text can turn out not to be JSON.
+    /// Text can turn out not to be JSON; a datum cannot.
     type Fault;
 
-    /// What it is.
+    /// The kind of the next value.
     fn kind(&mut self) -> Result<Kind, Self::Fault>;
 
-    /// It, as a whole.
+    /// The next value as a whole.
     fn take(&mut self) -> Result<Json<'a>, Self::Fault>;
 
-    /// It, an object, after a look at each member. What `member` does not read is passed over.
+    /// The next value, an object, after `member` has seen each member. A member's value that
+    /// `member` does not read is passed over.
     fn object(
         &mut self,
         member: impl FnMut(&mut Self, Str<'a>) -> Result<(), Self::Fault>,
     ) -> Result<Json<'a>, Self::Fault>;
 
-    /// It, an array, after a look at each element. What `element` does not read is passed over.
+    /// The next value, an array, after `element` has seen each element. An element that `element`
+    /// does not read is passed over.
     fn array(
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), Self::Fault>,

@@ -1,10 +1,13 @@
-//! Values in the server's own form: what `jsonb_in` and `numeric_in` make of their text, byte for
-//! byte.
+//! Writes datums of `jsonb`, byte for byte as `jsonb_in` makes them.
 //!
-//! Source: `JsonbValueToJsonb` in `utils/adt/jsonb_util.c`. The text is gone through once; only spans
-//! are noted, so that every object's members are in order, and every container's number of children
-//! is known, before the first byte is written. Whatever is out of the ordinary is [`Unfit`]: the
-//! input function has to see it, and to say what is wrong with it.
+//! Source: `JsonbValueToJsonb` in `utils/adt/jsonb_util.c`, for the form that [`super::jsonb`] describes.
+//! The first pass over the text notes spans only, so that every object's members are in order, and every
+//! container's number of children is known, before the first byte is written. Any value out of the
+//! ordinary is [`Unfit`]: the input function must see it, and say what is wrong with it.
+//!
+//! `cast.rs` has the figures: 400 ns for a document of 150 bytes, where `jsonb_in` takes 1600.
+
+#![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 
@@ -12,37 +15,39 @@ use super::jsonb::{
     COUNT, ENTRY_CONTAINER, ENTRY_FALSE, ENTRY_HAS_OFFSET, ENTRY_NULL, ENTRY_NUMERIC, ENTRY_STRING,
     ENTRY_TRUE, ENTRY_TYPE, IS_ARRAY, IS_OBJECT, IS_SCALAR, Jsonb,
 };
-use super::numeric::{self, Limits};
-use super::{Json, scan};
+use super::lex::{self, Stop};
+use super::numeric::{self, Limits, Unfit};
+use super::value::Json;
 
-/// Levels of nesting: the server's functions go through them by recursion, and how far they get is
-/// theirs to say.
+/// The most levels of nesting. The server's functions recurse, and only they know how deep they get.
 pub const MAX_DEPTH: usize = 256;
 
-/// Bytes of text. No number below can be too large then: a value takes at least two bytes of text and
-/// at most four times as much as its text, and twelve, of `jsonb`, which has room for 2^28.
+/// The most bytes of text, so that no number below overflows: a value takes at least two bytes of text,
+/// and in `jsonb`, which has room for 2^28 bytes, at most four times its text and twelve bytes.
 const MAX_TEXT: usize = 16 << 20;
 
-/// Of how many children one has its offset and not its length: `JB_OFFSET_STRIDE`.
+/// One child of so many has its offset in place of its length: `JB_OFFSET_STRIDE`.
 const STRIDE: u32 = 32;
 
-/// Elements of each buffer that are kept from one value to the next.
+/// The most elements of a buffer that are kept from one value to the next.
 const KEPT: usize = 4096;
 
-/// What is left to the input function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unfit;
+impl From<Stop> for Unfit {
+    fn from(_: Stop) -> Unfit {
+        Unfit
+    }
+}
 
-/// Makes values, in room that it keeps.
+/// Writes datums, in buffers that it keeps from one to the next.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    /// What is made.
+    /// The datum.
     out: Vec<u8>,
-    /// The containers that are open.
+    /// The containers that are open in the text.
     open: Vec<Open>,
-    /// Their children until now; those of one container stand together.
+    /// The children of the open containers so far; those of one container stand together.
     children: Vec<Node>,
-    /// The children of the containers that have been closed, in the order of `jsonb`.
+    /// The children of the closed containers, in the order of `jsonb`.
     nodes: Vec<Node>,
     /// Keys whose text has escapes.
     keys: Vec<u8>,
@@ -55,7 +60,7 @@ pub struct Encoder {
 struct Node {
     key: Key,
     form: Form,
-    /// Where it stands in the text, a string without its quotes; a container's children in `nodes`.
+    /// The value's span in the text, a string's without its quotes; a container's children in `nodes`.
     start: u32,
     end: u32,
 }
@@ -73,7 +78,7 @@ enum Form {
     Object,
 }
 
-/// Where a key stands in the text without its quotes, or in `keys`.
+/// The span of a key: in the text, without its quotes, or in `keys` if it has escapes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
     start: u32,
@@ -85,24 +90,24 @@ struct Key {
 struct Open {
     key: Key,
     form: Form,
-    /// Its first child in `children`.
+    /// The container's first child in `children`.
     first: usize,
 }
 
 #[derive(Debug)]
 struct Writing {
-    /// The children that are left to write.
+    /// The next child to write.
     next: u32,
     end: u32,
-    /// Where in `out` it begins, with the padding before it.
+    /// Where in `out` the container begins, with the padding before it.
     start: usize,
     entries: Entries,
 }
 
-/// The words at the head of a container that say what its children are.
+/// The words at the head of a container that describe its children.
 #[derive(Debug)]
 struct Entries {
-    /// Where in `out` they are.
+    /// Where in `out` the words are.
     start: usize,
     /// Where the children's bytes begin.
     data: usize,
@@ -116,7 +121,7 @@ impl Key {
         &from[self.start as usize..self.end as usize]
     }
 
-    /// By length, then bytes.
+    /// The order of keys in `jsonb`: by length, then by bytes.
     #[inline]
     fn cmp(self, other: Key, bytes: &[u8], keys: &[u8]) -> Ordering {
         let (a, b) = (self.of(bytes, keys), other.of(bytes, keys));
@@ -150,7 +155,7 @@ impl Encoder {
         Ok(&self.out)
     }
 
-    /// Gives back the room of an uncommonly large value.
+    /// Frees the room of an uncommonly large value.
     pub fn trim(&mut self) {
         self.out.clear();
         self.out.shrink_to(16 * KEPT);
@@ -164,7 +169,7 @@ impl Encoder {
         self.writing.clear();
     }
 
-    /// Notes what is in `text`.
+    /// Notes the values in `text`.
     fn scan(&mut self, text: &str) -> Result<Node, Unfit> {
         if text.len() > MAX_TEXT {
             return Err(Unfit);
@@ -181,7 +186,7 @@ impl Encoder {
             let start = pos;
             let form = match bytes.get(pos) {
                 Some(b'"') => {
-                    let (end, escaped) = scan::string(bytes, pos)?;
+                    let (end, escaped) = lex::string(bytes, pos)?;
                     pos = end;
                     if escaped { Form::Escaped } else { Form::String }
                 }
@@ -190,7 +195,7 @@ impl Encoder {
                         b'{' => Form::Object,
                         _ => Form::Array,
                     };
-                    pos = scan::white(bytes, pos + 1);
+                    pos = lex::white(bytes, pos + 1);
                     if let Some(b'}' | b']') = bytes.get(pos) {
                         pos += 1;
                         form
@@ -206,7 +211,7 @@ impl Encoder {
                     }
                 }
                 _ => {
-                    pos = scan::scalar(bytes, pos)?;
+                    pos = lex::scalar(bytes, pos)?;
                     match bytes[start] {
                         b'n' => Form::Null,
                         b't' => Form::True,
@@ -226,14 +231,14 @@ impl Encoder {
                 start: start as u32,
                 end: end as u32,
             };
-            // what follows, maybe after closing brackets
+            // read on after the value, and after the brackets that close here
             while let Some(open) = self.open.last() {
                 self.children.push(node);
-                pos = scan::white(bytes, pos);
+                pos = lex::white(bytes, pos);
                 let comma = bytes.get(pos) == Some(&b',');
                 pos += 1;
                 if comma {
-                    pos = scan::white(bytes, pos);
+                    pos = lex::white(bytes, pos);
                     if open.form == Form::Object {
                         (key, pos) = self.key(bytes, pos)?;
                     }
@@ -251,10 +256,10 @@ impl Encoder {
         Ok(root)
     }
 
-    /// The key at `pos`, and where its value is.
+    /// The key at `pos`, and where its value begins.
     #[inline(always)]
     fn key(&mut self, bytes: &[u8], pos: usize) -> Result<(Key, usize), Unfit> {
-        let found = scan::key(bytes, pos)?;
+        let found = lex::key(bytes, pos)?;
         let key = if found.escaped {
             let start = self.keys.len();
             unescape(&bytes[pos + 1..found.end], &mut self.keys)?;
@@ -273,7 +278,7 @@ impl Encoder {
         Ok((key, found.value))
     }
 
-    /// Closes the innermost container: its members get into order, the last of each name.
+    /// Closes the innermost container: puts its members in order, and keeps the last of each name.
     #[inline]
     fn close(&mut self, bytes: &[u8], replaced: &mut bool) -> Option<Node> {
         let Open { key, form, first } = self.open.pop()?;
@@ -281,7 +286,7 @@ impl Encoder {
         let mut end = start + self.children.len() - first;
         if form == Form::Object && !self.is_in_order(first, bytes) {
             let (keys, children) = (&self.keys, &mut self.children[first..]);
-            // equal ones stay in their order
+            // stable: equal keys stay in the order of the text
             children.sort_by(|a, b| a.key.cmp(b.key, bytes, keys));
             let is_last = |i: &usize| {
                 let next = children.get(i + 1);
@@ -292,7 +297,7 @@ impl Encoder {
             self.nodes.extend(lasts);
             *replaced |= self.nodes.len() < end;
             end = self.nodes.len();
-            // the others are for `check`
+            // `check` looks at the others too
             let others = all.filter(|i| !is_last(i)).map(|i| children[i]);
             self.nodes.extend(others);
         } else {
@@ -307,15 +312,15 @@ impl Encoder {
         })
     }
 
-    /// Whether the keys of the members from `first` on ascend.
+    /// Whether the keys of the members from `first` on ascend already.
     #[inline]
     fn is_in_order(&self, first: usize, bytes: &[u8]) -> bool {
         let ascend = |a: &Node, b: &Node| a.key.cmp(b.key, bytes, &self.keys).is_lt();
         self.children[first..].is_sorted_by(ascend)
     }
 
-    /// Whether every value can be one, also those that are not written: every child of a container is
-    /// in `nodes`.
+    /// Checks every value, also the replaced ones, which are not written: `jsonb_in` refuses a document
+    /// for them too. Every child of a container is in `nodes`.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         for node in &self.nodes {
             let text = || &bytes[node.start as usize..node.end as usize];
@@ -336,7 +341,7 @@ impl Encoder {
         let mut current = match root.form {
             Form::Array | Form::Object => self.begin(root, bytes),
             _ => {
-                // as an array of one element with a mark
+                // a scalar is an array of one element, with a mark
                 self.nodes.push(root);
                 let entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
                 Writing {
@@ -387,7 +392,7 @@ impl Encoder {
         }
     }
 
-    /// Writes the head of a container, and the keys if it has any.
+    /// Writes the head of a container, and an object's keys.
     fn begin(&mut self, container: Node, bytes: &[u8]) -> Writing {
         let Encoder {
             out, nodes, keys, ..
@@ -414,7 +419,7 @@ impl Encoder {
         }
     }
 
-    /// A scalar that stands alone.
+    /// Writes a scalar that stands alone.
     fn write_scalar(&mut self, scalar: Jsonb<'_>) {
         let (form, bytes) = scalar.entry();
         let mut entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
@@ -425,7 +430,7 @@ impl Encoder {
 }
 
 impl Entries {
-    /// What the next child is, whose bytes begin at `start` with its padding and are the last.
+    /// Describes the next child, whose bytes, padding included, go from `start` to the end of `out`.
     #[inline]
     fn write(&mut self, form: u32, start: usize, out: &mut [u8]) {
         let entry = if self.written.is_multiple_of(STRIDE) {
@@ -434,13 +439,13 @@ impl Entries {
             form | (out.len() - start) as u32
         };
         debug_assert_eq!(entry & ENTRY_TYPE, form);
-        let place = self.start + 4 * self.written as usize;
-        out[place..place + 4].copy_from_slice(&entry.to_ne_bytes());
+        let at = self.start + 4 * self.written as usize;
+        out[at..at + 4].copy_from_slice(&entry.to_ne_bytes());
         self.written += 1;
     }
 }
 
-/// The header of a container that says of `count` children or pairs, and room for its entries.
+/// Writes the header of a container of `count` children or pairs, and makes room for its entries.
 #[inline]
 fn begin(header: u32, count: u32, entries: u32, out: &mut Vec<u8>) -> Entries {
     debug_assert!(count <= COUNT);
@@ -455,7 +460,7 @@ fn begin(header: u32, count: u32, entries: u32, out: &mut Vec<u8>) -> Entries {
     }
 }
 
-/// Numbers and containers begin at multiples of four: `padBufferToInt`.
+/// Pads to a multiple of four, where numbers and containers begin: `padBufferToInt`.
 #[inline]
 fn pad(out: &mut Vec<u8>) {
     let missing = out.len().wrapping_neg() % 4;
@@ -466,15 +471,15 @@ fn pad(out: &mut Vec<u8>) {
 fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
     let start = out.len();
     out.resize(start + raw.len(), 0);
-    let len = scan::unescape(raw, &mut out[start..], Err).map_err(|_| Unfit)?;
+    let len = lex::unescape(raw, &mut out[start..], Err).map_err(|_| Unfit)?;
     out.truncate(start + len);
     Ok(())
 }
 
-/// Whether the text of a value is nested no deeper than the server's functions surely go.
+/// Whether the text of a value is nested only as deep as the server's functions surely go.
 pub fn is_shallow(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // counted in bytes as far as one can, which goes sixteen at a time
+    // counted in `u8`, so that the compiler takes sixteen bytes at a time
     let opening = |bytes: &[u8]| {
         let count = bytes.iter().map(|b| u8::from(matches!(b, b'{' | b'[')));
         usize::from(count.sum::<u8>())
@@ -485,7 +490,7 @@ pub fn is_shallow(text: &str) -> bool {
     let (mut depth, mut pos) = (0, 0);
     while let Some(b) = bytes.get(pos) {
         match b {
-            b'"' => match scan::string(bytes, pos) {
+            b'"' => match lex::string(bytes, pos) {
                 Ok((end, _)) => {
                     pos = end;
                     continue;

@@ -1,14 +1,17 @@
-//! The on-disk form of `jsonb`, read in place. `src/include/utils/jsonb.h` describes it.
+//! The on-disk form of `jsonb`, read in place. `src/include/utils/jsonb.h` describes it; the form has been
+//! stable since PostgreSQL 9.4, which brought the type, since `pg_upgrade` keeps the data files.
 //!
-//! Every container is a header with the number of its children, a word a child (type, and length
-//! or end offset), and the children's bytes. The server's bytes are right; if they were not, a
-//! child would be null and nothing worse.
+//! Every container is a header with the number of its children, a word for each child (its type, and its
+//! length or end offset), and the children's bytes. The reader trusts no length: of bytes that are
+//! wrong, a child would be null and nothing worse.
+
+#![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-use super::Kind;
+use super::kind::Kind;
 use super::numeric::numeric_text;
 
 pub(super) const COUNT: u32 = 0x0FFF_FFFF;
@@ -33,8 +36,8 @@ pub struct Jsonb<'a> {
     bytes: &'a [u8],
 }
 
-/// A whole word, or else copying a [`Json`](super::Json) copies seven bytes of padding one by one,
-/// which made a fifth of the time of reading a batch.
+/// The form takes a whole word: copying a [`Json`](super::Json) would else copy seven bytes of padding one
+/// by one, which took a fifth of the time of reading a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 enum Form {
@@ -72,7 +75,7 @@ impl<'a> Jsonb<'a> {
         Jsonb { form, bytes }
     }
 
-    /// What it is.
+    /// The kind of value.
     pub fn kind(self) -> Kind {
         match self.form {
             Form::Null => Kind::Null,
@@ -84,7 +87,7 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// Its truth, if it is a boolean.
+    /// The truth of a boolean.
     pub fn as_bool(self) -> Option<bool> {
         match self.form {
             Form::True => Some(true),
@@ -93,7 +96,7 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// Its digits as `numeric` prints them, if it is a number.
+    /// The digits of a number, as `numeric` prints them.
     pub fn number(self) -> Option<String> {
         if self.form != Form::Numeric {
             return None;
@@ -101,7 +104,7 @@ impl<'a> Jsonb<'a> {
         numeric_text(self.bytes)
     }
 
-    /// Its characters, if it is a string.
+    /// The characters of a string.
     pub fn string(self) -> Option<Cow<'a, str>> {
         (self.form == Form::String).then(|| String::from_utf8_lossy(self.bytes))
     }
@@ -128,7 +131,7 @@ impl<'a> Jsonb<'a> {
         None
     }
 
-    /// The members of an object; nothing if it is none.
+    /// The members of an object; none of any other value.
     pub fn members(self) -> impl Iterator<Item = (&'a str, Jsonb<'a>)> {
         self.pairs_of_children().map(|(key, value)| {
             let key = std::str::from_utf8(key.bytes).unwrap_or("\u{FFFD}");
@@ -136,7 +139,7 @@ impl<'a> Jsonb<'a> {
         })
     }
 
-    /// The elements of an array; nothing if it is none.
+    /// The elements of an array; none of any other value.
     pub fn elements(self) -> impl Iterator<Item = Jsonb<'a>> {
         let count = match self.form {
             Form::Array => self.entries(),
@@ -145,7 +148,7 @@ impl<'a> Jsonb<'a> {
         self.children(0..count)
     }
 
-    /// Its text, as `jsonb` prints it.
+    /// The value's JSON text, as `jsonb` prints it.
     pub fn text(self) -> String {
         enum Level<'a> {
             Array(Children<'a>),
@@ -156,7 +159,7 @@ impl<'a> Jsonb<'a> {
         let mut next = Some(self);
         let mut first = true;
         loop {
-            // a value, and down into it
+            // the value's own text; of a container, the opening bracket
             if let Some(value) = next {
                 first = true;
                 match value.form {
@@ -174,7 +177,7 @@ impl<'a> Jsonb<'a> {
                     }
                 }
             }
-            // what comes after it on the level it is on
+            // the next value on the same level
             let comma = if first { "" } else { ", " };
             next = match open.last_mut() {
                 None => return out,
@@ -196,12 +199,12 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// The bytes of an array or object, which are a datum's too: all positions in them are relative.
+    /// The bytes of an array or object. All positions in them are relative, so they are a datum's too.
     pub(super) fn container_bytes(self) -> Option<&'a [u8]> {
         matches!(self.form, Form::Array | Form::Object).then_some(self.bytes)
     }
 
-    /// The type that its entry in a container has, and its bytes without padding.
+    /// The type that the value's entry in a container has, and the value's bytes without padding.
     pub(super) fn entry(self) -> (u32, &'a [u8]) {
         let form = match self.form {
             Form::Null => ENTRY_NULL,
@@ -224,7 +227,7 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// The number of entries that the header tells of and that the bytes have room for.
+    /// The number of entries that the header gives, as far as the bytes have room for them.
     fn entries(self) -> usize {
         let count = word(self.bytes, 0).map_or(0, |header| (header & COUNT) as usize);
         let count = if self.form == Form::Object {
@@ -251,7 +254,7 @@ impl<'a> Jsonb<'a> {
     }
 
     fn children(self, range: std::ops::Range<usize>) -> Children<'a> {
-        // back to the nearest entry that has an offset, at most 32 away: see getJsonbOffset
+        // Go back to the nearest entry that has an offset, at most 32 away: see getJsonbOffset.
         let mut offset = 0;
         for index in (0..range.start).rev() {
             let entry = word(self.bytes, 1 + index).unwrap_or(0);
@@ -269,12 +272,12 @@ impl<'a> Jsonb<'a> {
     }
 }
 
-/// Children of one container, in order.
+/// The children of one container, in order.
 struct Children<'a> {
     bytes: &'a [u8],
     /// Where the children's bytes begin.
     data: usize,
-    /// Where the next child's bytes begin, from there.
+    /// Where the next child's bytes begin, counted from `data`.
     offset: usize,
     range: std::ops::Range<usize>,
 }
@@ -307,7 +310,7 @@ impl<'a> Iterator for Children<'a> {
     }
 }
 
-/// Keys with their values.
+/// The members of an object, in order.
 struct Pairs<'a> {
     keys: Children<'a>,
     values: Children<'a>,
@@ -326,7 +329,7 @@ fn word(bytes: &[u8], index: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*word.first_chunk()?))
 }
 
-/// As `escape_json` of the server.
+/// Writes a string as the server's `escape_json` does.
 fn write_string(string: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;

@@ -1,11 +1,18 @@
-//! The text of a `numeric` from its bytes, and the bytes from the text: `numeric_out`, `numeric_in`.
+//! The text of a `numeric` from its bytes, as `numeric_out` prints it, and the bytes from the text, as
+//! `numeric_in` makes them.
 //!
-//! Source: `NumericData` and `make_result` in `utils/adt/numeric.c`: base 10000 digits without
-//! leading or trailing zeros, the weight of the first, the sign, and how many decimal digits to show.
+//! Source: `NumericData` and `make_result` in `utils/adt/numeric.c`: digits of base 10000 without leading or
+//! trailing zeros, the weight of the first, the sign, and how many decimal digits to show. The form has
+//! been stable since PostgreSQL 9.1, which brought the short header; 14 added the infinities. `varatt.h`
+//! (before 16 `postgres.h`) has the length words, stable since 8.3.
+
+#![forbid(unsafe_code)]
 
 use std::fmt::Write;
 
-use super::Unfit;
+/// The value is left to the type's input function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit;
 
 const SIGN: u16 = 0xC000;
 const NEGATIVE: u16 = 0x4000;
@@ -23,7 +30,7 @@ const SHORT_WEIGHT: u16 = 0x003F;
 const SHORT_WEIGHTS: std::ops::RangeInclusive<i32> = -64..=63;
 const DSCALE: u16 = 0x3FFF;
 
-/// The digits of a `numeric` varlena; `None` if the bytes are not one.
+/// The digits of a `numeric` varlena; `None` if the bytes are not a `numeric`.
 pub(super) fn numeric_text(varlena: &[u8]) -> Option<String> {
     let number = payload(varlena)?;
     let (head, rest) = number.split_first_chunk()?;
@@ -55,7 +62,7 @@ pub(super) fn numeric_text(varlena: &[u8]) -> Option<String> {
             (sign == NEGATIVE, head & DSCALE, weight, digits)
         }
     };
-    // the digit of 10000^-position after the leading one; zero outside of what is stored
+    // the digit of base 10000 at this position after the leading one; zero beyond the stored digits
     let digit = |position: i32| -> u16 {
         usize::try_from(position)
             .ok()
@@ -87,7 +94,7 @@ pub(super) fn numeric_text(varlena: &[u8]) -> Option<String> {
     Some(out)
 }
 
-/// What follows the length word of a varlena, which may be of one byte or of four.
+/// The bytes after the length word of a varlena, which has one byte or four.
 fn payload(varlena: &[u8]) -> Option<&[u8]> {
     let first = *varlena.first()?;
     let (short, short_len) = if cfg!(target_endian = "little") {
@@ -110,15 +117,15 @@ fn payload(varlena: &[u8]) -> Option<&[u8]> {
 /// `numeric(precision, scale)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Digits before the point.
+    /// The most digits before the point.
     whole: i32,
-    /// Digits after it.
+    /// The digits after the point.
     scale: i32,
 }
 
 impl Limits {
-    /// Of a modifier without the header's 4; `None` for a negative scale or one that is larger than
-    /// the precision, which PostgreSQL 15 has brought.
+    /// The limits of a modifier, given without the 4 of `VARHDRSZ`. `None` for a scale that is negative or
+    /// larger than the precision, as PostgreSQL 15 and later allow.
     pub fn of(typmod: i32) -> Option<Limits> {
         let precision = typmod >> 16 & 0xffff;
         let scale = ((typmod & 0x7ff) ^ 1024) - 1024;
@@ -129,9 +136,9 @@ impl Limits {
     }
 }
 
-/// Characters that are looked at here; more are rare.
+/// The most characters of a number that is read here; longer ones are rare.
 const MAX_TEXT: usize = 256;
-/// The same for exponents, either way.
+/// The largest exponent that is read here, positive or negative.
 const MAX_EXPONENT: i32 = 256;
 
 /// Appends the bytes of `-?digits[.digits][e[+-]digits]`, with a length word.
@@ -149,8 +156,8 @@ pub(super) fn encode_varlena(text: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit
     Ok(())
 }
 
-/// Appends the bytes of `-?digits[.digits][e[+-]digits]` after the length word. Unfit is any other
-/// text, too many digits, and what the limits round or refuse.
+/// Appends the bytes of `-?digits[.digits][e[+-]digits]` that follow the length word. Unfit are any other
+/// text, a number with too many digits, and a number that the limits round or refuse.
 pub(super) fn encode(text: &[u8], limits: Option<Limits>, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if text.len() > MAX_TEXT {
         return Err(Unfit);
@@ -173,7 +180,7 @@ pub(super) fn encode(text: &[u8], limits: Option<Limits>, out: &mut Vec<u8>) -> 
     let all = || whole.iter().chain(fraction);
     let zeros = all().take_while(|b| **b == b'0').count();
     let is_zero = zeros == whole.len() + fraction.len();
-    // digits before the point that are not leading zeros; less than none if there are zeros after it
+    // the digits before the point, leading zeros left out; negative: so many zeros follow the point
     let before = if is_zero {
         0
     } else {
@@ -229,7 +236,7 @@ pub(super) fn encode(text: &[u8], limits: Option<Limits>, out: &mut Vec<u8>) -> 
     Ok(())
 }
 
-/// The digits, at least one, and what comes after them.
+/// The digits, at least one, and the text after them.
 fn digits(text: &[u8]) -> Result<(&[u8], &[u8]), Unfit> {
     match text.iter().take_while(|b| b.is_ascii_digit()).count() {
         0 => Err(Unfit),

@@ -1,14 +1,19 @@
 //! Reading `sequin.mapping`.
 //!
-//! Not read-only for SPI: by the snapshot of the caller's statement, a change that the call has just
-//! waited for would not be seen.
+//! The queries are not read-only for SPI, so that each takes a new snapshot. The snapshot of the caller's
+//! statement would not show a change that the call has just waited for.
+
+#![forbid(unsafe_code)]
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::fault::Fault;
 use super::{Mapping, MappingRow};
 use crate::error::Error;
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
+use crate::pg::keys::extension_owner;
+use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::prepared::Lookup;
 
 const MAPPINGS: &str = "
@@ -39,7 +44,7 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
                     id: row.get(1)?.expect("not null"),
                     name: row.get(2)?.expect("not null"),
                     source: row.get(3)?.expect("not null"),
-                    destination: row.get::<pg_sys::Oid>(4)?.map(|oid| oid.to_u32()),
+                    destination: row.get::<pg_sys::Oid>(4)?.map(pg_sys::Oid::to_u32),
                     columns: row.get(5)?,
                     key: row.get(6)?,
                     filter: row.get(7)?,
@@ -57,7 +62,32 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
     })
 }
 
-/// The OID of `sequin.mapping`: its invalidation tells that a mapping changed.
+/// The mapping of this name, for its owner or whoever has the owner's rights.
+pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
+    let Some(name) = name else {
+        return Err(Error::NullArgument {
+            argument: "mapping",
+        });
+    };
+    let mappings = {
+        let _definer = ActingAs::new(extension_owner(), false);
+        load()?
+    };
+    let caller = current_user();
+    let mut mine: Vec<_> = mappings
+        .into_iter()
+        .filter(|mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner)))
+        .collect();
+    match mine.iter().position(|mapping| mapping.name == name) {
+        Some(found) => Ok(mine.swap_remove(found)),
+        None => Err(Error::MappingNotFound {
+            name: name.to_owned(),
+            nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),
+        }),
+    }
+}
+
+/// The OID of `sequin.mapping`, whose invalidation tells that a mapping changed.
 pub fn relation() -> pg_sys::Oid {
     oid("sequin.mapping")
 }
@@ -76,7 +106,7 @@ pub fn oid(table: &str) -> pg_sys::Oid {
         .expect("a regclass is not null")
 }
 
-/// The mappings that a resync is on for.
+/// The ids of the mappings that are being resynced.
 pub fn resyncing() -> Vec<i32> {
     Spi::connect_mut(|client| {
         client
@@ -86,3 +116,11 @@ pub fn resyncing() -> Vec<i32> {
     })
     .unwrap_or_else(|e| error!("could not read sequin.resync: {e}"))
 }
+
+/// The OID of `sequin.home_source`. Targets with guard columns depend on it.
+pub fn home_sources() -> pg_sys::Oid {
+    oid("sequin.home_source")
+}
+
+/// The tables that mappings write and delete from.
+pub type Mapped = std::rc::Rc<std::collections::HashSet<pg_sys::Oid>>;

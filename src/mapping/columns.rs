@@ -1,40 +1,42 @@
 //! Where the columns of the destination come from.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fault::Fault;
-use super::nearest::nearest;
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
 use crate::error::{did_you_mean, list};
 
-/// `destination column → where its value comes from`, in the order in which it was given.
+/// `destination column → source of its value`, in the order of the mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSpecs {
-    /// The columns that are named.
+    /// The columns that the mapping names.
     pub named: Vec<(String, ColumnSource)>,
-    /// `"*": "record.*"`: every other column comes from the record's key of the same name.
+    /// `"*": "record.*"`: every other column takes the value of the record's key of the same name.
     pub rest: bool,
 }
 
-/// Where one column's value comes from.
+/// The source of a column's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnSource {
-    /// A place in the message.
+    /// A value in the message.
     Path(Path),
     /// An SQL expression over `record`, `changes`, `metadata` and `action`.
     Sql(String),
-    /// A constant: its JSON text as the mapping has it, so that no digit of a number is lost.
+    /// A constant, as the JSON text that the mapping has, so that a number keeps every digit.
     Value(String),
 }
 
-/// A place in the message, in Sequin's own path syntax: keys, with dots between them.
+/// A path to a value in the message, in Sequin's own syntax: keys, with dots between them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
     /// Which part of the message.
     pub root: Root,
-    /// The keys that lead to the place; none is the whole part.
+    /// The keys on the way to the value; without keys, the value is the whole part.
     pub keys: Vec<String>,
 }
 
@@ -43,15 +45,15 @@ pub struct Path {
 pub enum Root {
     /// The row.
     Record,
-    /// Former values.
+    /// The former values of changed columns.
     Changes,
-    /// Where the row comes from and when it changed.
+    /// Which table the row is of, and when it changed.
     Metadata,
     /// `insert`, `update`, `delete` or `read`.
     Action,
 }
 
-/// What Sequin's metadata has: `WIRE.md`.
+/// The keys of `metadata` in Sequin's messages.
 const METADATA: [&str; 12] = [
     "commit_idx",
     "commit_lsn",
@@ -79,8 +81,8 @@ impl ColumnSpecs {
         }
     }
 
-    /// The source that is named for a column. `None`: the record's key of that name if
-    /// [`ColumnSpecs::rest`], else nothing.
+    /// The source that the mapping names for a column. `None`: the record's key of that name if
+    /// [`ColumnSpecs::rest`], else none.
     pub fn source(&self, column: &str) -> Option<&ColumnSource> {
         self.named
             .iter()
@@ -88,7 +90,7 @@ impl ColumnSpecs {
             .map(|(_, source)| source)
     }
 
-    /// Reads a JSON object that has no fault, or every fault that it has.
+    /// Reads the JSON object of a mapping, or returns all its faults.
     #[cfg(test)]
     pub fn parse(json: &str) -> Result<ColumnSpecs, Vec<Fault>> {
         let mut faults = Vec::new();
@@ -100,8 +102,8 @@ impl ColumnSpecs {
         }
     }
 
-    /// Reads the JSON object of a mapping as far as it can be read, and adds what is wrong with it
-    /// to `faults`. A column whose source cannot be read has null for one.
+    /// Reads the JSON object of a mapping as far as it can be read, and adds its faults to `faults`. A
+    /// column whose source cannot be read gets the constant null.
     pub fn read(json: &str, faults: &mut Vec<Fault>) -> ColumnSpecs {
         let entries = match entries(json) {
             Ok(entries) if !entries.is_empty() => entries,
@@ -195,7 +197,7 @@ fn source(column: &str, json: &str) -> Result<ColumnSource, Fault> {
 }
 
 impl Path {
-    /// Reads the path that `column` is given.
+    /// Reads the path of a column.
     pub fn parse(column: &str, text: &str) -> Result<Path, Fault> {
         let fault = |detail: String, hint: String| {
             Fault::value(format!(
@@ -275,7 +277,8 @@ impl fmt::Display for Path {
     }
 }
 
-/// The members of a JSON object, in order, with their values as they are written.
+/// The members of a JSON object, in order, with the text of their values. `serde_json` reads them: a map of
+/// it would keep only one of two members of the same name.
 fn entries(json: &str) -> Result<Vec<(String, Box<RawValue>)>, Fault> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {
@@ -386,7 +389,7 @@ mod tests {
 
     #[test]
     fn hints_say_what_to_write() {
-        let hint = |json: &str| fault(json).hint.unwrap();
+        let hint = |json: &str| fault(json).hint.clone().unwrap();
         assert!(hint(r#"{"a": 5}"#).ends_with("For this constant write {\"value\": 5}."));
         assert!(hint(r#"{"a": "records.id"}"#).contains("Did you mean \"record\"?"));
         assert!(hint(r#"{"a": "price"}"#).contains("\"record.price\""));

@@ -1,16 +1,18 @@
 //! Which messages a mapping takes.
 
+#![forbid(unsafe_code)]
+
 use std::cmp::{Ordering, Reverse};
 use std::fmt;
 
-use super::fault::Fault;
+use crate::error::fault::Fault;
 
-/// `[database.]schema.table`. Names are compared exactly as Sequin sends them, without folding of
-/// case. A `*` stands for any characters, also none. A part in double quotes is taken literally,
-/// dots and stars too; `""` in it is a quote.
+/// `[database.]schema.table`. Names must be exactly as Sequin sends them, without folding of case. A `*`
+/// stands for any characters, or none. A part in double quotes is literal, dots and stars included; `""`
+/// in it is a quote.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourcePattern {
-    /// Name or id of the database as Sequin knows it; `None` is any.
+    /// Name or id of the source database, as Sequin knows it; `None` is any.
     pub database: Option<Part>,
     /// Schema of the source table.
     pub schema: Part,
@@ -21,14 +23,14 @@ pub struct SourcePattern {
 /// One part of a [`SourcePattern`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// This name.
+    /// One name.
     Exact(String),
-    /// Names that look like this; it has a `*` in it.
+    /// All names of a pattern, which has a `*` in it.
     Glob(String),
 }
 
 impl Part {
-    /// Whether `name` is one of the names that the part stands for.
+    /// Whether the part stands for `name`.
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Part::Exact(exact) => exact == name,
@@ -36,7 +38,7 @@ impl Part {
         }
     }
 
-    /// Whether it stands for one name only.
+    /// Whether the part stands for one name only.
     pub fn is_exact(&self) -> bool {
         matches!(self, Part::Exact(_))
     }
@@ -49,7 +51,7 @@ impl Part {
     }
 }
 
-/// Greedy with one way back, to the last star: linear but for contrived patterns, never exponential.
+/// Greedy, and goes back only to the last star: linear but for contrived patterns, never exponential.
 fn matches(glob: &[u8], name: &[u8]) -> bool {
     let (mut g, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -71,7 +73,7 @@ fn matches(glob: &[u8], name: &[u8]) -> bool {
     glob[g..].iter().all(|c| *c == b'*')
 }
 
-/// How specific a pattern is, in the order in which that is decided.
+/// How specific a pattern is. The first field that differs between two patterns decides.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     database_exact: bool,
@@ -145,8 +147,8 @@ impl SourcePattern {
         }
     }
 
-    /// Whether a message of this table is meant. `database_name` and `database_id` are what
-    /// Sequin calls the source database (`metadata.database.name` and `.id`).
+    /// Whether the pattern takes messages of this table. `database_name` and `database_id` are
+    /// `metadata.database.name` and `.id`, by which Sequin knows the source database.
     pub fn matches(
         &self,
         database_name: Option<&str>,
@@ -159,7 +161,7 @@ impl SourcePattern {
             && self.database_matches(database_name, database_id)
     }
 
-    /// Whether the database part allows the database.
+    /// Whether the database part takes the database of this name or id.
     pub fn database_matches(&self, name: Option<&str>, id: Option<&str>) -> bool {
         match &self.database {
             None => true,
@@ -167,16 +169,16 @@ impl SourcePattern {
         }
     }
 
-    /// Whether no part that is given has a `*` in it.
+    /// Whether the pattern has no `*`.
     pub fn is_exact(&self) -> bool {
         self.schema.is_exact()
             && self.table.is_exact()
             && self.database.as_ref().is_none_or(Part::is_exact)
     }
 
-    /// `Greater` for the more specific of two patterns: the one that names its database, then the
-    /// one with more exact parts, then the one whose table is exact, then the one with more literal
-    /// characters. `Equal` only for patterns that take the same tables.
+    /// `Greater` for the more specific of two patterns: first the one that names its database, then the one
+    /// with more exact parts, then the one whose table is exact, then the one with more literal characters.
+    /// `Equal` only for equal patterns.
     pub fn specificity(&self, other: &SourcePattern) -> Ordering {
         self.rank()
             .cmp(&other.rank())
@@ -212,7 +214,7 @@ impl SourcePattern {
     }
 }
 
-/// The part that `text` begins with, and what comes after its dot.
+/// Reads the part at the start of `text`; returns it and the text after its dot.
 fn parse_part(text: &str, number: usize) -> Result<(Part, Option<&str>), String> {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut name = String::new();
@@ -302,7 +304,11 @@ mod tests {
     }
 
     fn detail(text: &str) -> String {
-        SourcePattern::parse(text).unwrap_err().detail.unwrap()
+        SourcePattern::parse(text)
+            .unwrap_err()
+            .detail
+            .clone()
+            .unwrap()
     }
 
     #[test]

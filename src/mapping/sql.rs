@@ -1,34 +1,34 @@
-//! Whether the SQL of a mapping is SQL that fits: asked of the server's parser, nothing is run.
+//! Whether the SQL of a mapping is valid and fits the destination. The server's parser tells; nothing runs.
 //!
-//! An expression is put between parentheses into generated statements. That it is one expression,
-//! and stays inside them, is made sure by parsing it twice: bare as a target list of one entry, where
-//! a parenthesis too many or a comma shows, and between the parentheses.
+//! Generated statements have each expression between parentheses. Two parses make sure that it is one
+//! expression and stays inside of them: first bare, as a target list of one entry, which shows a
+//! parenthesis too many or a comma, and then between the parentheses.
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+#![forbid(unsafe_code)]
 
 use super::check::qualified;
-use super::fault::Fault;
-use super::quote::ident;
 use super::{ColumnSource, Mapping};
 use crate::destination::Destination;
+use crate::error::fault::Fault;
+use crate::error::quote::ident;
+use crate::error::{Error, SqlError, sqlstate};
 use crate::pg::parse::{analyse, is_one_target};
 use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::trap::SqlError;
 use crate::pg::user::ActingAs;
 
-/// What a mapping's SQL reads from: these four names, and nothing else that could hide one.
+/// The relation that a mapping's SQL reads: these four columns, and none that could hide one of them.
 pub const MESSAGE: &str = "(SELECT NULL::pg_catalog.jsonb AS record, NULL::pg_catalog.jsonb AS \
                            changes, NULL::pg_catalog.jsonb AS metadata, NULL::pg_catalog.text AS \
                            action) AS b";
 
-/// An expression as it stands in generated SQL: between parentheses, on lines of its own, so that
-/// a `--` comment at its end ends there.
+/// An expression as generated SQL has it: between parentheses and on lines of its own, so that a `--`
+/// comment at its end ends there.
 pub fn enclosed(expression: &str) -> String {
     format!("(\n{expression}\n)")
 }
 
-/// Everything that the server has against the mapping's expressions and its filter, as its owner
+/// Every fault that the server finds in the mapping's expressions and its filter, as the mapping's owner
 /// and under its search_path.
 pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -59,7 +59,7 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
 
 fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Result<(), SqlError> {
     subtransaction(|| {
-        let _owner = ActingAs::new(pg_sys::Oid::from(mapping.owner), true);
+        let _owner = ActingAs::new(mapping.owner_oid(), true);
         let settings = Settings::new(&[(c"standard_conforming_strings", c"on")]);
         settings.set(c"search_path", &mapping.search_path);
         ask()
@@ -69,26 +69,18 @@ fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Resul
 fn check_expression(sql: &str) -> Result<(), SqlError> {
     one_expression(sql)?;
     let statement = analyse(&format!("SELECT {} FROM {MESSAGE}", enclosed(sql)))?;
-    let refused = if statement.columns != 1 {
-        "it stands for several columns"
+    let what = if statement.columns != 1 {
+        return Err(Error::SeveralColumns.into());
     } else if statement.aggregates {
-        "aggregate functions are not allowed in it"
+        "aggregate functions"
     } else if statement.windows {
-        "window functions are not allowed in it"
+        "window functions"
     } else if statement.sets {
-        "set-returning functions are not allowed in it"
+        "set-returning functions"
     } else {
         return Ok(());
     };
-    Err(SqlError::new(
-        if statement.columns == 1 {
-            "42803"
-        } else {
-            "42601"
-        },
-        refused,
-    )
-    .with_detail("It is computed from one message, and gives one value."))
+    Err(Error::NotScalar { what }.into())
 }
 
 fn check_assignment(sql: &str, destination: &Destination, column: &str) -> Result<(), SqlError> {
@@ -109,28 +101,24 @@ fn one_expression(sql: &str) -> Result<(), SqlError> {
     if is_one_target(sql)? {
         return Ok(());
     }
-    Err(SqlError::new("42601", "it is not one expression")
-        .with_detail("Clauses, aliases, lists and several statements have no place in it.")
-        .with_hint("A query is an expression when it is put between parentheses."))
+    Err(Error::NotExpression.into())
 }
 
-/// What the server said, with the place that it said it of in front.
+/// The server's error as a fault of the mapping: the place in the mapping comes first.
 fn fault(place: String, error: SqlError) -> Fault {
-    let code = PgSqlErrorCode::from(error.code);
-    let mut hint = error.hint;
+    let mut fault = error;
     if matches!(
-        code,
-        PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN | PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
+        fault.code,
+        sqlstate::UNDEFINED_COLUMN | sqlstate::UNDEFINED_TABLE
     ) {
         let names = "It can use record, changes and metadata (jsonb) and action (text).";
-        hint = Some(hint.map_or_else(|| names.to_owned(), |hint| format!("{hint} {names}")));
+        fault.hint = Some(match fault.hint {
+            Some(hint) => format!("{hint} {names}"),
+            None => names.to_owned(),
+        });
     }
-    // The line break that ends every expression is not the user's.
-    let said = error.message.replace("\n\"", "\"");
-    Fault {
-        code,
-        message: format!("{place}: {said}"),
-        detail: error.detail,
-        hint,
-    }
+    // `enclosed` adds the line break that the server quotes.
+    let said = fault.message.replace("\n\"", "\"");
+    fault.message = format!("{place}: {said}");
+    Fault::from(fault)
 }

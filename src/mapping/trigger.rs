@@ -1,6 +1,8 @@
 //! The triggers of `sequin.mapping`, and the functions that its SQL needs.
 //!
-//! `sql/catalog.sql` declares them; the C symbols are the names here with `_wrapper`.
+//! `sql/catalog.sql` declares them. Their C symbols are the names here with `_wrapper`.
+
+#![forbid(unsafe_code)]
 
 use std::convert::Infallible;
 
@@ -10,23 +12,24 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
-use super::fault::Fault;
-use super::nearest::nearest;
-use super::quote::ident;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
 use crate::destination::Destination;
-use crate::error::{Error, list};
+use crate::error::fault::Fault;
+use crate::error::nearest::nearest;
+use crate::error::quote::ident;
+use crate::error::{Error, list, sqlstate};
 use crate::pg::invalidation;
+use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
 use crate::pg::settings::Settings;
 
-/// Who changes the mapping, and under which settings.
+/// The session that changes the mapping: its role and settings.
 struct Session {
     user: pg_sys::Oid,
     superuser: bool,
     search_path: String,
-    /// Off while a dump is restored, when the destination's indexes are not there yet: then nothing
-    /// is asked of the destination. It is the setting that says the same of function bodies.
+    /// `check_function_bodies`, which is off while a dump is restored. The destination's indexes may not
+    /// be there yet, so the destination is not checked either.
     checks_bodies: bool,
 }
 
@@ -51,12 +54,12 @@ impl Session {
 }
 
 /// Before a row of `sequin.mapping` is inserted or updated: fills in name, owner and search_path, and
-/// raises everything that is wrong with the mapping.
+/// raises all faults of the mapping in one error.
 #[pg_trigger(sql = false)]
 fn mapping_check<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Infallible> {
-    Ok(checked(trigger).unwrap_or_else(|error| error.raise()))
+    Ok(checked(trigger).unwrap_or_else(|error| raise(error)))
 }
 
 fn checked<'a>(
@@ -81,15 +84,13 @@ fn checked<'a>(
     }
 
     let owner_before = old.as_ref().map_or(session.user.to_u32(), |old| old.owner);
-    row.owner = given
-        .oid("owner")
-        .map_or(owner_before, |owner| owner.to_u32());
+    row.owner = given.oid("owner").map_or(owner_before, pg_sys::Oid::to_u32);
     if row.owner != owner_before && !session.superuser {
         return Err(Error::OwnerNotYours { name: row.name });
     }
     set_oid(&mut new, "owner", pg_sys::Oid::from(row.owner));
 
-    // SQL means what it meant to the session that wrote it.
+    // names in the mapping's SQL mean what they mean to the session that writes it
     let given_path: Option<String> = given.get("search_path");
     let sql_written = old.as_ref().is_some_and(|old| {
         (&old.columns, &old.filter) != (&row.columns, &row.filter)
@@ -118,8 +119,8 @@ fn checked<'a>(
     }
 }
 
-/// Whether the change is one that must be possible whatever has become of the destination: pausing,
-/// renaming, and what to do with messages that fail.
+/// Whether the change must be possible even if the destination no longer fits: pausing, renaming, and
+/// `on_error`.
 fn only_operated(old: &MappingRow, new: &MappingRow) -> bool {
     let same = MappingRow {
         name: new.name.clone(),
@@ -140,7 +141,7 @@ fn derived_name(row: &MappingRow, destination: Option<&Destination>) -> String {
     format!("{source} to {destination}")
 }
 
-/// What the owner lacks to do what the mapping does.
+/// The fault of an owner who lacks privileges that the mapping needs.
 fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
     const PRIVILEGES: &str = "
         select r.rolname::pg_catalog.text,
@@ -153,7 +154,7 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
         join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
         cross join pg_catalog.pg_roles r
         where c.oid operator(pg_catalog.=) $1 and r.oid operator(pg_catalog.=) $2";
-    let owner = pg_sys::Oid::from(mapping.owner);
+    let owner = mapping.owner_oid();
     let (role, has) = Spi::connect(|client| {
         let row = client.select(PRIVILEGES, Some(1), &[destination.oid.into(), owner.into()])?;
         if row.is_empty() {
@@ -204,7 +205,7 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
     }
     Some(
         Fault::new(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            sqlstate::INSUFFICIENT_PRIVILEGE,
             format!("role \"{role}\" may not write to {table}"),
         )
         .detail(format!(
@@ -215,11 +216,11 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
     )
 }
 
-/// The row as far as it is filled in. What may not be null, and nobody fills in, is not left to NOT
-/// NULL, whose message would show the row half filled in.
+/// Reads the row as far as it is filled in. A null in a column that must have a value is an error here
+/// already: that of NOT NULL would show the row half filled in.
 fn read(row: &Row) -> Result<MappingRow, Error> {
     let text = |name: &str| row.get::<String>(name);
-    let oid = |name: &str| row.oid(name).map(|oid| oid.to_u32());
+    let oid = |name: &str| row.oid(name).map(pg_sys::Oid::to_u32);
     let given = |argument| text(argument).ok_or(Error::NullArgument { argument });
     Ok(MappingRow {
         id: row
@@ -249,7 +250,7 @@ fn set_text(row: &mut PgHeapTuple<'_, AllocatedByRust>, name: &str, value: &str)
         .unwrap_or_else(|e| error!("sequin.mapping.{name}: {e}"))
 }
 
-/// After a statement that changed `sequin.mapping`: every session reads it again.
+/// After a statement that changed `sequin.mapping`: makes every session read it again.
 #[pg_trigger(sql = false)]
 fn mapping_changed<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -290,7 +291,7 @@ fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
     }
 }
 
-/// Run once by `create extension`: refuses a database that cannot hold what Sequin sends.
+/// Run once by `create extension`: refuses a database whose encoding cannot hold every JSON text.
 #[pg_extern(sql = false)]
 fn require_utf8() -> Result<(), ErrorReport> {
     let encoding =

@@ -20,3 +20,8 @@ pub fn from_unix(micros: i64) -> i64 {
 pub fn to_unix(micros: i64) -> i64 {
     micros.saturating_add(EPOCH)
 }
+
+/// A `timestamptz` datum of microseconds since 1970; `None` is null.
+pub fn datum(micros: Option<i64>) -> Option<pgrx::pg_sys::Datum> {
+    micros.map(|micros| pgrx::pg_sys::Datum::from(from_unix(micros)))
+}

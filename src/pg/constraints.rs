@@ -1,9 +1,9 @@
 //! Deferred constraints.
 
 use super::spi::Plan;
-use super::trap::SqlError;
 use super::tuples::Rows;
 use super::user::ActingAs;
+use crate::error::SqlError;
 
 /// Defers what can be deferred, until [`check_at_once`] or the transaction's end.
 pub fn defer() -> Result<(), SqlError> {
@@ -12,10 +12,10 @@ pub fn defer() -> Result<(), SqlError> {
         .map(|_| ())
 }
 
-/// Checks what is deferred now, and constraints from now on as statements end, until the transaction
-/// does.
+/// Checks the deferred constraints now. From now on, until the transaction ends, constraints are checked
+/// when a statement ends.
 pub fn check_at_once() -> Result<(), SqlError> {
-    // Triggers may wait that the caller has set off: up to PostgreSQL 17 they run as who acts now.
+    // The caller may have deferred triggers of its own: up to PostgreSQL 17 they run as the current role.
     let _caller = ActingAs::caller();
     Plan::prepare("set constraints all immediate")?
         .run(Rows::new())

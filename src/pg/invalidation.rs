@@ -14,7 +14,7 @@ thread_local! {
 pub struct Changed {
     /// Everything may have changed.
     all: bool,
-    /// Every relation may have changed, but for those of [`pick`].
+    /// Every relation may have changed, except the picked ones ([`pick`]).
     many: bool,
     /// These relations did.
     oids: Vec<pg_sys::Oid>,
@@ -45,11 +45,11 @@ impl Changed {
     }
 }
 
-/// From more distinct relations than this between two looks on, only those of [`pick`] are told apart.
+/// The most relations that are told apart between two looks. Beyond, only picked ones are ([`pick`]).
 const MANY: usize = 256;
 
-/// A relation that is always told apart. A call begins again when the mappings changed, which must not
-/// look so because a trigger of a destination changes many relations, or makes a schema.
+/// Picks a relation that is always told apart. A call begins again when the mappings changed; a trigger
+/// of a destination that changes many relations, or makes a schema, must not look like that.
 pub fn pick(oid: pg_sys::Oid) {
     PICKED.with_borrow_mut(|picked| {
         if !picked.contains(&oid) {
@@ -93,7 +93,7 @@ pub fn has_changed(oid: pg_sys::Oid) -> bool {
 
 /// Locks a relation as a write does, until the transaction ends.
 pub fn lock(oid: pg_sys::Oid) {
-    // SAFETY: locking an OID that is no relation's (any more) is allowed.
+    // SAFETY: the OID need not be that of a relation.
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
 }
 
@@ -103,9 +103,9 @@ pub fn announce(oid: pg_sys::Oid) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(oid) }
 }
 
-/// Locks a mapping until the (sub)transaction ends: shared with others that do the same, or alone.
-pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
-    let mode = if alone {
+/// Locks a mapping, shared or exclusive, until the (sub)transaction ends.
+pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, exclusive: bool) {
+    let mode = if exclusive {
         pg_sys::ExclusiveLock
     } else {
         pg_sys::ShareLock
@@ -114,7 +114,8 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, alone: bool) {
     unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
 }
 
-/// Has a mapping alone, as [`lock_mapping`] does, if nobody else has it or waits for it; returns whether.
+/// Takes the exclusive lock on a mapping as [`lock_mapping`] does, unless another session holds the lock
+/// or waits for it; returns whether it did.
 pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
     let mode = pg_sys::ExclusiveLock as i32;
     // SAFETY: as in `lock_mapping`.

@@ -4,7 +4,8 @@ use std::ffi::{CString, c_char, c_int};
 
 use pgrx::pg_sys;
 
-use super::trap::{SqlError, trap};
+use super::trap::trap;
+use crate::error::{SqlError, sqlstate};
 
 // Declared again without pgrx's guard: `trap` leaves them by a jump.
 unsafe extern "C-unwind" {
@@ -83,7 +84,10 @@ pub fn is_one_target(text: &str) -> Result<bool, SqlError> {
 pub fn analyse(text: &str) -> Result<Statement, SqlError> {
     let statements = parse(text)?;
     let Some(tree) = only(statements) else {
-        return Err(SqlError::new("42601", "there is more than one statement"));
+        return Err(SqlError::new(
+            sqlstate::SYNTAX_ERROR,
+            "there is more than one statement",
+        ));
     };
     let text = nul_terminated(text)?;
     let (tree, text) = (tree.cast::<pg_sys::RawStmt>(), text.as_ptr());
@@ -112,7 +116,12 @@ fn parse(text: &str) -> Result<*mut pg_sys::List, SqlError> {
 }
 
 fn nul_terminated(text: &str) -> Result<CString, SqlError> {
-    CString::new(text).map_err(|_| SqlError::new("22021", "SQL text holds a NUL"))
+    CString::new(text).map_err(|_| {
+        SqlError::new(
+            sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+            "SQL text holds a NUL",
+        )
+    })
 }
 
 fn length(list: *mut pg_sys::List) -> usize {

@@ -22,8 +22,6 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     // off, it makes an error of every policy that the owner is under
     (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
-    (c"array_nulls", c"on"),
-    (c"row_security", c"on"),
     (c"jit", c"off"),
 ];
 

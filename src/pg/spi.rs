@@ -5,8 +5,9 @@ use std::ffi::{CString, c_int, c_long};
 use pgrx::pg_sys::{self, Datum};
 
 use super::settings::{INDEX_DRIVEN, Settings};
-use super::trap::{SqlError, is_undone, note_undone, trap};
+use super::trap::{is_undone, note_undone, trap};
 use super::tuples::{Offered, Rows, count_rows, put_back_count};
+use crate::error::{SqlError, sqlstate};
 
 unsafe extern "C-unwind" {
     #[link_name = "SPI_prepare"]
@@ -56,7 +57,7 @@ pub struct Plan {
 }
 
 /// What a statement gave back.
-pub struct Outcome {
+pub struct Executed {
     /// Rows written (or read).
     pub processed: u64,
     /// Rows returned, by `RETURNING` or a `SELECT`.
@@ -66,13 +67,20 @@ pub struct Outcome {
 impl Plan {
     /// Prepares and keeps `sql`. Needs a [`Connection`].
     pub fn prepare(sql: &str) -> Result<Plan, SqlError> {
-        let text =
-            CString::new(sql).map_err(|_| SqlError::new("22021", "statement holds a NUL"))?;
+        let text = CString::new(sql).map_err(|_| {
+            SqlError::new(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "statement holds a NUL",
+            )
+        })?;
         let text = text.as_ptr();
         // SAFETY: only the C function runs inside; the text outlives it.
         let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut()))? };
         if plan.is_null() {
-            return Err(SqlError::new("XX000", format!("could not prepare: {sql}")));
+            return Err(SqlError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("could not prepare: {sql}"),
+            ));
         }
         // SAFETY: the plan was just made; kept, it lives until SPI_freeplan.
         unsafe { pg_sys::SPI_keepplan(plan) };
@@ -104,8 +112,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Runs the statement over `rows`, which `sequin.batch()` returns to it.
-    pub fn run(&mut self, rows: Rows) -> Result<Outcome, SqlError> {
+    /// Executes the statement over `rows`, which `sequin.batch()` returns to it.
+    pub fn run(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan()?;
         let _offered = Offered::new(rows);
         let before = count_rows();
@@ -117,7 +125,7 @@ impl Plan {
         })
     }
 
-    fn execute(&mut self) -> Result<Outcome, SqlError> {
+    fn execute(&mut self) -> Result<Executed, SqlError> {
         let plan = self.plan;
         // SAFETY: only C functions run inside; SPI's globals are read right after it. SPI leaves the
         // backend in its own memory context.
@@ -133,12 +141,12 @@ impl Plan {
         };
         if status < 0 {
             return Err(SqlError::new(
-                "XX000",
+                sqlstate::INTERNAL_ERROR,
                 format!("SPI_execute_plan failed: {status}"),
             ));
         }
         let returned = (!table.is_null()).then(|| Returned { table });
-        Ok(Outcome {
+        Ok(Executed {
             processed,
             returned,
         })

@@ -1,4 +1,4 @@
-//! A subtransaction around work that may fail alone.
+//! A subtransaction around work that may fail while the transaction goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -19,9 +19,9 @@ pub fn subtransaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E>
 /// As [`subtransaction`], but work that is kept ends with the subtransaction around it, in which there
 /// must be one.
 ///
-/// Who waits for a row that a subtransaction has written waits for its end, and from then on, if it was
-/// kept, for the end of the whole transaction, even if the one around it is undone. A call that begins
-/// again must not keep others waiting so.
+/// A session that waits for a row that a subtransaction has written waits for the end of that
+/// subtransaction; and then, if it was kept, for the end of the whole transaction, even if the
+/// subtransaction around it is undone. A call that begins again must not keep others waiting like that.
 ///
 /// Settings and users that are changed inside must be put back inside.
 pub fn open_subtransaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {

@@ -1,149 +1,15 @@
-//! Catching an SQL error with everything it says, and raising it again unchanged.
+//! Catching an SQL error with everything it says.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
 
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 
-/// How many bytes of an error's texts are kept. The server's quote the value that is wrong, which may
-/// be as large as the batch.
-const KEPT: usize = 8192;
-
-/// The beginning of a long text.
-fn cut(text: &str) -> String {
-    if text.len() <= KEPT {
-        return text.to_owned();
-    }
-    let mut end = KEPT;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
-}
-
-/// An SQL error as the server raised it, very long texts cut.
-///
-/// Source: the fields of `ErrorData` in `utils/elog.h`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SqlError {
-    /// The SQLSTATE, packed as `MAKE_SQLSTATE` does.
-    pub code: i32,
-    /// Primary message.
-    pub message: String,
-    /// DETAIL line.
-    pub detail: Option<String>,
-    /// HINT line.
-    pub hint: Option<String>,
-    /// CONTEXT lines.
-    pub context: Option<String>,
-    /// Schema of the relation concerned.
-    pub schema: Option<String>,
-    /// Relation concerned.
-    pub table: Option<String>,
-    /// Column concerned.
-    pub column: Option<String>,
-    /// Data type concerned.
-    pub datatype: Option<String>,
-    /// Constraint concerned.
-    pub constraint: Option<String>,
-    /// How many rows of its batch relation the statement had read when it was raised, if it counts
-    /// them: the last of them is the one at fault, unless all had been read.
-    pub rows_read: Option<usize>,
-}
-
-impl SqlError {
-    /// The SQLSTATE as five characters.
-    pub fn sqlstate(&self) -> String {
-        (0..5)
-            .map(|i| char::from((((self.code >> (6 * i)) & 0x3f) as u8) + b'0'))
-            .collect()
-    }
-
-    /// The SQLSTATE's class: its first two characters.
-    pub fn class(&self) -> String {
-        self.sqlstate()[..2].to_owned()
-    }
-
-    /// An error of this extension in the same clothes.
-    pub fn new(sqlstate: &str, message: impl Into<String>) -> SqlError {
-        debug_assert_eq!(sqlstate.len(), 5);
-        let code = sqlstate.bytes().enumerate().fold(0, |code, (i, c)| {
-            code | (((i32::from(c) - 0x30) & 0x3f) << (6 * i))
-        });
-        SqlError {
-            code,
-            message: cut(&message.into()),
-            ..SqlError::default()
-        }
-    }
-
-    /// The same error with a DETAIL line.
-    pub fn with_detail(mut self, detail: impl Into<String>) -> SqlError {
-        self.detail = Some(detail.into());
-        self
-    }
-
-    /// The same error with its place in the batch at the end of its DETAIL.
-    pub fn at(mut self, place: &str) -> SqlError {
-        self.detail = Some(match self.detail {
-            Some(detail) => format!("{detail} At {place}."),
-            None => format!("At {place}."),
-        });
-        self
-    }
-
-    /// The same error with a HINT line.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> SqlError {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// An `ErrorData` in the current memory context that says the same, for [`throw`].
-    pub fn to_error_data(&self) -> *mut pg_sys::ErrorData {
-        let text = |s: &Option<String>| s.as_deref().map_or(std::ptr::null_mut(), palloc_cstring);
-        // SAFETY: palloc0 gives a zeroed block of the asked size or raises an error; every field of
-        // ErrorData may be zero, and the strings are allocated in the same context.
-        unsafe {
-            let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()).cast::<pg_sys::ErrorData>();
-            (*data).elevel = pgrx::PgLogLevel::ERROR as i32;
-            (*data).sqlerrcode = self.code;
-            (*data).message = palloc_cstring(&self.message);
-            (*data).detail = text(&self.detail);
-            (*data).hint = text(&self.hint);
-            (*data).context = text(&self.context);
-            (*data).schema_name = text(&self.schema);
-            (*data).table_name = text(&self.table);
-            (*data).column_name = text(&self.column);
-            (*data).datatype_name = text(&self.datatype);
-            (*data).constraint_name = text(&self.constraint);
-            data
-        }
-    }
-}
-
-fn palloc_cstring(text: &str) -> *mut c_char {
-    let text = CString::new(text.replace('\0', "")).expect("no NUL is left");
-    // SAFETY: pstrdup copies a NUL-terminated string.
-    unsafe { pg_sys::pstrdup(text.as_ptr()) }
-}
-
-unsafe extern "C-unwind" {
-    #[link_name = "ThrowErrorData"]
-    fn raw_throw_error_data(edata: *mut pg_sys::ErrorData);
-}
-
-/// Raises `data`.
-///
-/// # Safety
-/// The C frames and Rust frames between here and Postgres' handler are left by a jump: none of them
-/// may hold a value with a destructor.
-pub unsafe fn throw(data: *mut pg_sys::ErrorData) -> ! {
-    // SAFETY: `data` was made by `to_error_data`; elevel is ERROR, so the call does not return.
-    unsafe { raw_throw_error_data(data) };
-    unreachable!("ThrowErrorData returned from an ERROR")
-}
+use crate::error::SqlError;
+use crate::error::report::{KEPT, cut};
+use crate::error::sqlstate::Sqlstate;
 
 thread_local! {
     static UNDONE: Cell<bool> = const { Cell::new(true) };
@@ -203,7 +69,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
             })
         };
         let error = SqlError {
-            code: (*data).sqlerrcode,
+            code: Sqlstate::from_packed((*data).sqlerrcode),
             message: text((*data).message).unwrap_or_default(),
             detail: text((*data).detail),
             hint: text((*data).hint),
@@ -217,18 +83,5 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
         };
         pg_sys::FreeErrorData(data);
         Err(error)
-    }
-}
-
-impl From<crate::error::Error> for SqlError {
-    fn from(error: crate::error::Error) -> SqlError {
-        let report = error.report();
-        SqlError {
-            code: report.code as i32,
-            message: report.message,
-            detail: report.detail,
-            hint: report.hint,
-            ..SqlError::default()
-        }
     }
 }

@@ -5,10 +5,13 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::ptr;
 
+use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum};
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard};
 
-use super::trap::{SqlError, trap};
+use super::function::function;
+use super::raise::raise;
+use super::trap::trap;
+use crate::error::{Error, SqlError};
 
 unsafe extern "C-unwind" {
     #[link_name = "tuplestore_putvalues"]
@@ -230,54 +233,44 @@ pub fn put_back_count(before: usize) -> usize {
     ROWS_READ.replace(before)
 }
 
-/// `sequin.next_row()`: counts the rows that the statement reads, and is true.
-///
-/// # Safety
-/// Called by the server's function manager.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn next_row_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+function! {
+    /// `sequin.next_row()`: counts the rows that the statement reads, and is true.
+    next_row_wrapper, pg_finfo_next_row_wrapper = next_row
+}
+
+unsafe fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
     ROWS_READ.set(ROWS_READ.get() + 1);
-    // SAFETY: the result is not null.
+    // SAFETY: the function manager's record of the call.
     unsafe { (*fcinfo).isnull = false };
     Datum::from(true)
 }
 
-/// The function manager's record for [`next_row_wrapper`].
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_next_row_wrapper() -> *const pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
+function! {
+    /// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
+    /// definition list names them. Outside an apply it is an error.
+    sequin_batch_wrapper, pg_finfo_sequin_batch_wrapper = batch
 }
 
-/// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
-/// definition list names them. Outside an apply it is an error.
-///
-/// # Safety
-/// Called by the server's function manager.
-#[unsafe(no_mangle)]
 #[pg_guard]
-pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    let (store, desc) = CURRENT.replace(NOTHING);
+unsafe extern "C-unwind" fn batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    let (store, desc) = CURRENT.get();
     if store.is_null() {
-        pgrx::pg_sys::panic::ErrorReport::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "sequin.batch() can be called only by sequin_apply",
-            "sequin_batch",
-        )
-        .set_hint("Call sequin_apply(batch) to apply messages.")
-        .report(PgLogLevel::ERROR);
+        raise(Error::OutsideApply);
     }
     // SAFETY: the executor calls set-returning functions with a ReturnSetInfo; it takes the
     // tuplestore over and ends it. It compares the descriptor with the column definition list (a
     // trigger might ask for the rows by another one), and frees it.
     unsafe {
         let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let materialize = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
         if info.is_null()
-            || (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
+            || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo
+            || (*info).allowedModes & materialize as i32 == 0
         {
-            pgrx::error!("sequin.batch() can be called only in FROM");
+            raise(Error::NotInFrom);
         }
-        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        CURRENT.set(NOTHING);
+        (*info).returnMode = materialize;
         (*info).setResult = store;
         (*info).setDesc = if desc.is_null() {
             ptr::null_mut() // no rows
@@ -287,11 +280,4 @@ pub unsafe extern "C-unwind" fn sequin_batch_wrapper(fcinfo: pg_sys::FunctionCal
         (*fcinfo).isnull = true;
     }
     Datum::from(0)
-}
-
-/// The function manager's record for [`sequin_batch_wrapper`].
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_sequin_batch_wrapper() -> *const pg_sys::Pg_finfo_record {
-    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &V1
 }

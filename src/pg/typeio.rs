@@ -7,7 +7,8 @@ use std::ptr;
 use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
-use super::trap::{SqlError, trap};
+use super::trap::trap;
+use crate::error::SqlError;
 
 #[cfg(feature = "pg13")]
 pub use pg_sys::CASHOID as MONEYOID;

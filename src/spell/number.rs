@@ -1,24 +1,26 @@
 //! Whole numbers out of decimal text, exactly.
 
-/// What a decimal text is as a whole number.
+#![forbid(unsafe_code)]
+
+/// A decimal text as a whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whole {
-    /// This one: less than 10^20 and more than -10^20.
+    /// A number between -10^20 and 10^20.
     Number(i128),
-    /// A larger one than any integer type holds.
+    /// A number larger than any integer type holds.
     TooLarge,
-    /// None: something is left after the point.
+    /// Not a whole number: a digit other than 0 stands after the point.
     Fraction,
 }
 
-/// Exponents beyond it are as good as it, and it cannot overflow.
+/// Larger exponents are read as this one: the number is as much too large, and nothing overflows.
 const HUGE_EXPONENT: i64 = 1 << 40;
 
-/// Powers of ten from this one up do not fit 64 bits.
+/// From this exponent on, powers of ten do not fit 64 bits.
 const TOO_LARGE: i64 = 20;
 
-/// The whole number that `[+-]digits[.digits][e[+-]digits]` is; `None` for any other text. Nothing
-/// is allocated, however large the exponent.
+/// The whole number that `[+-]digits[.digits][e[+-]digits]` gives; `None` for any other text. Nothing is
+/// allocated, however large the exponent.
 pub(super) fn whole(text: &str) -> Option<Whole> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

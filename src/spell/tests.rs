@@ -1,4 +1,5 @@
 use super::*;
+use crate::json::StringFault;
 
 fn shape(name: &str) -> Shape {
     if let Some(element) = name.strip_suffix("[]") {

@@ -1,6 +1,10 @@
 //! Dates and times as Sequin spells them → as PostgreSQL reads them.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Write;
+
+use crate::civil;
 
 /// Microseconds from 1970 to 2000, the server's epoch.
 const UNIX_TO_2000: i128 = 946_684_800_000_000;
@@ -9,8 +13,8 @@ const MICROS_PER_DAY: i128 = 86_400_000_000;
 const FIRST: i128 = -211_813_488_000_000_000;
 const END: i128 = 9_223_371_331_200_000_000;
 
-/// A date or timestamp: `inf` is an infinity, and a year that is not positive is one before Christ
-/// (`-0043-03-15` is `0044-03-15 BC`, as there is no year 0). Anything else stays as it is.
+/// Spells a date or timestamp. `inf` is an infinity. A year that is not positive is one before Christ: as
+/// there is no year 0, `-0043-03-15` is `0044-03-15 BC`. Any other text stays as it is.
 pub(super) fn calendar(text: &str, out: &mut String) {
     match text {
         "inf" => out.push_str("infinity"),
@@ -38,7 +42,7 @@ fn year_before_christ(text: &str) -> Option<(u32, &str)> {
     (negative || year == 0).then_some((year.checked_add(1)?, rest))
 }
 
-/// A time of day, which a timestamp has too: but for the `T` the input functions take it.
+/// Spells a time of day, also that of a timestamp: the input functions take one, but for its `T`.
 pub(super) fn clock(text: &str, out: &mut String) {
     match text.split_once('T') {
         Some((day, clock)) if day.ends_with(|last: char| last.is_ascii_digit()) => {
@@ -50,7 +54,7 @@ pub(super) fn clock(text: &str, out: &mut String) {
     }
 }
 
-/// A date range: `(empty,empty)` is `empty`, and its bounds are dates.
+/// Spells a date range. `(empty,empty)` is `empty`, and the bounds of any other are dates.
 pub(super) fn date_range(text: &str, out: &mut String) {
     if text == "(empty,empty)" {
         out.push_str("empty");
@@ -72,16 +76,17 @@ pub(super) fn date_range(text: &str, out: &mut String) {
     }
 }
 
-/// Microseconds since 1970 as the server counts them, if it can.
+/// Microseconds since 1970 as the server counts them, since 2000; `None` outside of its range.
 pub(super) fn since_2000(unix: i128) -> Option<i64> {
     let micros = unix - UNIX_TO_2000;
     (FIRST..END).contains(&micros).then_some(micros as i64)
 }
 
-/// The timestamp so many microseconds after 1970, with its zone or without.
+/// Spells the timestamp so many microseconds after 1970, with its zone or without; `None` outside of the
+/// server's range.
 pub(super) fn timestamp(unix: i128, zone: bool, out: &mut String) -> Option<()> {
     since_2000(unix)?;
-    let (year, month, day) = civil(unix.div_euclid(MICROS_PER_DAY) as i64);
+    let (year, month, day) = civil::date(unix.div_euclid(MICROS_PER_DAY) as i64);
     let micros = unix.rem_euclid(MICROS_PER_DAY);
     let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -96,24 +101,4 @@ pub(super) fn timestamp(unix: i128, zone: bool, out: &mut String) -> Option<()> 
         "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}{zone}{era}"
     );
     Some(())
-}
-
-/// Year, month and day of a day counted from 1970, in the proleptic Gregorian calendar.
-///
-/// Source: `civil_from_days` in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms".
-fn civil(day: i64) -> (i64, i64, i64) {
-    let day = day + 719_468;
-    let era = day.div_euclid(146_097);
-    let of_era = day.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }

@@ -1,0 +1,246 @@
+//! The query whose answer tells whether two tables hold the same rows.
+//!
+//! Plain SQL for any PostgreSQL since 9.4, so that it runs at the source, without this extension. The
+//! values' texts are made in ways that no setting and no version influences.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::{self, panic::ErrorReport};
+use pgrx::prelude::*;
+
+use super::own_statement;
+use crate::destination::Destination;
+use crate::error::Error;
+use crate::error::nearest::nearest;
+use crate::error::quote::ident;
+use crate::mapping::GUARD_COLUMNS;
+use crate::pg::raise::raise;
+use crate::pg::typeio::{MONEYOID, base_type, fields, type_row};
+
+/// A function takes a hundred arguments at most.
+const ARGUMENTS: usize = 90;
+
+/// Composite types in composite types, deeper than anybody goes.
+const MAX_DEPTH: usize = 32;
+
+/// `sequin.fingerprint_query(relation, columns, bucket_count, key, source)`: the query of
+/// `sequin.fingerprint`, to be run elsewhere too. `source` is the table's name there.
+#[pg_extern(sql = false)]
+fn fingerprint_query(
+    relation: Option<pg_sys::Oid>,
+    columns: Option<Vec<Option<String>>>,
+    bucket_count: Option<i32>,
+    key: Option<Vec<Option<String>>>,
+    source: Option<&str>,
+) -> Result<String, ErrorReport> {
+    let null = |argument| Error::NullArgument { argument };
+    let oid = relation.ok_or(null("relation"))?;
+    let buckets = bucket_count.ok_or(null("bucket_count"))?;
+    if buckets < 1 {
+        return Err(Error::NoBuckets { count: buckets }.into());
+    }
+    let table = Destination::load(oid).ok_or(Error::NoRelation { oid: oid.to_u32() })?;
+    let all = || {
+        let compared = table.columns.iter().filter(|column| {
+            !column.generated && !GUARD_COLUMNS.iter().any(|(name, ..)| *name == column.name)
+        });
+        compared.map(|column| column.name.clone()).collect()
+    };
+    let mut columns = match columns {
+        Some(names) => given(&table, names)?,
+        None => all(),
+    };
+    let key = match key {
+        Some(names) => given(&table, names)?,
+        None => match table.primary_key() {
+            [] => columns.clone(),
+            key => key.to_vec(),
+        },
+    };
+    for name in key.iter().rev() {
+        if !columns.contains(name) {
+            columns.insert(0, name.clone());
+        }
+    }
+    let texts = |names: &[String]| {
+        names
+            .iter()
+            .map(|name| {
+                let type_oid = table.column(name).expect("looked up").type_oid;
+                text_of(&format!("t.{}", ident(name)), type_oid, MAX_DEPTH)
+            })
+            .collect::<Vec<_>>()
+    };
+    let from = source.map_or_else(|| table.qualified_name(), str::to_owned);
+    Ok(query(&from, &texts(&key), &texts(&columns), buckets))
+}
+
+/// Columns by name.
+fn given(table: &Destination, names: Vec<Option<String>>) -> Result<Vec<String>, Error> {
+    let names: Vec<String> = names.into_iter().flatten().collect();
+    for name in &names {
+        if table.column(name).is_none() {
+            let known = table.columns.iter().map(|column| column.name.as_str());
+            return Err(Error::NoColumn {
+                name: name.clone(),
+                relation: table.qualified_name(),
+                nearest: nearest(name, known),
+            });
+        }
+    }
+    if names.is_empty() {
+        return Err(Error::NoColumns);
+    }
+    Ok(names)
+}
+
+/// Sums do not depend on the order of rows.
+fn query(from: &str, key: &[String], columns: &[String], buckets: i32) -> String {
+    format!(
+        "select b.bucket, count(*) as rows, sum(b.hash) as hash
+from (select mod(('x' || substr(md5({}), 1, 8))::bit(32)::bigint, {buckets})::integer as bucket,
+             ('x' || substr(md5({}), 1, 15))::bit(60)::bigint as hash
+      from {from} t) b
+group by b.bucket
+order by b.bucket",
+        row_text(key),
+        row_text(columns)
+    )
+}
+
+/// The texts as one: a JSON array, in which nothing can be taken for a separator.
+fn row_text(texts: &[String]) -> String {
+    format!("{}::text", json_array(texts))
+}
+
+fn json_array(texts: &[String]) -> String {
+    if texts.len() <= ARGUMENTS {
+        return format!("json_build_array({})", texts.join(", "));
+    }
+    let parts: Vec<_> = texts.chunks(ARGUMENTS).map(json_array).collect();
+    json_array(&parts)
+}
+
+/// The text of a value: the type's own, if no setting changes it.
+fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
+    let (base, _) = base_type(type_oid, -1);
+    let finite =
+        |text: String| format!("case when isfinite({value}) then {text} else {value}::text end");
+    let plain = format!("{value}::text");
+    match base {
+        pg_sys::DATEOID => return finite(format!("({value} - date '2000-01-01')::text")),
+        pg_sys::TIMESTAMPOID => {
+            return finite(format!("to_char({value}, 'YYYY-MM-DD HH24:MI:SS.US BC')"));
+        }
+        pg_sys::TIMESTAMPTZOID => {
+            return finite(format!(
+                "to_char({value} at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US BC')"
+            ));
+        }
+        pg_sys::INTERVALOID => {
+            let parts = ["year", "month", "day", "hour", "minute", "microseconds"]
+                .map(|part| format!("extract({part} from {value})::bigint"));
+            return finite(format!("concat_ws(' ', {})", parts.join(", ")));
+        }
+        pg_sys::FLOAT4OID => return format!("encode(float4send({value}), 'hex')"),
+        pg_sys::FLOAT8OID => return format!("encode(float8send({value}), 'hex')"),
+        pg_sys::BYTEAOID => return format!("encode({value}, 'hex')"),
+        pg_sys::JSONOID => return format!("{value}::jsonb::text"),
+        MONEYOID => return format!("{value}::numeric::text"),
+        _ => {}
+    }
+    let Some(row) = type_row(base).filter(|_| depth > 0) else {
+        return plain;
+    };
+    // The text of a part, if it is not the part's own.
+    let part = |value: &str, type_oid| {
+        let text = text_of(value, type_oid, depth - 1);
+        (text != format!("{value}::text")).then_some(text)
+    };
+    // Elements of a composite type would be taken apart by unnest in FROM.
+    let parts = |dimensions: &str, text: String| {
+        format!(
+            "case when {value} is not null then (select concat({dimensions}string_agg(\
+             coalesce(to_json({text})::text, 'null'), ',' order by u.n)) from (select s.e, \
+             row_number() over () as n from (select unnest({value}) as e) s) u) end"
+        )
+    };
+    if let Some(element) = row.element {
+        return part("u.e", element)
+            .map_or(plain, |text| parts(&format!("array_dims({value}), "), text));
+    }
+    match row.kind {
+        b'c' => {
+            let texts: Vec<_> = fields(base)
+                .into_iter()
+                .map(|(name, oid, _)| {
+                    text_of(&format!("({value}).{}", ident(&name)), oid, depth - 1)
+                })
+                .collect();
+            format!(
+                "case when {value} is distinct from null then {} end",
+                row_text(&texts)
+            )
+        }
+        b'r' => match (
+            part(&format!("lower({value})"), subtype(base)),
+            part(&format!("upper({value})"), subtype(base)),
+        ) {
+            (Some(lower), Some(upper)) => format!(
+                "case when {value} is not null then json_build_array(isempty({value}), \
+                 lower_inc({value}), {lower}, {upper}, upper_inc({value}))::text end"
+            ),
+            _ => plain,
+        },
+        b'm' => part("u.e", subtype(base)).map_or(plain, |text| parts("", text)),
+        _ => plain,
+    }
+}
+
+/// What a range is of, or of which ranges a multirange is.
+fn subtype(range: pg_sys::Oid) -> pg_sys::Oid {
+    let multiranges = if cfg!(feature = "pg13") {
+        ""
+    } else {
+        "union all select rngtypid from pg_catalog.pg_range where rngmultitypid operator(pg_catalog.=) $1"
+    };
+    Spi::get_one_with_args(
+        &format!(
+            "select rngsubtype from pg_catalog.pg_range
+             where rngtypid operator(pg_catalog.=) $1 {multiranges}"
+        ),
+        &[range.into()],
+    )
+    .unwrap_or_else(|why| raise(own_statement("read the catalog")(why)))
+    .unwrap_or(pg_sys::InvalidOid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_many_columns_is_an_array_of_arrays() {
+        let texts: Vec<_> = (0..ARGUMENTS + 1).map(|n| format!("c{n}")).collect();
+        let text = row_text(&texts);
+        assert!(
+            text.starts_with("json_build_array(json_build_array(c0, "),
+            "{text}"
+        );
+        assert!(text.ends_with("), json_build_array(c90))::text"), "{text}");
+        assert_eq!(row_text(&texts[..2]), "json_build_array(c0, c1)::text");
+    }
+
+    #[test]
+    fn the_query_sums_by_bucket() {
+        let query = query("public.t", &["t.id::text".into()], &["t.a::text".into()], 4);
+        assert_eq!(
+            query,
+            "select b.bucket, count(*) as rows, sum(b.hash) as hash\n\
+             from (select mod(('x' || substr(md5(json_build_array(t.id::text)::text), 1, 8))\
+             ::bit(32)::bigint, 4)::integer as bucket,\n             \
+             ('x' || substr(md5(json_build_array(t.a::text)::text), 1, 15))::bit(60)::bigint as hash\n      \
+             from public.t t) b\ngroup by b.bucket\norder by b.bucket"
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! Bringing a destination back in line: a resync confirms every row by a backfill and removes the rows
+//! that no message confirmed; forgetting versions lets a source start over.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+
+use pgrx::pg_sys::{self, panic::ErrorReport};
+use pgrx::prelude::*;
+
+use super::own_statement;
+use crate::destination::Destination;
+use crate::error::Error;
+use crate::mapping::catalog::{self, mine};
+use crate::mapping::versions::VersionsIn;
+use crate::mapping::{Mapping, OnDelete};
+use crate::pg::invalidation;
+use crate::pg::keys::extension_owner;
+use crate::pg::settings::{PINNED, Settings};
+use crate::pg::user::ActingAs;
+use crate::target::mark::Mark;
+
+/// Takes the exclusive lock on the mapping: calls that apply messages to it have ended, and none begins.
+fn lock(mapping: &Mapping) {
+    invalidation::lock_mapping(catalog::relation(), mapping.id, true);
+}
+
+fn execute(sql: &str) -> Result<(), Error> {
+    Spi::run(sql).map_err(own_statement(format!("run \"{sql}\"")))
+}
+
+// Not read-only for SPI: what the call has waited for must be seen.
+fn count(sql: &str) -> Result<i64, Error> {
+    Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one())
+        .map(Option::unwrap_or_default)
+        .map_err(own_statement(format!("run \"{sql}\"")))
+}
+
+/// `sequin.begin_resync(mapping)`: from now on it is noted which rows a message confirms.
+///
+/// Returns the time. A resync that was begun before is begun again.
+#[pg_extern(sql = false)]
+fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    lock(&mapping);
+    let id = mapping.id;
+    execute(&format!(
+        "delete from sequin.resync_seen where mapping = {id}"
+    ))?;
+    execute(&format!(
+        "insert into sequin.resync (mapping) values ({id})
+         on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp()"
+    ))?;
+    execute(&format!(
+        "update sequin.counter set confirmed = 0 where mapping = {id}"
+    ))?;
+    invalidation::announce(catalog::relation());
+    let started = Spi::get_one::<TimestampWithTimeZone>(&format!(
+        "select started_at from sequin.resync where mapping = {id}"
+    ));
+    Ok(started.ok().flatten().expect("just written"))
+}
+
+/// `sequin.finish_resync(mapping, dry_run)`: deletes the rows that no message has confirmed since
+/// [`begin_resync`], as a delete of the mapping does; returns how many. A dry run only counts.
+#[pg_extern(sql = false)]
+fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    lock(&mapping);
+    let id = mapping.id;
+    if count(&format!(
+        "select count(*) from sequin.resync where mapping = {id}"
+    ))? == 0
+    {
+        return Err(Error::NoResync { name: mapping.name }.into());
+    }
+    let gone = match mapping
+        .destination
+        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
+    {
+        Some(destination) => unconfirmed(&mapping, &destination, dry_run)?,
+        None => 0,
+    };
+    if !dry_run {
+        execute(&format!(
+            "delete from sequin.resync_seen where mapping = {id}"
+        ))?;
+        execute(&format!("delete from sequin.resync where mapping = {id}"))?;
+        invalidation::announce(catalog::relation());
+    }
+    Ok(gone)
+}
+
+thread_local! {
+    static FINISHING: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// While it lives, this session is finishing a resync.
+struct Finishing;
+
+impl Finishing {
+    fn new(mapping: i32) -> Finishing {
+        FINISHING.set(Some(mapping));
+        Finishing
+    }
+}
+
+impl Drop for Finishing {
+    fn drop(&mut self) {
+        FINISHING.set(None);
+    }
+}
+
+/// `sequin.in_resync(mapping)`: whether this session is finishing a resync of the mapping right now.
+#[pg_extern(sql = false)]
+fn in_resync(mapping: i32) -> bool {
+    FINISHING.get() == Some(mapping)
+}
+
+/// Counts, or deletes, the rows of the destination that were not confirmed.
+fn unconfirmed(
+    mapping: &Mapping,
+    destination: &Destination,
+    dry_run: bool,
+) -> Result<i64, ErrorReport> {
+    let id = mapping.id;
+    let key = mapping
+        .key
+        .clone()
+        .unwrap_or_else(|| destination.primary_key().to_vec());
+    let columns: Vec<_> = key
+        .iter()
+        .map(|name| format!("d.{}", pgrx::spi::quote_identifier(name)))
+        .collect();
+    let row_key = format!("sequin.row_key({})", columns.join(", "));
+    let relation = destination.qualified_name();
+    let mark = Mark::of(mapping, destination);
+    let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
+    // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
+    // destination, nothing says which mapping wrote a row.
+    let others = count(&format!(
+        "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
+        destination.oid.to_u32()
+    ))?;
+    if others > 0 {
+        if VersionsIn::of(mapping, destination) != VersionsIn::Table {
+            return Err(Error::SharedDestination {
+                name: mapping.name.clone(),
+            }
+            .into());
+        }
+        rows.push_str(&format!(" and sequin.is_known({id}, {row_key})"));
+    }
+    for column in &columns {
+        rows.push_str(&format!(" and {column} is not null"));
+    }
+    if let Some(mark) = mark {
+        rows.push_str(&format!(" and d.{} {}", mark.name(), mark.is_unset()));
+    }
+    let _finishing = Finishing::new(id);
+    let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+    if dry_run || mapping.on_delete == OnDelete::Ignore {
+        let found = count(&format!("select count(*) from {relation} d where {rows}"))?;
+        return Ok(if dry_run { found } else { 0 });
+    }
+    let versions = match VersionsIn::of(mapping, destination) {
+        VersionsIn::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
+        _ => "null::bigint, null::integer, null::timestamptz",
+    };
+    let change = match mark {
+        Some(mark) => format!(
+            "update {relation} d set {} = {} where {rows}",
+            mark.name(),
+            mark.value_now()
+        ),
+        None => format!("delete from {relation} d where {rows}"),
+    };
+    let counted = count(&format!(
+        "with gone as ({change} returning {row_key} as key, {versions}),
+              noted as (select sequin.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
+                                                g.sequin_committed_at) from gone g(key, sequin_lsn,
+                                                sequin_idx, sequin_committed_at))
+         select count(*) from noted"
+    ))?;
+    Ok(counted)
+}
+
+/// `sequin.forget_versions(mapping)`: forgets what was applied to the mapping's rows, so that the next
+/// message of each row is applied whatever its position: after the source was restored and its LSNs
+/// started over, or the destination was altered by hand. The rows stay.
+#[pg_extern(sql = false)]
+fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    lock(&mapping);
+    let id = mapping.id;
+    for table in ["row_version", "tombstone", "home_source"] {
+        execute(&format!("delete from sequin.{table} where mapping = {id}"))?;
+    }
+    if let Some(destination) = mapping
+        .destination
+        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
+        && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
+    {
+        let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+        execute(&format!(
+            "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
+             where sequin_lsn is not null or sequin_committed_at is not null",
+            destination.qualified_name()
+        ))?;
+    }
+    invalidation::announce(catalog::relation());
+    Ok(())
+}

@@ -1,0 +1,377 @@
+//! One attempt: lock, prepare, write, keep what is dead, count.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
+
+use bumpalo::Bump;
+use pgrx::pg_sys;
+
+use super::attempts::Attempts;
+use super::prepare::{confirm, prepare};
+use super::registry::Registry;
+use super::routes::{Refused, Routes};
+use super::settle::write_all;
+use crate::changes::intake::Call;
+use crate::changes::{Changes, MappingLock};
+use crate::counters::{self, Tally};
+use crate::dead_letter::due::look_for_more;
+use crate::dead_letter::retried::{self, Retried};
+use crate::dead_letter::superseded::{settle_failures, supersede};
+use crate::dead_letter::{self, Letter};
+use crate::envelope::{Batch, End, Item};
+use crate::error::SqlError;
+use crate::outcome::{Counts, Failure, Position};
+use crate::pg::invalidation;
+use crate::pg::user::current_user;
+use crate::settings;
+use crate::stop::Stop;
+
+/// A letter, and the position of its message.
+type Dead<'b> = (Position, Letter<'b>);
+
+/// Locks the mappings, reads the dead letters that are tried again, writes all, and stores what is
+/// dead.
+pub fn attempt<'a>(
+    batch: &mut Batch<'a>,
+    own: End,
+    mut routes: Routes,
+    memory: &'a Bump,
+    registry: &mut Registry,
+    attempts: &mut Attempts,
+) -> Result<Counts, Stop> {
+    let mut locked = attempts.mappings.clone();
+    locked.extend(routes.taken.keys().map(|i| registry.mappings[*i].id));
+    for id in &locked {
+        invalidation::lock_mapping(registry.relation, *id, attempts.exclusive);
+    }
+    if invalidation::has_changed(registry.relation) {
+        return Err(Stop::RELOAD);
+    }
+    registry.see_letters();
+    let letters = retried::read(&attempts.letters, batch, memory)?;
+    for letter in &letters {
+        routes.add_letter(letter, batch, registry)?;
+    }
+    let missing: Vec<i32> = routes
+        .taken
+        .keys()
+        .map(|i| registry.mappings[*i].id)
+        .filter(|id| !locked.contains(id))
+        .collect();
+    if !missing.is_empty() {
+        attempts.mappings.extend(missing);
+        return Err(Stop::EXCLUSIVE);
+    }
+    let work = Work {
+        batch,
+        own: own.items,
+        letters,
+        routes,
+        memory,
+    };
+    let mut all = Vec::new();
+    let result = work.run(registry, attempts, &locked, &mut all);
+    for mut changes in all {
+        if result.is_err() {
+            let suspects = changes.progress.suspects;
+            if !suspects.is_empty() {
+                let id = changes.target.mapping.id;
+                attempts.suspects.insert(id, suspects);
+            }
+            // It was noted in what is undone now.
+            changes.target.home = None;
+        }
+        registry.put_back(changes.target);
+    }
+    result
+}
+
+/// What one attempt has to do.
+struct Work<'a, 'b> {
+    batch: &'b Batch<'a>,
+    /// How many of the batch's items are the call's own; the others are of dead letters.
+    own: usize,
+    letters: Vec<Retried>,
+    routes: Routes,
+    memory: &'b Bump,
+}
+
+impl<'b> Work<'_, 'b> {
+    /// Does it. `all` is given the changes of each mapping, parents first, also where an error ends it.
+    fn run(
+        &self,
+        registry: &mut Registry,
+        attempts: &mut Attempts,
+        locked: &BTreeSet<i32>,
+        all: &mut Vec<Changes<'b>>,
+    ) -> Result<Counts, Stop> {
+        self.take(registry, attempts, all)?;
+        parents_first(all);
+        for changes in all.iter_mut() {
+            let _owner = changes.acting_as_owner();
+            prepare(changes)?;
+            if registry.resyncing.contains(&changes.target.mapping.id) {
+                confirm(changes)?;
+            }
+        }
+        write_all(registry, attempts, locked, all)?;
+        if !attempts.last {
+            let due = look_for_more(&registry.letters, &attempts.letters, all)?;
+            if !due.is_empty() {
+                for due in due {
+                    attempts.letters.insert(due.letter);
+                    attempts.mappings.insert(due.mapping);
+                }
+                return Err(Stop::EXCLUSIVE);
+            }
+        }
+        self.finish(registry, attempts, all)
+    }
+
+    /// Takes the changes of each mapping.
+    fn take(
+        &self,
+        registry: &mut Registry,
+        attempts: &Attempts,
+        all: &mut Vec<Changes<'b>>,
+    ) -> Result<(), Stop> {
+        let call = Rc::new(Call {
+            definer: current_user(),
+            read_skew: settings::read_skew(),
+            mappings: registry.relation,
+            mapped: Rc::clone(&registry.mapped),
+            early: attempts.is_early(),
+            single: self.routes.taken.len() == 1,
+            letters: !attempts.letters.is_empty() && !attempts.explicit,
+            explained: attempts.observer.is_some(),
+            sets_written: Cell::default(),
+        });
+        let lock = if attempts.exclusive {
+            MappingLock::Exclusive
+        } else {
+            MappingLock::Shared
+        };
+        for (index, messages) in &self.routes.taken {
+            let target = registry.target(*index)?;
+            // Dead letters came before the batch.
+            let first = messages.partition_point(|at| at.index() < self.own);
+            let messages = [&messages[first..], &messages[..first]].concat();
+            let batch: &'b Batch<'b> = self.batch;
+            let call = Rc::clone(&call);
+            let mut changes = Changes::new(target, call, lock, batch, messages, self.memory);
+            if let Some(suspects) = attempts.suspects.get(&changes.target.mapping.id) {
+                changes.progress.suspects = suspects.clone();
+            }
+            all.push(changes);
+        }
+        Ok(())
+    }
+
+    /// Whether what becomes of the item is counted.
+    fn is_counted(&self, attempts: &Attempts, position: Position) -> bool {
+        attempts.explicit || position.index() < self.own
+    }
+
+    /// The dead letter that the item is of.
+    fn letter(&self, position: Position) -> Option<&Retried> {
+        let n = self
+            .letters
+            .partition_point(|letter| letter.items.end <= position.index());
+        self.letters.get(n).filter(|_| position.index() >= self.own)
+    }
+
+    /// Stores what is dead, removes what no longer is, and counts.
+    fn finish(
+        &self,
+        registry: &Registry,
+        attempts: &mut Attempts,
+        all: &mut [Changes<'b>],
+    ) -> Result<Counts, Stop> {
+        let refused = self.routes.refused.iter();
+        let mut dead: Vec<Dead<'b>> = refused.map(|refused| self.refused(refused)).collect();
+        for changes in all.iter_mut() {
+            self.supersede(registry, attempts, changes)?;
+            give_up_missing(changes);
+            for failure in settle_failures(changes)? {
+                dead.push(self.failed(changes, failure));
+            }
+        }
+        dead.sort_by_key(|(position, _)| *position);
+        let (counts, tally) = self.count(registry, attempts, all);
+        if let Some(observer) = &mut attempts.observer {
+            let settled = self.routes.outcomes().map(|(position, outcome, mapping)| {
+                let mapping = mapping.map(|index| registry.mappings[index].name.clone());
+                (position, outcome, mapping)
+            });
+            observer.see(self.own, settled, &dead, all)?;
+        }
+        self.keep(dead)?;
+        counters::store(&tally);
+        Ok(counts)
+    }
+
+    /// Removes the letters that the mapping's rows have made void, or begins again with those that they
+    /// need.
+    fn supersede(
+        &self,
+        registry: &Registry,
+        attempts: &mut Attempts,
+        changes: &mut Changes<'_>,
+    ) -> Result<(), Stop> {
+        let superseded = supersede(
+            &registry.letters,
+            &attempts.letters,
+            !attempts.last,
+            changes,
+        )?;
+        if !superseded.again.is_empty() {
+            attempts.letters.extend(superseded.again);
+            return Err(Stop::EXCLUSIVE);
+        }
+        Ok(dead_letter::remove(&superseded.remove)?)
+    }
+
+    /// Counts what became of the messages: for the result row, and for each mapping.
+    fn count(
+        &self,
+        registry: &Registry,
+        attempts: &Attempts,
+        all: &[Changes<'b>],
+    ) -> (Counts, Tally) {
+        let mut counts = Counts::default();
+        let mut tally = Tally::default();
+        let mut count = |position: Position, outcome, mapping| {
+            if self.is_counted(attempts, position) {
+                counts.count(outcome);
+                let item = &self.batch.items[position.index()];
+                if let (Some(id), Item::Message(message)) = (mapping, item) {
+                    tally.count(id, outcome, message);
+                }
+            }
+        };
+        for (position, outcome, mapping) in self.routes.outcomes() {
+            count(position, outcome, mapping.map(|i| registry.mappings[i].id));
+        }
+        for changes in all {
+            let id = changes.target.mapping.id;
+            for message in changes.intake.numbers() {
+                if let Some(outcome) = changes.ledger.outcome(message) {
+                    count(changes.intake.position(message), outcome, Some(id));
+                }
+            }
+        }
+        for changes in all {
+            tally.confirm(changes.target.mapping.id, changes.progress.confirmed);
+        }
+        counts.received = (0..self.batch.items.len() as u32)
+            .filter(|at| self.is_counted(attempts, Position(*at)))
+            .count() as i64;
+        (counts, tally)
+    }
+
+    /// Stores letters, in this order, and removes the letters that were tried again and are none now.
+    fn keep(&self, dead: Vec<Dead<'b>>) -> Result<(), SqlError> {
+        // A letter that several mappings take now becomes one for each of them that fails.
+        let mut renewed = HashSet::new();
+        let mut letters: Vec<Letter<'_>> = Vec::with_capacity(dead.len());
+        for (position, mut letter) in dead {
+            let id = self.letter(position).map(|letter| letter.id);
+            letter.id = id.filter(|id| renewed.insert(*id));
+            letters.push(letter);
+        }
+        let tried = self.letters.iter().map(|letter| letter.id);
+        let healed: Vec<i64> = tried.filter(|id| !renewed.contains(id)).collect();
+        dead_letter::remove(&healed)?;
+        dead_letter::store(&letters)
+    }
+
+    /// The letter of an item that no mapping takes.
+    fn refused(&self, refused: &Refused) -> Dead<'b> {
+        let at = refused.position.index();
+        let (text, position, message) = match &self.batch.items[at] {
+            Item::Message(message) => (
+                &*self.memory.alloc_str(&message.whole.text()),
+                message.position,
+                Some(message),
+            ),
+            Item::Dead { text, .. } => (&**text, at, None),
+        };
+        let known = self.letter(refused.position);
+        let letter = Letter {
+            id: None,
+            mapping: known.and_then(|letter| letter.mapping.clone()),
+            text,
+            position: known.map_or(position, |letter| letter.position),
+            error: refused.error.clone(),
+            wait: None,
+            key: None,
+            row_key: None,
+            former_key: None,
+            source: message.map(|message| message.source()),
+            version: message.and_then(|message| message.version),
+            committed_at: message.and_then(|message| message.committed_at),
+        };
+        (refused.position, letter)
+    }
+
+    /// The letter of a message that a mapping could not write.
+    fn failed(&self, changes: &Changes<'b>, failure: Failure) -> Dead<'b> {
+        let message = changes.intake.message(failure.message);
+        let keyed = &changes.keyed;
+        let subject = keyed.of_subject(failure.message);
+        let letter = Letter {
+            id: None,
+            mapping: Some(changes.target.mapping.name.clone()),
+            text: self.memory.alloc_str(&message.whole.text()),
+            position: message.position,
+            error: failure.error,
+            wait: failure.wait,
+            key: subject.and_then(|change| changes.key_text(change)),
+            row_key: keyed.row_key(failure.message).map(<[u8]>::to_vec),
+            former_key: keyed.former_key(failure.message).map(<[u8]>::to_vec),
+            source: Some(message.source()),
+            version: message.version,
+            committed_at: message.committed_at,
+        };
+        (changes.intake.position(failure.message), letter)
+    }
+}
+
+/// Makes dead letters of messages of which nobody has noted what became of them. That is a fault of this
+/// extension; to fail the call for it would bring the batch back for ever.
+fn give_up_missing(changes: &mut Changes<'_>) {
+    for message in changes.ledger.missing() {
+        let mapping = &changes.target.mapping.name;
+        let position = changes.intake.message(message).position;
+        let error = SqlError::new("XX000", "outcome missing")
+            .with_detail("The message was neither applied nor refused.")
+            .with_hint("This is a bug in pg_sequin: please report it with the message.")
+            .at(&format!("messages[{position}]"));
+        pgrx::warning!("mapping \"{mapping}\": outcome of messages[{position}] missing");
+        debug_assert!(false, "messages[{position}] has no outcome in {mapping}");
+        changes.give_up(message, error, None);
+    }
+}
+
+/// Orders the changes so that a table comes after those that its foreign keys refer to; where they
+/// refer to each other, by mapping.
+fn parents_first(all: &mut Vec<Changes<'_>>) {
+    let mut waiting = std::mem::take(all);
+    while !waiting.is_empty() {
+        let oids: Vec<pg_sys::Oid> = waiting
+            .iter()
+            .map(|changes| changes.target.destination.oid)
+            .collect();
+        let free = waiting.iter().position(|changes| {
+            let destination = &changes.target.destination;
+            !destination
+                .refers_to
+                .iter()
+                .any(|o| *o != destination.oid && oids.contains(o))
+        });
+        all.push(waiting.remove(free.unwrap_or(0)));
+    }
+}

@@ -1,0 +1,34 @@
+//! The rows of a mapping as the destination has them, for the explanation of a call.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+
+use crate::changes::Changes;
+use crate::changes::net::Images;
+use crate::error::SqlError;
+use crate::prepared::{RowReader, Statement};
+use crate::statement;
+
+/// The rows with the keys of these changes that the destination has now, as the mapping's owner sees them.
+pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
+    let mut found = Images::new();
+    let (target, keyed) = (&changes.target, &changes.keyed);
+    if target.key.is_empty() || keyed.changes().is_empty() {
+        return Ok(found);
+    }
+    let sql = statement::images(&target.relation(), &target.key_sql());
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let returned = statement.query(0..keyed.changes().len() as u32, |n| {
+        let key = keyed.key_values(n).iter().map(|value| Some(*value));
+        std::iter::once(Some(Datum::from(n as i32)))
+            .chain(key)
+            .collect()
+    })?;
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let key = keyed.key(row.index(0) as u32).to_vec();
+        found.extend(row.text(1).map(|image| (key, image)));
+    }
+    Ok(found)
+}

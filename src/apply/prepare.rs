@@ -1,0 +1,82 @@
+//! From the messages of one mapping to what is to be done with its rows.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::images::images;
+use crate::changes::keyed::Run;
+use crate::changes::net::Unit;
+use crate::changes::{Changes, MappingLock};
+use crate::error::SqlError;
+use crate::guard::notes::note_confirmed;
+use crate::mapping::Mode;
+use crate::merge::Event;
+use crate::stop::Stop;
+use crate::write::may_share;
+
+/// Finds each message's row and each row's net change, and casts its values.
+pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
+    changes.project()?;
+    changes.find_rows()?;
+    let runs = changes.keyed.runs();
+    changes.examine(&runs)?;
+    if changes.intake.call.explained {
+        changes.before = images(changes)?;
+    }
+    changes.fold_all(runs)?;
+    if changes.lock == MappingLock::Shared && !may_share(changes) {
+        changes.take_exclusive()?;
+    }
+    Ok(())
+}
+
+/// While a resync is on: notes the rows that the batch says are there, also by messages that are stale.
+pub fn confirm(changes: &mut Changes<'_>) -> Result<(), SqlError> {
+    if changes.target.mapping.mode == Mode::Append {
+        return Ok(());
+    }
+    let keyed = &changes.keyed;
+    let keys: Vec<&[u8]> = keyed
+        .changes()
+        .iter()
+        .enumerate()
+        .filter(|(_, change)| matches!(change.event, Event::Appear | Event::Update | Event::Read))
+        .map(|(i, _)| keyed.key(i as u32))
+        .collect();
+    let definer = changes.intake.call.definer;
+    let noted = note_confirmed(changes.target.mapping.id, definer, &keys)?;
+    changes.progress.confirmed = noted as i64;
+    Ok(())
+}
+
+/// Takes back that messages wait: what is to be done with their rows, once more.
+pub fn revive(changes: &mut Changes<'_>) -> Result<Vec<Unit>, Stop> {
+    let waiting = changes.ledger.revive();
+    let mut seen = HashSet::new();
+    let runs: Vec<Vec<Run>> = waiting
+        .iter()
+        .map(|failure| {
+            let numbers = changes.keyed.of_message(failure.message);
+            let runs = numbers.map(|change| changes.keyed.run_of(change));
+            runs.filter(|run| seen.insert(*run)).collect()
+        })
+        .collect();
+    // Older changes of a row may have been written instead.
+    let examined: Vec<Run> = runs
+        .iter()
+        .flatten()
+        .filter(|run| changes.examined.stored.contains_key(&run.start))
+        .copied()
+        .collect();
+    changes.load(&examined)?;
+    let mut units = Vec::with_capacity(waiting.len());
+    for runs in runs {
+        let mut nets = Vec::with_capacity(runs.len());
+        for run in runs {
+            nets.extend(changes.fold_again(run)?);
+        }
+        units.extend(Unit::of(nets));
+    }
+    Ok(units)
+}

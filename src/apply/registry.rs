@@ -1,0 +1,140 @@
+//! The mappings of the database, kept by the backend until one of them, or what it is made of,
+//! changes.
+
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+
+use crate::dead_letter::presence::{Presence, announced};
+use crate::error::Error;
+use crate::error::SqlError;
+use crate::mapping::catalog::{self, Mapped};
+use crate::mapping::{Mapping, Mode, OnDelete};
+use crate::pg::invalidation;
+use crate::route::Router;
+use crate::stop::Stop;
+use crate::target::Target;
+
+/// The mappings, the way to them, and those made ready so far.
+pub struct Registry {
+    /// Every mapping, by id.
+    pub mappings: Vec<Mapping>,
+    /// Which of them a message goes to.
+    pub router: Router,
+    /// The tables that they write and delete from.
+    pub mapped: Mapped,
+    /// The mappings (by id) that a resync is on for.
+    pub resyncing: Vec<i32>,
+    /// What there are dead letters of, as of [`Self::see_letters`].
+    pub letters: Presence,
+    /// The OID of `sequin.mapping`.
+    pub relation: pg_sys::Oid,
+    announced: pg_sys::Oid,
+    letters_changed: bool,
+    /// By the mapping's id.
+    ready: HashMap<i32, Target>,
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Registry>> = const { RefCell::new(None) };
+}
+
+impl Registry {
+    /// Takes the registry, as the catalog is now. While it is out, a call from inside (a trigger
+    /// that applies messages) makes its own.
+    pub fn take() -> Result<Registry, Error> {
+        invalidation::watch();
+        let kept = KEPT.take();
+        let changed = invalidation::changed();
+        match kept {
+            Some(mut registry) if !changed.contains(registry.relation) => {
+                registry.forget(&changed);
+                Ok(registry)
+            }
+            _ => Self::load(),
+        }
+    }
+
+    fn load() -> Result<Registry, Error> {
+        let relation = catalog::relation();
+        invalidation::pick(relation);
+        let mappings = catalog::load()?;
+        let router = Router::new(&mappings);
+        let mapped = mappings
+            .iter()
+            .filter(|m| m.mode == Mode::Upsert && m.on_delete == OnDelete::Delete)
+            .filter_map(|mapping| mapping.destination.map(pg_sys::Oid::from))
+            .collect();
+        Ok(Registry {
+            mapped: Mapped::new(mapped),
+            mappings,
+            router,
+            resyncing: catalog::resyncing(),
+            letters: Presence::load(),
+            relation,
+            announced: announced(),
+            letters_changed: false,
+            ready: HashMap::new(),
+        })
+    }
+
+    /// Keeps the registry for the next call.
+    pub fn give_back(self) {
+        // One that a call from inside has made since is newer.
+        KEPT.with_borrow_mut(|kept| {
+            kept.get_or_insert(self);
+        });
+    }
+
+    /// Looks for dead letters again, if some have come since the last look.
+    pub fn see_letters(&mut self) {
+        if self.letters_changed || invalidation::has_changed(self.announced) {
+            self.letters = Presence::load();
+            self.letters_changed = false;
+        }
+    }
+
+    fn forget(&mut self, changed: &invalidation::Changed) {
+        self.letters_changed |= changed.contains(self.announced);
+        if !changed.is_empty() {
+            self.ready
+                .retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));
+        }
+    }
+
+    /// Takes a mapping made ready, its destination locked as a write locks it, so that it stays as
+    /// it is until the transaction ends.
+    pub fn target(&mut self, index: usize) -> Result<Target, Stop> {
+        let mapping = &self.mappings[index];
+        let (id, destination) = (mapping.id, mapping.destination);
+        let oid = pg_sys::Oid::from(destination.expect("null destinations are not written"));
+        invalidation::lock(oid);
+        let changed = invalidation::changed();
+        self.forget(&changed);
+        if changed.contains(self.relation) {
+            invalidation::note(self.relation);
+            return Err(Stop::RELOAD);
+        }
+        if let Some(target) = self.ready.remove(&id) {
+            return Ok(target);
+        }
+        let mapping = &self.mappings[index];
+        Ok(Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))?)
+    }
+
+    /// Puts a mapping back, ready for the next call.
+    pub fn put_back(&mut self, target: Target) {
+        self.ready.insert(target.mapping.id, target);
+    }
+}
+
+/// The destination was dropped.
+pub fn gone(mapping: &Mapping) -> SqlError {
+    Error::DestinationGone {
+        mapping: mapping.name.clone(),
+    }
+    .into()
+}

@@ -1,0 +1,168 @@
+//! Which mapping takes which message of a batch.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::registry::Registry;
+use crate::dead_letter::retried::Retried;
+use crate::envelope::{Batch, Item};
+use crate::error::{Error, SqlError};
+use crate::outcome::{Outcome, Position};
+
+/// An item that no mapping takes.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Where it is.
+    pub position: Position,
+    /// Why no mapping takes it.
+    pub error: SqlError,
+}
+
+/// Where the messages of a batch go. Mappings are given by their index in the registry.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    /// The messages that each mapping with a destination takes.
+    pub taken: BTreeMap<usize, Vec<Position>>,
+    /// The messages that mappings without a destination take.
+    pub ignored: Vec<(Position, usize)>,
+    /// The items that no mapping takes.
+    pub refused: Vec<Refused>,
+    /// A table that no mapping takes messages of, and how many such messages there are, of all tables.
+    unmapped: Option<(String, usize)>,
+}
+
+impl Routes {
+    /// Adds what becomes of the batch's items in this range.
+    pub fn add(
+        &mut self,
+        batch: &Batch<'_>,
+        positions: Range<usize>,
+        registry: &Registry,
+    ) -> Result<(), SqlError> {
+        let mut last = None;
+        for position in positions {
+            let at = Position(position as u32);
+            let message = match &batch.items[position] {
+                Item::Message(message) => message,
+                Item::Dead { fault, .. } => {
+                    let fault = fault.to_string();
+                    self.refuse(at, Error::NotAMessage { fault }.into());
+                    continue;
+                }
+            };
+            let source = (
+                message.database_name,
+                message.database_id,
+                message.schema,
+                message.table,
+            );
+            let found = match last.take() {
+                Some((known, found)) if known == source => found,
+                _ => registry
+                    .router
+                    .route(source.0, source.1, source.2, source.3),
+            };
+            for &index in &*found {
+                self.take(at, index, registry)?;
+            }
+            if found.is_empty() {
+                let table = format!("{}.{}", message.schema, message.table);
+                let unmapped = Error::Unmapped {
+                    table: table.clone(),
+                };
+                self.refuse(at, unmapped.into());
+                self.unmapped.get_or_insert((table, 0)).1 += 1;
+            }
+            last = Some((source, found));
+        }
+        Ok(())
+    }
+
+    /// Adds the items of a dead letter. The mapping that could not write it takes it again; a letter of no
+    /// mapping is routed.
+    pub fn add_letter(
+        &mut self,
+        letter: &Retried,
+        batch: &Batch<'_>,
+        registry: &Registry,
+    ) -> Result<(), SqlError> {
+        let Some(name) = &letter.mapping else {
+            return match self.add(batch, letter.items.clone(), registry) {
+                // It stays, and others are tried.
+                Err(error) if letter.items.len() == 1 => {
+                    self.refuse(Position(letter.items.start as u32), error);
+                    Ok(())
+                }
+                result => result,
+            };
+        };
+        let found = registry.mappings.iter().position(|m| m.name == *name);
+        for position in letter.items.clone() {
+            let at = Position(position as u32);
+            match (&batch.items[position], found) {
+                (Item::Message(_), Some(index)) => self.take(at, index, registry)?,
+                (Item::Message(_), None) => self.refuse(
+                    at,
+                    Error::MappingNotFound {
+                        name: name.clone(),
+                        nearest: Vec::new(),
+                    }
+                    .into(),
+                ),
+                (Item::Dead { .. }, _) => self.add(batch, position..position + 1, registry)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: Position, index: usize, registry: &Registry) -> Result<(), SqlError> {
+        let mapping = &registry.mappings[index];
+        if !mapping.enabled {
+            return Err(Error::MappingPaused {
+                name: mapping.name.clone(),
+            }
+            .into());
+        }
+        if mapping.destination.is_none() {
+            self.ignored.push((at, index));
+        } else {
+            self.taken.entry(index).or_default().push(at);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, position: Position, error: SqlError) {
+        self.refused.push(Refused { position, error });
+    }
+
+    /// What became of the items that no mapping writes; with the mapping that ignores them.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Position, Outcome, Option<usize>)> + '_ {
+        let refused = self.refused.iter();
+        let ignored = self.ignored.iter();
+        refused
+            .map(|refused| (refused.position, Outcome::Dead, None))
+            .chain(ignored.map(|(at, index)| (*at, Outcome::Ignored, Some(*index))))
+    }
+
+    /// Warns of messages that no mapping takes.
+    pub fn warn(&self) {
+        let Some((table, count)) = &self.unmapped else {
+            return;
+        };
+        let error = SqlError::from(Error::Unmapped {
+            table: table.clone(),
+        });
+        pgrx::pg_sys::panic::ErrorReport::new(
+            pgrx::PgSqlErrorCode::ERRCODE_WARNING,
+            error.message,
+            "sequin_apply",
+        )
+        .set_detail(format!(
+            "{count} messages that no mapping takes were kept in sequin.dead_letter."
+        ))
+        .set_hint(error.hint.unwrap_or_default())
+        .report(pgrx::PgLogLevel::WARNING);
+    }
+}

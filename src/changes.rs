@@ -1,0 +1,265 @@
+//! The changes that one mapping takes from a batch, from messages to the net change of each row.
+//!
+//! ```text
+//! intake ─ project ─ find ─ keyed ─ examine ─ fold ─ net
+//! messages  SQL of    key    rows'   stored    one    what is to be done
+//!           mapping          changes state     a row  with each row
+//! ```
+//!
+//! The parts of [`Changes`] are borrowed apart: what takes `&Keyed` and `&Values` can change neither the
+//! outcomes of messages nor the target.
+
+#![forbid(unsafe_code)]
+
+mod examine;
+mod find;
+pub mod fold;
+pub mod intake;
+pub mod keyed;
+pub mod ledger;
+pub mod net;
+mod project;
+mod values;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bumpalo::Bump;
+use pgrx::pg_sys;
+
+use crate::blame;
+use crate::envelope::Batch;
+use crate::error::SqlError;
+use crate::guard::stored::Stored;
+use crate::mapping::Mode;
+use crate::outcome::{Failure, MessageNo, Position, Suspects, Wait};
+use crate::pg::invalidation;
+use crate::pg::subtransaction::{open_subtransaction, subtransaction};
+use crate::pg::user::ActingAs;
+use crate::stop::Stop;
+use crate::target::Target;
+use intake::{Call, Intake};
+use keyed::{Keyed, Run};
+use ledger::Ledger;
+use net::{Images, NetChanges, Values};
+
+/// The lock that the call holds on a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingLock {
+    /// Other calls may write the mapping's rows at the same time.
+    Shared,
+    /// No other call writes them until the transaction ends.
+    Exclusive,
+}
+
+/// What is stored of rows, as far as it was loaded.
+#[derive(Default)]
+pub struct Examined {
+    /// With guard columns: the source whose positions the destination's columns hold.
+    pub home: i64,
+    /// By the start of the row's run.
+    pub stored: HashMap<u32, Stored>,
+}
+
+/// How far the writing of the rows has come.
+#[derive(Default)]
+pub struct Progress {
+    /// Deletes (by the start of their run) that were claimed before their time, and whether they are
+    /// news.
+    pub claimed_deletes: HashMap<u32, bool>,
+    /// What a set that could not be written is known to have failed for, for as long as it is of use.
+    pub suspects: Suspects,
+    /// How many rows the call is the first to confirm in a resync.
+    pub confirmed: i64,
+}
+
+/// The changes that one mapping takes from a batch.
+pub struct Changes<'a> {
+    /// The mapping, ready.
+    pub target: Target,
+    /// The messages. They do not change.
+    pub intake: Intake<'a>,
+    /// The changes of rows, with their keys. They do not change once they are sorted.
+    pub keyed: Keyed,
+    /// What is stored of the rows that are examined.
+    pub examined: Examined,
+    /// What is to be done.
+    pub nets: NetChanges,
+    /// What became of the messages.
+    pub ledger: Ledger,
+    /// The lock that the call holds on the mapping.
+    pub lock: MappingLock,
+    /// How far the writing has come.
+    pub progress: Progress,
+    /// When the call is explained: the rows as they were before it, by key.
+    pub before: Images,
+}
+
+impl<'a> Changes<'a> {
+    /// The messages of `batch` at these positions, which `target` takes. What is made of them is kept in
+    /// `memory` and in the current memory context.
+    pub fn new(
+        target: Target,
+        call: Rc<Call>,
+        lock: MappingLock,
+        batch: &'a Batch<'a>,
+        messages: Vec<Position>,
+        memory: &'a Bump,
+    ) -> Changes<'a> {
+        let append = target.mapping.mode == Mode::Append;
+        let count = messages.len();
+        Changes {
+            keyed: Keyed::new(target.key.len(), append, count),
+            nets: NetChanges {
+                list: Rc::from([]),
+                values: Values::new(target.columns.len()),
+            },
+            intake: Intake::new(call, batch, messages, memory),
+            examined: Examined::default(),
+            ledger: Ledger::new(count),
+            lock,
+            progress: Progress::default(),
+            before: Images::new(),
+            target,
+        }
+    }
+
+    /// Acts as the mapping's owner for as long as the value lives.
+    pub fn acting_as_owner(&self) -> ActingAs {
+        ActingAs::untrusted(pg_sys::Oid::from(self.target.mapping.owner))
+    }
+
+    /// Takes the exclusive lock on the mapping, or ends the attempt. What the call has seen of its rows
+    /// before may have changed since.
+    ///
+    /// Not to be called in a subtransaction that may be undone: the lock would go with it.
+    pub fn take_exclusive(&mut self) -> Result<(), Stop> {
+        if self.lock == MappingLock::Exclusive {
+            return Ok(());
+        }
+        let (mappings, id) = (self.intake.call.mappings, self.target.mapping.id);
+        if !invalidation::try_lock_mapping(mappings, id) {
+            return Err(Stop::EXCLUSIVE);
+        }
+        self.lock = MappingLock::Exclusive;
+        // Others may have written, up to now, what a message of another mapping has failed for.
+        self.intake.call.wrote();
+        Ok(())
+    }
+
+    /// Runs `work` for each number below `count`, each failure noted with its message and undone; an
+    /// error of the call ends it.
+    fn each(
+        &mut self,
+        count: usize,
+        mut work: impl FnMut(&mut Self, usize) -> Result<(), (MessageNo, SqlError)>,
+    ) -> Result<(), Stop> {
+        let mut next = 0;
+        while next < count {
+            let result = subtransaction(|| {
+                while next < count {
+                    let at = next;
+                    next += 1;
+                    work(self, at)?;
+                }
+                Ok(())
+            });
+            if let Err((message, error)) = result {
+                self.fail(message, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `work` in a subtransaction. If it fails, what it noted of messages is undone with it.
+    pub fn attempt<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let mark = self.ledger.begin();
+        let result = subtransaction(|| work(self));
+        self.ledger.end(mark, result.is_ok());
+        result
+    }
+
+    /// The same; if it is kept, the subtransaction ends with the one around it: see
+    /// [`open_subtransaction`].
+    pub fn open_attempt<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mark = self.ledger.begin();
+        let result = open_subtransaction(|| work(self));
+        self.ledger.end(mark, result.is_ok());
+        result
+    }
+
+    /// Notes that a message failed for good. `Err`: the call must fail, or begin again.
+    pub fn fail(&mut self, message: MessageNo, error: SqlError) -> Result<(), Stop> {
+        let error = self.blame(error)?;
+        self.give_up(message, error, None);
+        Ok(())
+    }
+
+    /// `Ok(error)`: the message is to blame. `Err`: the call must fail, or begin again because the
+    /// destination's schema was renamed, which no lock prevents. The subtransaction that failed must have
+    /// been rolled back.
+    pub fn blame(&self, error: SqlError) -> Result<SqlError, Stop> {
+        if self.intake.call.early
+            && blame::is_missing_relation(&error)
+            && invalidation::has_changed(self.target.destination.oid)
+        {
+            return Err(Stop::EXCLUSIVE);
+        }
+        Ok(blame::blame(error, &self.target.mapping)?)
+    }
+
+    /// Notes that a message failed; it may wait for another row.
+    pub fn give_up(&mut self, message: MessageNo, error: SqlError, wait: Option<Wait>) {
+        self.ledger.fail(Failure {
+            message,
+            error,
+            wait,
+        });
+    }
+
+    /// The key of a change's row as bytes, its columns in the order of the table.
+    pub fn table_key(&self, change: u32) -> Vec<u8> {
+        let order = self.target.table_order();
+        self.keyed
+            .key_in_order(change, &self.target.key_encoding, &order)
+    }
+
+    /// The key of a change's row as a JSON array, for people; `None` for rows without a key.
+    pub fn key_text(&self, change: u32) -> Option<String> {
+        let types = self.target.key.iter().map(|&column| {
+            // The type in the batch relation is the column's own for keys.
+            self.target.columns[column].row.type_oid
+        });
+        let values: Vec<_> = types
+            .zip(self.keyed.key_values(change))
+            .map(|(type_oid, value)| {
+                serde_json::Value::from(crate::pg::keys::output_text(type_oid, *value))
+            })
+            .collect();
+        (!values.is_empty()).then(|| serde_json::Value::from(values).to_string())
+    }
+}
+
+/// Runs `work` over the changes of several mappings in one subtransaction. If it fails, what it noted of
+/// messages is undone with it.
+pub fn attempt_together<T, E>(
+    all: &mut [Changes<'_>],
+    work: impl FnOnce(&mut [Changes<'_>]) -> Result<T, E>,
+) -> Result<T, E> {
+    let marks: Vec<_> = all.iter_mut().map(|c| c.ledger.begin()).collect();
+    let result = subtransaction(|| work(all));
+    for (changes, mark) in all.iter_mut().zip(marks) {
+        changes.ledger.end(mark, result.is_ok());
+    }
+    result
+}
+
+/// The keys of these runs, as bytes.
+fn keys_of(keyed: &Keyed, runs: &[Run]) -> Vec<Vec<u8>> {
+    runs.iter()
+        .map(|run| keyed.key(run.start).to_vec())
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! Which rows must be examined, and what is stored of them.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+
+use super::keyed::Run;
+use super::{Changes, MappingLock, keys_of};
+use crate::guard::home::home;
+use crate::guard::stored::{load, special};
+use crate::mapping::versions::VersionsIn;
+use crate::merge::Event;
+use crate::stop::Stop;
+use crate::target::column::Slot;
+
+impl<'a> Changes<'a> {
+    /// Finds the rows that must be examined, and loads what is stored of them.
+    pub fn examine(&mut self, runs: &[Run]) -> Result<(), Stop> {
+        if self.target.versions == VersionsIn::Nowhere || runs.is_empty() {
+            return Ok(());
+        }
+        let definer = self.intake.call.definer;
+        if self.target.versions == VersionsIn::Columns {
+            let first = self.keyed.change(0).stamp.source;
+            self.examined.home = home(&mut self.target, definer, first)?;
+        }
+        let mut slots = Vec::new();
+        let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs
+            .iter()
+            .partition(|run| self.is_simple(**run, &mut slots));
+        // In the destination's columns a claim sees no tombstone and no gap: ask before.
+        if self.target.versions == VersionsIn::Columns {
+            let keys = keys_of(&self.keyed, &simple);
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let read_at = |i: usize| {
+                let change = self.keyed.change(simple[i].start);
+                let time = change.stamp.committed_at;
+                time.filter(|_| change.event == Event::Read)
+            };
+            let special = special(&self.target, definer, &keys, |_| None, read_at)?;
+            let special = simple.iter().zip(special).filter(|(_, special)| *special);
+            examined.extend(special.map(|(run, _)| *run));
+        }
+        if !examined.is_empty() {
+            self.take_exclusive()?;
+        }
+        self.load(&examined)
+    }
+
+    /// Loads what is stored of these rows, for which the call must hold the exclusive lock.
+    pub fn load(&mut self, runs: &[Run]) -> Result<(), Stop> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        if self.lock != MappingLock::Exclusive {
+            return Err(Stop::EXCLUSIVE);
+        }
+        let keys = keys_of(&self.keyed, runs);
+        let values: Vec<Vec<Datum>> = runs
+            .iter()
+            .map(|run| self.keyed.key_values(run.start).to_vec())
+            .collect();
+        let definer = self.intake.call.definer;
+        let stored = load(
+            &mut self.target,
+            definer,
+            self.examined.home,
+            &keys,
+            &values,
+        )?;
+        let starts = runs.iter().map(|run| run.start);
+        self.examined.stored.extend(starts.zip(stored));
+        Ok(())
+    }
+
+    /// Whether the server can apply the rule while it writes the row.
+    fn is_simple(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> bool {
+        let columns = self.target.versions == VersionsIn::Columns;
+        let source = self.keyed.change(run.start).stamp.source;
+        for i in run.changes() {
+            let change = *self.keyed.change(i);
+            match change.event {
+                Event::Leave { .. } => return false,
+                Event::Delete if columns => return false,
+                Event::Read if run.len() > 1 || change.stamp.committed_at.is_none() => {
+                    return false;
+                }
+                Event::Read => {}
+                _ if change.stamp.version.is_none() => return false,
+                _ if columns && change.stamp.source != self.examined.home => return false,
+                _ if change.stamp.source != source => return false,
+                _ => {}
+            }
+            if change.event == Event::Delete {
+                continue;
+            }
+            let message = self.intake.message(change.message);
+            if change.event == Event::Appear && self.target.changes_key(message) {
+                return false;
+            }
+            let fields = self.intake.fields(message);
+            self.target.read(message, fields, slots);
+            let partial = slots
+                .iter()
+                .zip(&self.target.columns)
+                .any(|(slot, column)| match slot {
+                    Slot::Unchanged => true,
+                    Slot::Nothing => column.required,
+                    _ => false,
+                });
+            if partial {
+                return false;
+            }
+        }
+        true
+    }
+}

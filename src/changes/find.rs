@@ -1,0 +1,155 @@
+//! From messages to changes of rows: what each says of which row.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+
+use super::Changes;
+use super::values::Image;
+use crate::error::{Error, SqlError};
+use crate::image::{fingerprint, source_number};
+use crate::mapping::{Mode, OnDelete};
+use crate::merge::{Event, Stamp};
+use crate::message::{Action, Message};
+use crate::outcome::{MessageNo, Outcome};
+use crate::stop::Stop;
+use crate::target::column::Slot;
+
+/// What is made over and over while rows are found.
+#[derive(Default)]
+struct Scratch<'a> {
+    slots: Vec<Slot<'a>>,
+    key: Vec<Datum>,
+    /// The last source, and its number.
+    source: Option<(&'a str, i64)>,
+}
+
+impl<'a> Changes<'a> {
+    /// Makes a change, with its key, of each message (two if the message moved its row), and sorts them.
+    pub fn find_rows(&mut self) -> Result<(), Stop> {
+        let mut scratch = Scratch::default();
+        self.each(self.intake.len(), |changes, n| {
+            let message = MessageNo(n as u32);
+            if changes.ledger.outcome(message).is_some() {
+                return Ok(());
+            }
+            changes
+                .find_row(message, &mut scratch)
+                .map_err(|error| (message, error))
+        })?;
+        self.keyed.sort();
+        Ok(())
+    }
+
+    fn find_row(&mut self, number: MessageNo, scratch: &mut Scratch<'a>) -> Result<(), SqlError> {
+        let message = self.intake.message(number);
+        let append = self.target.mapping.mode == Mode::Append;
+        let refused = self.is_refused(number);
+        if refused && (append || message.action == Action::Read) {
+            self.ledger.set(number, Outcome::Filtered);
+            return Ok(());
+        }
+        let delete = message.action == Action::Delete && !append;
+        if (delete || refused) && self.target.mapping.on_delete == OnDelete::Ignore {
+            let outcome = if delete {
+                Outcome::Ignored
+            } else {
+                Outcome::Filtered
+            };
+            self.ledger.set(number, outcome);
+            return Ok(());
+        }
+        let stamp = stamp(message, &mut scratch.source);
+        let fields = self.intake.fields(message);
+        self.target.read(message, fields, &mut scratch.slots);
+        let mut left = None;
+        if self.target.changes_key(message) {
+            let image = fingerprint(message.record, message.changes);
+            self.read_key(number, Image::Former, scratch)?;
+            left = Some(self.keyed.add(
+                number,
+                Event::Leave { image },
+                stamp,
+                &scratch.key,
+                &self.target.key_encoding,
+            )?);
+        }
+        let event = match message.action {
+            _ if append => Event::Appear,
+            Action::Delete => Event::Delete,
+            _ if refused => Event::Delete,
+            Action::Insert => Event::Appear,
+            Action::Update if left.is_some() => Event::Appear,
+            Action::Update => Event::Update,
+            Action::Read => Event::Read,
+        };
+        self.read_key(number, Image::New, scratch)?;
+        let encoding = &self.target.key_encoding;
+        let here = self
+            .keyed
+            .add(number, event, stamp, &scratch.key, encoding)?;
+        self.keyed.change_mut(here).refused = refused;
+        if let Some(left) = left
+            && self.keyed.key(left) == self.keyed.key(here)
+        {
+            // The columns differ, the key does not (its case, say): nothing moved.
+            self.keyed.change_mut(here).event = if refused {
+                Event::Delete
+            } else {
+                Event::Update
+            };
+            self.keyed.take_back(left);
+        }
+        Ok(())
+    }
+
+    /// Whether the mapping's filter refuses the message.
+    fn is_refused(&self, message: MessageNo) -> bool {
+        let filter = self.target.projection.as_ref().and_then(|p| p.filter);
+        filter.is_some_and(|filter| {
+            self.intake
+                .projected(message, false, filter)
+                .is_none_or(|taken| taken.value() as u8 == 0)
+        })
+    }
+
+    /// Casts the values of the message's key into `scratch.key`.
+    fn read_key(
+        &mut self,
+        number: MessageNo,
+        image: Image,
+        scratch: &mut Scratch<'a>,
+    ) -> Result<(), SqlError> {
+        scratch.key.clear();
+        for i in 0..self.target.key.len() {
+            let column = self.target.key[i];
+            let slot = match image {
+                Image::New => scratch.slots[column],
+                Image::Former => self.target.former(self.intake.message(number), column),
+            };
+            let Some(value) = self.cast(number, image, column, slot)? else {
+                return Err(Error::NoKeyValue {
+                    column: self.target.columns[column].name.clone(),
+                }
+                .into());
+            };
+            scratch.key.push(value);
+        }
+        Ok(())
+    }
+}
+
+/// When and where the message's change happened.
+fn stamp<'a>(message: &Message<'a>, known: &mut Option<(&'a str, i64)>) -> Stamp {
+    let source = message.source();
+    let number = match known {
+        Some((name, number)) if *name == source => *number,
+        _ => source_number(source),
+    };
+    *known = Some((source, number));
+    Stamp {
+        source: number,
+        version: message.version,
+        committed_at: message.committed_at,
+    }
+}

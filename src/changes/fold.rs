@@ -1,0 +1,507 @@
+//! Folds the changes of one row into its net change and casts the values. Where "the newer wins" does
+//! not settle it, the stored state has been loaded before, and [`crate::merge`]'s rule decides.
+
+#![forbid(unsafe_code)]
+
+use std::rc::Rc;
+
+use super::Changes;
+use super::keyed::{Keyed, Run};
+use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
+use crate::column_set::ColumnSet;
+use crate::error::SqlError;
+use crate::guard::stored::Stored;
+use crate::image::fingerprint;
+use crate::mapping::OnDelete;
+use crate::mapping::versions::VersionsIn;
+use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
+use crate::message::Version;
+use crate::outcome::{MessageNo, Outcome};
+use crate::stop::Stop;
+use crate::target::column::Slot;
+use crate::target::reading::collect;
+
+/// A message that fails, and why.
+type MessageError = (MessageNo, SqlError);
+
+/// What the changes of a row say.
+struct Said<'a> {
+    /// The numbers of the changes. [`Change::id`] is an index into these lists.
+    changes: Vec<u32>,
+    /// Of each column.
+    slots: Vec<Vec<Slot<'a>>>,
+    provided: Vec<Vec<Provided>>,
+    /// Fingerprints of the records.
+    images: Vec<Option<u64>>,
+}
+
+impl Said<'_> {
+    fn change_no(&self, id: u32) -> u32 {
+        self.changes[id as usize]
+    }
+
+    /// The changes as the rule wants them.
+    fn changes(&self, keyed: &Keyed) -> Vec<Change<'_>> {
+        let changes = self.changes.iter().enumerate();
+        changes
+            .map(|(id, &i)| {
+                let change = keyed.change(i);
+                Change {
+                    id: id as u32,
+                    event: change.event,
+                    stamp: change.stamp,
+                    image: self.images[id],
+                    provided: &self.provided[id],
+                }
+            })
+            .collect()
+    }
+}
+
+/// What the rule made of the changes of a row.
+struct Merged {
+    before: State,
+    state: State,
+    /// The change that decided, or else the last one that filled a gap.
+    news: Option<u32>,
+    /// Whether a change removed the row, at least for a while.
+    removed: bool,
+    /// The columns of the row as it was removed last.
+    last_cells: Option<Vec<Cell>>,
+}
+
+impl<'a> Changes<'a> {
+    /// Makes the net changes of all rows.
+    pub fn fold_all(&mut self, runs: Vec<Run>) -> Result<(), Stop> {
+        let mut nets = Vec::with_capacity(runs.len());
+        self.nets.values.reserve(runs.len());
+        let mut slots = Vec::new();
+        // A message that fails may leave an older one of its row to decide: its run comes again.
+        let mut pending = runs;
+        while !pending.is_empty() {
+            let mut again = Vec::new();
+            self.each(pending.len(), |changes, i| {
+                match changes.fold(pending[i], &mut slots) {
+                    Ok(net) => nets.extend(net),
+                    Err(error) => {
+                        again.push(pending[i]);
+                        return Err(error);
+                    }
+                }
+                Ok(())
+            })?;
+            pending = again;
+        }
+        nets.sort_by_key(|net| net.run);
+        self.nets.list = Rc::from(nets);
+        Ok(())
+    }
+
+    /// The net change of a row without the messages that failed; `None` if nothing is left.
+    pub fn fold_again(&mut self, run: Run) -> Result<Option<NetChange>, Stop> {
+        let mut folded = None;
+        let mut slots = Vec::new();
+        loop {
+            let mut failed = false;
+            self.each(1, |changes, _| match changes.fold(run, &mut slots) {
+                Ok(net) => {
+                    folded = net;
+                    Ok(())
+                }
+                Err(error) => {
+                    failed = true;
+                    Err(error)
+                }
+            })?;
+            if !failed {
+                return Ok(folded);
+            }
+        }
+    }
+
+    /// The net change of one change alone, whatever others there are of its row.
+    pub fn fold_change(&mut self, change: u32) -> Result<Option<NetChange>, SqlError> {
+        self.fold_one(Run::one(change), &mut Vec::new())
+            .map_err(|(_, error)| error)
+    }
+
+    /// The units once more, with what has been loaded of their rows.
+    pub fn fold_examined(&mut self, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
+        let mut again = Vec::with_capacity(units.len());
+        for unit in units {
+            let mut nets = Vec::with_capacity(2);
+            for net in unit.into_nets() {
+                let loaded = self.examined.stored.contains_key(&net.run.start);
+                match net.guarded {
+                    Guarded::Change | Guarded::Read if loaded => {
+                        nets.extend(self.fold_again(net.run)?);
+                    }
+                    _ => nets.push(net),
+                }
+            }
+            again.extend(Unit::of(nets));
+        }
+        Ok(again)
+    }
+
+    /// The net change of the changes of one row, its values cast. `slots` is room to work in.
+    fn fold(
+        &mut self,
+        run: Run,
+        slots: &mut Vec<Slot<'a>>,
+    ) -> Result<Option<NetChange>, MessageError> {
+        if run.len() == 1 && !self.examined.stored.contains_key(&run.start) {
+            return self.fold_one(run, slots);
+        }
+        let said = self.read_changes(run, slots);
+        if said.changes.is_empty() {
+            return Ok(None);
+        }
+        let mut changes = said.changes(&self.keyed);
+        let arrival = self.target.versions == VersionsIn::Nowhere;
+        if arrival {
+            in_arrival_order(&mut changes);
+        } else {
+            merge::commit_order(&mut changes, |change| said.change_no(change.id) as usize);
+        }
+        let stored = self.examined.stored.get(&run.start).cloned();
+        let merged = self.merge(&said, &changes, stored.as_ref());
+        let changed = merged.state != merged.before;
+        // No change may have decided, and yet there is more to know now; the row may turn out to be
+        // the one that had left, or its values those of a row before it.
+        if merged.news.is_none() && !changed {
+            return Ok(None);
+        }
+        self.net(run, &said, &changes, merged, stored).map(Some)
+    }
+
+    /// What the changes of a run say, but for those of messages that failed.
+    fn read_changes(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> Said<'a> {
+        let changes: Vec<u32> = run
+            .changes()
+            .filter(|&i| !self.ledger.is_dead(self.keyed.change(i).message))
+            .collect();
+        let mut said = Said {
+            slots: Vec::with_capacity(changes.len()),
+            provided: Vec::with_capacity(changes.len()),
+            images: Vec::with_capacity(changes.len()),
+            changes,
+        };
+        for &i in &said.changes {
+            let change = self.keyed.change(i);
+            let message = self.intake.message(change.message);
+            let came = matches!(change.event, Event::Appear | Event::Update);
+            let image = came.then(|| fingerprint(message.record, None));
+            self.target
+                .read(message, self.intake.fields(message), slots);
+            said.provided
+                .push(slots.iter().map(Slot::provided).collect());
+            said.slots.push(slots.clone());
+            said.images.push(image);
+        }
+        said
+    }
+
+    /// Applies the rule, and notes what became of changes that did not decide.
+    fn merge(
+        &mut self,
+        said: &Said<'a>,
+        changes: &[Change<'_>],
+        stored: Option<&Stored>,
+    ) -> Merged {
+        let before = match stored {
+            Some(stored) => stored.state.clone(),
+            None => State::unknown(self.target.columns.len()),
+        };
+        let mut state = before.clone();
+        let (mut decided, mut filled) = (None, None);
+        let soft = self.target.mapping.on_delete == OnDelete::Soft;
+        let mut last_cells = None;
+        let mut removed = false;
+        for change in changes {
+            let cells = (soft && state.present).then(|| state.cells.clone());
+            let number = said.change_no(change.id);
+            match state.apply(change, self.intake.call.read_skew) {
+                Effect::Decided => {
+                    if !state.present {
+                        removed = true;
+                        last_cells = cells.or(last_cells);
+                    }
+                    if let Some(older) = decided.replace(change.id) {
+                        let older = said.change_no(older);
+                        self.ledger.note(&self.keyed, older, Outcome::Collapsed);
+                    }
+                }
+                Effect::Filled => {
+                    filled = Some(change.id);
+                    self.ledger.note(&self.keyed, number, Outcome::Upserted);
+                }
+                Effect::Stale => self.ledger.note(&self.keyed, number, Outcome::Stale),
+            }
+        }
+        if stored.is_some() {
+            merge::forget_plain_image(&mut state, &before, changes, |id| {
+                let message = self.keyed.change(said.change_no(id)).message;
+                self.target.changes_key(self.intake.message(message))
+            });
+        }
+        Merged {
+            before,
+            state,
+            news: decided.or(filled),
+            removed,
+            last_cells,
+        }
+    }
+
+    /// The net change that the rule's answer comes to.
+    fn net(
+        &mut self,
+        run: Run,
+        said: &Said<'a>,
+        changes: &[Change<'_>],
+        merged: Merged,
+        stored: Option<Stored>,
+    ) -> Result<NetChange, MessageError> {
+        let number = said.change_no(merged.news.unwrap_or(0));
+        let change = *self.keyed.change(number);
+        let row = self.start_row(number);
+        // A row that is only marked keeps what the batch says it had.
+        let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
+        let marked = merged.last_cells.as_deref();
+        let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
+        let present = merged.state.present;
+        let (mut touched, mut effect) = (
+            merged.news.is_some() || merged.before.present != present,
+            NetEffect::Delete {
+                refused: change.refused,
+            },
+        );
+        let cells = if present {
+            Some(merged.state.cells.as_slice())
+        } else {
+            marked
+        };
+        if let Some(cells) = cells {
+            let (mut columns, merges) = self.put_merged(row, number, said, changes, cells)?;
+            let lost = self.lost_values(&merged);
+            touched |= !lost.is_empty();
+            for column in lost {
+                columns.add(column);
+            }
+            let soft = self.target.mapping.on_delete == OnDelete::Soft;
+            let whole = columns.has_all(self.target.columns.len());
+            effect = match present {
+                true => NetEffect::Write {
+                    columns,
+                    merges,
+                    replaces: merged.removed && !whole && !soft,
+                },
+                false => NetEffect::Mark { columns, merges },
+            };
+        }
+        let arrival = self.target.versions == VersionsIn::Nowhere;
+        let Merged { state, news, .. } = merged;
+        Ok(NetChange {
+            run,
+            message: change.message,
+            outcome: match news {
+                None => Outcome::Stale,
+                Some(_) if present => Outcome::Upserted,
+                Some(_) => Outcome::Deleted,
+            },
+            effect,
+            stamp: if stored.is_none() && !arrival {
+                Some(change.stamp)
+            } else {
+                state.row
+            },
+            read_at: state.read_at,
+            guarded: match stored {
+                Some(stored) => Guarded::Examined {
+                    touched,
+                    has_version_row: stored.has_version_row,
+                    exists: stored.exists,
+                    state: Box::new(state),
+                },
+                None if arrival => Guarded::No,
+                None => Guarded::Change,
+            },
+            row,
+        })
+    }
+
+    /// Sets the columns of a row whose values are in changes of the batch; returns which columns have a
+    /// value, the key's among them, and the documents of which only a part is known. `number` is the change
+    /// whose key the row has.
+    fn put_merged(
+        &mut self,
+        row: ValueRow,
+        number: u32,
+        said: &Said<'a>,
+        changes: &[Change<'_>],
+        cells: &[Cell],
+    ) -> Result<(ColumnSet, ColumnSet), MessageError> {
+        // The key names the row, whatever the deciding message says of it.
+        let mut columns: ColumnSet = self.target.key.iter().copied().collect();
+        let mut merges = ColumnSet::new();
+        for (column, cell) in cells.iter().enumerate() {
+            let Value::Of(id) = cell.value else { continue };
+            let from = self.keyed.change(said.change_no(id)).message;
+            let slot = said.slots[id as usize][column];
+            if matches!(slot, Slot::Partial) {
+                let (document, complete) = self.document(said, changes, id);
+                self.put_document(row, column, from, &document)?;
+                columns.add(column);
+                if !complete {
+                    merges.add(column);
+                }
+            } else {
+                self.put(row, column, (from, slot), number, &mut columns)?;
+            }
+        }
+        Ok((columns, merges))
+    }
+
+    /// The columns whose stored values turned out to be another row's. They become null where they can.
+    fn lost_values(&self, merged: &Merged) -> Vec<usize> {
+        let (before, state) = (&merged.before, &merged.state);
+        if !before.present || !state.present {
+            return Vec::new();
+        }
+        let cells = state.cells.iter().zip(&before.cells).enumerate();
+        cells
+            .filter(|(column, (now, before))| {
+                now.value == Value::Unknown
+                    && before.value != Value::Unknown
+                    && self.target.columns[*column].nullable
+            })
+            .map(|(column, _)| column)
+            .collect()
+    }
+
+    /// The members of a document that change `id` brings a part of, with what older changes of the batch
+    /// say of the rest; and whether these are all that the document has.
+    fn document(
+        &self,
+        said: &Said<'a>,
+        changes: &[Change<'_>],
+        id: u32,
+    ) -> (Vec<(&'a str, crate::json::Json<'a>)>, bool) {
+        let mut document = Vec::new();
+        let mut complete = false;
+        for change in changes {
+            if change.event == Event::Appear {
+                document.clear();
+                complete = true;
+            }
+            if !change.provided.is_empty() {
+                let number = said.change_no(change.id);
+                let message = self.intake.message(self.keyed.change(number).message);
+                collect(message, self.intake.fields(message), &mut document);
+            }
+            if change.id == id {
+                break;
+            }
+        }
+        (document, complete)
+    }
+
+    /// The net change of the one change that a row has.
+    fn fold_one(
+        &mut self,
+        run: Run,
+        slots: &mut Vec<Slot<'a>>,
+    ) -> Result<Option<NetChange>, MessageError> {
+        let number = run.start;
+        let change = *self.keyed.change(number);
+        if self.ledger.is_dead(change.message) {
+            return Ok(None);
+        }
+        let present = !matches!(change.event, Event::Delete | Event::Leave { .. });
+        let row = self.start_row(number);
+        let effect = if present {
+            let (columns, merges) = self.put_all(row, number, slots)?;
+            NetEffect::Write {
+                columns,
+                merges,
+                replaces: false,
+            }
+        } else {
+            NetEffect::Delete {
+                refused: change.refused,
+            }
+        };
+        let read = change.event == Event::Read;
+        Ok(Some(NetChange {
+            run,
+            message: change.message,
+            outcome: if present {
+                Outcome::Upserted
+            } else {
+                Outcome::Deleted
+            },
+            effect,
+            stamp: (!read).then_some(change.stamp),
+            read_at: change.stamp.committed_at.filter(|_| read),
+            guarded: match self.target.versions {
+                VersionsIn::Nowhere => Guarded::No,
+                _ if read => Guarded::Read,
+                _ => Guarded::Change,
+            },
+            row,
+        }))
+    }
+
+    /// Sets all columns of a row that a change says something of; returns which, and the documents among
+    /// them that it brings a part of.
+    fn put_all(
+        &mut self,
+        row: ValueRow,
+        number: u32,
+        slots: &mut Vec<Slot<'a>>,
+    ) -> Result<(ColumnSet, ColumnSet), MessageError> {
+        let (mut columns, mut merges) = (ColumnSet::new(), ColumnSet::new());
+        let number_of_message = self.keyed.change(number).message;
+        let message = self.intake.message(number_of_message);
+        let fields = self.intake.fields(message);
+        self.target.read(message, fields, slots);
+        for (column, &slot) in slots.iter().enumerate() {
+            if matches!(slot, Slot::Partial) {
+                let mut document = Vec::new();
+                collect(message, fields, &mut document);
+                self.put_document(row, column, number_of_message, &document)?;
+                columns.add(column);
+                merges.add(column);
+            } else {
+                self.put(row, column, (number_of_message, slot), number, &mut columns)?;
+            }
+        }
+        Ok((columns, merges))
+    }
+}
+
+/// Without a guard every change is newer than the one that arrived before it. Only a row that left
+/// its key in the transaction in which another came there is still told apart by its image.
+fn in_arrival_order(changes: &mut [Change<'_>]) {
+    let mut came = None;
+    for (at, change) in changes.iter_mut().enumerate() {
+        let transaction = change.stamp.version.map(|version| version.lsn);
+        match change.event {
+            Event::Read => change.event = Event::Update,
+            Event::Leave { .. } if transaction.is_none() || transaction != came => {
+                change.event = Event::Delete;
+            }
+            Event::Leave { .. } | Event::Delete => {}
+            Event::Appear | Event::Update => came = transaction,
+        }
+        change.stamp = Stamp {
+            source: 0,
+            version: Some(Version {
+                lsn: 0,
+                idx: at as u32,
+            }),
+            committed_at: None,
+        };
+    }
+}

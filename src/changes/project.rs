@@ -1,0 +1,99 @@
+//! The mapping's SQL, evaluated by the server.
+
+#![forbid(unsafe_code)]
+
+use std::rc::Rc;
+
+use bumpalo::Bump;
+
+use super::Changes;
+use crate::blame;
+use crate::json::Json;
+use crate::message::Message;
+use crate::outcome::MessageNo;
+use crate::pg::subtransaction::subtransaction;
+use crate::stop::Stop;
+use crate::target::projection::{Input, Projection};
+
+impl Changes<'_> {
+    /// Lets the server evaluate the mapping's SQL: for all messages at once, and one by one if that
+    /// fails. Updates that may have moved their row are asked about its former image too.
+    pub fn project(&mut self) -> Result<(), Stop> {
+        let Some(mut projection) = self.target.projection.take() else {
+            return Ok(());
+        };
+        let result = self.project_by(&mut projection);
+        self.target.projection = Some(projection);
+        result
+    }
+
+    fn project_by(&mut self, projection: &mut Projection) -> Result<(), Stop> {
+        let memory = self.intake.memory;
+        let mut asked: Vec<(MessageNo, bool)> = Vec::new();
+        for message in self.intake.numbers() {
+            asked.push((message, false));
+            if self.target.changes_key(self.intake.message(message)) {
+                asked.push((message, true));
+            }
+        }
+        let inputs: Vec<_> = asked
+            .iter()
+            .map(|&(message, former)| input(self.intake.message(message), former, memory))
+            .collect();
+        let error = match subtransaction(|| projection.run(&inputs, memory)) {
+            Ok(projected) => {
+                let projected = Rc::new(projected);
+                for (i, &(message, former)) in asked.iter().enumerate() {
+                    self.intake.project(message, former, &projected, i);
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // Where every failure fails the call, an error that may be of a message is located first.
+        let of_a_message = blame::may_be_of_a_message(&error);
+        if let Err(error) = blame::forgive(error, &self.target.mapping)
+            && !of_a_message
+        {
+            return Err(error.into());
+        }
+        // Each in a subtransaction that is kept: what an undone one returned is gone.
+        for (i, &(message, former)) in asked.iter().enumerate() {
+            if self.ledger.outcome(message).is_some() {
+                continue;
+            }
+            match subtransaction(|| projection.run(&inputs[i..=i], memory)) {
+                Ok(projected) => self.intake.project(message, former, &Rc::new(projected), 0),
+                Err(error) => {
+                    let (columns, destination) = (&self.target.columns, &self.target.destination);
+                    let error = projection.locate(error, &inputs[i], columns, destination, memory);
+                    self.fail(message, error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a> {
+    let record = if former {
+        Json::Text(memory.alloc_str(&overlay(message.record, message.changes)))
+    } else {
+        message.record
+    };
+    Input {
+        position: message.position,
+        record,
+        changes: message.changes,
+        metadata: message.metadata,
+        action: message.action.as_str(),
+    }
+}
+
+/// The JSON text of a record with its former values.
+fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
+    super::values::object(record.members().map(|(key, value)| {
+        let former = changes.and_then(|changes| changes.get(&key));
+        (key, former.unwrap_or(value))
+    }))
+}

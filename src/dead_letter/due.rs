@@ -1,0 +1,223 @@
+//! Letters that the rows of this call may help.
+//!
+//! A call that writes what letters wait for takes them along: it begins again with its own messages and
+//! theirs, so that all are ordered and written as if they had come together.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, Instant};
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+
+use super::presence::Presence;
+use crate::changes::Changes;
+use crate::error::SqlError;
+use crate::outcome::Wait;
+use crate::prepared::{Kept, RowReader};
+
+/// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
+/// for each other in a circle with a row that could not be written; those that wait for any row of the
+/// tables written; and, where a row without a table is among those touched, letters that have waited for
+/// a while. What has failed often, twenty times if it waits for any row, is tried once a minute.
+const FIND: &str = "
+    with recursive t as materialized (
+        select b.* from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
+                                         written boolean, tried bigint)),
+    found as (
+        select l.id, l.mapping, l.row_key
+        from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
+            select l.* from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
+              and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
+        union
+        select l.id, l.mapping, l.row_key from found f
+        join sequin.mapping m on m.name = f.mapping
+        cross join lateral (
+            select l.* from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = f.row_key
+            offset 0) l),
+    waited as (
+        select t.relation as of, t.key as at, t.waits_on as relation, t.waits_for as key
+        from t where not t.written and t.waits_for is not null
+        union
+        select w.of, w.at, n.relation, n.key from waited w cross join lateral (
+            select t.waits_on as relation, t.waits_for as key from t
+            where not t.written and t.relation = w.relation and t.key = w.key
+            union all
+            select l.waits_on::oid, l.waits_for
+            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+            where m.destination = w.relation and l.row_key = w.key and l.state = 'waiting') n
+        where n.key is not null),
+    waiting as (
+        select w.of, w.at, w.of as relation, w.at as key from waited w
+        where w.relation = w.of and w.key = w.at
+        union
+        select w.of, w.at, n.relation, n.key from waiting w cross join lateral (
+            select t.relation, t.key from t
+            where not t.written and t.waits_on = w.relation and t.waits_for = w.key
+            union all
+            select m.destination::oid, l.row_key
+            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key) n
+        where n.key is not null),
+    circle as (
+        select w.relation, w.key from waited w join waiting using (of, at, relation, key)),
+    due as (
+        (select f.id from found f where f.id not in (select t.tried from t where t.tried is not null)
+         limit 1000)
+        union
+        (select l.id from circle c join sequin.mapping m on m.destination = c.relation
+         join sequin.dead_letter l on l.mapping = m.name and l.row_key = c.key
+         where l.state = 'waiting')
+        union
+        (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (
+            select l.id from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for is null
+              and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
+            order by l.last_attempt_at limit 100) l)
+        union
+        (select l.id from sequin.dead_letter l
+         where exists (select from t where t.relation is null and t.tried is null) and l.state = 'waiting'
+           and l.last_attempt_at < now() - interval '1 minute'
+         order by l.last_attempt_at limit 100))
+    select l.id, m.id from due
+    join sequin.dead_letter l on l.id = due.id
+    join sequin.mapping m on m.name = l.mapping
+    where m.enabled and m.on_error = 'dead_letter'
+      and exists (select from pg_class c where c.oid = m.destination)";
+
+thread_local! {
+    static FINDER: Kept = const {
+        Kept::new(
+            FIND,
+            &[
+                ("relation", pg_sys::OIDOID),
+                ("key", pg_sys::BYTEAOID),
+                ("waits_on", pg_sys::OIDOID),
+                ("waits_for", pg_sys::BYTEAOID),
+                ("written", pg_sys::BOOLOID),
+                ("tried", pg_sys::INT8OID),
+            ],
+        )
+    };
+    static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// About how many letters one call takes along.
+const MANY: usize = 20_000;
+
+/// How often a session tries letters that no row has come for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// A row of [`FIND`]'s batch relation.
+#[derive(Debug, Default)]
+struct Touched {
+    /// With a key: a row that the call has written, or could not write.
+    table: Option<pg_sys::Oid>,
+    key: Option<Vec<u8>>,
+    written: bool,
+    /// What the row waits for now, if it was not written.
+    wait: Option<Wait>,
+    /// Instead of a row: the number of a letter that the call has with it.
+    tried: Option<i64>,
+}
+
+/// Adds the rows of a mapping.
+fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
+    let table = Some(changes.target.destination.oid);
+    let keyed = &changes.keyed;
+    let mut failed = HashSet::new();
+    for failure in &changes.ledger.failures {
+        // A message that moves its row may have written it, and be left with the delete.
+        if keyed.former_key(failure.message).is_none() {
+            failed.insert(failure.message);
+        }
+        if failure.wait.is_some()
+            && let Some(change) = keyed.of_subject(failure.message)
+        {
+            rows.push(Touched {
+                table,
+                key: Some(changes.table_key(change)),
+                wait: failure.wait.clone(),
+                ..Touched::default()
+            });
+        }
+    }
+    for net in changes.nets.list.iter() {
+        // A message that failed may have left an older change of its row to be written.
+        if !failed.contains(&net.message) || net.run.len() > 1 {
+            rows.push(Touched {
+                table,
+                key: Some(changes.table_key(net.run.start)),
+                written: true,
+                ..Touched::default()
+            });
+        }
+    }
+}
+
+/// A letter that may work now.
+pub struct Due {
+    /// Its number.
+    pub letter: i64,
+    /// Its mapping's id.
+    pub mapping: i32,
+}
+
+/// Looks for letters that wait for what the call has written, beside those that it `has` with it.
+pub fn look_for_more(
+    presence: &Presence,
+    has: &BTreeSet<i64>,
+    all: &[Changes<'_>],
+) -> Result<Vec<Due>, SqlError> {
+    if !presence.any_waits() || has.len() >= MANY {
+        return Ok(Vec::new());
+    }
+    let mut rows: Vec<Touched> = Vec::new();
+    for changes in all {
+        if presence.wait_for(changes.target.destination.oid) {
+            touched(changes, &mut rows);
+        }
+    }
+    if SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+        SWEPT.set(Some(Instant::now()));
+        rows.push(Touched::default());
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    rows.extend(has.iter().map(|id| Touched {
+        tried: Some(*id),
+        ..Touched::default()
+    }));
+    let returned = FINDER.with(|statement| {
+        statement.query(rows.into_iter(), |row| {
+            let wait = row.wait.unwrap_or_default();
+            // The query joins on it: it must not be null.
+            let waits_on = wait.table().unwrap_or(pg_sys::InvalidOid);
+            vec![
+                row.table.map(Datum::from),
+                row.key.and_then(IntoDatum::into_datum),
+                Some(Datum::from(waits_on)),
+                wait.key().and_then(IntoDatum::into_datum),
+                Some(Datum::from(row.written)),
+                row.tried.map(Datum::from),
+            ]
+        })
+    })?;
+    let mut due = Vec::new();
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let letter = row.bigint(0).unwrap_or_default();
+        if !has.contains(&letter) {
+            due.push(Due {
+                letter,
+                mapping: row.int(1).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(due)
+}

@@ -1,0 +1,88 @@
+//! What there are dead letters of, so that calls whose messages have nothing to do with any do not ask.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::mapping::catalog;
+use crate::pg::invalidation;
+use crate::prepared::Lookup;
+
+/// What there are dead letters of.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// Mappings (by id) that have letters of known rows.
+    of: HashSet<i32>,
+    /// Tables that letters wait for rows of.
+    on: HashSet<pg_sys::Oid>,
+    /// Whether any letter waits.
+    any: bool,
+}
+
+const PRESENCE: &str = "
+    select m.id, m.destination::oid,
+           exists (select from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null),
+           exists (select from sequin.dead_letter l
+                   where l.state = 'waiting' and l.waits_on = m.destination),
+           exists (select from sequin.dead_letter l where l.state = 'waiting')
+    from sequin.mapping m";
+
+thread_local! {
+    static LOAD: Lookup = const { Lookup::new(PRESENCE, &[]) };
+}
+
+impl Presence {
+    /// Asks the table.
+    pub fn load() -> Presence {
+        let mut presence = Presence::default();
+        let read = |row: SpiHeapTupleData<'_>| {
+            let is = |n| Ok::<_, pgrx::spi::Error>(row.get(n)?.unwrap_or(false));
+            let mapping: i32 = row.get(1)?.expect("not null");
+            let destination = row.get::<pg_sys::Oid>(2)?;
+            Ok((mapping, destination, is(3)?, is(4)?, is(5)?))
+        };
+        for (mapping, destination, of, on, any) in LOAD.with(|query| query.rows(&[], read)) {
+            if of {
+                presence.of.insert(mapping);
+            }
+            if on {
+                presence.on.extend(destination);
+            }
+            presence.any |= any;
+        }
+        presence
+    }
+
+    /// Whether there are letters of known rows of a mapping.
+    pub fn of_mapping(&self, mapping: i32) -> bool {
+        self.of.contains(&mapping)
+    }
+
+    /// Whether letters wait for rows of a table.
+    pub fn wait_for(&self, table: pg_sys::Oid) -> bool {
+        self.on.contains(&table)
+    }
+
+    /// Whether any letter waits.
+    pub fn any_waits(&self) -> bool {
+        self.any
+    }
+}
+
+/// What tells that there are new letters: announced by a trigger of `sequin.dead_letter`.
+pub fn announced() -> pg_sys::Oid {
+    catalog::oid("sequin.dead_letter_id_seq")
+}
+
+/// After a statement that inserted or updated letters.
+#[pg_trigger(sql = false)]
+fn dead_letter_changed<'a>(
+    _trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+    invalidation::announce(announced());
+    Ok(None)
+}

@@ -1,0 +1,267 @@
+//! Letters, and failures of this call, that newer changes of their rows have made void.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+
+use super::presence::Presence;
+use crate::blame::{Verdict, cause};
+use crate::changes::Changes;
+use crate::error::SqlError;
+use crate::guard::stored::load;
+use crate::image::{fingerprint, source_number};
+use crate::mapping::versions::VersionsIn;
+use crate::mapping::{Mode, OnError};
+use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
+use crate::outcome::{Failure, Outcome};
+use crate::prepared::{Kept, RowReader};
+
+const OF_ROWS: &str = "
+    select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
+           case when l.former_key is null and l.state = 'dead' and l.lsn is not null then null
+                else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
+    from sequin.batch() b(n integer, mapping text, key bytea)
+    cross join lateral (select l.* from sequin.dead_letter l
+                        where l.mapping = b.mapping and l.row_key = b.key
+                        union all
+                        select l.* from sequin.dead_letter l
+                        where l.mapping = b.mapping and l.former_key = b.key offset 0) l";
+
+thread_local! {
+    static ROWS: Kept = const {
+        Kept::new(
+            OF_ROWS,
+            &[("n", pg_sys::INT4OID), ("mapping", pg_sys::TEXTOID), ("key", pg_sys::BYTEAOID)],
+        )
+    };
+}
+
+/// What becomes of the letters of a mapping's rows.
+#[derive(Debug, Default)]
+pub struct Superseded {
+    /// The letters (by number) that are void.
+    pub remove: Vec<i64>,
+    /// The letters that must be tried again with the call's messages: they bring what is missing.
+    pub again: Vec<i64>,
+}
+
+/// A letter of a row that the call has written.
+struct LetterOfRow {
+    id: i64,
+    unapplied: Unapplied,
+    /// Whether it may be tried again now; `None`: it is dead, and is not tried.
+    due: Option<bool>,
+}
+
+/// Finds the letters of the mapping's rows that newer changes have made void. `has` are the letters that the
+/// call has with it; `may_retry`: whether it may begin again with more of them.
+pub fn supersede(
+    presence: &Presence,
+    has: &BTreeSet<i64>,
+    may_retry: bool,
+    changes: &mut Changes<'_>,
+) -> Result<Superseded, SqlError> {
+    let mapping = &changes.target.mapping;
+    if mapping.mode == Mode::Append || !presence.of_mapping(mapping.id) {
+        return Ok(Superseded::default());
+    }
+    let may_retry = may_retry && mapping.on_error == OnError::DeadLetter;
+    let letters = letters_of_rows(changes, has)?;
+    let standings = if changes.target.versions == VersionsIn::Nowhere {
+        vec![Standing::Old; letters.len()] // what arrives is newer
+    } else {
+        standings(changes, letters.iter().map(|letter| &letter.unapplied))?
+    };
+    let mut superseded = Superseded::default();
+    for (letter, standing) in letters.into_iter().zip(standings) {
+        match (letter.due, standing) {
+            (_, Standing::News) | (None, Standing::Fills) => {}
+            (None, Standing::Old) => superseded.remove.push(letter.id),
+            (Some(true), _) if may_retry => superseded.again.push(letter.id),
+            (Some(_), _) => {}
+        }
+    }
+    Ok(superseded)
+}
+
+/// The letters of the rows that the call has written, but for those that it has with it: they speak for
+/// themselves.
+fn letters_of_rows(
+    changes: &Changes<'_>,
+    has: &BTreeSet<i64>,
+) -> Result<Vec<LetterOfRow>, SqlError> {
+    // Which of a statement's rows were stale is not always known: what is stored will tell.
+    let decided: Vec<u32> = changes
+        .nets
+        .list
+        .iter()
+        .filter(|net| !changes.ledger.is_dead(net.message))
+        .map(|net| net.run.start)
+        .collect();
+    let returned = ROWS.with(|statement| {
+        statement.query(decided.iter().enumerate(), |(n, change)| {
+            vec![
+                Some(Datum::from(n as i32)),
+                changes.target.mapping.name.as_str().into_datum(),
+                changes.keyed.key(*change).into_datum(),
+            ]
+        })
+    })?;
+    let mut letters = Vec::new();
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let id = row.bigint(1).unwrap_or_default();
+        if has.contains(&id) {
+            continue;
+        }
+        let stamp = Stamp {
+            source: source_number(&row.text(2).unwrap_or_default()),
+            version: row.version(3, 4),
+            committed_at: row.time(5),
+        };
+        letters.push(LetterOfRow {
+            id,
+            unapplied: Unapplied {
+                change: decided[row.index(0)],
+                event: match stamp.version {
+                    Some(_) => Event::Update,
+                    None => Event::Read,
+                },
+                stamp,
+                image: None,
+            },
+            due: row.bool(6),
+        });
+    }
+    Ok(letters)
+}
+
+/// Takes the failures of a mapping, without those that do not matter: something newer of their row was
+/// applied, in this call or before. Whatever is wrong with them, they are collapsed, or stale.
+pub fn settle_failures(changes: &mut Changes<'_>) -> Result<Vec<Failure>, SqlError> {
+    let failures = std::mem::take(&mut changes.ledger.failures);
+    if failures.is_empty() || changes.target.mapping.mode == Mode::Append {
+        return Ok(failures);
+    }
+    // Each with the number of its failure: a message that moved its row has two changes.
+    let mut of = Vec::new();
+    let mut unapplied = Vec::new();
+    for (i, failure) in failures.iter().enumerate() {
+        let message = changes.intake.message(failure.message);
+        for number in changes.keyed.of_message(failure.message) {
+            let change = changes.keyed.change(number);
+            let comes = matches!(change.event, Event::Appear | Event::Update);
+            of.push(i);
+            unapplied.push(Unapplied {
+                change: number,
+                event: change.event,
+                stamp: change.stamp,
+                image: comes.then(|| fingerprint(message.record, None)),
+            });
+        }
+    }
+    let arrival = changes.target.versions == VersionsIn::Nowhere;
+    // What waits was no old news when it was to be written.
+    let waits =
+        |failure: &Failure| failure.wait.is_some() && cause(&failure.error) == Verdict::AnotherRow;
+    let mut old: Vec<bool> = failures.iter().map(|f| !arrival && !waits(f)).collect();
+    if !arrival {
+        for (i, standing) in of.iter().zip(standings(changes, unapplied.iter())?) {
+            old[*i] &= standing == Standing::Old;
+        }
+    }
+    let mut run_of = vec![None; failures.len()];
+    for (i, unapplied) in of.iter().zip(&unapplied) {
+        run_of[*i] = Some(changes.keyed.run_of(unapplied.change));
+    }
+    let mut kept = Vec::with_capacity(failures.len());
+    for ((failure, old), run) in failures.into_iter().zip(old).zip(run_of) {
+        let Some(run) = run else {
+            kept.push(failure);
+            continue;
+        };
+        let collapsed = run.changes().any(|other| {
+            let message = changes.keyed.change(other).message;
+            let outcome = changes.ledger.outcome(message);
+            (old || arrival && message > failure.message)
+                && matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
+        });
+        if collapsed {
+            changes.ledger.set(failure.message, Outcome::Collapsed);
+        } else if old {
+            changes.ledger.set(failure.message, Outcome::Stale);
+        } else {
+            kept.push(failure);
+        }
+    }
+    Ok(kept)
+}
+
+/// A change that was not applied.
+struct Unapplied {
+    /// A change of its row.
+    change: u32,
+    event: Event,
+    stamp: Stamp,
+    image: Option<u64>,
+}
+
+/// What such a change is to what is stored of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Newer.
+    News,
+    /// Older, but it has a value that is missing.
+    Fills,
+    /// Older, or applied, and nothing would change.
+    Old,
+}
+
+fn standings<'u>(
+    changes: &mut Changes<'_>,
+    unapplied: impl Iterator<Item = &'u Unapplied> + Clone,
+) -> Result<Vec<Standing>, SqlError> {
+    let keyed = &changes.keyed;
+    let keys: Vec<Vec<u8>> = unapplied
+        .clone()
+        .map(|u| keyed.key(u.change).to_vec())
+        .collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<Vec<Datum>> = unapplied
+        .clone()
+        .map(|u| keyed.key_values(u.change).to_vec())
+        .collect();
+    let _owner = changes.acting_as_owner();
+    let (definer, read_skew) = (changes.intake.call.definer, changes.intake.call.read_skew);
+    let home = changes.examined.home;
+    let stored = load(&mut changes.target, definer, home, &keys, &values)?;
+    Ok(unapplied
+        .zip(stored)
+        .map(|(unapplied, stored)| standing(unapplied, &stored.state, read_skew))
+        .collect())
+}
+
+fn standing(unapplied: &Unapplied, state: &State, read_skew: i64) -> Standing {
+    let provided = vec![Provided::Value; state.cells.len()];
+    let mut after = state.clone();
+    let effect = after.apply(
+        &Change {
+            id: 0,
+            event: unapplied.event,
+            stamp: unapplied.stamp,
+            image: unapplied.image,
+            provided: &provided,
+        },
+        read_skew,
+    );
+    match effect {
+        Effect::Filled => Standing::Fills,
+        Effect::Stale if after == *state => Standing::Old,
+        _ => Standing::News,
+    }
+}

@@ -1,0 +1,62 @@
+//! What the members of an envelope hold, known by their names.
+
+#![forbid(unsafe_code)]
+
+/// Where a value stands: how sure it is that the value is an envelope or a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Where {
+    /// The batch itself, or a body.
+    Whole,
+    /// A member of an envelope.
+    Member,
+    /// An element of an array.
+    Element,
+    /// Inside an envelope that cannot be anything else, such as the records of a Lambda event.
+    Record,
+}
+
+/// How the value of an envelope's member holds messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A list of envelopes.
+    Records,
+    /// A list of messages, a message, or a message in base64.
+    Data,
+    /// An envelope.
+    Wrapper,
+    /// A message or its text.
+    Text,
+    /// Names and values of a Redis stream's entry.
+    Fields,
+    /// A Redis command.
+    Command,
+}
+
+impl Content {
+    /// What a member of this name holds, and its rank. If several members have content, the
+    /// envelope's is the one of the lowest rank, whatever the order of the members.
+    pub(super) fn of(key: &str) -> Option<(u8, Content)> {
+        Some(match key {
+            "Records" => (0, Content::Records),
+            "records" => (1, Content::Records),
+            "Messages" => (2, Content::Records),
+            "messages" => (3, Content::Records),
+            "Entries" => (4, Content::Records),
+            "receivedMessages" => (5, Content::Records),
+            "data" => (6, Content::Data),
+            "Data" => (7, Content::Data),
+            "Message" => (8, Content::Text),
+            "Sns" => (9, Content::Wrapper),
+            "kinesis" => (10, Content::Wrapper),
+            "message" => (11, Content::Wrapper),
+            "body" => (12, Content::Text),
+            "Body" => (13, Content::Text),
+            "MessageBody" => (14, Content::Text),
+            "payload" => (15, Content::Text),
+            "value" => (16, Content::Text),
+            "fields" => (17, Content::Fields),
+            "command" => (18, Content::Command),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The members of an object that make it a message.
+
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::source::Source;
+use super::strings::Strings;
+use crate::json::{Json, Kind};
+
+/// The members seen so far.
+#[derive(Default)]
+pub(super) struct Parts<'a> {
+    pub(super) action: Option<Json<'a>>,
+    pub(super) record: Option<Record<'a>>,
+    pub(super) changes: Option<Json<'a>>,
+    pub(super) metadata: Option<Metadata<'a>>,
+}
+
+impl Parts<'_> {
+    /// Whether the object is a message, whatever else it has.
+    pub(super) fn are_a_message(&self) -> bool {
+        self.action.is_some() || self.record.is_some() && self.metadata.is_some()
+    }
+}
+
+/// The value of `record`.
+pub(super) struct Record<'a> {
+    pub(super) value: Json<'a>,
+    /// Where its members stand among the reader's fields; `None` if it was not split, since it is
+    /// not an object.
+    pub(super) fields: Option<Range<usize>>,
+}
+
+/// The value of `metadata`, and the members of it that a message needs.
+pub(super) struct Metadata<'a> {
+    pub(super) value: Json<'a>,
+    /// Whether the value is an object and the members below were read from it.
+    pub(super) read: bool,
+    pub(super) table_schema: Option<Json<'a>>,
+    pub(super) table_name: Option<Json<'a>>,
+    pub(super) commit_lsn: Option<Json<'a>>,
+    pub(super) commit_idx: Option<Json<'a>>,
+    pub(super) commit_timestamp: Option<Json<'a>>,
+    /// `database_name`, as Sequin sent it before it sent `database`.
+    pub(super) old_database_name: Option<Json<'a>>,
+    pub(super) database_id: Option<Json<'a>>,
+    pub(super) database_name: Option<Json<'a>>,
+}
+
+impl<'a> Metadata<'a> {
+    /// Metadata of which no member was read.
+    pub(super) fn unread(value: Json<'a>) -> Metadata<'a> {
+        Metadata {
+            value,
+            read: false,
+            table_schema: None,
+            table_name: None,
+            commit_lsn: None,
+            commit_idx: None,
+            commit_timestamp: None,
+            old_database_name: None,
+            database_id: None,
+            database_name: None,
+        }
+    }
+
+    /// Reads the members if the next value is an object, else takes it as it is.
+    pub(super) fn read<S: Source<'a>>(
+        source: &mut S,
+        strings: Strings<'a>,
+    ) -> Result<Metadata<'a>, S::Fault> {
+        if source.kind()? != Kind::Object {
+            return Ok(Metadata::unread(source.take()?));
+        }
+        let mut metadata = Metadata::unread(Json::Text("null"));
+        metadata.read = true;
+        metadata.value = source.object(|source, key| {
+            let member = match strings.key(key) {
+                "table_schema" => &mut metadata.table_schema,
+                "table_name" => &mut metadata.table_name,
+                "commit_lsn" => &mut metadata.commit_lsn,
+                "commit_idx" => &mut metadata.commit_idx,
+                "commit_timestamp" => &mut metadata.commit_timestamp,
+                "database_name" => &mut metadata.old_database_name,
+                "database" => {
+                    metadata.database_id = None;
+                    metadata.database_name = None;
+                    if source.kind()? == Kind::Object {
+                        source.object(|source, key| {
+                            match strings.key(key) {
+                                "id" => metadata.database_id = Some(source.take()?),
+                                "name" => metadata.database_name = Some(source.take()?),
+                                _ => {}
+                            }
+                            Ok(())
+                        })?;
+                    }
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            };
+            *member = Some(source.take()?);
+            Ok(())
+        })?;
+        Ok(metadata)
+    }
+}

@@ -1,0 +1,490 @@
+//! Collects the messages of a batch, by the shape of each value: a message, an envelope of messages, or
+//! neither.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bumpalo::Bump;
+
+use super::batch::{Batch, Item};
+use super::body::{Encoding, begins_like_json, decode};
+use super::content::{Content, Where};
+use super::parts::{Metadata, Parts, Record};
+use super::source::Source;
+use super::strings::Strings;
+use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
+use crate::message::{self, Field, Message, MessageFault};
+
+/// The most envelopes that can be around a message.
+pub(super) const MAX_ENVELOPES: u32 = 16;
+
+/// Collects the items of one batch.
+pub(super) struct Reader<'a> {
+    strings: Strings<'a>,
+    items: Vec<Item<'a>>,
+    fields: Vec<Field<'a>>,
+}
+
+/// Whether a value was recognised.
+enum Shape<'a> {
+    /// It was: its messages are among the items.
+    Known,
+    /// It was not, and nothing was added.
+    Unknown(Json<'a>),
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(arena: &'a Bump) -> Reader<'a> {
+        Reader {
+            strings: Strings { arena },
+            items: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    pub(super) fn reserve(&mut self, items: usize, fields: usize) {
+        self.items.reserve(items);
+        self.fields.reserve(fields);
+    }
+
+    pub(super) fn finish(mut self) -> Batch<'a> {
+        for (position, item) in self.items.iter_mut().enumerate() {
+            if let Item::Message(message) = item {
+                message.position = position;
+            }
+        }
+        Batch {
+            items: self.items,
+            fields: self.fields,
+        }
+    }
+
+    /// Reads all values of a text.
+    pub(super) fn text(&mut self, scanner: &mut Scanner<'a>, level: u32) -> Result<(), JsonFault> {
+        loop {
+            self.item(scanner, Where::Whole, level)?;
+            if !scanner.more()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a datum.
+    pub(super) fn jsonb(&mut self, mut jsonb: Jsonb<'a>) {
+        let Ok(()) = self.item(&mut jsonb, Where::Whole, 0);
+    }
+
+    fn dead(&mut self, text: Cow<'a, str>, fault: MessageFault) {
+        self.items.push(Item::Dead { text, fault });
+    }
+
+    /// Reads a value where a message or an envelope has to be: any other value is a dead item.
+    fn item<S: Source<'a>>(
+        &mut self,
+        source: &mut S,
+        place: Where,
+        level: u32,
+    ) -> Result<(), S::Fault> {
+        if let Shape::Unknown(value) = self.value(source, place, level)? {
+            self.dead(value.text(), what_it_is_instead(value));
+        }
+        Ok(())
+    }
+
+    /// Reads a value that may be a message or an envelope.
+    fn value<S: Source<'a>>(
+        &mut self,
+        source: &mut S,
+        place: Where,
+        level: u32,
+    ) -> Result<Shape<'a>, S::Fault> {
+        match source.kind()? {
+            Kind::Object | Kind::Array if level > MAX_ENVELOPES => {
+                let value = source.take()?;
+                self.dead(value.text(), MessageFault::TooDeep);
+                Ok(Shape::Known)
+            }
+            Kind::Object => self.object(source, place, level),
+            Kind::Array => self.array(source, place, level),
+            Kind::String => Ok(self.body(source.take()?, Encoding::Text, false, level)),
+            Kind::Null | Kind::Bool | Kind::Number => Ok(Shape::Unknown(source.take()?)),
+        }
+    }
+
+    /// Reads a value that was passed over before, and so is known to be valid JSON; tells whether it was
+    /// recognised.
+    fn passed(&mut self, value: Json<'a>, place: Where, level: u32) -> bool {
+        let shape = match value {
+            Json::Text(text) => self.value(&mut Scanner::new(text), place, level).ok(),
+            Json::Binary(mut jsonb) => self.value(&mut jsonb, place, level).ok(),
+        };
+        matches!(shape, Some(Shape::Known))
+    }
+
+    fn object<S: Source<'a>>(
+        &mut self,
+        source: &mut S,
+        place: Where,
+        level: u32,
+    ) -> Result<Shape<'a>, S::Fault> {
+        let strings = self.strings;
+        let first = self.items.len();
+        let mut parts = Parts::default();
+        let mut rank = u8::MAX;
+        let whole = source.object(|source, key| {
+            match strings.key(key) {
+                "action" => parts.action = Some(source.take()?),
+                "record" => parts.record = Some(self.record(source)?),
+                "changes" => parts.changes = Some(source.take()?),
+                "metadata" => parts.metadata = Some(Metadata::read(source, strings)?),
+                _ if parts.are_a_message() => {}
+                key => {
+                    if let Some((its_rank, content)) = Content::of(key)
+                        && its_rank <= rank
+                    {
+                        if its_rank == rank {
+                            // a duplicate key: the last one counts, even if it holds nothing
+                            self.items.truncate(first);
+                            rank = u8::MAX;
+                        }
+                        let before = self.items.len();
+                        if self.content(source, content, place, level)? {
+                            self.items.drain(first..before);
+                            rank = its_rank;
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if parts.are_a_message() {
+            self.items.truncate(first);
+            self.push(&parts, whole);
+            Ok(Shape::Known)
+        } else if rank < u8::MAX {
+            Ok(Shape::Known)
+        } else {
+            Ok(Shape::Unknown(whole))
+        }
+    }
+
+    /// Reads the value of an envelope's member; tells whether it holds messages.
+    fn content<S: Source<'a>>(
+        &mut self,
+        source: &mut S,
+        content: Content,
+        place: Where,
+        level: u32,
+    ) -> Result<bool, S::Fault> {
+        let certain = place == Where::Record;
+        let shape = match (content, source.kind()?) {
+            (Content::Records, Kind::Array) => {
+                source.array(|source| self.item(source, Where::Record, level + 1))?;
+                Shape::Known
+            }
+            (Content::Data, Kind::Array) => {
+                source.array(|source| self.item(source, Where::Element, level + 1))?;
+                Shape::Known
+            }
+            (Content::Records, Kind::Object) => self.topics(source, level)?,
+            (Content::Wrapper, Kind::Object) => self.value(source, Where::Record, level + 1)?,
+            (Content::Data | Content::Text | Content::Fields, Kind::Object) => {
+                self.value(source, Where::Member, level + 1)?
+            }
+            (Content::Data, Kind::String) => {
+                self.body(source.take()?, Encoding::Base64, certain, level)
+            }
+            (Content::Wrapper | Content::Text, Kind::String) => {
+                self.body(source.take()?, Encoding::Text, certain, level)
+            }
+            (Content::Fields, Kind::Array) => {
+                let value = source.take()?;
+                let elements: Vec<Json> = value.elements().collect();
+                return Ok(self.stream_entry(&elements, value));
+            }
+            (Content::Command, Kind::Array) => {
+                let elements: Vec<Json> = source.take()?.elements().collect();
+                match elements[..] {
+                    [name, _, value, ..] if name.is_string("SET") => {
+                        self.body(value, Encoding::Text, true, level)
+                    }
+                    _ => return Ok(false),
+                }
+            }
+            _ => return Ok(false),
+        };
+        Ok(matches!(shape, Shape::Known))
+    }
+
+    /// Reads `{"topic-0": [record, …], …}`: what a Lambda gets from Kafka as `records`.
+    fn topics<S: Source<'a>>(&mut self, source: &mut S, level: u32) -> Result<Shape<'a>, S::Fault> {
+        let first = self.items.len();
+        let (mut lists, mut others) = (0, 0);
+        let whole = source.object(|source, _| {
+            if source.kind()? == Kind::Array {
+                lists += 1;
+                source.array(|source| self.item(source, Where::Record, level + 1))?;
+            } else {
+                others += 1;
+            }
+            Ok(())
+        })?;
+        if lists > 0 && others == 0 {
+            return Ok(Shape::Known);
+        }
+        self.items.truncate(first);
+        Ok(Shape::Unknown(whole))
+    }
+
+    /// Reads an array that no envelope has announced. If it begins with a string, it can be Redis's.
+    fn array<S: Source<'a>>(
+        &mut self,
+        source: &mut S,
+        place: Where,
+        level: u32,
+    ) -> Result<Shape<'a>, S::Fault> {
+        let mut leading = None;
+        let mut passed = Vec::new();
+        let whole = source.array(|source| {
+            match *leading.get_or_insert(source.kind()?) {
+                Kind::Object | Kind::Array => self.item(source, Where::Element, level + 1)?,
+                Kind::String => passed.push(source.take()?),
+                Kind::Null | Kind::Bool | Kind::Number if place == Where::Whole => {
+                    self.item(source, Where::Element, level + 1)?;
+                }
+                Kind::Null | Kind::Bool | Kind::Number => {}
+            }
+            Ok(())
+        })?;
+        let known = match leading {
+            // an empty batch has no message, but an empty list in place of a message is a fault
+            None => place == Where::Whole,
+            Some(Kind::Object | Kind::Array) => true,
+            Some(Kind::String) => self.strings(&passed, whole, level),
+            // no message, but one may come after it
+            Some(_) => place == Where::Whole,
+        };
+        Ok(if known {
+            Shape::Known
+        } else {
+            Shape::Unknown(whole)
+        })
+    }
+
+    /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]`
+    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised.
+    fn strings(&mut self, elements: &[Json<'a>], whole: Json<'a>, level: u32) -> bool {
+        if let [_, value] = *elements
+            && matches!(value.kind(), Kind::Object | Kind::Array)
+        {
+            return self.passed(value, Where::Element, level + 1);
+        }
+        if self.stream_entry(elements, whole) {
+            return true;
+        }
+        let are_bodies = elements.iter().all(|element| {
+            let string = element.string();
+            string.is_some_and(|s| s.is_ok_and(|s| begins_like_json(s.as_bytes())))
+        });
+        if are_bodies {
+            for &element in elements {
+                self.body(element, Encoding::Text, true, level);
+            }
+        }
+        are_bodies
+    }
+
+    /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
+    /// texts, `action` is a plain word. Tells whether they are a message's.
+    fn stream_entry(&mut self, elements: &[Json<'a>], whole: Json<'a>) -> bool {
+        let (pairs, odd) = elements.as_chunks();
+        let mut parts = Parts::default();
+        for &[name, value] in pairs {
+            if name.kind() != Kind::String {
+                return false;
+            } else if name.is_string("action") {
+                parts.action = Some(value);
+            } else if name.is_string("record") {
+                let fields = None;
+                parts.record = Some(Record { value, fields });
+            } else if name.is_string("changes") {
+                parts.changes = Some(value);
+            } else if name.is_string("metadata") {
+                parts.metadata = Some(Metadata::unread(value));
+            }
+        }
+        if !odd.is_empty() || !parts.are_a_message() {
+            return false;
+        }
+        self.push(&parts, whole);
+        true
+    }
+
+    /// Reads a record, and splits it into fields if it is an object.
+    fn record<S: Source<'a>>(&mut self, source: &mut S) -> Result<Record<'a>, S::Fault> {
+        if source.kind()? != Kind::Object {
+            let (value, fields) = (source.take()?, None);
+            return Ok(Record { value, fields });
+        }
+        let strings = self.strings;
+        let start = self.fields.len();
+        let value = source.object(|source, key| {
+            let key = strings.key(key);
+            let value = source.take()?;
+            self.fields.push(Field { key, value });
+            Ok(())
+        })?;
+        let fields = Some(start..self.fields.len());
+        Ok(Record { value, fields })
+    }
+
+    /// Adds the message of these parts, or a dead item.
+    fn push(&mut self, parts: &Parts<'a>, whole: Json<'a>) {
+        match self.message(parts, whole) {
+            Ok(message) => self.items.push(Item::Message(message)),
+            Err(fault) => self.dead(whole.text(), fault),
+        }
+    }
+
+    /// Checks the parts of a message.
+    fn message(&mut self, parts: &Parts<'a>, whole: Json<'a>) -> Result<Message<'a>, MessageFault> {
+        let strings = self.strings;
+        let action = message::action(parts.action)?;
+        let reread;
+        let metadata = match &parts.metadata {
+            Some(metadata) if metadata.read => metadata,
+            Some(metadata) => {
+                reread = self.embedded_metadata(metadata.value)?;
+                &reread
+            }
+            None => return Err(MessageFault::NoTable),
+        };
+        let schema = strings.optional(metadata.table_schema)?;
+        let table = strings.optional(metadata.table_name)?;
+        let (Some(schema), Some(table)) = (schema, table) else {
+            return Err(MessageFault::NoTable);
+        };
+        let (record, fields) = match &parts.record {
+            Some(Record {
+                value,
+                fields: Some(fields),
+            }) => (*value, fields.clone()),
+            Some(Record { value, .. }) => self.embedded_record(*value)?,
+            None => return Err(MessageFault::NoRecord),
+        };
+        let changes = match parts.changes {
+            Some(changes) => match strings.embedded(changes)? {
+                Some(changes) if changes.kind() == Kind::Object => Some(changes),
+                Some(changes) if changes.is_null() => None,
+                // Redis has no null
+                None if changes.is_string("") => None,
+                _ => return Err(MessageFault::BadChanges),
+            },
+            None => None,
+        };
+        Ok(Message {
+            position: 0,
+            action,
+            schema,
+            table,
+            database_id: strings.optional(metadata.database_id)?,
+            database_name: match strings.optional(metadata.database_name)? {
+                Some(name) => Some(name),
+                None => strings.optional(metadata.old_database_name)?,
+            },
+            version: message::version(metadata.commit_lsn, metadata.commit_idx)?,
+            committed_at: message::timestamp(metadata.commit_timestamp)?,
+            record,
+            changes,
+            metadata: metadata.value,
+            fields,
+            whole,
+        })
+    }
+
+    /// Metadata that did not come as an object, but maybe as the text of one.
+    fn embedded_metadata(&self, value: Json<'a>) -> Result<Metadata<'a>, MessageFault> {
+        let strings = self.strings;
+        let metadata = match strings.embedded(value)? {
+            Some(Json::Text(text)) => Metadata::read(&mut Scanner::new(text), strings).ok(),
+            Some(Json::Binary(mut jsonb)) => Metadata::read(&mut jsonb, strings).ok(),
+            None => None,
+        };
+        metadata
+            .filter(|metadata| metadata.read)
+            .ok_or(MessageFault::NoTable)
+    }
+
+    /// A record that did not come as an object, but maybe as the text of one, with its fields.
+    fn embedded_record(
+        &mut self,
+        value: Json<'a>,
+    ) -> Result<(Json<'a>, Range<usize>), MessageFault> {
+        let record = match self.strings.embedded(value)? {
+            Some(Json::Text(text)) => self.record(&mut Scanner::new(text)).ok(),
+            Some(Json::Binary(mut jsonb)) => self.record(&mut jsonb).ok(),
+            None => None,
+        };
+        record
+            .and_then(|record| Some((record.value, record.fields?)))
+            .ok_or(MessageFault::NoRecord)
+    }
+
+    /// Reads a string that may be the body of a message. `certain` is true where the envelope leaves
+    /// no doubt, as in the records of a Lambda event: there a body that is not JSON is a dead message.
+    /// Elsewhere it may be the value of a column that happens to be called `body`.
+    fn body(
+        &mut self,
+        value: Json<'a>,
+        encoding: Encoding,
+        certain: bool,
+        level: u32,
+    ) -> Shape<'a> {
+        let text = match self.strings.str(value) {
+            Some(Ok(text)) => text,
+            Some(Err(fault)) if certain => {
+                self.dead(value.text(), fault.into());
+                return Shape::Known;
+            }
+            _ => return Shape::Unknown(value),
+        };
+        if begins_like_json(text.as_bytes()) {
+            self.nested(text, level);
+            return Shape::Known;
+        }
+        match decode(text, self.strings.arena) {
+            Ok(decoded) if begins_like_json(decoded.as_bytes()) => self.nested(decoded, level),
+            _ if !certain => return Shape::Unknown(value),
+            _ if encoding == Encoding::Text => self.nested(text, level),
+            Ok(decoded) => self.nested(decoded, level),
+            Err(fault) => self.dead(text.into(), fault),
+        }
+        Shape::Known
+    }
+
+    /// Reads a text inside of the batch. If it is not JSON, it is one dead item, and the rest of the
+    /// batch goes on.
+    fn nested(&mut self, text: &'a str, level: u32) {
+        let first = self.items.len();
+        if let Err(fault) = self.text(&mut Scanner::new(text), level + 1) {
+            self.items.truncate(first);
+            self.dead(text.into(), MessageFault::NotJson(fault));
+        }
+    }
+}
+
+/// What is wrong with a value that was not recognised.
+fn what_it_is_instead(value: Json<'_>) -> MessageFault {
+    if value.kind() != Kind::Object {
+        return MessageFault::NotAnObject;
+    }
+    let kind = value.get("Type");
+    let is = |name| kind.is_some_and(|kind| kind.is_string(name));
+    if is("SubscriptionConfirmation") || is("UnsubscribeConfirmation") {
+        MessageFault::SubscriptionConfirmation
+    } else {
+        MessageFault::NoAction
+    }
+}

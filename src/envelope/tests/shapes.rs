@@ -1,0 +1,180 @@
+//! Every envelope around a message, several in each other and after each other.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::envelope::reader::MAX_ENVELOPES;
+
+fn base64(text: &str) -> String {
+    use base64::Engine;
+    format!("\"{}\"", base64::prelude::BASE64_STANDARD.encode(text))
+}
+
+#[test]
+fn envelopes() {
+    let text = string(MESSAGE);
+    let b64 = base64(MESSAGE);
+    let sns = format!(r#"{{"Type":"Notification","Message":{text}}}"#);
+    let url_safe = b64.replace('+', "-").replace('/', "_").replace('=', "");
+    let parts = [
+        r#""action","insert","changes","null","metadata","{\"table_schema\":\"public\",\"table_name\":\"t\",\"commit_lsn\":7}","record","{\"id\":1}""#,
+        r#""record","{\"id\":1}","changes","","metadata","{\"table_schema\":\"public\",\"table_name\":\"t\",\"commit_lsn\":\"7\"}","action","insert""#,
+    ];
+    let mut shapes = vec![
+        MESSAGE.to_owned(),
+        format!(r#"{{"data":[{MESSAGE}]}}"#),
+        format!(r#"{{"data":[{{"ack_id":"a","data":{MESSAGE}}}]}}"#),
+        format!(r#"{{"data":[{{"data":{MESSAGE},"ack_id":"a"}}]}}"#),
+        format!(
+            r#"{{"data":[{}]}}"#,
+            MESSAGE.replacen('{', r#"{"ack_id":"a","#, 1)
+        ),
+        format!(r#"{{"Records":[{{"messageId":"1","body":{text}}}]}}"#),
+        format!(r#"{{"Records":[{{"body":{}}}]}}"#, string(&sns)),
+        format!(r#"{{"Records":[{{"EventSource":"aws:sns","Sns":{sns}}}]}}"#),
+        format!(r#"{{"Records":[{{"kinesis":{{"data":{b64},"partitionKey":"1"}}}}]}}"#),
+        format!(r#"{{"Records":[{{"Data":{b64},"PartitionKey":"1"}}],"StreamARN":"a"}}"#),
+        format!(r#"{{"requestId":"1","timestamp":1,"records":[{{"data":{url_safe}}}]}}"#),
+        sns.clone(),
+        format!(r#"{{"message":{{"data":{b64},"messageId":"1"}},"subscription":"s"}}"#),
+        format!(r#"{{"messages":[{{"data":{b64},"orderingKey":"1"}}]}}"#),
+        format!(r#"{{"receivedMessages":[{{"ackId":"1","message":{{"data":{b64}}}}}]}}"#),
+        format!(r#"{{"data":{MESSAGE},"attributes":{{}}}}"#),
+        format!(r#"[{{"data":{MESSAGE},"attributes":{{}}}}]"#),
+        format!(r#"[{{"Body":{text}}}]"#),
+        format!(r#"{{"records":[{{"body":{text}}}]}}"#),
+        format!(r#"{{"Messages":[{{"MessageId":"1","Body":{text}}}]}}"#),
+        format!(r#"{{"Entries":[{{"Id":"1","MessageBody":{text}}}],"QueueUrl":"q"}}"#),
+        format!(r#"{{"topic":"t","key":"1","value":{text}}}"#),
+        format!(r#"{{"topic":"t","key":"1","value":{MESSAGE}}}"#),
+        format!(r#"{{"topic":"t","key":"1","value":{b64}}}"#),
+        format!(r#"{{"records":[{{"key":"1","value":{MESSAGE}}}]}}"#),
+        format!(
+            r#"{{"eventSource":"aws:kafka","records":{{"t-0":[{{"value":{b64},"key":"MQ=="}}]}}}}"#
+        ),
+        format!(r#"{{"subject":"s","payload":{text}}}"#),
+        format!(r#"{{"payload":{b64},"payload_encoding":"base64"}}"#),
+        format!(r#"{{"command":["SET","k",{text}]}}"#),
+        format!("[{text}]"),
+        text.clone(),
+        string(&text[1..text.len() - 1].replace("\\\"", "\"")),
+        format!("[[{MESSAGE}]]"),
+        format!(r#"{{"body":{MESSAGE},"headers":{{}}}}"#),
+    ];
+    for parts in parts {
+        shapes.push(format!("[{parts}]"));
+        shapes.push(format!(r#"{{"id":"1-0","fields":[{parts}]}}"#));
+        shapes.push(format!(r#"["1-0",[{parts}]]"#));
+        shapes.push(format!(r#"[["1-0",[{parts}]]]"#));
+        shapes.push(format!(r#"[["stream",[["1-0",[{parts}]]]]]"#));
+        let object = parts.replace("\",\"", "\"\n\"");
+        let object: Vec<_> = object.split('\n').collect();
+        let object: Vec<_> = object.chunks(2).map(|pair| pair.join(":")).collect();
+        let object = format!("{{{}}}", object.join(","));
+        shapes.push(format!(r#"{{"id":"1-0","fields":{object}}}"#));
+        shapes.push(format!(r#"{{"id":"1-0","message":{object}}}"#));
+        shapes.push(format!(r#"["1-0",{object}]"#));
+        shapes.push(object);
+    }
+    for shape in shapes {
+        assert_eq!(read(&shape), GOOD, "{shape}");
+        assert_eq!(
+            read(&format!(" [ {shape} , {shape} ]\n")),
+            GOOD.repeat(2),
+            "{shape}"
+        );
+        assert_eq!(
+            read(&format!("{shape}\n{shape} ")),
+            GOOD.repeat(2),
+            "{shape}"
+        );
+        let body = format!(r#"{{"Records":[{{"body":{}}}]}}"#, string(&shape));
+        assert_eq!(read(&body), GOOD, "{body}");
+        let data = format!(r#"{{"message":{{"data":{}}}}}"#, base64(&shape));
+        if shape.starts_with(['{', '[']) {
+            assert_eq!(read(&data), GOOD, "{data}");
+        }
+    }
+}
+
+#[test]
+fn empty_batches() {
+    for empty in [
+        "[]",
+        "{\"data\":[]}",
+        "{\"Records\":[]}",
+        " [ ] ",
+        "[{\"data\":[]}]",
+        "[] []",
+    ] {
+        assert_eq!(read(empty), "", "{empty}");
+    }
+    // but a message that is an empty list is one
+    assert_eq!(
+        read("{\"data\":[[]]}"),
+        "message is not a JSON object: []\n"
+    );
+    assert_eq!(
+        read("[\"a\",[]]"),
+        "message is not a JSON object: [\"a\",[]]\n"
+    );
+}
+
+#[test]
+fn the_rank_of_members_not_their_order_decides() {
+    let a = r#""data":[{"action":"a"}]"#;
+    let b = r#""value":"{\"action\":\"b\"}""#;
+    let expected = "message has unknown action \"a\": {\"action\":\"a\"}\n";
+    assert_eq!(read(&format!("{{{a},{b}}}")), expected);
+    assert_eq!(read(&format!("{{{b},{a}}}")), expected);
+    // the last of duplicates, even if it is none
+    assert_eq!(read(&format!("{{{a},\"data\":[]}}")), "");
+    assert_eq!(read(&format!("{{\"data\":[],{a}}}")), expected);
+    let none = format!("{{{a},\"data\":5}}");
+    assert_eq!(read(&none), format!("message has no action: {none}\n"));
+}
+
+#[test]
+fn several_values() {
+    assert_eq!(
+        read(&format!("{MESSAGE}{MESSAGE}\t\r\n {MESSAGE}\n")),
+        GOOD.repeat(3)
+    );
+    assert_eq!(
+        read("1 [2] \"x\""),
+        "message is not a JSON object: 1\nmessage is not a JSON object: 2\nmessage is not a JSON object: \"x\"\n"
+    );
+}
+
+#[test]
+fn envelopes_are_bounded() {
+    let mut body = MESSAGE.to_owned();
+    for level in 0..MAX_ENVELOPES {
+        assert_eq!(read(&body), GOOD, "{level}");
+        body = format!("[{body}]");
+    }
+    assert_eq!(read(&body), GOOD);
+    body = format!("[{body}]");
+    assert_eq!(
+        read(&body),
+        format!("message is in too many envelopes: {MESSAGE}\n")
+    );
+
+    let mut body = MESSAGE.to_owned();
+    for _ in 0..10 {
+        body = format!("{{\"value\":{}}}", string(&body));
+    }
+    assert_eq!(read(&body), GOOD);
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let inner = "[".repeat(100_000 - 17) + &"]".repeat(100_000 - 17);
+    let arena = Bump::new();
+    match &read_text(&deep, &arena).unwrap().items[..] {
+        [
+            Item::Dead {
+                text,
+                fault: MessageFault::TooDeep,
+            },
+        ] => assert_eq!(**text, *inner),
+        items => panic!("{}", items.len()),
+    }
+}

@@ -1,0 +1,142 @@
+//! What an error says, whoever raised it: the server, or this extension.
+
+#![forbid(unsafe_code)]
+
+use super::sqlstate::Sqlstate;
+
+/// How many bytes of an error's texts are kept. The server's quote the value that is wrong, which may
+/// be as large as the batch.
+pub const KEPT: usize = 8192;
+
+/// The beginning of a long text.
+pub fn cut(text: &str) -> String {
+    if text.len() <= KEPT {
+        return text.to_owned();
+    }
+    let mut end = KEPT;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+/// An SQL error, very long texts cut.
+///
+/// Source: the fields of `ErrorData` in `utils/elog.h`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SqlError {
+    /// The SQLSTATE.
+    pub code: Sqlstate,
+    /// Primary message: lower case, no full stop.
+    pub message: String,
+    /// DETAIL: sentences.
+    pub detail: Option<String>,
+    /// HINT: sentences, with the statement to run where there is one.
+    pub hint: Option<String>,
+    /// CONTEXT lines.
+    pub context: Option<String>,
+    /// Schema of the relation concerned.
+    pub schema: Option<String>,
+    /// Relation concerned.
+    pub table: Option<String>,
+    /// Column concerned.
+    pub column: Option<String>,
+    /// Data type concerned.
+    pub datatype: Option<String>,
+    /// Constraint concerned.
+    pub constraint: Option<String>,
+    /// How many rows of its batch relation the statement had read when it was raised, if it counts
+    /// them: the last of them is the one at fault, unless all had been read.
+    pub rows_read: Option<usize>,
+}
+
+impl SqlError {
+    /// An error of this extension.
+    pub fn new(code: impl Into<Sqlstate>, message: impl Into<String>) -> SqlError {
+        SqlError {
+            code: code.into(),
+            message: cut(&message.into()),
+            ..SqlError::default()
+        }
+    }
+
+    /// Whether it has this SQLSTATE.
+    pub fn is(&self, code: Sqlstate) -> bool {
+        self.code == code
+    }
+
+    /// The SQLSTATE's class, as the condition that names the class.
+    pub fn class(&self) -> Sqlstate {
+        self.code.class()
+    }
+
+    /// The SQLSTATE as five characters, to be shown.
+    pub fn sqlstate(&self) -> String {
+        self.code.to_string()
+    }
+
+    /// The same error with a DETAIL.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> SqlError {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same error with a HINT.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> SqlError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error with its position in the batch at the end of its DETAIL.
+    pub fn at(mut self, position: &str) -> SqlError {
+        self.detail = Some(match self.detail {
+            Some(detail) => format!("{detail} At {position}."),
+            None => format!("At {position}."),
+        });
+        self
+    }
+}
+
+/// `Did you mean "a" or "b"?`, if there is anything to mean.
+pub fn did_you_mean(nearest: &[String]) -> Option<String> {
+    if nearest.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = nearest.iter().map(|n| format!("\"{n}\"")).collect();
+    Some(format!("Did you mean {}?", list(&names, "or")))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list<S: AsRef<str>>(items: &[S], conjunction: &str) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [most @ .., last] => {
+            let most: Vec<_> = most.iter().map(AsRef::as_ref).collect();
+            format!("{} {conjunction} {}", most.join(", "), last.as_ref())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = "ä".repeat(KEPT);
+        let error = SqlError::new("22023", &*text);
+        assert_eq!(error.message, format!("{}…", &text[..KEPT]));
+        assert_eq!(cut("x"), "x");
+    }
+
+    #[test]
+    fn the_position_ends_the_detail() {
+        let error = SqlError::new("22023", "x").at("messages[0]");
+        assert_eq!(error.detail.as_deref(), Some("At messages[0]."));
+        let error = SqlError::new("22023", "x")
+            .with_detail("It is y.")
+            .at("messages[0]");
+        assert_eq!(error.detail.as_deref(), Some("It is y. At messages[0]."));
+    }
+}

@@ -1,0 +1,129 @@
+use super::*;
+
+fn every_error() -> Vec<Error> {
+    vec![
+        Error::BadJson {
+            byte: 17,
+            expected: "\",\" or \"]\"".into(),
+            found: "\"x\"".into(),
+        },
+        Error::NullBatch,
+        Error::MappingPaused {
+            name: "o'hara".into(),
+        },
+        Error::OutsideApply,
+        Error::NotInFrom,
+        Error::Variadic,
+        Error::UnknownArgumentType { number: 1 },
+        Error::SeveralColumns,
+        Error::NotScalar {
+            what: "aggregate functions",
+        },
+        Error::NotExpression,
+        Error::NotAMessage {
+            fault: "message is not an object".into(),
+        },
+        Error::Unmapped {
+            table: "public.t".into(),
+        },
+        Error::WouldCascade {
+            table: "t".into(),
+            referrer: "public.r".into(),
+            constraint: "r_t_fkey".into(),
+        },
+        Error::NoKeyValue {
+            column: "id".into(),
+        },
+        Error::NotOneRow,
+        Error::DestinationGone {
+            mapping: "a".into(),
+        },
+        Error::KeyGone {
+            mapping: "a".into(),
+            destination: "public.t".into(),
+        },
+        Error::ColumnGone {
+            column: "id".into(),
+            mapping: "a".into(),
+            destination: "public.t".into(),
+        },
+        Error::OwnStatement {
+            what: "read sequin.dead_letter".into(),
+            why: "SPI error".into(),
+        },
+        Error::MappingNotFound {
+            name: "a".into(),
+            nearest: vec![],
+        },
+        Error::MappingNotFound {
+            name: "a".into(),
+            nearest: vec!["b".into(), "c".into()],
+        },
+        Error::NotUtf8 {
+            encoding: "LATIN1".into(),
+        },
+        Error::OwnerNotYours { name: "a".into() },
+        Error::NoResync { name: "a".into() },
+        Error::LetterNotFound { id: 1 },
+        Error::NoRelation { oid: 1 },
+        Error::NoColumn {
+            name: "a".into(),
+            relation: "public.t".into(),
+            nearest: vec!["b".into()],
+        },
+        Error::NoColumns,
+        Error::NoBuckets { count: 0 },
+        Error::BatchNotMapping,
+        Error::NotYoursToExplain { position: 1 },
+        Error::SharedDestination { name: "a".into() },
+        Error::Isolation,
+        Error::ReadOnly { standby: true },
+        Error::ReadOnly { standby: false },
+        Error::MappingsChange,
+        Error::NullArgument { argument: "name" },
+    ]
+}
+
+#[test]
+fn errors_have_the_server_style() {
+    for error in every_error() {
+        let SqlError {
+            message,
+            detail,
+            hint,
+            ..
+        } = error.report();
+        assert!(message.starts_with(char::is_lowercase), "{message}");
+        assert!(!message.ends_with('.'), "{message}");
+        for sentence in [detail, hint].into_iter().flatten() {
+            assert!(sentence.starts_with(char::is_uppercase), "{sentence}");
+            assert!(sentence.ends_with(['.', '?', ';']), "{sentence}");
+        }
+    }
+}
+
+#[test]
+fn bad_json_says_where() {
+    let report = every_error()[0].report();
+    assert_eq!(report.code, sqlstate::INVALID_TEXT_REPRESENTATION);
+    assert_eq!(
+        report.detail.unwrap(),
+        "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."
+    );
+}
+
+#[test]
+fn names_are_quoted_in_statements() {
+    let hint = every_error()[2].report().hint.unwrap();
+    assert!(hint.ends_with("WHERE name = 'o''hara';"), "{hint}");
+}
+
+#[test]
+fn nearest_names_are_offered() {
+    let error = Error::MappingNotFound {
+        name: "a".into(),
+        nearest: vec!["b".into(), "c".into()],
+    };
+    let hint = error.report().hint.unwrap();
+    assert_eq!(hint, "Did you mean \"b\" or \"c\"?");
+}

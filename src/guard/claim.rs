@@ -1,0 +1,160 @@
+//! Claims: versions written into `sequin.row_version` before the rows, if they are news.
+
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+
+use super::notes::note_tombstones;
+use crate::error::SqlError;
+use crate::merge::Stamp;
+use crate::pg::clock;
+use crate::pg::spi::Returned;
+use crate::pg::tuples::RowColumn;
+use crate::pg::user::ActingAs;
+use crate::prepared::{Kept, RowReader, Statement};
+
+/// A key and what is claimed for it.
+pub struct Claim<'k> {
+    /// The row's key.
+    pub key: &'k [u8],
+    /// The change, or the time of the read.
+    pub stamp: Stamp,
+    /// Whether the change deletes the row.
+    pub deleted: bool,
+}
+
+const CHANGES: &str = "
+    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
+    select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.deleted
+    from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
+                          committed_at timestamptz, deleted boolean)
+    on conflict (mapping, key) do update
+    set source = excluded.source, lsn = excluded.lsn, idx = excluded.idx,
+        committed_at = excluded.committed_at, deleted = excluded.deleted, read_at = null
+    where v.gaps is null and v.gone is null and v.image is null
+      and (v.lsn is null and v.committed_at is null
+           or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx))
+    returning v.key";
+
+/// The statement for reads. It spells `sequin.read_skew` out (in microseconds): nothing but the row that is
+/// to be inserted can be told to the condition.
+fn reads(read_skew: i64) -> String {
+    format!(
+        "insert into sequin.row_version as v (mapping, key, source, read_at)
+         select b.mapping, b.key, b.source, b.read_at
+         from sequin.batch() b(mapping integer, key bytea, source bigint, read_at timestamptz)
+         on conflict (mapping, key) do update set read_at = excluded.read_at, deleted = false
+         where v.gaps is null and v.gone is null and v.image is null
+           and (v.committed_at is null and v.lsn is null
+                or v.committed_at + {read_skew} * interval '1 microsecond' < excluded.read_at)
+           and (v.read_at is null or v.read_at < excluded.read_at)
+         returning v.key"
+    )
+}
+
+thread_local! {
+    static CLAIM: Kept = const {
+        Kept::new(
+            CHANGES,
+            &[
+                ("mapping", pg_sys::INT4OID),
+                ("key", pg_sys::BYTEAOID),
+                ("source", pg_sys::INT8OID),
+                ("lsn", pg_sys::INT8OID),
+                ("idx", pg_sys::INT4OID),
+                ("committed_at", pg_sys::TIMESTAMPTZOID),
+                ("deleted", pg_sys::BOOLOID),
+            ],
+        )
+    };
+    /// With the skew that it spells out.
+    static CLAIM_READS: RefCell<Option<(i64, Statement)>> = const { RefCell::new(None) };
+}
+
+/// Writes the claims of changes of a mapping (by id) into `sequin.row_version`; returns which of them were
+/// news. Every claim must have a position.
+pub fn claim(
+    mapping: i32,
+    definer: pg_sys::Oid,
+    claims: &[Claim<'_>],
+) -> Result<Vec<bool>, SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    let returned = CLAIM.with(|statement| {
+        statement.query(claims.iter(), |claim| {
+            let version = claim
+                .stamp
+                .version
+                .expect("only changes with a version are claimed");
+            vec![
+                Some(Datum::from(mapping)),
+                claim.key.into_datum(),
+                Some(Datum::from(claim.stamp.source)),
+                Some(Datum::from(version.lsn as i64)),
+                Some(Datum::from(version.idx as i32)),
+                clock::datum(claim.stamp.committed_at),
+                Some(Datum::from(claim.deleted)),
+            ]
+        })
+    })?;
+    let winners = winners(claims, &returned);
+    let tombs: Vec<&[u8]> = claims
+        .iter()
+        .zip(&winners)
+        .filter(|(claim, news)| claim.deleted && **news)
+        .map(|(claim, _)| claim.key)
+        .collect();
+    note_tombstones(mapping, &tombs)?;
+    Ok(winners)
+}
+
+/// Notes reads in `sequin.row_version`; returns which of them are late enough to be applied.
+pub fn claim_reads(
+    mapping: i32,
+    definer: pg_sys::Oid,
+    claims: &[Claim<'_>],
+    read_skew: i64,
+) -> Result<Vec<bool>, SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    let mut statement = match CLAIM_READS.take() {
+        Some((skew, statement)) if skew == read_skew => statement,
+        _ => Statement::new(
+            &reads(read_skew),
+            &[
+                RowColumn::plain("mapping", pg_sys::INT4OID),
+                RowColumn::plain("key", pg_sys::BYTEAOID),
+                RowColumn::plain("source", pg_sys::INT8OID),
+                RowColumn::plain("read_at", pg_sys::TIMESTAMPTZOID),
+            ],
+        )?,
+    };
+    let returned = statement.query(claims.iter(), |claim| {
+        vec![
+            Some(Datum::from(mapping)),
+            claim.key.into_datum(),
+            Some(Datum::from(claim.stamp.source)),
+            clock::datum(claim.stamp.committed_at),
+        ]
+    });
+    CLAIM_READS.set(Some((read_skew, statement)));
+    Ok(winners(claims, &returned?))
+}
+
+/// Which claims came back.
+fn winners(claims: &[Claim<'_>], returned: &Returned) -> Vec<bool> {
+    if returned.len() == claims.len() {
+        return vec![true; claims.len()];
+    }
+    let mut keys = HashSet::new();
+    let mut row = RowReader::new(returned);
+    while row.next() {
+        keys.extend(row.bytes(0));
+    }
+    claims
+        .iter()
+        .map(|claim| keys.contains(claim.key))
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! Storing the states of examined rows.
+
+#![forbid(unsafe_code)]
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+use serde_json::Value as JsonValue;
+
+use super::encoding::{write_gone, write_stamp};
+use super::notes::note_tombstones;
+use crate::error::SqlError;
+use crate::mapping::versions::VersionsIn;
+use crate::merge::{Stamp, State, Value};
+use crate::pg::clock;
+use crate::pg::user::ActingAs;
+use crate::prepared::{BatchRow, Kept};
+use crate::target::Target;
+
+/// The state of an examined row.
+pub struct NewState<'s> {
+    /// The row's key.
+    pub key: &'s [u8],
+    /// Its state.
+    pub state: &'s State,
+    /// Whether `sequin.row_version` has a row of it.
+    pub has_version_row: bool,
+}
+
+const STORE: &str = "
+    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, read_at,
+                                         deleted, image, gone, gaps)
+    select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.read_at, b.deleted, b.image,
+           b.gone::jsonb, b.gaps::jsonb
+    from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
+                          committed_at timestamptz, read_at timestamptz, deleted boolean,
+                          image bigint, gone text, gaps text)
+    on conflict (mapping, key) do update
+    set source = excluded.source, lsn = excluded.lsn, idx = excluded.idx,
+        committed_at = excluded.committed_at, read_at = excluded.read_at,
+        deleted = excluded.deleted, image = excluded.image, gone = excluded.gone,
+        gaps = excluded.gaps";
+
+const FORGET: &str = "
+    delete from sequin.row_version v using sequin.batch() b(mapping integer, key bytea)
+    where v.mapping = b.mapping and v.key = b.key";
+
+thread_local! {
+    static KEEP: Kept = const {
+        Kept::new(
+            STORE,
+            &[
+                ("mapping", pg_sys::INT4OID),
+                ("key", pg_sys::BYTEAOID),
+                ("source", pg_sys::INT8OID),
+                ("lsn", pg_sys::INT8OID),
+                ("idx", pg_sys::INT4OID),
+                ("committed_at", pg_sys::TIMESTAMPTZOID),
+                ("read_at", pg_sys::TIMESTAMPTZOID),
+                ("deleted", pg_sys::BOOLOID),
+                ("image", pg_sys::INT8OID),
+                ("gone", pg_sys::TEXTOID),
+                ("gaps", pg_sys::TEXTOID),
+            ],
+        )
+    };
+    static DROP: Kept = const {
+        Kept::new(FORGET, &[("mapping", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
+    };
+}
+
+/// What `sequin.row_version` must say of a row.
+#[derive(Debug, Default, PartialEq)]
+struct Remembered {
+    stamp: Option<Stamp>,
+    image: Option<u64>,
+    gone: Option<String>,
+    gaps: Option<String>,
+}
+
+/// What must be remembered of a row; `None` if the destination's columns say all there is to know. `name`
+/// gives the names of columns, by number.
+fn remember<'n>(
+    state: &State,
+    versions: VersionsIn,
+    home: i64,
+    name: impl Fn(usize) -> &'n str,
+) -> Option<Remembered> {
+    let gaps: serde_json::Map<String, JsonValue> = state
+        .cells
+        .iter()
+        .enumerate()
+        .filter_map(|(i, cell)| match (state.present, cell.value, &cell.gap) {
+            (false, ..) => None,
+            (_, Value::Unknown, _) => Some((i, JsonValue::Null)),
+            (_, _, Some(gap)) => Some((i, write_stamp(gap))),
+            (_, _, None) => None,
+        })
+        .map(|(i, gap)| (name(i).to_owned(), gap))
+        .collect();
+    let gaps = (!gaps.is_empty()).then(|| JsonValue::from(gaps).to_string());
+    // The floor matters as long as there is something to fill, or to be told apart.
+    let gone = state
+        .gone
+        .as_ref()
+        .filter(|gone| gone.image.is_some() || state.present && gaps.is_some())
+        .map(|gone| write_gone(gone).to_string());
+    let image = state.row_image.filter(|_| state.present);
+    let stamp = stamp_of(state);
+    let foreign = stamp.is_some_and(|stamp| stamp.source != home || stamp.version.is_none());
+    let in_columns = versions == VersionsIn::Columns
+        && state.present
+        && gaps.is_none()
+        && gone.is_none()
+        && image.is_none()
+        && !foreign;
+    if !in_columns {
+        return Some(Remembered {
+            stamp,
+            image,
+            gone,
+            gaps,
+        });
+    }
+    // A read that is newer than the change has no place in the destination.
+    stamp
+        .is_some_and(|stamp| state.read_at > stamp.committed_at)
+        .then(Remembered::default)
+}
+
+/// The change that decided the row.
+fn stamp_of(state: &State) -> Option<Stamp> {
+    if state.present {
+        state.row
+    } else {
+        state.gone.map(|gone| gone.stamp)
+    }
+}
+
+/// Stores the states of examined rows. `home` is the home source.
+pub fn store(
+    target: &Target,
+    definer: pg_sys::Oid,
+    home: i64,
+    states: &[NewState<'_>],
+) -> Result<(), SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    let mapping = target.mapping.id;
+    let (mut keep, mut drop) = (Vec::new(), Vec::new());
+    for new in states {
+        let name = |i: usize| target.columns[i].name.as_str();
+        match remember(new.state, target.versions, home, name) {
+            Some(remembered) => keep.push((new, remembered)),
+            None if new.has_version_row => drop.push(new.key),
+            None => {}
+        }
+    }
+    if !keep.is_empty() {
+        KEEP.with(|statement| {
+            statement.execute(keep.iter(), |(new, remembered)| {
+                version_row(mapping, new, remembered)
+            })
+        })?;
+    }
+    if !drop.is_empty() {
+        DROP.with(|statement| {
+            let row = |key: &&[u8]| vec![Some(Datum::from(mapping)), (*key).into_datum()];
+            statement.execute(drop.iter(), row)
+        })?;
+    }
+    let tombs: Vec<&[u8]> = states
+        .iter()
+        .filter(|new| !new.state.present && stamp_of(new.state).is_some())
+        .map(|new| new.key)
+        .collect();
+    note_tombstones(mapping, &tombs)
+}
+
+/// A row of [`STORE`]'s batch relation.
+fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
+    let Remembered {
+        stamp,
+        image,
+        gone,
+        gaps,
+    } = remembered;
+    let version = stamp.and_then(|stamp| stamp.version);
+    vec![
+        Some(Datum::from(mapping)),
+        new.key.into_datum(),
+        stamp.map(|stamp| Datum::from(stamp.source)),
+        version.map(|v| Datum::from(v.lsn as i64)),
+        version.map(|v| Datum::from(v.idx as i32)),
+        clock::datum(stamp.and_then(|stamp| stamp.committed_at)),
+        clock::datum(new.state.read_at),
+        Some(Datum::from(!new.state.present)),
+        image.map(|image| Datum::from(image as i64)),
+        gone.as_deref().and_then(IntoDatum::into_datum),
+        gaps.as_deref().and_then(IntoDatum::into_datum),
+    ]
+}

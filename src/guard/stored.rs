@@ -1,0 +1,316 @@
+//! What is stored of rows: their versions in `sequin.row_version`, and the rows in the destination.
+
+#![forbid(unsafe_code)]
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+use serde_json::Value as JsonValue;
+
+use super::encoding::{read_gone, read_stamp};
+use crate::error::SqlError;
+use crate::mapping::versions::VersionsIn;
+use crate::merge::{Cell, Gone, Stamp, State, Value};
+use crate::message::Version;
+use crate::pg::user::ActingAs;
+use crate::prepared::{Kept, RowReader, Statement};
+use crate::statement;
+use crate::target::Target;
+
+/// What is stored of a row.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Its state, as the rule wants it.
+    pub state: State,
+    /// Whether the destination has the row.
+    pub exists: bool,
+    /// Whether `sequin.row_version` has a row of it.
+    pub has_version_row: bool,
+}
+
+/// `LIMIT` keeps the planner from asking for all versions at once, whatever the statistics say.
+const ANY: &str = "
+    select from sequin.batch() b(mapping integer)
+    cross join lateral (select from sequin.row_version v where v.mapping = b.mapping limit 1) v";
+
+const VERSION_ROWS: &str = "
+    select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
+           v.gone::text, v.gaps::text
+    from sequin.batch() b(n integer, mapping integer, key bytea)
+    cross join lateral (select r.* from sequin.row_version r
+                        where r.mapping = b.mapping and r.key = b.key offset 0) v";
+
+thread_local! {
+    static HAS_ANY: Kept = const { Kept::new(ANY, &[("mapping", pg_sys::INT4OID)]) };
+    static LOAD: Kept = const {
+        Kept::new(
+            VERSION_ROWS,
+            &[
+                ("n", pg_sys::INT4OID),
+                ("mapping", pg_sys::INT4OID),
+                ("key", pg_sys::BYTEAOID),
+            ],
+        )
+    };
+}
+
+/// Whether `sequin.row_version` has any row of the mapping.
+fn has_any(mapping: i32) -> Result<bool, SqlError> {
+    let row = |()| vec![Some(Datum::from(mapping))];
+    HAS_ANY
+        .with(|statement| statement.execute(std::iter::once(()), row))
+        .map(|outcome| outcome.processed > 0)
+}
+
+/// A row of `sequin.row_version`.
+struct VersionRow {
+    source: i64,
+    version: Option<Version>,
+    committed_at: Option<i64>,
+    read_at: Option<i64>,
+    deleted: bool,
+    image: Option<u64>,
+    gone: Option<JsonValue>,
+    gaps: Option<JsonValue>,
+}
+
+impl VersionRow {
+    /// Whether it has the time of the newest read of a row, and nothing else: with guard columns, the
+    /// time of the row's change is in the destination.
+    fn is_note_of_read(&self) -> bool {
+        self.version.is_none()
+            && self.committed_at.is_none()
+            && !self.deleted
+            && self.image.is_none()
+            && self.gone.is_none()
+            && self.gaps.is_none()
+    }
+
+    /// The change that the row was applied by, if one was.
+    fn stamp(&self) -> Option<Stamp> {
+        (self.version.is_some() || self.committed_at.is_some()).then_some(Stamp {
+            source: self.source,
+            version: self.version,
+            committed_at: self.committed_at,
+        })
+    }
+}
+
+/// The version rows of these keys, each at the index of its key.
+fn version_rows(
+    mapping: i32,
+    definer: pg_sys::Oid,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<VersionRow>>, SqlError> {
+    let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
+    let _definer = ActingAs::new(definer, false);
+    if keys.is_empty() || !has_any(mapping)? {
+        return Ok(found);
+    }
+    let returned = LOAD.with(|statement| {
+        statement.query(keys.iter().enumerate(), |(n, key)| {
+            vec![
+                Some(Datum::from(n as i32)),
+                Some(Datum::from(mapping)),
+                (*key).into_datum(),
+            ]
+        })
+    })?;
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let parse = |text: Option<String>| text.and_then(|t| serde_json::from_str(&t).ok());
+        found[row.index(0)] = Some(VersionRow {
+            source: row.bigint(1).unwrap_or_default(),
+            version: row.version(2, 3),
+            committed_at: row.time(4),
+            read_at: row.time(5),
+            deleted: row.bool(6).unwrap_or_default(),
+            image: row.bigint(7).map(|image| image as u64),
+            gone: parse(row.text(8)),
+            gaps: parse(row.text(9)),
+        });
+    }
+    Ok(found)
+}
+
+/// Which of these keys there is more to know of than a version. `source_of` has the source of a change,
+/// `read_at` the time of a read.
+pub fn special(
+    target: &Target,
+    definer: pg_sys::Oid,
+    keys: &[&[u8]],
+    source_of: impl Fn(usize) -> Option<i64>,
+    read_at: impl Fn(usize) -> Option<i64>,
+) -> Result<Vec<bool>, SqlError> {
+    let columns = target.versions == VersionsIn::Columns;
+    Ok(version_rows(target.mapping.id, definer, keys)?
+        .iter()
+        .enumerate()
+        .map(|(i, row)| match row {
+            None => false,
+            Some(row) if columns => {
+                !row.is_note_of_read() || read_at(i).is_some_and(|at| row.read_at >= Some(at))
+            }
+            Some(row) => {
+                row.gaps.is_some()
+                    || row.gone.is_some()
+                    || row.image.is_some()
+                    || (row.version.is_none() && row.committed_at.is_some())
+                    || source_of(i).is_some_and(|s| row.version.is_some() && s != row.source)
+            }
+        })
+        .collect())
+}
+
+/// A row that the destination has, and the version columns it has.
+struct Row {
+    version: Option<Version>,
+    committed_at: Option<i64>,
+}
+
+/// The rows with these keys in the destination.
+fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row>>, SqlError> {
+    let mut statement = match target.statements.find.take() {
+        Some(statement) => statement,
+        None => {
+            let versions = match target.versions {
+                VersionsIn::Columns => ["d.sequin_lsn", "d.sequin_idx", "d.sequin_committed_at"],
+                _ => ["null::bigint", "null::integer", "null::timestamptz"],
+            };
+            let versions = versions.map(str::to_owned);
+            let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &versions);
+            Statement::new(&sql, &target.numbered_key())?
+        }
+    };
+    let returned = statement.query(keys.iter().enumerate(), |(n, key)| {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        row.extend(key.iter().map(|value| Some(*value)));
+        row
+    });
+    target.statements.find = Some(statement);
+    let returned = returned?;
+    let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        found[row.index(0)] = Some(Row {
+            version: row.version(1, 2),
+            committed_at: row.time(3),
+        });
+    }
+    Ok(found)
+}
+
+/// Which of the rows with these keys the destination has.
+pub fn exist(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlError> {
+    Ok(rows_there(target, keys)?
+        .iter()
+        .map(Option::is_some)
+        .collect())
+}
+
+/// What is stored of the rows with these keys (as bytes, and as values). `home` is the home source.
+pub fn load(
+    target: &mut Target,
+    definer: pg_sys::Oid,
+    home: i64,
+    keys: &[Vec<u8>],
+    values: &[Vec<Datum>],
+) -> Result<Vec<Stored>, SqlError> {
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let versions = version_rows(target.mapping.id, definer, &keys)?;
+    let rows = rows_there(target, values)?;
+    Ok(versions
+        .into_iter()
+        .zip(rows)
+        .map(|(version, row)| stored(target, home, version, row))
+        .collect())
+}
+
+/// The change by which the row was written, or deleted, last.
+fn stamp(
+    versions: VersionsIn,
+    home: i64,
+    version: Option<&VersionRow>,
+    row: Option<&Row>,
+) -> Option<Stamp> {
+    let deleted = version.is_some_and(|version| version.deleted);
+    match (version, row) {
+        (Some(version), _) if versions == VersionsIn::Table || deleted || row.is_none() => {
+            version.stamp()
+        }
+        // With guard columns the destination says which version its row has. Changes without a position,
+        // and those made under guard table, have it in their version row.
+        (Some(version), Some(row)) if versions == VersionsIn::Columns && row.version.is_none() => {
+            version.stamp()
+        }
+        (version, Some(row)) if versions == VersionsIn::Columns => {
+            row.version.map(|position| Stamp {
+                source: version
+                    .filter(|version| version.version == Some(position))
+                    .map_or(home, |version| version.source),
+                version: Some(position),
+                committed_at: row.committed_at,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<Row>) -> Stored {
+    let mut state = State::unknown(target.columns.len());
+    let exists = row.is_some();
+    let deleted = version.as_ref().is_some_and(|version| version.deleted);
+    let stamp = stamp(target.versions, home, version.as_ref(), row.as_ref());
+    state.present = exists && !deleted;
+    if state.present {
+        state.row = stamp;
+        state.cells.fill(Cell {
+            value: Value::Stored,
+            gap: None,
+        });
+        state.read_at = match target.versions {
+            VersionsIn::Columns if stamp.is_none() => row.as_ref().and_then(|row| row.committed_at),
+            _ => version.as_ref().and_then(|version| version.read_at),
+        };
+        if let Some(version) = &version {
+            state.row_image = version.image;
+            state.gone = version.gone.as_ref().and_then(read_gone);
+            read_gaps(target, version, &mut state);
+        }
+    } else {
+        // Gone by a delete, or by somebody's hand: what is older does not bring it back.
+        let known = version
+            .as_ref()
+            .filter(|_| deleted)
+            .and_then(|version| version.gone.as_ref());
+        state.gone = known.and_then(read_gone).or(stamp.map(|stamp| Gone {
+            stamp,
+            image: None,
+            matched: None,
+        }));
+    }
+    Stored {
+        state,
+        exists,
+        has_version_row: version.is_some(),
+    }
+}
+
+/// Sets the cells of columns whose value is older than the row, or unknown.
+fn read_gaps(target: &Target, version: &VersionRow, state: &mut State) {
+    let gaps = version.gaps.iter().filter_map(JsonValue::as_object);
+    for (name, gap) in gaps.flatten() {
+        let Some(column) = target.column_number(name) else {
+            continue;
+        };
+        state.cells[column] = match read_stamp(gap) {
+            Some(stamp) => Cell {
+                value: Value::Stored,
+                gap: Some(stamp),
+            },
+            None => Cell {
+                value: Value::Unknown,
+                gap: None,
+            },
+        };
+    }
+}

@@ -1,0 +1,187 @@
+//! `jsonb`: written from text, read back, damaged, too deep or unfit.
+
+#![forbid(unsafe_code)]
+
+use proptest::prelude::*;
+
+use super::encode::MAX_DEPTH;
+use super::generators::any_text;
+use super::*;
+
+const IS_ARRAY: u32 = 0x4000_0000;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn jsonb_is_read_as_its_text(json in any_text()) {
+        let view = text(&json);
+        let bytes = jsonb(view).unwrap();
+        let binary = Json::Binary(Jsonb::new(&bytes));
+        prop_assert!(same(view, binary), "{:?}", binary.text());
+        let printed = binary.text();
+        prop_assert!(same(view, text(&printed)), "{:?}", printed);
+        for (key, value) in view.members() {
+            prop_assert!(binary.get(&key).is_some());
+            if view.get(&key).unwrap().text() == value.text() {
+                prop_assert!(same(binary.get(&key).unwrap(), value));
+            }
+            let absent = format!("{key}\0");
+            prop_assert!(binary.get(&absent).is_none());
+        }
+        for (index, element) in view.elements().enumerate() {
+            prop_assert!(same(binary.path(&[index.to_string()]).unwrap(), element));
+        }
+    }
+
+    #[test]
+    fn damaged_jsonb_does_no_harm(
+        json in any_text(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = jsonb(text(&json)).unwrap();
+        for (place, byte) in damage {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            let binary = Json::Binary(Jsonb::new(bytes));
+            // whatever it says, it says something and ends
+            prop_assert!(!binary.text().is_empty());
+            prop_assert!(binary.members().count() + binary.elements().count() <= bytes.len());
+            let _ = (binary.get("a"), binary.string(), binary.number(), binary.as_bool());
+        }
+    }
+
+    #[test]
+    fn jsonb_of_jsonb_is_the_same(json in any_text()) {
+        let bytes = jsonb(text(&json)).unwrap();
+        let binary = Json::Binary(Jsonb::new(&bytes));
+        prop_assert_eq!(jsonb(binary).unwrap(), &bytes[..]);
+        prop_assert_eq!(jsonb(text(&binary.text())).unwrap(), &bytes[..]);
+        // and so is each of its parts
+        for (key, value) in binary.members() {
+            prop_assert_eq!(jsonb(value), jsonb(text(&value.text())));
+            prop_assert_eq!(jsonb(value), jsonb(text(&json).get(&key).unwrap()));
+        }
+        for (value, sent) in binary.elements().zip(text(&json).elements()) {
+            prop_assert_eq!(jsonb(value), jsonb(sent));
+        }
+    }
+}
+
+#[test]
+fn nesting_costs_no_stack() {
+    let deep = 100_000;
+    let array = "[".repeat(deep) + &"]".repeat(deep);
+    assert_eq!(text(&array).text(), array);
+    assert_eq!(text(&array).elements().count(), 1);
+    let object = "{\"a\":[".repeat(deep) + "1" + &"]}".repeat(deep);
+    assert_eq!(
+        text(&object).get("a").unwrap().text().len(),
+        object.len() - 6
+    );
+    let swapped = "{\"a\":[".repeat(100) + "1" + &"}]".repeat(100);
+    assert_eq!(Json::parse(&swapped).unwrap_err().byte, 601);
+
+    let open = "[".repeat(10_000_000);
+    assert_eq!(Json::parse(&open).unwrap_err().byte, open.len());
+
+    // too deep for the encoder: make the bytes by hand
+    let mut bytes = vec![];
+    for level in (0..deep as u32).rev() {
+        bytes.extend((IS_ARRAY | u32::from(level > 0)).to_ne_bytes());
+        if level > 0 {
+            bytes.extend((0xD000_0000 | (8 * level - 4)).to_ne_bytes());
+        }
+    }
+    let binary = Jsonb::new(&bytes);
+    assert_eq!(binary.text(), array);
+    assert_eq!(
+        jsonb(Json::Binary(binary.elements().next().unwrap())).unwrap(),
+        bytes[8..]
+    );
+    assert_eq!(jsonb(Json::Binary(binary)).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_too_deep_is_left_to_the_server() {
+    let nest = |open: &str, close: &str, depth| open.repeat(depth) + "1" + &close.repeat(depth);
+    for (open, close, levels) in [("[", "]", 1), ("{\"a\":", "}", 1), ("[{\"[\":", "}]", 2)] {
+        let deepest = nest(open, close, MAX_DEPTH / levels);
+        let deeper = nest(open, close, MAX_DEPTH / levels + 1);
+        assert!(is_shallow(&deepest) && !is_shallow(&deeper));
+        assert!(jsonb(text(&deepest)).is_some() && jsonb(text(&deeper)).is_none());
+    }
+    let wide = format!(
+        "[{}]",
+        ["[[]]", "{\"\\\"[[[\":{}}"].repeat(MAX_DEPTH).join(",")
+    );
+    assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
+}
+
+#[test]
+fn what_jsonb_cannot_hold_is_left_to_the_server() {
+    let unfit = |json: &str| jsonb(text(json)).is_none();
+    for part in [
+        r#""\u0000""#,
+        r#""a\ud800""#,
+        r#"{"\u0000":1}"#,
+        r#"{"\udc00":1}"#,
+        "1e257",
+        "-1e-257",
+        "1e99999999999999999999",
+        &"1".repeat(257),
+    ] {
+        assert!(unfit(part), "{part}");
+        assert!(unfit(&format!("[1,[{part}]]")), "{part}");
+        // also where a later member is in its place
+        assert!(
+            unfit(&format!(r#"{{"a":{part},"b":{{}},"a":1}}"#)),
+            "{part}"
+        );
+        assert!(
+            unfit(&format!(r#"[{{"a":[{{"b":{part}}}],"\u0061":1}}]"#)),
+            "{part}"
+        );
+    }
+    assert!(unfit(&format!("\"{}\"", "a".repeat(1 << 24))));
+}
+
+#[test]
+fn the_encoder_keeps_little() {
+    let mut encoder = Encoder::default();
+    let large = format!("[{}{{\"\\u0061\":1}}]", "{\"a\":[1]},".repeat(100_000));
+    let first = encoder.jsonb(text(&large)).unwrap().to_vec();
+    assert_eq!(encoder.jsonb(text(&large)).unwrap(), first);
+    encoder.trim();
+    assert!(format!("{encoder:?}").len() < 200);
+    for json in ["[1,{\"b\":2,\"a\":3}]", "{}", "true", "[[[]]]", "{\"a\":1"] {
+        let Ok(value) = Json::parse(json) else {
+            continue;
+        };
+        assert_eq!(encoder.jsonb(value).unwrap(), jsonb(value).unwrap());
+    }
+}
+
+/// Bytes that PostgreSQL 15 made on a little-endian machine.
+#[test]
+#[cfg(target_endian = "little")]
+fn jsonb_of_the_server() {
+    for (hex, printed) in [
+        (
+            "04000020010000800100000002000000030000000f000010000000202a000050160000506165626263636300380000008280d2042e1634238813000005000040000000b0000000400a00001002000000040000502800000000a101008813780a0000004001000020010000800900001064000000180000000080",
+            r#"{"a": 123456789012.5, "e": false, "bb": [true, null, -1.50, "x\n", []], "ccc": {"d": 0}}"#,
+        ),
+        (
+            "01000050080000902000000011a09600",
+            "-15000000000000000000000000000000000000000000000000000000000000000000000",
+        ),
+    ] {
+        let digits = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
+        assert_eq!(Jsonb::new(&bytes).text(), printed);
+        assert_eq!(jsonb(text(printed)).unwrap(), bytes);
+    }
+}

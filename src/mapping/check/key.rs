@@ -1,0 +1,234 @@
+//! Whether a row can be found by the mapping's key, and the key that is offered if not.
+
+#![forbid(unsafe_code)]
+
+use super::fit::Fit;
+use crate::destination::{Column, UniqueIndex};
+use crate::error::fault::Fault;
+use crate::error::list;
+use crate::error::quote::{array_literal, ident, idents};
+use crate::mapping::{ColumnSource, Mode};
+
+impl Fit<'_> {
+    /// `key => '{a,b}'` for each unique index that `ON CONFLICT` can use and whose columns all have a source.
+    fn offer(&self) -> Option<String> {
+        let brought = |name: &String| {
+            self.destination
+                .column(name)
+                .is_some_and(|column| self.has_source(column))
+        };
+        let keys: Vec<_> = self
+            .destination
+            .unique_indexes
+            .iter()
+            .filter(|index| usable(index) && index.columns.iter().all(brought))
+            .map(|index| format!("key => {}", array_literal(&index.columns)))
+            .collect();
+        (!keys.is_empty()).then(|| list(&keys, "or"))
+    }
+
+    pub(super) fn check_key(&mut self) {
+        let upsert = self.mapping.mode == Mode::Upsert;
+        if upsert && self.destination.relkind == b'f' {
+            self.faults.push(
+                Fault::kind(format!(
+                    "mode 'upsert' cannot write to foreign table {}",
+                    self.table()
+                ))
+                .detail("A foreign table has no unique index to find a row by.")
+                .hint("Use mode => 'append', or map to a table of this database."),
+            );
+            return;
+        }
+        let Some(key) = &self.mapping.key else {
+            if upsert {
+                self.check_primary_key();
+            }
+            return;
+        };
+        for name in key {
+            match self.destination.column(name) {
+                None => self.faults.push(self.unknown(name, "key column")),
+                Some(column) => self.check_key_column(column, None),
+            }
+        }
+        // a column that does not exist has no index
+        let known = key
+            .iter()
+            .all(|name| self.destination.column(name).is_some());
+        if upsert && known {
+            self.check_unique(key);
+        }
+    }
+
+    fn check_primary_key(&mut self) {
+        let table = self.table();
+        let primary = self.destination.unique_indexes.iter().find(|i| i.primary);
+        match primary {
+            Some(index) if usable(index) => {
+                let offer = self.offer();
+                for name in index.columns.clone() {
+                    if let Some(column) = self.destination.column(&name) {
+                        self.check_key_column(column, offer.as_deref());
+                    }
+                }
+            }
+            Some(index) => {
+                let columns = index.columns.clone();
+                self.check_unique(&columns);
+            }
+            None => {
+                let hint = match self.offer() {
+                    Some(offer) => format!("Use {offer}."),
+                    None => {
+                        let column = self.likely_key().map_or("…".to_owned(), |c| ident(&c.name));
+                        format!(
+                            "Run: ALTER TABLE {table} ADD PRIMARY KEY ({column}); or use mode => \
+                             'append' to keep every message as a row."
+                        )
+                    }
+                };
+                self.faults.push(
+                    Fault::key(format!(
+                        "destination {table} has no primary key, and no key is given"
+                    ))
+                    .detail("A message finds the row that it changes by the key.")
+                    .hint(hint),
+                );
+            }
+        }
+    }
+
+    fn check_key_column(&mut self, column: &Column, offer: Option<&str>) {
+        let (name, table) = (&column.name, self.table());
+        let other = match offer {
+            Some(offer) => format!("Use {offer}."),
+            None => "Use a key of columns that have a source.".to_owned(),
+        };
+        let fault = if column.generated {
+            // If `columns` names it, `check_columns` reports it.
+            if self.mapping.columns.source(name).is_some() {
+                return;
+            }
+            Fault::key(format!("key column \"{name}\" of {table} is generated"))
+                .detail("A message cannot bring its value.")
+                .hint(other)
+        } else if self.is_guards(name) || self.mapping.soft_delete.as_ref() == Some(name) {
+            Fault::key(format!(
+                "key column \"{name}\" of {table} is not the message's"
+            ))
+            .detail("It is written by the extension: as the row's version or to mark deleted rows.")
+            .hint(other)
+        } else if !self.has_source(column) {
+            let add = format!("dd it to columns, as in \"{name}\": \"record.{name}\".");
+            Fault::key(format!("key column \"{name}\" of {table} has no source"))
+                .detail("A message finds the row that it changes by the key.")
+                .hint(match offer {
+                    Some(offer) => format!("Use {offer}, or a{add}"),
+                    None => format!("A{add}"),
+                })
+        } else {
+            return;
+        };
+        self.faults.push(fault);
+    }
+
+    /// The column that takes the source's `id`, as the most likely key.
+    fn likely_key(&self) -> Option<&Column> {
+        let by_path = self.mapping.columns.named.iter().find(
+            |(_, source)| matches!(source, ColumnSource::Path(p) if p.to_string() == "record.id"),
+        );
+        let name = by_path.map_or("id", |(name, _)| name.as_str());
+        self.destination.column(name).filter(|c| self.has_source(c))
+    }
+
+    fn check_unique(&mut self, key: &[String]) {
+        let on_key = |index: &&UniqueIndex| {
+            index.columns.len() == key.len() && key.iter().all(|c| index.columns.contains(c))
+        };
+        let (good, bad): (Vec<_>, Vec<_>) = self
+            .destination
+            .unique_indexes
+            .iter()
+            .filter(on_key)
+            .partition(|i| usable(i));
+        if !good.is_empty() {
+            return;
+        }
+        let table = self.table();
+        let mut fault = Fault::key(format!(
+            "no unique index of {table} is on the key ({})",
+            idents(key)
+        ));
+        let reasons: Vec<_> = bad
+            .iter()
+            .map(|index| {
+                let why = if !index.valid {
+                    "is not valid: its creation failed or is under way"
+                } else if index.partial {
+                    "is partial: it has a WHERE clause"
+                } else {
+                    "is deferrable"
+                };
+                format!("Index \"{}\" has these columns but {why}.", index.name)
+            })
+            .collect();
+        if !reasons.is_empty() {
+            fault = fault.detail(reasons.join(" "));
+        }
+        let invalid = bad.iter().find(|i| !i.valid && !i.partial && i.immediate);
+        let may_be_primary = !self.destination.unique_indexes.iter().any(|i| i.primary)
+            && key
+                .iter()
+                .all(|c| self.destination.column(c).is_some_and(|c| c.not_null));
+        let statement = match invalid {
+            Some(index) => format!(
+                "REINDEX INDEX {}.{};",
+                ident(&self.destination.schema),
+                ident(&index.name)
+            ),
+            None if may_be_primary => {
+                format!("ALTER TABLE {table} ADD PRIMARY KEY ({});", idents(key))
+            }
+            None => format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {} UNIQUE ({});",
+                ident(&self.constraint_name(key)),
+                idents(key)
+            ),
+        };
+        self.faults.push(fault.hint(format!("Run: {statement}")));
+    }
+
+    /// A name for a unique constraint: `table_a_b_key`, as PostgreSQL would choose, or with a number if an
+    /// index has that name.
+    fn constraint_name(&self, key: &[String]) -> String {
+        const MOST: usize = 63;
+        let stem = format!("{}_{}", self.destination.name, key.join("_"));
+        (0..)
+            .map(|i| {
+                let suffix = if i == 0 {
+                    "_key".to_owned()
+                } else {
+                    format!("_key{i}")
+                };
+                let mut end = stem.len().min(MOST - suffix.len());
+                while !stem.is_char_boundary(end) {
+                    end -= 1;
+                }
+                format!("{}{suffix}", &stem[..end])
+            })
+            .find(|name| {
+                !self
+                    .destination
+                    .unique_indexes
+                    .iter()
+                    .any(|i| i.name == *name)
+            })
+            .unwrap_or_default()
+    }
+}
+
+/// Whether `ON CONFLICT (columns)` can use the index.
+fn usable(index: &UniqueIndex) -> bool {
+    index.valid && index.immediate && !index.partial && !index.columns.is_empty()
+}

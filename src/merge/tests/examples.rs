@@ -1,0 +1,421 @@
+//! Clauses of the rule, on the state of one row with two columns.
+
+#![forbid(unsafe_code)]
+
+use super::*;
+
+const ALL: &[Provided] = &[Provided::Value, Provided::Value];
+const FIRST: &[Provided] = &[Provided::Value, Provided::Unchanged];
+const LACKS: &[Provided] = &[Provided::Value, Provided::Nothing];
+
+/// The only change of the transaction with this position, committed in that second.
+fn at(lsn: u64) -> Stamp {
+    Stamp {
+        source: 1,
+        version: Some(Version { lsn, idx: 0 }),
+        committed_at: Some(lsn as i64 * SECOND),
+    }
+}
+
+fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<'_> {
+    Change {
+        id,
+        event,
+        stamp,
+        image: None,
+        provided,
+    }
+}
+
+fn inserted(id: u32, lsn: u64) -> Change<'static> {
+    change(id, Event::Appear, at(lsn), ALL)
+}
+
+fn updated(id: u32, lsn: u64, provided: &[Provided]) -> Change<'_> {
+    change(id, Event::Update, at(lsn), provided)
+}
+
+fn deleted(id: u32, lsn: u64) -> Change<'static> {
+    change(id, Event::Delete, at(lsn), &[])
+}
+
+fn read_in(id: u32, second: i64) -> Change<'static> {
+    let stamp = Stamp {
+        source: 1,
+        version: None,
+        committed_at: Some(second * SECOND),
+    };
+    change(id, Event::Read, stamp, ALL)
+}
+
+/// The state after these changes, in the order in which they are given, and the last one's effect.
+fn after(changes: &[Change<'_>]) -> (State, Effect) {
+    let mut state = State::unknown(2);
+    let mut effect = Effect::Stale;
+    for change in changes {
+        effect = state.apply(change, READ_SKEW);
+    }
+    (state, effect)
+}
+
+/// Where the values are; `None` if there is no row.
+fn values(state: &State) -> Option<[Value; 2]> {
+    state
+        .present
+        .then(|| [state.cells[0].value, state.cells[1].value])
+}
+
+#[track_caller]
+fn check(changes: &[Change<'_>], effect: Effect, expected: Option<[Value; 2]>) {
+    let (state, came) = after(changes);
+    assert_eq!((came, values(&state)), (effect, expected), "{state:#?}");
+}
+
+const fn both(id: u32) -> Option<[Value; 2]> {
+    Some([Value::Of(id), Value::Of(id)])
+}
+
+#[test]
+fn newest_change_decides() {
+    check(
+        &[inserted(0, 1), updated(1, 2, ALL)],
+        Effect::Decided,
+        both(1),
+    );
+    check(
+        &[updated(1, 2, ALL), inserted(0, 1)],
+        Effect::Stale,
+        both(1),
+    );
+    let mut later = updated(1, 1, ALL);
+    later.stamp.version = Some(Version { lsn: 1, idx: 7 });
+    check(&[inserted(0, 1), later], Effect::Decided, both(1));
+}
+
+#[test]
+fn same_change_again_is_stale() {
+    check(&[inserted(0, 1), inserted(1, 1)], Effect::Stale, both(0));
+    check(&[deleted(0, 1), deleted(1, 1)], Effect::Stale, None);
+    check(&[read_in(0, 9), read_in(1, 9)], Effect::Stale, both(0));
+    let unknown = Some([Value::Of(0), Value::Unknown]);
+    check(
+        &[updated(0, 1, FIRST), updated(1, 1, FIRST)],
+        Effect::Stale,
+        unknown,
+    );
+}
+
+#[test]
+fn delete_of_a_row_that_nobody_knows_decides() {
+    check(&[deleted(0, 1)], Effect::Decided, None);
+}
+
+#[test]
+fn tombstone_outlives_a_late_insert_update_and_read() {
+    check(&[deleted(0, 3), inserted(1, 1)], Effect::Stale, None);
+    check(&[deleted(0, 3), updated(1, 2, ALL)], Effect::Stale, None);
+    check(&[deleted(0, 3), read_in(1, 2)], Effect::Stale, None);
+    check(&[deleted(0, 3), read_in(1, 8)], Effect::Stale, None);
+}
+
+#[test]
+fn newer_change_ends_a_tombstone() {
+    check(&[deleted(0, 3), inserted(1, 4)], Effect::Decided, both(1));
+    let unknown = Some([Value::Of(1), Value::Unknown]);
+    check(
+        &[deleted(0, 3), updated(1, 5, FIRST)],
+        Effect::Decided,
+        unknown,
+    );
+}
+
+#[test]
+fn read_later_than_tombstone_and_skew_brings_the_row_back() {
+    let read = [inserted(0, 1), deleted(1, 3), read_in(2, 9)];
+    check(&read, Effect::Decided, both(2));
+    let [insert, delete, read] = read;
+    check(&[insert, delete, read, insert], Effect::Stale, both(2));
+    check(&[insert, delete, read, delete], Effect::Stale, both(2));
+    let newer = inserted(3, 4);
+    check(&[insert, delete, read, newer], Effect::Decided, both(3));
+}
+
+#[test]
+fn read_applies_over_a_change_only_if_later_than_the_skew() {
+    check(&[inserted(0, 1), read_in(1, 6)], Effect::Stale, both(0));
+    check(&[inserted(0, 1), read_in(1, 7)], Effect::Decided, both(1));
+}
+
+#[test]
+fn change_applies_over_any_read() {
+    check(
+        &[read_in(0, 9), updated(1, 1, ALL)],
+        Effect::Decided,
+        both(1),
+    );
+    check(
+        &[inserted(0, 1), read_in(1, 9), updated(2, 2, ALL)],
+        Effect::Decided,
+        both(2),
+    );
+    check(
+        &[inserted(0, 1), read_in(1, 9), inserted(2, 1)],
+        Effect::Stale,
+        both(1),
+    );
+}
+
+#[test]
+fn older_read_than_the_last_one_is_stale() {
+    check(&[read_in(0, 9), read_in(1, 8)], Effect::Stale, both(0));
+    check(&[read_in(0, 8), read_in(1, 9)], Effect::Decided, both(1));
+}
+
+#[test]
+fn read_does_not_overwrite_what_it_cannot_tell() {
+    let mut read = read_in(1, 9);
+    read.provided = LACKS;
+    check(
+        &[inserted(0, 1), read],
+        Effect::Decided,
+        Some([Value::Of(1), Value::Of(0)]),
+    );
+}
+
+#[test]
+fn unchanged_value_stays_and_a_late_change_fills_it_alone() {
+    let kept = Some([Value::Of(1), Value::Of(0)]);
+    let (insert, update) = (inserted(0, 1), updated(1, 3, FIRST));
+    check(&[insert, update], Effect::Decided, kept);
+    let filled = Some([Value::Of(1), Value::Of(2)]);
+    check(
+        &[insert, update, updated(2, 2, ALL)],
+        Effect::Filled,
+        filled,
+    );
+    check(&[insert, update, updated(2, 2, FIRST)], Effect::Stale, kept);
+    let older = [update, updated(2, 2, ALL), insert];
+    check(&older, Effect::Stale, filled);
+}
+
+#[test]
+fn value_from_before_the_gap_does_not_fill_it() {
+    let changes = [updated(0, 2, ALL), updated(1, 3, FIRST), inserted(2, 1)];
+    check(&changes, Effect::Stale, Some([Value::Of(1), Value::Of(0)]));
+}
+
+#[test]
+fn unknown_value_is_filled_by_an_older_change_or_any_read() {
+    let update = updated(0, 3, FIRST);
+    check(
+        &[update],
+        Effect::Decided,
+        Some([Value::Of(0), Value::Unknown]),
+    );
+    let filled = Some([Value::Of(0), Value::Of(1)]);
+    check(&[update, inserted(1, 1)], Effect::Filled, filled);
+    check(&[update, read_in(1, 2)], Effect::Filled, filled);
+}
+
+#[test]
+fn change_knows_better_than_the_stale_read_that_filled() {
+    let changes = [updated(0, 3, FIRST), read_in(1, 2), inserted(2, 1)];
+    check(&changes, Effect::Filled, Some([Value::Of(0), Value::Of(2)]));
+    let [update, read, insert] = changes;
+    let changes = [update, insert, read];
+    check(&changes, Effect::Stale, Some([Value::Of(0), Value::Of(2)]));
+}
+
+#[test]
+fn late_delete_empties_what_was_filled_from_before_it() {
+    let update = updated(0, 5, FIRST);
+    let filled = [update, updated(1, 2, ALL), deleted(2, 3)];
+    check(&filled, Effect::Stale, Some([Value::Of(0), Value::Unknown]));
+    let [update, old, delete] = filled;
+    let insert = inserted(3, 4);
+    let right = Some([Value::Of(0), Value::Of(3)]);
+    check(&[update, old, delete, insert], Effect::Filled, right);
+    check(&[update, old, insert, delete], Effect::Stale, right);
+}
+
+#[test]
+fn floor_keeps_the_dead_rows_values_out() {
+    let changes = [deleted(0, 3), updated(1, 5, FIRST), updated(2, 2, ALL)];
+    check(
+        &changes,
+        Effect::Stale,
+        Some([Value::Of(1), Value::Unknown]),
+    );
+}
+
+#[test]
+fn floor_stays_under_a_row_that_a_read_brought_back() {
+    let mut read = read_in(2, 9);
+    read.provided = LACKS;
+    let changes = [
+        deleted(0, 3),
+        updated(1, 1, ALL),
+        read,
+        updated(3, 10, FIRST),
+    ];
+    let (state, _) = after(&changes);
+    assert_eq!(state.gone.map(|gone| gone.stamp), Some(at(3)));
+    let [delete, old, read, update] = changes;
+    check(
+        &[delete, read, update, old],
+        Effect::Stale,
+        Some([Value::Of(3), Value::Stored]),
+    );
+}
+
+#[test]
+fn column_that_the_source_lacks_keeps_its_value_or_takes_its_default() {
+    let insert = change(0, Event::Appear, at(1), LACKS);
+    check(
+        &[insert],
+        Effect::Decided,
+        Some([Value::Of(0), Value::Stored]),
+    );
+    // The delete between the two is late.
+    let again = change(1, Event::Appear, at(3), LACKS);
+    let default = Some([Value::Of(1), Value::Stored]);
+    check(&[inserted(0, 1), again], Effect::Decided, default);
+    let kept = Some([Value::Of(1), Value::Of(0)]);
+    check(
+        &[inserted(0, 1), updated(1, 2, LACKS)],
+        Effect::Decided,
+        kept,
+    );
+}
+
+#[test]
+fn between_sources_the_commit_time_decides() {
+    let of = |mut change: Change<'static>, source, second| {
+        change.stamp.source = source;
+        change.stamp.committed_at = Some(second * SECOND);
+        change
+    };
+    let (one, other) = (of(inserted(0, 9), 1, 1), of(inserted(1, 2), 2, 3));
+    check(&[one, other], Effect::Decided, both(1));
+    check(&[other, one], Effect::Stale, both(1));
+    let gone = of(deleted(2, 1), 2, 2);
+    check(&[one, gone], Effect::Decided, None);
+    check(&[gone, one], Effect::Stale, None);
+    check(&[gone, other, one], Effect::Stale, both(1));
+    let at_once = of(inserted(2, 1), 2, 1);
+    check(&[one, at_once], Effect::Decided, both(2));
+}
+
+#[test]
+fn without_a_position_the_commit_time_decides() {
+    let at = |id, second: i64| Change {
+        stamp: Stamp {
+            source: 1,
+            version: None,
+            committed_at: Some(second * SECOND),
+        },
+        ..updated(id, 1, ALL)
+    };
+    check(&[at(0, 1), at(1, 2)], Effect::Decided, both(1));
+    check(&[at(1, 2), at(0, 1)], Effect::Stale, both(1));
+    check(&[at(0, 1), at(1, 1)], Effect::Decided, both(1));
+}
+
+#[test]
+fn batch_is_taken_in_commit_order_and_reads_last() {
+    let mut changes = [
+        read_in(0, 1),
+        updated(1, 3, ALL),
+        inserted(2, 2),
+        deleted(3, 1),
+    ];
+    commit_order(&mut changes, |change| change.id as usize);
+    assert_eq!(changes.map(|change| change.id), [3, 2, 1, 0]);
+    let mut foreign = updated(4, 1, ALL);
+    foreign.stamp.source = 2;
+    foreign.stamp.committed_at = Some(2 * SECOND + 1);
+    let mut changes = [foreign, updated(1, 3, ALL), inserted(2, 2)];
+    commit_order(&mut changes, |change| change.id as usize);
+    assert_eq!(changes.map(|change| change.id), [2, 4, 1]);
+}
+
+// Two rows at one key. Changes of the transaction at 5, by their index in it.
+
+fn of_transaction(id: u32, event: Event, idx: u32, image: Option<u64>) -> Change<'static> {
+    let mut stamp = at(5);
+    stamp.version = Some(Version { lsn: 5, idx });
+    Change {
+        image,
+        ..change(id, event, stamp, if image.is_some() { ALL } else { &[] })
+    }
+}
+
+const ONE: u64 = 11;
+const OTHER: u64 = 22;
+
+fn leaves(id: u32, idx: u32, image: u64) -> Change<'static> {
+    of_transaction(id, Event::Leave { image }, idx, None)
+}
+
+fn comes(id: u32, idx: u32, image: u64) -> Change<'static> {
+    of_transaction(id, Event::Appear, idx, Some(image))
+}
+
+#[test]
+fn row_that_leaves_does_not_take_along_the_one_that_came() {
+    let (came, left) = (comes(0, 1, ONE), leaves(1, 2, OTHER));
+    check(&[came, left], Effect::Stale, both(0));
+    check(&[left, came], Effect::Decided, both(0));
+    check(&[left, came, left], Effect::Stale, both(0));
+}
+
+#[test]
+fn row_that_came_and_left_is_gone() {
+    let (came, left) = (comes(0, 1, ONE), leaves(1, 2, ONE));
+    check(&[came, left], Effect::Decided, None);
+    check(&[left, came], Effect::Stale, None);
+}
+
+#[test]
+fn former_image_of_the_row_that_left_goes_when_the_last_one_comes() {
+    let (left, last, first) = (leaves(0, 3, ONE), comes(1, 2, ONE), comes(2, 1, OTHER));
+    check(&[left, first], Effect::Decided, both(2));
+    check(&[left, first, last], Effect::Stale, None);
+    check(&[left, last, first], Effect::Stale, None);
+    check(&[last, left, first], Effect::Stale, None);
+}
+
+#[test]
+fn former_image_stays_away_though_that_of_the_row_that_left_was_not_kept() {
+    let mut state = State::unknown(2);
+    state.apply(&comes(0, 2, ONE), READ_SKEW);
+    state.row_image = None;
+    assert_eq!(state.apply(&leaves(1, 3, ONE), READ_SKEW), Effect::Decided);
+    assert_eq!(state.apply(&comes(2, 1, OTHER), READ_SKEW), Effect::Stale);
+    assert!(!state.present);
+}
+
+#[test]
+fn read_does_not_make_the_row_that_came_another_one() {
+    let came = [comes(0, 1, ONE), read_in(1, 11), leaves(2, 2, OTHER)];
+    check(&came, Effect::Stale, both(1));
+}
+
+#[test]
+fn row_that_came_fills_what_the_read_before_it_could_not_tell() {
+    let mut read = read_in(1, 11);
+    read.provided = LACKS;
+    let (left, came) = (leaves(0, 2, OTHER), comes(2, 1, ONE));
+    let filled = Some([Value::Of(1), Value::Of(2)]);
+    check(&[left, read, came], Effect::Filled, filled);
+    check(&[left, read, came, left], Effect::Stale, filled);
+}
+
+#[test]
+fn departure_in_an_earlier_transaction_is_of_the_row_that_was_there() {
+    let left = leaves(0, 2, OTHER);
+    check(&[inserted(1, 4), left], Effect::Decided, None);
+    check(&[left, inserted(1, 4)], Effect::Stale, None);
+    check(&[left, inserted(1, 6)], Effect::Decided, both(1));
+    check(&[inserted(1, 6), left], Effect::Stale, both(1));
+}

@@ -1,0 +1,321 @@
+//! A model of the destination, which uses the rule as `fold.rs`, `guard.rs` and `write.rs` do.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::source::{COLUMNS, Entry, Key, Sent};
+use super::*;
+
+/// Where the versions are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Place {
+    Columns,
+    Table,
+}
+
+/// One row as it is stored.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Stored {
+    pub(super) row: Option<[Option<u32>; COLUMNS]>,
+    /// The guard's columns of the row: version and time.
+    columns: Option<(Option<Version>, Option<i64>)>,
+    noted: Option<Noted>,
+}
+
+/// Its entry in `sequin.row_version`.
+#[derive(Debug, Clone, PartialEq)]
+struct Noted {
+    stamp: Option<Stamp>,
+    read_at: Option<i64>,
+    deleted: bool,
+    image: Option<u64>,
+    gone: Option<Gone>,
+    gaps: BTreeMap<usize, Option<Stamp>>,
+}
+
+const HOME: i64 = 1;
+
+impl Stored {
+    /// As the guard loads it.
+    pub(super) fn load(&self, place: Place) -> State {
+        let mut state = State::unknown(COLUMNS);
+        let noted = self.noted.as_ref();
+        let deleted = noted.is_some_and(|noted| noted.deleted);
+        let stamp = match (noted, self.columns) {
+            (Some(noted), _) if place == Place::Table || deleted || self.row.is_none() => {
+                noted.stamp
+            }
+            (noted, Some((Some(version), committed_at))) => Some(Stamp {
+                source: noted
+                    .and_then(|noted| noted.stamp)
+                    .filter(|stamp| stamp.version == Some(version))
+                    .map_or(HOME, |stamp| stamp.source),
+                version: Some(version),
+                committed_at,
+            }),
+            _ => None,
+        };
+        state.present = self.row.is_some() && !deleted;
+        if !state.present {
+            let known = noted.filter(|_| deleted).and_then(|noted| noted.gone);
+            state.gone = known.or(stamp.map(|stamp| Gone {
+                stamp,
+                image: None,
+                matched: None,
+            }));
+            return state;
+        }
+        state.row = stamp;
+        let stored = Cell {
+            value: Value::Stored,
+            gap: None,
+        };
+        state.cells.fill(stored);
+        state.read_at = match self.columns {
+            Some((None, read_at)) => read_at,
+            _ => noted.and_then(|noted| noted.read_at),
+        };
+        if let Some(noted) = noted {
+            state.row_image = noted.image;
+            state.gone = noted.gone;
+            for (column, gap) in &noted.gaps {
+                state.cells[*column] = match gap {
+                    Some(_) => Cell {
+                        value: Value::Stored,
+                        gap: *gap,
+                    },
+                    None => Cell {
+                        value: Value::Unknown,
+                        gap: None,
+                    },
+                };
+            }
+        }
+        state
+    }
+
+    /// As the guard asks it: whether there is more to know than a version.
+    fn is_special(&self, run: &[(&Sent, &Entry)]) -> bool {
+        self.noted.as_ref().is_some_and(|noted| {
+            let (sent, entry) = run[0];
+            let foreign = |stamp: Stamp| stamp.source != sent.stamp.source;
+            !noted.gaps.is_empty()
+                || noted.gone.is_some()
+                || noted.image.is_some()
+                || entry.event != Event::Read && noted.stamp.is_some_and(foreign)
+        })
+    }
+
+    /// As the guard stores it.
+    fn store(&mut self, place: Place, state: &State) {
+        let gaps: BTreeMap<_, _> = state
+            .cells
+            .iter()
+            .enumerate()
+            .filter(|_| state.present)
+            .filter_map(|(column, cell)| match (cell.value, cell.gap) {
+                (Value::Unknown, _) => Some((column, None)),
+                (_, Some(gap)) => Some((column, Some(gap))),
+                (_, None) => None,
+            })
+            .collect();
+        let gone = state
+            .gone
+            .filter(|gone| gone.image.is_some() || state.present && !gaps.is_empty());
+        let image = state.row_image.filter(|_| state.present);
+        let stamp = match state.present {
+            true => state.row,
+            false => state.gone.map(|gone| gone.stamp),
+        };
+        let foreign = stamp.is_some_and(|stamp| stamp.source != HOME);
+        let plain = gaps.is_empty() && gone.is_none() && image.is_none() && !foreign;
+        self.noted = if place == Place::Columns && state.present && plain {
+            None
+        } else {
+            Some(Noted {
+                stamp,
+                read_at: state.read_at,
+                deleted: !state.present,
+                image,
+                gone,
+                gaps,
+            })
+        };
+        self.columns = (place == Place::Columns && state.present).then(|| {
+            let time = stamp.and_then(|stamp| stamp.committed_at);
+            let version = stamp.and_then(|stamp| stamp.version);
+            (version, time.max(state.read_at))
+        });
+    }
+}
+
+/// A destination table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Destination {
+    pub(super) place: Place,
+    pub(super) rows: BTreeMap<Key, Stored>,
+}
+
+/// The effect of one entry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Came {
+    pub(super) event: Event,
+    pub(super) effect: Effect,
+}
+
+impl Destination {
+    pub(super) fn new(place: Place) -> Destination {
+        Destination {
+            place,
+            rows: BTreeMap::new(),
+        }
+    }
+
+    /// Applies one batch.
+    pub(super) fn apply(&mut self, batch: &[&Sent]) -> Result<Vec<Came>, String> {
+        let mut runs: BTreeMap<Key, Vec<(&Sent, &Entry)>> = BTreeMap::new();
+        for sent in batch {
+            for entry in &sent.entries {
+                runs.entry(entry.key).or_default().push((sent, entry));
+            }
+        }
+        let mut came = Vec::new();
+        for (key, run) in runs {
+            let stored = self.rows.entry(key).or_default();
+            came.extend(match self.place {
+                Place::Table if is_simple(&run) && !stored.is_special(&run) => claim(stored, &run)?,
+                place => fold(stored, place, &run)?,
+            });
+        }
+        Ok(came)
+    }
+}
+
+/// Whether the server decides while it writes, with versions in a table of their own.
+fn is_simple(run: &[(&Sent, &Entry)]) -> bool {
+    run.iter().all(|(sent, entry)| {
+        let plain = !entry.moved && !entry.provided.contains(&Provided::Unchanged);
+        let one_source = sent.stamp.source == run[0].0.stamp.source;
+        match entry.event {
+            Event::Leave { .. } => false,
+            Event::Read => run.len() == 1,
+            _ => plain && one_source,
+        }
+    })
+}
+
+/// As the guard claims rows on the server.
+fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Vec<Came>, String> {
+    let event = run[0].1.event;
+    let (stamp, read_at) = match &stored.noted {
+        Some(noted) => (noted.stamp, noted.read_at),
+        None => (None, None),
+    };
+    let all = |effect| {
+        run.iter()
+            .map(|(_, e)| Came {
+                event: e.event,
+                effect,
+            })
+            .collect()
+    };
+    let mut made = Stored::default();
+    let came = fold(&mut made, Place::Table, run)?;
+    let Some(mut noted) = made.noted else {
+        return Ok(all(Effect::Stale));
+    };
+    let news = if event == Event::Read {
+        let time = |stamp: Stamp| stamp.committed_at.map(|time| time + READ_SKEW);
+        noted.read_at > stamp.and_then(time) && noted.read_at > read_at
+    } else {
+        noted.stamp.and_then(|stamp| stamp.version) > stamp.and_then(|stamp| stamp.version)
+    };
+    if !news {
+        return Ok(all(Effect::Stale));
+    }
+    if event == Event::Read {
+        noted.stamp = stamp;
+    }
+    (noted.image, noted.gone) = (None, None);
+    stored.noted = Some(noted);
+    stored.row = made.row.map(|row| {
+        let before = stored.row.unwrap_or_default();
+        std::array::from_fn(|column| row[column].or(before[column]))
+    });
+    Ok(came)
+}
+
+/// As examined changes are folded, written and stored.
+fn fold(stored: &mut Stored, place: Place, run: &[(&Sent, &Entry)]) -> Result<Vec<Came>, String> {
+    let mut changes: Vec<_> = run
+        .iter()
+        .enumerate()
+        .map(|(id, (sent, entry))| Change {
+            id: id as u32,
+            event: entry.event,
+            stamp: sent.stamp,
+            image: entry.image,
+            provided: &entry.provided,
+        })
+        .collect();
+    commit_order(&mut changes, |change| change.id as usize);
+    let before = stored.load(place);
+    let mut state = before.clone();
+    let mut came = Vec::new();
+    for change in &changes {
+        let was = state.clone();
+        let effect = state.apply(change, READ_SKEW);
+        is_consistent(&was, change, effect, &state)
+            .map_err(|fault| format!("{fault}: {change:?} is {effect:?}\n{was:#?}\n{state:#?}"))?;
+        came.push(Came {
+            event: change.event,
+            effect,
+        });
+    }
+    forget_plain_image(&mut state, &before, &changes, |id| run[id as usize].1.moved);
+    let written = came.iter().any(|came| came.effect != Effect::Stale);
+    if !state.present {
+        stored.row = None;
+    } else if written {
+        let row = stored.row.get_or_insert_default();
+        for (column, cell) in state.cells.iter().enumerate() {
+            match cell.value {
+                Value::Of(id) => row[column] = Some(run[id as usize].1.values[column]),
+                Value::Unknown => row[column] = None,
+                Value::Stored => {}
+            }
+        }
+    }
+    if state != before {
+        stored.store(place, &state);
+    }
+    Ok(came)
+}
+
+/// Whether the state became what the effect says.
+fn is_consistent(
+    was: &State,
+    change: &Change<'_>,
+    effect: Effect,
+    is: &State,
+) -> Result<(), &'static str> {
+    let decides = match change.event {
+        Event::Appear | Event::Update => is.present && is.row == Some(change.stamp),
+        Event::Delete | Event::Leave { .. } => !is.present,
+        Event::Read => is.present && is.read_at == change.stamp.committed_at,
+    };
+    let brought = is.cells.iter().any(|c| c.value == Value::Of(change.id));
+    let same_row = (was.present, was.row) == (is.present, is.row);
+    let right = match effect {
+        Effect::Decided => decides,
+        Effect::Filled => same_row && is.present && brought,
+        // What turns out to be the row that had left goes; nothing comes.
+        Effect::Stale => !brought && (same_row || !is.present),
+    };
+    if right {
+        Ok(())
+    } else {
+        Err("the effect is not what became of the state")
+    }
+}

@@ -1,0 +1,244 @@
+//! Functions that the function manager enters by hand, not through `#[pg_extern]`: arguments are taken
+//! as they lie in memory, without a copy or a tree, and an error of a trigger leaves with the SQLSTATE,
+//! constraint and context that it has.
+
+use std::ptr;
+
+use pgrx::pg_sys::{self, Datum, panic::pgrx_extern_c_guard};
+use pgrx::{IntoDatum, varlena};
+
+use super::raise::{raise, throw, to_error_data};
+use crate::error::{Error, SqlError};
+
+/// Defines a C function and the function manager's record for it: `wrapper, record = enter(work)`,
+/// where `enter` takes the call apart for `work`, as [`counts`] and [`of_any`] do.
+macro_rules! function {
+    ($(#[$doc:meta])* $wrapper:ident, $record:ident = $enter:ident $(($work:expr))?) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// The function manager calls it, as SQL declares it.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $wrapper(
+            fcinfo: ::pgrx::pg_sys::FunctionCallInfo,
+        ) -> ::pgrx::pg_sys::Datum {
+            // SAFETY: the function manager's record of the call is passed on. No value here has a
+            // destructor.
+            unsafe { $enter(fcinfo $(, $work)?) }
+        }
+
+        /// The function manager's record for it.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $record() -> *const ::pgrx::pg_sys::Pg_finfo_record {
+            &$crate::pg::function::V1
+        }
+    };
+}
+pub(crate) use function;
+
+/// The calling convention.
+pub const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+
+/// The arguments of a call.
+pub struct Arguments<'a>(&'a [pg_sys::NullableDatum]);
+
+impl Arguments<'_> {
+    fn value(&self, i: usize) -> Option<Datum> {
+        let argument = self.0[i];
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// An argument that is declared as `bigint`.
+    pub fn bigint(&self, i: usize) -> Option<i64> {
+        self.value(i).map(|value| value.value() as i64)
+    }
+
+    /// An argument that is declared as `text`.
+    pub fn text(&self, i: usize) -> Option<&str> {
+        // SAFETY: a database with this extension is UTF-8.
+        self.payload(i)
+            .map(|bytes| unsafe { std::str::from_utf8_unchecked(bytes) })
+    }
+
+    /// What an argument that is declared as `jsonb` consists of, aligned as it needs to be.
+    pub fn jsonb(&self, i: usize) -> Option<&[u8]> {
+        self.payload(i)
+    }
+
+    fn payload(&self, i: usize) -> Option<&[u8]> {
+        // SAFETY: the function is declared with a type of variable length. A value with a long
+        // header is aligned; a detoasted copy lives in the context of the call.
+        self.value(i).map(|value| unsafe {
+            let value = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+            std::slice::from_raw_parts(
+                varlena::vardata_any(value).cast::<u8>(),
+                varlena::varsize_any_exhdr(value),
+            )
+        })
+    }
+}
+
+/// A function that returns a row of N bigints. Its error is raised with every field.
+///
+/// # Safety
+/// `fcinfo` is the function manager's, of a function that is declared so. A raised error leaves the
+/// caller by a jump: the caller holds no value with a destructor.
+pub unsafe fn counts<const N: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    work: fn(&Arguments<'_>) -> Result<[i64; N], SqlError>,
+) -> Datum {
+    // SAFETY: the caller's. The guard turns a panic into an error; what it returns has no destructor.
+    unsafe {
+        let answer = pgrx_extern_c_guard(move || {
+            let count = (*fcinfo).nargs as usize;
+            match work(&Arguments((*fcinfo).args.as_slice(count))) {
+                Ok(counts) => Ok(row(fcinfo, counts)),
+                Err(error) => Err(to_error_data(&error)),
+            }
+        });
+        match answer {
+            Ok(row) => row,
+            Err(error) => throw(error),
+        }
+    }
+}
+
+unsafe fn row<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, counts: [i64; N]) -> Datum {
+    // SAFETY: the function manager's record of the call. The descriptor's width is checked; its columns
+    // are bigints.
+    unsafe {
+        let mut desc = ptr::null_mut();
+        pg_sys::get_call_result_type(fcinfo, ptr::null_mut(), &mut desc);
+        assert!(!desc.is_null() && (*desc).natts as usize == N);
+        let desc = pg_sys::BlessTupleDesc(desc);
+        let mut values = counts.map(Datum::from);
+        let mut nulls = [false; N];
+        let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// An argument of a function that takes values of any type.
+pub struct Argument {
+    /// Its value; `None` is null.
+    pub value: Option<Datum>,
+    /// Its type.
+    pub type_oid: pg_sys::Oid,
+    /// Its collation.
+    pub collation: pg_sys::Oid,
+}
+
+/// A function that is declared with `variadic "any"` and returns a bytea; `None` is null.
+///
+/// # Safety
+/// `fcinfo` is the function manager's, of a function that is declared so.
+pub unsafe fn of_any(
+    fcinfo: pg_sys::FunctionCallInfo,
+    work: fn(&[Argument]) -> Option<Vec<u8>>,
+) -> Datum {
+    // SAFETY: the caller's. The guard turns a panic into an error.
+    unsafe {
+        pgrx_extern_c_guard(move || {
+            let answer = work(&any_arguments(fcinfo)).and_then(Vec::into_datum);
+            (*fcinfo).isnull = answer.is_none();
+            answer.unwrap_or(Datum::null())
+        })
+    }
+}
+
+/// The arguments, of the types and collations that the call's expression gives them.
+unsafe fn any_arguments(fcinfo: pg_sys::FunctionCallInfo) -> Vec<Argument> {
+    // SAFETY: the function manager's record of the call has as many arguments as it says.
+    // Variable-length values are detoasted, so that their bytes can be read.
+    unsafe {
+        let call = (*fcinfo).flinfo;
+        if pg_sys::get_fn_expr_variadic(call) {
+            raise(Error::Variadic);
+        }
+        let expressions = argument_expressions(call);
+        let values = (*fcinfo).args.as_slice((*fcinfo).nargs as usize);
+        let argument = |(i, argument): (usize, &pg_sys::NullableDatum)| {
+            let type_oid = pg_sys::get_fn_expr_argtype(call, i as i32);
+            if type_oid == pg_sys::InvalidOid {
+                raise(Error::UnknownArgumentType { number: i + 1 });
+            }
+            let value = (!argument.isnull).then(|| match pg_sys::get_typlen(type_oid) {
+                -1 => Datum::from(pg_sys::pg_detoast_datum_packed(
+                    argument.value.cast_mut_ptr(),
+                )),
+                _ => argument.value,
+            });
+            let collation = match expressions.as_ref() {
+                Some(list) if i < list.length as usize => {
+                    pg_sys::exprCollation((*list.elements.add(i)).ptr_value.cast())
+                }
+                _ => pg_sys::get_typcollation(type_oid),
+            };
+            Argument {
+                value,
+                type_oid,
+                collation,
+            }
+        };
+        values.iter().enumerate().map(argument).collect()
+    }
+}
+
+/// The expressions of a call's arguments; null if they are not known. A foreign key calls a cast's
+/// function without an expression.
+unsafe fn argument_expressions(call: *mut pg_sys::FmgrInfo) -> *mut pg_sys::List {
+    // SAFETY: the expression is null or a node, whose tag says what it is.
+    unsafe {
+        if call.is_null() || (*call).fn_expr.is_null() {
+            return ptr::null_mut();
+        }
+        let node = (*call).fn_expr;
+        match (*node).type_ {
+            pg_sys::NodeTag::T_FuncExpr => (*node.cast::<pg_sys::FuncExpr>()).args,
+            pg_sys::NodeTag::T_OpExpr
+            | pg_sys::NodeTag::T_DistinctExpr
+            | pg_sys::NodeTag::T_NullIfExpr => (*node.cast::<pg_sys::OpExpr>()).args,
+            _ => ptr::null_mut(),
+        }
+    }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::pg_sys::{self, Datum};
+    use pgrx::prelude::*;
+
+    /// Calls a function without an expression, as the fast path of the protocol does, and a foreign key
+    /// with the function of a cast.
+    fn call(function: &str, argument: Datum) -> Datum {
+        let oid = Spi::get_one_with_args::<pg_sys::Oid>(
+            "select $1::regprocedure::oid",
+            &[function.into()],
+        );
+        let oid = oid.unwrap().unwrap();
+        // SAFETY: a function with one argument, called with one of its type.
+        unsafe { pg_sys::OidFunctionCall1Coll(oid, pg_sys::InvalidOid, argument) }
+    }
+
+    #[pg_test(error = "could not determine data type of argument 1 of sequin.row_key")]
+    fn row_key_without_an_expression_is_an_error() {
+        call("sequin.row_key(\"any\")", Datum::from(1));
+    }
+
+    #[pg_test]
+    fn counts_without_an_expression_are_a_row() {
+        let batch = "[]".into_datum().unwrap();
+        let row = call("sequin_apply(text)", batch);
+        // SAFETY: the function returns a row.
+        let row = unsafe { pgrx::heap_tuple::PgHeapTuple::from_composite_datum(row) };
+        assert_eq!(row.get_by_name::<i64>("received").unwrap(), Some(0));
+    }
+
+    #[pg_test(error = "sequin.batch() can be called only by sequin_apply")]
+    fn batch_without_an_expression_is_an_error() {
+        let oid = Spi::get_one::<pg_sys::Oid>("select 'sequin.batch()'::regprocedure::oid");
+        // SAFETY: a function without arguments.
+        unsafe { pg_sys::OidFunctionCall0Coll(oid.unwrap().unwrap(), pg_sys::InvalidOid) };
+    }
+}

@@ -1,0 +1,278 @@
+//! SQL in a mapping: expressions and the filter, evaluated by the server for the whole batch at once,
+//! as the mapping's owner and under the search_path that it was made with.
+
+#![forbid(unsafe_code)]
+
+use bumpalo::Bump;
+use pgrx::pg_sys::{self, Datum};
+
+use super::column::{Source, TargetColumn};
+use crate::cast::Caster;
+use crate::destination::Destination;
+use crate::error::{Error, SqlError};
+use crate::json::Json;
+use crate::mapping::Mapping;
+use crate::pg::settings::Settings;
+use crate::pg::spi::{Plan, Returned};
+use crate::pg::subtransaction::subtransaction;
+use crate::pg::tuples::{RowColumn, RowType, Rows};
+use crate::statement::{self, Expression};
+
+/// What an expression sees of a message.
+pub struct Input<'a> {
+    /// The message's place in the batch.
+    pub position: usize,
+    /// `record`
+    pub record: Json<'a>,
+    /// `changes`
+    pub changes: Option<Json<'a>>,
+    /// `metadata`
+    pub metadata: Json<'a>,
+    /// `action`
+    pub action: &'a str,
+}
+
+/// The expressions of a mapping, prepared.
+pub struct Projection {
+    plan: Plan,
+    rows: RowType,
+    jsonb: Caster,
+    text: Caster,
+    search_path: String,
+    /// Each expression alone, the filter last, prepared when one has failed.
+    alone: Vec<(String, Option<Plan>)>,
+    /// Number of expressions, the filter included.
+    width: usize,
+    /// Which expression is the filter.
+    pub filter: Option<usize>,
+    /// The statement.
+    pub sql: String,
+}
+
+/// What comes after the parts of an input that are documents.
+const ACTION: usize = 3;
+
+/// What the expressions gave, a row for each input.
+pub struct Projected {
+    returned: Returned,
+    order: Vec<usize>,
+    width: usize,
+}
+
+impl Projection {
+    /// Prepares the expressions of `columns` and the filter; `None` if there are none. Columns that
+    /// take an expression's value take its type as well: the statement that writes them coerces it
+    /// as an assignment does.
+    pub fn make(
+        mapping: &Mapping,
+        columns: &mut [TargetColumn],
+        expressions: &[Expression],
+        in_key: impl Fn(usize) -> bool,
+    ) -> Result<Option<Projection>, SqlError> {
+        let filter = mapping.filter.as_ref().map(|_| expressions.len());
+        let width = expressions.len() + usize::from(filter.is_some());
+        if width == 0 {
+            return Ok(None);
+        }
+        let column = |name: &str, type_oid| RowColumn {
+            name: name.to_owned(),
+            type_oid,
+            typmod: -1,
+            collation: pg_sys::InvalidOid,
+        };
+        let mut text = column("action", pg_sys::TEXTOID);
+        text.collation = pg_sys::DEFAULT_COLLATION_OID;
+        let rows = RowType::new(&[
+            column("sequin_n", pg_sys::INT4OID),
+            column("record", pg_sys::JSONBOID),
+            column("changes", pg_sys::JSONBOID),
+            column("metadata", pg_sys::JSONBOID),
+            text,
+        ]);
+        let settings = Settings::new(&[]);
+        settings.set(c"search_path", &mapping.search_path);
+        let sql = statement::project(expressions, mapping.filter.as_deref());
+        let mut projection = Projection {
+            plan: Plan::prepare(&sql)?,
+            sql,
+            rows,
+            jsonb: Caster::new(pg_sys::JSONBOID, -1),
+            text: Caster::new(pg_sys::TEXTOID, -1),
+            search_path: mapping.search_path.clone(),
+            alone: expressions
+                .iter()
+                .map(|expression| &expression.sql)
+                .chain(&mapping.filter)
+                .map(|sql| (sql.clone(), None))
+                .collect(),
+            width,
+            filter,
+        };
+        drop(settings);
+        let types = projection.run(&[], &Bump::new())?.returned.types();
+        for (i, column) in columns.iter_mut().enumerate() {
+            let Source::Sql(number) = column.source else {
+                continue;
+            };
+            if in_key(i) {
+                continue;
+            }
+            let type_oid = match types[number + 1] {
+                pg_sys::UNKNOWNOID => pg_sys::TEXTOID,
+                type_oid => type_oid,
+            };
+            column.row.type_oid = type_oid;
+            column.row.typmod = -1;
+            column.sql.type_name = crate::pg::keys::type_name(type_oid);
+        }
+        Ok(Some(projection))
+    }
+
+    /// Evaluates the expressions for each input.
+    pub fn run(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Projected, SqlError> {
+        let settings = Settings::new(&[]);
+        settings.set(c"search_path", &self.search_path);
+        let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
+        let outcome = self.plan.run(rows)?;
+        let returned = outcome.returned.expect("a SELECT returns rows");
+        let mut order = vec![usize::MAX; inputs.len()];
+        let (mut values, mut nulls) = (
+            vec![Datum::null(); self.width + 1],
+            vec![false; self.width + 1],
+        );
+        for i in 0..returned.len() {
+            returned.read(i, &mut values, &mut nulls);
+            order[values[0].value() as i32 as usize] = i;
+        }
+        if returned.len() != inputs.len() || order.contains(&usize::MAX) {
+            return Err(Error::NotOneRow.into());
+        }
+        Ok(Projected {
+            returned,
+            order,
+            width: self.width,
+        })
+    }
+
+    /// The batch relation of the inputs; with an error, which of an input's parts it is about.
+    fn rows(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Rows, (usize, SqlError)> {
+        let mut rows = Rows::new();
+        for (n, input) in inputs.iter().enumerate() {
+            let parts = input.parts();
+            let mut values = [
+                Datum::from(n as i32),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+                Datum::null(),
+            ];
+            let mut nulls = [false, true, true, true, true];
+            for (i, (_, part)) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                if let Some(value) = self.jsonb.cast(part, memory).map_err(|error| (i, error))? {
+                    values[i + 1] = value;
+                    nulls[i + 1] = false;
+                }
+            }
+            let action = format!("\"{}\"", input.action);
+            if let Some(value) = self
+                .text
+                .cast(Json::Text(&action), memory)
+                .map_err(|error| (ACTION, error))?
+            {
+                values[4] = value;
+                nulls[4] = false;
+            }
+            rows.put(&self.rows, &mut values, &mut nulls)
+                .map_err(|error| (ACTION, error))?;
+        }
+        Ok(rows)
+    }
+
+    /// Adds to the error of an input where in the message it is, or in which expression of the mapping.
+    pub fn locate(
+        &mut self,
+        error: SqlError,
+        input: &Input<'_>,
+        columns: &[TargetColumn],
+        destination: &Destination,
+        memory: &Bump,
+    ) -> SqlError {
+        let position = input.position;
+        let settings = Settings::new(&[]);
+        settings.set(c"search_path", &self.search_path);
+        let inputs = std::slice::from_ref(input);
+        let parts = subtransaction(|| match self.rows(inputs, memory) {
+            Ok(_) => Ok(()),
+            Err((i, error)) => {
+                let (name, part) = input.parts().into_iter().nth(i).unwrap_or(("action", None));
+                let inner = part.map(|part| self.jsonb.place(part, &error, memory));
+                Err((name, inner.unwrap_or_default()))
+            }
+        });
+        if let Err((name, inner)) = parts {
+            return error.at(&format!("messages[{position}].{name}{inner}"));
+        }
+        // the filter comes first: what it refuses is not evaluated
+        let mut order = self.filter.into_iter().chain(0..self.alone.len());
+        let culprit = order.find(|&i| self.fails_alone(i, inputs, memory));
+        let culprit = culprit.map(
+            |i| match columns.iter().find(|c| c.source == Source::Sql(i)) {
+                Some(column) => {
+                    let of = destination.column(&column.name);
+                    let of = of.map_or(&column.sql.type_name, |of| &of.type_name);
+                    format!(", SQL of column \"{}\" of type {of}", column.name)
+                }
+                None => ", filter of the mapping".to_owned(),
+            },
+        );
+        error.at(&format!(
+            "messages[{position}]{}",
+            culprit.unwrap_or_default()
+        ))
+    }
+
+    fn fails_alone(&mut self, i: usize, inputs: &[Input<'_>], memory: &Bump) -> bool {
+        subtransaction(|| {
+            let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
+            let (sql, plan) = &mut self.alone[i];
+            let plan = match plan {
+                Some(plan) => plan,
+                None => {
+                    let always = true;
+                    let expression = Expression {
+                        sql: sql.clone(),
+                        always,
+                    };
+                    plan.insert(Plan::prepare(&statement::project(&[expression], None))?)
+                }
+            };
+            plan.run(rows).map(drop)
+        })
+        .is_err()
+    }
+}
+
+impl Input<'_> {
+    /// The parts that are documents, by name.
+    fn parts(&self) -> [(&'static str, Option<Json<'_>>); 3] {
+        [
+            ("record", Some(self.record)),
+            ("changes", self.changes),
+            ("metadata", Some(self.metadata)),
+        ]
+    }
+}
+
+impl Projected {
+    /// The value of an expression for an input; `None` is null.
+    pub fn get(&self, input: usize, expression: usize) -> Option<Datum> {
+        let (mut values, mut nulls) = (
+            vec![Datum::null(); self.width + 1],
+            vec![false; self.width + 1],
+        );
+        self.returned
+            .read(self.order[input], &mut values, &mut nulls);
+        (!nulls[expression + 1]).then(|| values[expression + 1])
+    }
+}

@@ -1,0 +1,189 @@
+//! What a message says of each column of a mapping.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use super::column::{Slot, Source, TargetColumn};
+use crate::json::Json;
+use crate::mapping::{Path, Root};
+use crate::message::{Action, Field, Message};
+
+/// Where the columns of a mapping find their values in a message.
+#[derive(Default)]
+pub struct Reading {
+    /// The columns that are read from a member of the record, by the member's name.
+    fields: HashMap<String, Vec<usize>>,
+    /// The other columns.
+    others: Vec<usize>,
+    /// The members of the last record in order, each with its columns. Messages of one table have their
+    /// fields in one order, as a rule.
+    layout: Vec<(String, Vec<usize>)>,
+}
+
+impl Reading {
+    /// For these columns.
+    pub fn new(columns: &[TargetColumn]) -> Reading {
+        let mut reading = Reading::default();
+        for (i, column) in columns.iter().enumerate() {
+            match &column.source {
+                Source::Field(name) => reading.fields.entry(name.clone()).or_default().push(i),
+                _ => reading.others.push(i),
+            }
+        }
+        reading
+    }
+
+    /// Reads what the message says of each of these columns into `slots`.
+    pub fn read<'a>(
+        &mut self,
+        columns: &[TargetColumn],
+        message: &Message<'a>,
+        fields: &[Field<'a>],
+        slots: &mut Vec<Slot<'a>>,
+    ) {
+        slots.clear();
+        slots.resize(columns.len(), Slot::Nothing);
+        let mut partial = false;
+        for (position, field) in fields.iter().enumerate() {
+            if self
+                .layout
+                .get(position)
+                .is_none_or(|(key, _)| key != field.key)
+            {
+                self.learn(position, field.key);
+            }
+            let slot = if is_unchanged(message, field) {
+                partial = true;
+                Slot::Unchanged
+            } else {
+                Slot::Json(field.value)
+            };
+            let unknown = message.action == Action::Read && field.value.is_null();
+            for &column in &self.layout[position].1 {
+                slots[column] = if unknown && columns[column].unreadable {
+                    Slot::Nothing
+                } else {
+                    slot
+                };
+            }
+        }
+        for &column in &self.others {
+            slots[column] = if partial && columns[column].document {
+                Slot::Partial
+            } else {
+                other(&columns[column].source, message)
+            };
+        }
+    }
+
+    fn learn(&mut self, position: usize, key: &str) {
+        let columns = self.fields.get(key).cloned().unwrap_or_default();
+        let entry = (key.to_owned(), columns);
+        if position < self.layout.len() {
+            self.layout[position] = entry;
+        } else {
+            self.layout.push(entry);
+        }
+    }
+}
+
+/// Whether the message lists a member among its `changes` that a column of this source is read from.
+pub fn is_changed(source: &Source, changes: Json<'_>) -> bool {
+    match source {
+        Source::Field(name) => changes.get(name).is_some(),
+        Source::Path(Path {
+            root: Root::Record,
+            keys,
+        }) => keys.first().is_some_and(|name| changes.get(name).is_some()),
+        Source::Sql(_) => changes.members().next().is_some(),
+        Source::Path(_) | Source::Constant(_) => false,
+    }
+}
+
+/// What the row's former image says of a column of this source: the record overlaid with `changes`.
+pub fn former<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
+    let changes = message.changes;
+    let member = |name: &str| {
+        changes
+            .and_then(|changes| changes.get(name))
+            .or_else(|| message.record.get(name))
+    };
+    let value = match source {
+        Source::Field(name) => member(name),
+        Source::Path(Path {
+            root: Root::Record,
+            keys,
+        }) if !keys.is_empty() => member(&keys[0]).and_then(|value| value.path(&keys[1..])),
+        source => return other(source, message),
+    };
+    value.map_or(Slot::Nothing, Slot::Json)
+}
+
+/// Adds what the message says of the record to a document: the members that changed, or all.
+pub fn collect<'a>(
+    message: &Message<'a>,
+    fields: &[Field<'a>],
+    document: &mut Vec<(&'a str, Json<'a>)>,
+) {
+    for field in fields.iter().filter(|field| !is_unchanged(message, field)) {
+        match document.iter_mut().find(|(key, _)| *key == field.key) {
+            Some((_, value)) => *value = field.value,
+            None => document.push((field.key, field.value)),
+        }
+    }
+}
+
+/// Whether an update says of the field that its value did not change, and not what it is. A value
+/// that did change is listed in `changes`, so a text that happens to read the same is told apart.
+fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
+    message.action == Action::Update
+        && field.value.is_string("unchanged_toast")
+        && message
+            .changes
+            .and_then(|changes| changes.get(field.key))
+            .is_none()
+}
+
+fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
+    match source {
+        Source::Field(_) => Slot::Nothing,
+        Source::Sql(number) => Slot::Sql(*number),
+        Source::Constant(_) => Slot::Constant,
+        Source::Path(path) => {
+            if path.root == Root::Record
+                && let Some(name) = path.keys.first()
+                && let Some(value) = message.record.get(name)
+                && is_unchanged(message, &Field { key: name, value })
+            {
+                return Slot::Unchanged;
+            }
+            let root = match path.root {
+                Root::Record => Some(message.record),
+                Root::Metadata => Some(message.metadata),
+                Root::Changes => message.changes,
+                Root::Action => {
+                    return Slot::Json(Json::Text(match message.action {
+                        Action::Insert => "\"insert\"",
+                        Action::Update => "\"update\"",
+                        Action::Delete => "\"delete\"",
+                        Action::Read => "\"read\"",
+                    }));
+                }
+            };
+            match root.and_then(|root| root.path(&path.keys)) {
+                Some(value) => Slot::Json(value),
+                // A record that lacks the member says nothing of the column; other parts say null.
+                None if path.root == Root::Record
+                    && path
+                        .keys
+                        .first()
+                        .is_none_or(|k| message.record.get(k).is_none()) =>
+                {
+                    Slot::Nothing
+                }
+                None => Slot::Json(Json::Text("null")),
+            }
+        }
+    }
+}

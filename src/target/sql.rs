@@ -1,0 +1,158 @@
+//! The statements that write the rows of a mapping.
+
+#![forbid(unsafe_code)]
+
+use super::Target;
+use super::statements::{Shape, WriteKind};
+use super::versions;
+use crate::error::SqlError;
+use crate::mapping::versions::VersionsIn;
+use crate::mapping::{GUARD_COLUMNS, Mode};
+use crate::pg::tuples::RowColumn;
+use crate::prepared::Statement;
+use crate::statement::{self, SqlColumn};
+
+/// Prepares the statement that writes rows of this shape.
+pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlError> {
+    let (sql, row) = write_sql(target, shape);
+    Statement::new(&sql, &row)
+}
+
+/// The statement that writes rows of this shape, and the columns of its batch relation: the number of the
+/// row for an update, then the columns of the shape, the guard's columns and the mark of a soft delete.
+pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
+    let kind = shape.kind;
+    let relation = target.relation();
+    let columns: Vec<usize> = (0..target.columns.len())
+        .filter(|&i| shape.columns.has(i))
+        .collect();
+    let spelled: Vec<SqlColumn> = columns
+        .iter()
+        .map(|&i| SqlColumn {
+            merges: shape.merges.has(i),
+            ..target.columns[i].sql.clone()
+        })
+        .collect();
+    let mark = target
+        .mark()
+        .filter(|_| kind == WriteKind::UpsertMarked)
+        .map(|mark| mark.sql());
+    let mut versions = versions::version_columns();
+    versions[2].0.insert_only = kind == WriteKind::UpsertRead;
+    let versions: Vec<_> = version_columns(target.versions, kind)
+        .iter()
+        .map(|&i| &versions[i])
+        .collect();
+    let sql_columns: Vec<&SqlColumn> = spelled
+        .iter()
+        .chain(versions.iter().map(|(sql, _)| sql))
+        .chain(mark.iter().map(|(sql, _)| sql))
+        .collect();
+    let mut row: Vec<RowColumn> = columns
+        .iter()
+        .map(|&i| target.columns[i].row.clone())
+        .chain(versions.iter().map(|(_, row)| row.clone()))
+        .chain(mark.iter().map(|(_, row)| row.clone()))
+        .collect();
+    let key = target.key_sql();
+    // An upsert takes the mark of a soft delete away.
+    let mut constants: Vec<_> = match &mark {
+        Some(_) => Vec::new(),
+        None => target
+            .mark()
+            .map(|mark| mark.removal())
+            .into_iter()
+            .collect(),
+    };
+    let upsert = |constants: &[(String, String)], condition| {
+        statement::upsert(&relation, &sql_columns, &key, constants, condition)
+    };
+    let named = || {
+        let names: Vec<_> = key
+            .iter()
+            .map(|column| format!("d.{}", column.name))
+            .collect();
+        names.join(", ")
+    };
+    let sql = match (kind, target.mapping.mode) {
+        (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
+        (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
+        (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
+        (WriteKind::Replace, _) => {
+            constants.extend(defaults(target, &columns));
+            upsert(&constants, None)
+        }
+        (WriteKind::UpsertNewer, _) => upsert(&constants, Some(statement::NEWER)),
+        (WriteKind::UpsertNewerNamed, _) => {
+            upsert(&constants, Some(statement::NEWER)) + " returning " + &named()
+        }
+        (WriteKind::UpsertRead, _) => {
+            constants.extend(read_time(target));
+            let late = statement::late_enough(shape.read_skew);
+            let sql = upsert(&constants, Some(&late));
+            format!("{sql} returning d.sequin_lsn is not null, {}", named())
+        }
+        (WriteKind::Update, _) => {
+            row.insert(0, RowColumn::number("sequin_n"));
+            statement::update(&relation, &sql_columns, &key, &constants)
+        }
+    };
+    (sql, row)
+}
+
+/// The guard's columns that are written, by their number. A read leaves the position that is there.
+pub fn version_columns(versions: VersionsIn, kind: WriteKind) -> &'static [usize] {
+    match (versions, kind) {
+        (VersionsIn::Columns, WriteKind::UpsertRead) => &[2],
+        (VersionsIn::Columns, _) => &[0, 1, 2],
+        _ => &[],
+    }
+}
+
+/// The columns of the destination that rows with these columns do not name, set to their defaults.
+fn defaults(target: &Target, columns: &[usize]) -> Vec<(String, String)> {
+    let named = |name: &str| columns.iter().any(|&i| target.columns[i].name == name);
+    target
+        .destination
+        .columns
+        .iter()
+        .filter(|c| !c.generated && !target.mapping.reserves(&c.name) && !named(&c.name))
+        .map(|c| {
+            let name = pgrx::spi::quote_identifier(&c.name);
+            (name, "default".to_owned())
+        })
+        .collect()
+}
+
+/// With guard columns: a row without a position keeps the time of its newest read. A row with one keeps
+/// the time of its change, with which changes of other sources are compared.
+fn read_time(target: &Target) -> Option<(String, String)> {
+    (target.versions == VersionsIn::Columns).then(|| {
+        let name = GUARD_COLUMNS[2].0;
+        let time = format!("case when d.sequin_lsn is null then excluded.{name} else d.{name} end");
+        (name.to_owned(), time)
+    })
+}
+
+/// Prepares the statement of [`delete_sql`].
+pub fn prepare_delete(target: &Target) -> Result<Statement, SqlError> {
+    let (sql, row) = delete_sql(target);
+    Statement::new(&sql, &row)
+}
+
+/// The statement that deletes (or marks) rows by key, and the columns of its batch relation: the number of
+/// the row, the mark of a soft delete, the key.
+pub fn delete_sql(target: &Target) -> (String, Vec<RowColumn>) {
+    let (relation, key) = (target.relation(), target.key_sql());
+    let mut row = vec![RowColumn::number("sequin_n")];
+    let sql = match target.mark() {
+        None => statement::delete(&relation, &key),
+        Some(mark) => {
+            let (mark, column) = mark.sql();
+            row.push(column);
+            statement::soft_delete(&relation, &key, &mark)
+        }
+    };
+    row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+    (sql, row)
+}

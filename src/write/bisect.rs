@@ -1,0 +1,250 @@
+//! Who is to blame when a set cannot be written; the others are written.
+
+#![forbid(unsafe_code)]
+
+use super::cycle;
+use super::pending::Pending;
+use super::{wait, write_set};
+use crate::blame::forgive;
+use crate::changes::Changes;
+use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::error::sqlstate::UNIQUE_VIOLATION;
+use crate::mapping::versions::VersionsIn;
+use crate::outcome::Suspects;
+use crate::stop::{Again, Stop};
+
+/// Tries units once more that could not be written, all at once.
+pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Stop> {
+    let units = alike(changes, units)?;
+    write_units(changes, units, usize::MAX)
+}
+
+/// With guard columns, rows that are examined are written by another statement than the others. If there
+/// are some of both, all are examined: rows that refer to each other must be written by one.
+fn alike(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
+    let simple = |net: &&NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);
+    let nets = || units.iter().flat_map(Unit::nets);
+    let runs: Vec<_> = nets().filter(simple).map(|net| net.run).collect();
+    let columns = changes.target.versions == VersionsIn::Columns;
+    if !columns || runs.is_empty() || runs.len() == nets().count() {
+        return Ok(units);
+    }
+    changes.load(&runs)?;
+    changes.fold_examined(units)
+}
+
+/// Writes units of a mapping on which the call holds the exclusive lock, set by set, and if a set fails,
+/// those before the one that is suspected, those after it, and that one alone; in halves where nobody is
+/// suspected.
+pub fn write_units(
+    changes: &mut Changes<'_>,
+    units: Vec<Unit>,
+    set_size: usize,
+) -> Result<Vec<Pending>, Stop> {
+    let mut later = Vec::new();
+    let suspects = std::mem::take(&mut changes.progress.suspects);
+    let mut stack = Stack::new(units, set_size);
+    if let Some(first) = stack.pop() {
+        stack.push(first);
+        stack.divide(changes, &suspects)?;
+    }
+    while let Some(units) = stack.pop() {
+        let mut units = without_dead(changes, units)?;
+        if units.is_empty() {
+            continue;
+        }
+        let nets: Vec<&NetChange> = units.iter().flat_map(Unit::nets).collect();
+        let error = match changes.attempt(|changes| write_set(changes, &nets)) {
+            Ok(()) => {
+                changes.intake.call.wrote();
+                stack.worked(units.len());
+                continue;
+            }
+            Err(stop) if stop.is(Again::Examine) => {
+                stack.push(changes.fold_examined(units)?);
+                continue;
+            }
+            Err(stop) => changes.blame(stop.error()?)?,
+        };
+        let suspects = std::mem::take(&mut changes.progress.suspects);
+        if units.len() > 1 {
+            let half = units.len() / 2;
+            stack.push(units);
+            if !stack.divide(changes, &suspects)? {
+                units = stack.pop_all();
+                let second = units.split_off(half);
+                stack.push(second);
+                stack.push(units);
+            }
+            continue;
+        }
+        stack.failed();
+        let Some(unit) = units.pop() else { continue };
+        if let Some(leaves) = arrive(changes, &unit)? {
+            changes.intake.call.wrote();
+            stack.push(vec![leaves]);
+            continue;
+        }
+        let held = Pending {
+            unit,
+            error,
+            written: Some(changes.intake.call.written()),
+        };
+        let target = &changes.target;
+        if held.may_work_later(target) || held.may_work_together(target) {
+            later.push(held);
+        } else {
+            changes.fail(held.unit.message(), held.error)?;
+            stack.push(vec![held.unit]);
+        }
+    }
+    Ok(later)
+}
+
+/// Of a message that moves its row to another key: writes the row there, and leaves it at the old key for
+/// the moment. Rows that refer to it by the old key may need it at the new one first. Returns what is
+/// left to do, if that worked.
+fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> {
+    let (arrives, gone): (Vec<&NetChange>, Vec<&NetChange>) =
+        unit.nets().partition(|net| net.present());
+    if arrives.is_empty() || gone.is_empty() {
+        return Ok(None);
+    }
+    let leaves = Unit::of(gone.iter().copied().cloned());
+    let error = match changes.attempt(|changes| write_set(changes, &arrives)) {
+        Ok(()) => return Ok(leaves),
+        Err(stop) if stop.is(Again::Examine) => return Ok(None),
+        Err(stop) => crate::blame::blame(stop.error()?, &changes.target.mapping)?,
+    };
+    if !error.is(UNIQUE_VIOLATION) {
+        return Ok(None);
+    }
+    // It may be itself, at the old key, that has its unique value.
+    let result = changes.attempt(|changes| {
+        if !cycle::give_up(&changes.target, &changes.nets.values, &error, &gone)? {
+            return Err(Stop::Failed(error.clone()));
+        }
+        write_set(changes, &arrives)
+    });
+    match result {
+        Ok(()) => Ok(leaves),
+        Err(stop) if stop.is(Again::Examine) => Ok(None),
+        Err(stop) => {
+            forgive(stop.error()?, &changes.target.mapping)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Sets of units that are still to be written, the next one last.
+struct Stack {
+    sets: Vec<Vec<Unit>>,
+    /// How many are written at once: few after failures, more and more after successes.
+    at_once: usize,
+    /// How many at most.
+    at_most: usize,
+}
+
+impl Stack {
+    fn new(units: Vec<Unit>, at_most: usize) -> Stack {
+        Stack {
+            sets: vec![units],
+            at_once: at_most,
+            at_most,
+        }
+    }
+
+    fn push(&mut self, units: Vec<Unit>) {
+        if !units.is_empty() {
+            self.sets.push(units);
+        }
+    }
+
+    /// The next set.
+    fn pop(&mut self) -> Option<Vec<Unit>> {
+        let mut units = self.sets.pop()?;
+        if units.len() > self.at_once {
+            let rest = units.split_off(self.at_once);
+            self.sets.push(rest);
+        }
+        Some(units)
+    }
+
+    /// The set that was pushed last, however large.
+    fn pop_all(&mut self) -> Vec<Unit> {
+        self.sets.pop().unwrap_or_default()
+    }
+
+    fn worked(&mut self, units: usize) {
+        self.at_once = self.at_once.max(units.saturating_mul(4)).min(self.at_most);
+    }
+
+    fn failed(&mut self) {
+        self.at_once = (self.at_once / 4).max(1);
+    }
+
+    /// Puts what is suspected behind the rest of the last set; false if that tells nothing.
+    fn divide(&mut self, changes: &Changes<'_>, suspects: &Suspects) -> Result<bool, Stop> {
+        if suspects.is_empty() || self.sets.last().is_none_or(|units| units.len() < 2) {
+            return Ok(false);
+        }
+        let units = self.pop_all();
+        if let Some(position) = suspects.position {
+            let found = units.iter().position(|unit| {
+                unit.nets()
+                    .any(|net| changes.intake.position(net.message) == position)
+            });
+            let Some(at) = found else {
+                self.push(units);
+                return Ok(false);
+            };
+            let mut before = units;
+            let mut suspect = before.split_off(at);
+            let after = suspect.split_off(1);
+            self.at_once = self.at_once.min((2 * at).max(1));
+            self.push(after);
+            self.push(suspect);
+            self.push(before);
+            return Ok(true);
+        }
+        let Some(error) = &suspects.foreign_key else {
+            return Ok(false);
+        };
+        let violators = wait::violators(changes, error, &units)?;
+        let (mut kept, mut suspected) = (Vec::new(), Vec::new());
+        for (unit, violates) in units.into_iter().zip(violators) {
+            if violates {
+                suspected.push(unit);
+            } else {
+                kept.push(unit);
+            }
+        }
+        let told = !suspected.is_empty();
+        if kept.is_empty() {
+            self.at_once = 1;
+        }
+        self.push(suspected);
+        self.push(kept);
+        Ok(told)
+    }
+}
+
+/// A message that failed has no effect at all, also not at the key that its row left: what is left of
+/// its rows' changes stands for itself.
+fn without_dead(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
+    if changes.ledger.failures.is_empty() {
+        return Ok(units);
+    }
+    let mut kept = Vec::with_capacity(units.len());
+    for unit in units {
+        let dead = |net: &NetChange| changes.ledger.is_dead(net.message);
+        if !unit.nets().any(dead) {
+            kept.push(unit);
+            continue;
+        }
+        for net in unit.nets() {
+            kept.extend(changes.fold_again(net.run)?.map(Unit::one));
+        }
+    }
+    Ok(kept)
+}

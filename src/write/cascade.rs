@@ -1,0 +1,227 @@
+//! Rows that a delete would take along: those of tables whose foreign keys say `ON DELETE CASCADE`,
+//! `SET NULL` or `SET DEFAULT`.
+//!
+//! The source has the same foreign keys, as a rule, and sends what they did as changes of those rows.
+//! A row that refers to the one that goes may be newer than the delete: it was made after the other came
+//! back, and that message has not come yet. So rows that a mapping writes are not taken along: the delete
+//! waits until their own messages have moved them. Other tables are the database's to care for.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+
+use super::rows::key_values;
+use crate::changes::Changes;
+use crate::changes::net::{NetChange, Values};
+use crate::destination::{Column, Referrer};
+use crate::error::{Error, SqlError};
+use crate::pg::spi::Returned;
+use crate::pg::user::ActingAs;
+use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
+use crate::statement;
+use crate::target::Target;
+
+/// Fails if one of the rows that are to be deleted is still referred to so.
+pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let (target, values) = (&mut changes.target, &changes.nets.values);
+    for i in 0..target.destination.referrers.len() {
+        let referrer = &target.destination.referrers[i];
+        if !referrer.cascades || !changes.intake.call.mapped.contains(&referrer.oid) {
+            continue;
+        }
+        let rows = Rows::read(target, values, referrer, nets)?;
+        // As the server's own checks of foreign keys do.
+        let owner = ActingAs::untrusted(referrer.owner);
+        let kept = target.statements.referrers.remove(&i);
+        let mut statement = match kept {
+            Some(statement) => statement,
+            None => {
+                let select = "select b.sequin_n";
+                let sql = format!("{} limit 1", referring(target, referrer, select));
+                prepare(target, referrer, &sql)?
+            }
+        };
+        let found = rows.query(target, values, &mut statement, nets);
+        target.statements.referrers.insert(i, statement);
+        drop(owner);
+        let found = found?;
+        let mut row = RowReader::new(&found);
+        if row.next() {
+            let message = nets[row.index(0)].message;
+            changes.progress.suspects.position = Some(changes.intake.position(message));
+            return Err(error(target, &target.destination.referrers[i]));
+        }
+    }
+    Ok(())
+}
+
+/// For each row that is to go, the key (as bytes, of these columns; empty without any) of one that still
+/// refers to it.
+pub fn holders(
+    target: &Target,
+    values: &Values,
+    referrer: &Referrer,
+    key: &[String],
+    nets: &[&NetChange],
+) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let rows = Rows::read(target, values, referrer, nets)?;
+    let _owner = ActingAs::untrusted(referrer.owner);
+    let columns: Vec<String> = key
+        .iter()
+        .map(|name| format!("c.{}", pgrx::spi::quote_identifier(name)))
+        .collect();
+    let bytes = match key {
+        [] => String::from("''::bytea"),
+        _ => format!("sequin.row_key({})", columns.join(", ")),
+    };
+    let select = format!("select b.sequin_n, {bytes}");
+    let mut statement = prepare(target, referrer, &referring(target, referrer, &select))?;
+    let returned = rows.query(target, values, &mut statement, nets)?;
+    Ok(numbered_keys(&returned, nets.len()))
+}
+
+/// The columns outside of the mapping's key that a foreign key refers to.
+fn others<'t>(target: &'t Target, referrer: &Referrer) -> Vec<&'t Column> {
+    let key: Vec<&str> = target
+        .key
+        .iter()
+        .map(|&i| &*target.columns[i].name)
+        .collect();
+    let columns = target.destination.columns.iter();
+    columns
+        .filter(|c| {
+            !key.contains(&&*c.name) && referrer.columns.iter().any(|(_, to, _)| *to == c.name)
+        })
+        .collect()
+}
+
+/// Rows that are to go, by which those that refer to them are looked for: the key, as a rule. What else
+/// is referred to is read as the mapping's owner: a policy of the destination must not run as the owner
+/// of another table.
+struct Rows {
+    /// The other columns of the rows that are there, behind their number; none if there are no such.
+    others: Option<Returned>,
+}
+
+impl Rows {
+    fn read(
+        target: &Target,
+        values: &Values,
+        referrer: &Referrer,
+        nets: &[&NetChange],
+    ) -> Result<Rows, SqlError> {
+        let others = others(target, referrer);
+        if others.is_empty() {
+            return Ok(Rows { others: None });
+        }
+        let names: Vec<String> = others
+            .iter()
+            .map(|column| format!("d.{}", pgrx::spi::quote_identifier(&column.name)))
+            .collect();
+        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let found = statement.query(nets.iter().enumerate(), |(n, net)| {
+            by_key(target, values, n, net)
+        })?;
+        Ok(Rows {
+            others: Some(found),
+        })
+    }
+
+    /// Executes a statement of [`prepare`] over the rows.
+    fn query(
+        &self,
+        target: &Target,
+        values: &Values,
+        statement: &mut Statement,
+        nets: &[&NetChange],
+    ) -> Result<Returned, SqlError> {
+        let Some(others) = &self.others else {
+            return statement.query(nets.iter().enumerate(), |(n, net)| {
+                by_key(target, values, n, net)
+            });
+        };
+        let width = others.types().len();
+        let mut found = RowReader::new(others);
+        statement.query(0..others.len(), |i| {
+            found.go_to(i);
+            let n = found.index(0);
+            let mut row = by_key(target, values, n, nets[n]);
+            row.extend((1..width).map(|i| found.datum(i)));
+            row
+        })
+    }
+}
+
+/// A number and the key.
+fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> BatchRow {
+    let mut row = vec![Some(Datum::from(n as i32))];
+    row.extend(key_values(target, values, net).into_iter().map(Some));
+    row
+}
+
+fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {
+    let mut row = target.numbered_key();
+    row.extend(others(target, referrer).iter().map(|c| c.row()));
+    Statement::new(sql, &row)
+}
+
+/// `select` from rows of the destination, which `b` has the key and the [`others`] of, and for each the
+/// first row `c` that refers to it.
+fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
+    let key = target.key_sql();
+    let quote = |name: &str| pgrx::spi::quote_identifier(name);
+    let list = |f: &dyn Fn(usize) -> String, join: &str, n: usize| {
+        (0..n).map(f).collect::<Vec<_>>().join(join)
+    };
+    let mut definition = list(
+        &|i| format!("{} {}", key[i].name, key[i].type_name),
+        ", ",
+        key.len(),
+    );
+    for column in others(target, referrer) {
+        definition += &format!(", {} {}", quote(&column.name), column.type_name);
+    }
+    let same = |row: &str, of: &str| {
+        list(
+            &|i| format!("{row}.{0} {1} {of}.{0}", key[i].name, key[i].equals),
+            " and ",
+            key.len(),
+        )
+    };
+    let refers = list(
+        &|i| {
+            let (column, to, operator) = &referrer.columns[i];
+            format!("b.{} {operator} c.{}", quote(to), quote(column))
+        },
+        " and ",
+        referrer.columns.len(),
+    );
+    // Of a table that refers to itself, rows that go together do not hold each other.
+    let unless = if referrer.oid == target.destination.oid {
+        format!(" and not exists (select from b o where {})", same("c", "o"))
+    } else {
+        String::new()
+    };
+    format!(
+        "with b as materialized (select * from sequin.batch() b(sequin_n integer, {definition}))
+         {select} from b cross join lateral
+             (select c.* from {} c where {refers}{unless} limit 1) c",
+        referrer.name,
+    )
+}
+
+/// What the server says of a foreign key that does nothing on delete.
+fn error(target: &Target, referrer: &Referrer) -> SqlError {
+    let error = Error::WouldCascade {
+        table: target.destination.name.clone(),
+        referrer: referrer.name.clone(),
+        constraint: referrer.constraint.clone(),
+    };
+    SqlError {
+        schema: Some(referrer.schema.clone()),
+        table: Some(referrer.table.clone()),
+        constraint: Some(referrer.constraint.clone()),
+        ..error.into()
+    }
+}

@@ -1,0 +1,130 @@
+//! The constraint that an error is of.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::{self, BuiltinOid};
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::destination::Referrer;
+use crate::error::SqlError;
+use crate::prepared::Lookup;
+use crate::target::Target;
+
+/// A foreign key, of the partitioned table if it is a partition's.
+const FOREIGN_KEY: &str = "
+    with recursive up as (
+        select k.* from pg_catalog.pg_constraint k
+        join pg_catalog.pg_class c on c.oid = k.conrelid
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where k.contype = 'f' and n.nspname = $1 and c.relname = $2 and k.conname = $3
+        union all
+        select k.* from up join pg_catalog.pg_constraint k on k.oid = up.conparentid)
+    select up.conrelid, up.confrelid,
+           (select pg_catalog.format('%I.%I', n.nspname, c.relname)
+            from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+            where c.oid = up.confrelid),
+           array(select a.attname::text
+                 from unnest(up.conkey, up.confkey) k(child, parent)
+                 join pg_catalog.pg_attribute a on a.attrelid = up.conrelid and a.attnum = k.child
+                 order by k.parent),
+           array(select a.attname::text from pg_catalog.pg_attribute a
+                 where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
+           array(select pg_catalog.format_type(a.atttypid, a.atttypmod)
+                 from pg_catalog.pg_attribute a
+                 where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
+           array(select a.attname::text
+                 from pg_catalog.pg_index i join pg_catalog.pg_attribute a
+                      on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                 where i.indrelid = up.confrelid and i.indisprimary order by a.attnum)
+    from up where up.conparentid = 0";
+
+thread_local! {
+    static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
+    static CONSTRAINTS: Lookup = const { Lookup::new(CONSTRAINT, &[BuiltinOid::TEXTOID; 3]) };
+    static UNIQUE_INDEXES: Lookup = const { Lookup::new(UNIQUE_INDEX, &[BuiltinOid::TEXTOID; 2]) };
+}
+
+/// A foreign key, as [`FOREIGN_KEY`] finds it.
+pub struct ForeignKey {
+    /// The table that has it.
+    pub child: pg_sys::Oid,
+    /// The table that it refers to.
+    pub parent: pg_sys::Oid,
+    /// That table's schema and name, quoted where SQL needs it.
+    pub name: String,
+    /// Its columns, in the order of those that they refer to.
+    pub of: Vec<String>,
+    /// The columns that they refer to, in the order of the table.
+    pub to: Vec<String>,
+    /// Their types, as SQL spells them.
+    pub types: Vec<String>,
+    /// The primary key of the table that it refers to.
+    pub primary: Vec<String>,
+}
+
+impl ForeignKey {
+    /// The one that an error is of.
+    pub fn of(error: &SqlError) -> Option<ForeignKey> {
+        let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+        let read = |row: SpiHeapTupleData<'_>| {
+            Ok(ForeignKey {
+                child: row.get(1)?.expect("not null"),
+                parent: row.get(2)?.expect("not null"),
+                name: row.get(3)?.expect("not null"),
+                of: row.get(4)?.expect("not null"),
+                to: row.get(5)?.expect("not null"),
+                types: row.get(6)?.expect("not null"),
+                primary: row.get(7)?.expect("not null"),
+            })
+        };
+        FOREIGN_KEYS.with(|query| query.rows(&name.map(Into::into), read).pop())
+    }
+}
+
+/// The columns of a unique index, if it is of all rows and of columns alone.
+const UNIQUE_INDEX: &str = "
+    select a.attname::text
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    cross join pg_catalog.unnest(i.indkey::smallint[]) with ordinality k(attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
+      and i.indexprs is null and k.n <= i.indnkeyatts";
+
+/// A constraint of a table; a trigger may name one that does not exist.
+const CONSTRAINT: &str = "
+    select true from pg_catalog.pg_constraint k
+    join pg_catalog.pg_class c on c.oid = k.conrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype <> 't'";
+
+/// Whether the error is of a constraint of a table, and not of a trigger.
+pub fn is_of_constraint(error: &SqlError) -> bool {
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    let found = |query: &Lookup| query.rows(&name.map(Into::into), |row| row.get::<bool>(1));
+    error.constraint.is_some() && !CONSTRAINTS.with(found).is_empty()
+}
+
+/// The numbers of the columns of the unique index that an error is of; `None` where the mapping does not write
+/// all of them.
+pub fn unique_columns(target: &Target, error: &SqlError) -> Option<Vec<usize>> {
+    let name = [&error.schema, &error.constraint].map(Option::as_deref);
+    let read = |row: SpiHeapTupleData<'_>| Ok(row.get::<String>(1)?.expect("not null"));
+    let names = UNIQUE_INDEXES.with(|query| query.rows(&name.map(Into::into), read));
+    let columns: Option<Vec<usize>> = names
+        .iter()
+        .map(|name| target.column_number(name))
+        .collect();
+    columns.filter(|columns| !columns.is_empty())
+}
+
+/// The foreign key of this name by which another table refers to the destination.
+pub fn referrer<'t>(
+    target: &'t Target,
+    child: pg_sys::Oid,
+    constraint: Option<&str>,
+) -> Option<&'t Referrer> {
+    let mut referrers = target.destination.referrers.iter();
+    referrers.find(|r| r.oid == child && Some(&*r.constraint) == constraint)
+}

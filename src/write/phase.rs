@@ -1,0 +1,156 @@
+//! The upserts or the deletes of one mapping.
+//!
+//! A call begins with a shared lock on the mapping, and takes the exclusive one at the first failure:
+//! while it finds out which message is to blame, and keeps that as a dead letter, nobody else may write
+//! what the message waits for, or something newer.
+
+#![forbid(unsafe_code)]
+
+use std::rc::Rc;
+
+use super::bisect::write_units;
+use super::pending::Pending;
+use super::set_size::set_size;
+use super::{claim, write_news};
+use crate::blame::forgive;
+use crate::changes::net::{NetChange, Unit};
+use crate::changes::{Changes, MappingLock};
+use crate::mapping::versions::VersionsIn;
+use crate::stop::{Again, Stop};
+
+/// Which half of a mapping's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Rows that are to be there.
+    Upserts,
+    /// Rows that are to be gone.
+    Deletes,
+}
+
+impl Phase {
+    fn has(self, net: &NetChange) -> bool {
+        net.present() == (self == Phase::Upserts)
+    }
+}
+
+/// The fewest rows of which it is worth to keep those that do not fail; with fewer, the call begins
+/// again.
+const MIN_KEPT: usize = 16;
+
+/// Writes the net changes of one phase, as the mapping's owner. What fails but may work when
+/// other rows are written is added to `pending`, to be tried again; what fails for good is noted. From the
+/// first failure on the call must hold the exclusive lock on the mapping.
+pub fn write(
+    changes: &mut Changes<'_>,
+    phase: Phase,
+    pending: &mut Vec<Pending>,
+) -> Result<(), Stop> {
+    let nets = Rc::clone(&changes.nets.list);
+    let set_size = set_size(changes);
+    let mut rest: Vec<&NetChange> = nets.iter().filter(|net| phase.has(net)).collect();
+    if phase == Phase::Deletes {
+        rest = write_claimed(changes, rest)?;
+    }
+    if changes.lock == MappingLock::Shared {
+        // So that the claims of all are made in one order, those of deletes are made with the others.
+        let deletes_too = phase == Phase::Upserts
+            && changes.target.versions == VersionsIn::Table
+            && !(changes.intake.call.single && rest.is_empty());
+        if deletes_too {
+            rest = nets.iter().collect();
+        }
+        rest = share(changes, phase, rest, set_size)?;
+    }
+    let _owner = changes.acting_as_owner();
+    let mut units = Vec::new();
+    for net in rest.into_iter().filter(|net| phase.has(net)) {
+        // While the row is not at its new key, it stays at the old one.
+        let held = pending
+            .iter_mut()
+            .find(|held| held.unit.message() == net.message);
+        match held {
+            Some(held) => {
+                held.unit.add(net.clone());
+                held.written = None;
+            }
+            None => units.push(Unit::one(net.clone())),
+        }
+    }
+    pending.extend(write_units(changes, units, set_size)?);
+    Ok(())
+}
+
+/// Writes the deletes whose claims were made with the upserts and were news; returns the deletes that have
+/// not been claimed.
+fn write_claimed<'n>(
+    changes: &mut Changes<'_>,
+    mut deletes: Vec<&'n NetChange>,
+) -> Result<Vec<&'n NetChange>, Stop> {
+    let claimed = &changes.progress.claimed_deletes;
+    if claimed.is_empty() {
+        return Ok(deletes);
+    }
+    let won = |net: &&&NetChange| claimed.get(&net.run.start) == Some(&true);
+    let news: Vec<&NetChange> = deletes.iter().filter(won).copied().collect();
+    deletes.retain(|net| !claimed.contains_key(&net.run.start));
+    let _owner = changes.acting_as_owner();
+    if let Err(error) = write_news(changes, &news) {
+        // Their claims are among others', and would stay.
+        forgive(error, &changes.target.mapping)?;
+        return Err(Stop::EXCLUSIVE);
+    }
+    Ok(deletes)
+}
+
+/// Claims net changes, and writes those of the phase, while other calls may share the mapping. Returns
+/// what was left to do when that did not work any more; the call holds the exclusive lock then.
+fn share<'n>(
+    changes: &mut Changes<'_>,
+    phase: Phase,
+    nets: Vec<&'n NetChange>,
+    set_size: usize,
+) -> Result<Vec<&'n NetChange>, Stop> {
+    let mut done = 0;
+    let keep = nets.len() >= MIN_KEPT;
+    while done < nets.len() {
+        let set = &nets[done..nets.len().min(done.saturating_add(set_size))];
+        let work = |changes: &mut Changes<'_>| -> Result<_, Stop> {
+            let _owner = changes.acting_as_owner();
+            let news = claim(changes, set)?;
+            let (now, later): (Vec<&NetChange>, Vec<&NetChange>) =
+                news.into_iter().partition(|net| phase.has(net));
+            write_news(changes, &now)?;
+            Ok(later)
+        };
+        let result = if keep {
+            changes.open_attempt(work)
+        } else {
+            work(changes)
+        };
+        match result {
+            Ok(later) => {
+                let of_other_phase = set.iter().filter(|net| !phase.has(net));
+                let claimed = &mut changes.progress.claimed_deletes;
+                claimed.extend(of_other_phase.map(|net| (net.run.start, false)));
+                claimed.extend(later.iter().map(|net| (net.run.start, true)));
+                changes.intake.call.wrote();
+                done += set.len();
+            }
+            Err(stop) => {
+                match stop {
+                    Stop::BeginAgain(Again::Reload) => return Err(stop),
+                    Stop::BeginAgain(_) => {}
+                    Stop::Failed(error) if keep => drop(changes.blame(error)?),
+                    // It is not undone: nothing more is asked of the server.
+                    Stop::Failed(error) => forgive(error, &changes.target.mapping)?,
+                }
+                if !keep {
+                    return Err(Stop::EXCLUSIVE);
+                }
+                changes.take_exclusive()?;
+                return Ok(nets[done..].to_vec());
+            }
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,337 @@
+//! Upserts and deletes of rows, each by one statement.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys::Datum;
+
+use crate::changes::Changes;
+use crate::changes::intake::Intake;
+use crate::changes::net::{Guarded, NetChange, NetEffect, Values};
+use crate::column_set::ColumnSet;
+use crate::error::SqlError;
+use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
+use crate::guard::notes::note_reads;
+use crate::guard::stored::exist;
+use crate::key;
+use crate::mapping::Mode;
+use crate::mapping::versions::VersionsIn;
+use crate::outcome::{Outcome, Suspects};
+use crate::pg::spi::{Executed, Returned};
+use crate::pg::tuples::{RowType, Rows};
+use crate::prepared::{RowReader, returned};
+use crate::target::Target;
+use crate::target::sql::{prepare_delete, prepare_write, version_columns};
+use crate::target::statements::{Shape, WriteKind};
+use crate::target::versions::version_values;
+
+/// How the row of a net change is written; `None` if it is deleted. `several`: where the server compares
+/// versions, it must tell which rows it wrote.
+pub fn kind(target: &Target, net: &NetChange, several: bool) -> Option<WriteKind> {
+    let replaces = match net.effect {
+        NetEffect::Mark { .. } => return Some(WriteKind::UpsertMarked),
+        NetEffect::Delete { .. } => return None,
+        NetEffect::Write { replaces, .. } => replaces,
+    };
+    let columns = target.versions == VersionsIn::Columns;
+    Some(match &net.guarded {
+        Guarded::Examined { exists: true, .. } if !insertable(target, net) => WriteKind::Update,
+        _ if replaces => WriteKind::Replace,
+        Guarded::Examined { .. } | Guarded::No => WriteKind::Upsert,
+        Guarded::Change if columns && several => WriteKind::UpsertNewerNamed,
+        Guarded::Change if columns => WriteKind::UpsertNewer,
+        Guarded::Read if columns => WriteKind::UpsertRead,
+        Guarded::Change | Guarded::Read => WriteKind::Upsert,
+    })
+}
+
+/// Whether an insert of the row could name every column that it must.
+pub fn insertable(target: &Target, net: &NetChange) -> bool {
+    let mut columns = target.columns.iter().enumerate();
+    columns.all(|(i, column)| !column.required || net.has(i))
+}
+
+/// Whether one statement writes the row, whatever is there.
+pub fn is_one_statement(target: &Target, net: &NetChange) -> bool {
+    match net.effect {
+        NetEffect::Write { replaces, .. } => !replaces && insertable(target, net),
+        NetEffect::Mark { .. } | NetEffect::Delete { .. } => true,
+    }
+}
+
+/// Writes rows with the same columns.
+pub fn upsert(
+    changes: &mut Changes<'_>,
+    kind: WriteKind,
+    nets: &[&NetChange],
+) -> Result<(), SqlError> {
+    let unguarded = matches!(nets[0].guarded, Guarded::No);
+    let update_first = kind == WriteKind::Update
+        || unguarded
+            && changes.target.mapping.mode == Mode::Upsert
+            && !insertable(&changes.target, nets[0]);
+    if !update_first {
+        return write(changes, kind, nets);
+    }
+    // An insert would fail for want of a column before it found the row: update what is there.
+    let missing = update(changes, nets)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let kind = match kind {
+        WriteKind::Update => WriteKind::Upsert,
+        kind => kind,
+    };
+    write(changes, kind, &missing)
+}
+
+/// Updates the rows that are there; returns the net changes of the others.
+fn update<'n>(
+    changes: &mut Changes<'_>,
+    nets: &[&'n NetChange],
+) -> Result<Vec<&'n NetChange>, SqlError> {
+    let updated = returned(execute(changes, WriteKind::Update, nets)?);
+    let mut there = numbers(&updated, nets.len());
+    if there.contains(&false) {
+        // A trigger may have skipped a row that is there.
+        let keys: Vec<_> = nets
+            .iter()
+            .map(|net| key_values(&changes.target, &changes.nets.values, net))
+            .collect();
+        for (there, exists) in there.iter_mut().zip(exist(&mut changes.target, &keys)?) {
+            *there |= exists;
+        }
+    }
+    let mut missing = Vec::new();
+    for (&net, there) in nets.iter().zip(there) {
+        if there {
+            changes.ledger.settle(&changes.keyed, net, net.outcome);
+        } else {
+            missing.push(net);
+        }
+    }
+    Ok(missing)
+}
+
+/// Writes rows that may be there or not, and notes what became of their messages.
+fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let outcome = execute(changes, kind, nets)?;
+    let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
+    if kind == WriteKind::UpsertNewerNamed {
+        let written = keys_of(&changes.target, &returned(outcome), 0, |_| true);
+        for net in nets {
+            if written.contains(keyed.key(net.run.start)) {
+                ledger.settle(keyed, net, net.outcome);
+            } else {
+                ledger.settle_stale(keyed, net);
+            }
+        }
+        return Ok(());
+    }
+    let processed = outcome.processed as usize;
+    if kind == WriteKind::UpsertRead {
+        // The rows that have a change's time in the destination.
+        let changed = keys_of(&changes.target, &returned(outcome), 1, |row| {
+            row.bool(0) == Some(true)
+        });
+        let mut reads = Vec::with_capacity(changed.len());
+        for net in nets {
+            let key = keyed.key(net.run.start);
+            if changed.contains(key) {
+                reads.push((key.to_vec(), net.read_at));
+            }
+        }
+        let definer = changes.intake.call.definer;
+        note_reads(changes.target.mapping.id, definer, &reads)?;
+    }
+    let counted = match kind {
+        WriteKind::UpsertNewer | WriteKind::UpsertRead => true,
+        _ => changes.target.mapping.mode == Mode::Append && !changes.target.key.is_empty(),
+    };
+    // Which of the rows were stale does not matter to the count.
+    let written = if counted { processed } else { nets.len() };
+    for (i, net) in nets.iter().enumerate() {
+        let outcome = if i < written {
+            net.outcome
+        } else {
+            Outcome::Stale
+        };
+        ledger.settle(keyed, net, outcome);
+    }
+    Ok(())
+}
+
+/// Executes the statement that writes rows with the columns of the first one.
+fn execute(
+    changes: &mut Changes<'_>,
+    kind: WriteKind,
+    nets: &[&NetChange],
+) -> Result<Executed, SqlError> {
+    let (columns, merges) = nets[0].columns().unwrap_or((&NO_COLUMNS, &NO_COLUMNS));
+    let shape = Shape {
+        kind,
+        columns: columns.clone(),
+        merges: merges.clone(),
+        read_skew: match kind {
+            WriteKind::UpsertRead => changes.intake.call.read_skew,
+            _ => 0,
+        },
+    };
+    let target = &mut changes.target;
+    let mut statement = match target.statements.take(&shape) {
+        Some(statement) => statement,
+        None => prepare_write(target, &shape)?,
+    };
+    let rows = written_rows(
+        target,
+        &changes.intake,
+        &changes.nets.values,
+        &statement.rows,
+        &shape,
+        nets,
+    );
+    let outcome = rows.and_then(|rows| statement.execute_over(rows));
+    target.statements.keep(shape, statement);
+    if let Err(error) = &outcome {
+        changes.progress.suspects = suspects(&changes.intake, error, nets);
+    }
+    outcome
+}
+
+static NO_COLUMNS: ColumnSet = ColumnSet::new();
+
+/// What an error of a statement that wrote these rows tells of who is to blame.
+fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
+    if error.is(FOREIGN_KEY_VIOLATION) {
+        return Suspects {
+            position: None,
+            foreign_key: Some(error.clone()),
+        };
+    }
+    // When all rows were read, it may be the last, or something that the end of the statement does.
+    let at = error
+        .rows_read
+        .filter(|read| *read < nets.len() || nets.len() == 1);
+    Suspects {
+        position: at.map(|read| intake.position(nets[read - 1].message)),
+        foreign_key: None,
+    }
+}
+
+/// Deletes (or marks) rows, and notes what became of their messages.
+pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let target = &mut changes.target;
+    let mut statement = match target.statements.delete.take() {
+        Some(statement) => statement,
+        None => prepare_delete(target)?,
+    };
+    let (intake, values) = (&changes.intake, &changes.nets.values);
+    let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        let mark = target.mark();
+        row.extend(mark.map(|mark| Some(mark.value(intake.message(net.message).committed_at))));
+        row.extend(key_values(target, values, net).into_iter().map(Some));
+        row
+    });
+    target.statements.delete = Some(statement);
+    if let Err(error) = &deleted {
+        changes.progress.suspects = suspects(&changes.intake, error, nets);
+    }
+    let there = numbers(&deleted?, nets.len());
+    let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
+    for (net, there) in nets.iter().zip(there) {
+        if there {
+            ledger.note_left(keyed, net);
+        }
+        let refused = matches!(net.effect, NetEffect::Delete { refused: true });
+        let outcome = if refused && !there {
+            Outcome::Filtered
+        } else {
+            net.outcome
+        };
+        ledger.settle(keyed, net, outcome);
+    }
+    Ok(())
+}
+
+/// The values of the key of a net change's row.
+pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datum> {
+    let key = target.key.iter();
+    key.map(|&column| values.datum(net.row, column)).collect()
+}
+
+/// The rows of a batch relation of this shape: numbered for an update; with their versions where the
+/// destination holds those; with the mark of a soft delete.
+fn written_rows(
+    target: &Target,
+    intake: &Intake<'_>,
+    stored: &Values,
+    row_type: &RowType,
+    shape: &Shape,
+    nets: &[&NetChange],
+) -> Result<Rows, SqlError> {
+    let mut rows = Rows::new();
+    let width = row_type.width();
+    let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+    let first = usize::from(shape.kind == WriteKind::Update);
+    let columns: Vec<usize> = (0..target.columns.len())
+        .filter(|&i| shape.columns.has(i))
+        .collect();
+    let versions = version_columns(target.versions, shape.kind);
+    let mark = target
+        .mark()
+        .filter(|_| shape.kind == WriteKind::UpsertMarked);
+    for (n, net) in nets.iter().enumerate() {
+        if first == 1 {
+            values[0] = Datum::from(n as i32);
+        }
+        for (i, &column) in columns.iter().enumerate() {
+            values[first + i] = stored.datum(net.row, column);
+            nulls[first + i] = stored.is_null(net.row, column);
+        }
+        if !versions.is_empty() {
+            let version = version_values(net.stamp.as_ref(), net.read_at);
+            for (i, &column) in versions.iter().enumerate() {
+                let at = first + columns.len() + i;
+                values[at] = version[column].unwrap_or(Datum::null());
+                nulls[at] = version[column].is_none();
+            }
+        }
+        if let Some(mark) = mark {
+            values[width - 1] = mark.value(intake.message(net.message).committed_at);
+            nulls[width - 1] = false;
+        }
+        rows.put(row_type, &mut values, &mut nulls)?;
+    }
+    Ok(rows)
+}
+
+/// Which of `count` rows a statement has returned, by the numbers that they have in its batch relation.
+fn numbers(returned: &Returned, count: usize) -> Vec<bool> {
+    let mut found = vec![false; count];
+    let mut row = RowReader::new(returned);
+    while row.next() {
+        found[row.index(0)] = true;
+    }
+    found
+}
+
+/// The keys, as bytes, of the wanted rows that a statement returned. The key comes after `skip` other values.
+fn keys_of(
+    target: &Target,
+    returned: &Returned,
+    skip: usize,
+    wanted: impl Fn(&RowReader<'_>) -> bool,
+) -> HashSet<Vec<u8>> {
+    let mut keys = HashSet::new();
+    let mut row = RowReader::new(returned);
+    while row.next() {
+        if wanted(&row) {
+            let mut bytes = Vec::new();
+            key::encode(&target.key_encoding, row.datums_from(skip), &mut bytes);
+            keys.insert(bytes);
+        }
+    }
+    keys
+}

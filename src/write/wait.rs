@@ -1,0 +1,309 @@
+//! What a message that failed is waiting for: the row that must come, go or change before it can work.
+//!
+//! | SQLSTATE | row |
+//! |---|---|
+//! | 23503, a row is written | the one that its foreign key refers to |
+//! | 23503, a row is deleted | one that refers to it |
+//! | 23505 | the one that has its unique value |
+//! | 23502 | its own: an older change of it has the value |
+//!
+//! Where no key can be told, any row of the table will do.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::{self, Datum};
+
+use super::cascade;
+use super::constraint::{ForeignKey, referrer, unique_columns};
+use super::pending::Pending;
+use crate::blame::forgive;
+use crate::changes::Changes;
+use crate::changes::net::{NetChange, Unit, Values};
+use crate::destination::Destination;
+use crate::error::SqlError;
+use crate::error::sqlstate::{FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION};
+use crate::mapping::Mapping;
+use crate::outcome::Wait;
+use crate::pg::subtransaction::subtransaction;
+use crate::pg::tuples::RowColumn;
+use crate::prepared::{Statement, numbered_keys};
+use crate::stop::Stop;
+use crate::target::Target;
+
+/// What each of these waits for, as far as that can be told.
+pub fn find(
+    changes: &Changes<'_>,
+    pending: &[Pending],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, Stop> {
+    let mut waits = vec![None; pending.len()];
+    let mut by_constraint: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, Pending { error, .. }) in pending.iter().enumerate() {
+        let key = (error.code, &error.schema, &error.table, &error.constraint);
+        by_constraint.entry(key).or_default().push(i);
+    }
+    for held in by_constraint.into_values() {
+        let error = &pending[held[0]].error;
+        let units: Vec<&Unit> = held.iter().map(|&i| &pending[i].unit).collect();
+        match subtransaction(|| find_of_constraint(changes, error, &units, mappings)) {
+            Ok(found) => held
+                .into_iter()
+                .zip(found)
+                .for_each(|(i, wait)| waits[i] = wait),
+            // Not worth failing for: it is tried again from time to time.
+            Err(error) => forgive(error, &changes.target.mapping)?,
+        }
+    }
+    Ok(waits)
+}
+
+/// What units wait for that failed for the same constraint.
+fn find_of_constraint(
+    changes: &Changes<'_>,
+    error: &SqlError,
+    units: &[&Unit],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let subjects = || -> Vec<&NetChange> {
+        let units = units.iter();
+        units.map(|unit| unit.subject(&changes.keyed)).collect()
+    };
+    if error.is(UNIQUE_VIOLATION) {
+        return holders(target, values, error, &subjects());
+    }
+    if !error.is(FOREIGN_KEY_VIOLATION) {
+        return Ok(own(changes, &subjects()));
+    }
+    let Some(key) = ForeignKey::of(error) else {
+        return Ok(vec![None; units.len()]);
+    };
+    // Of a message that moved its row the one part may fail, or the other.
+    let nets = if key.child == target.destination.oid {
+        subjects()
+    } else {
+        units.iter().map(|unit| unit.going()).collect()
+    };
+    if key.child != target.destination.oid || !nets[0].present() {
+        let constraint = error.constraint.as_deref();
+        return children(target, values, key.child, constraint, &nets, mappings);
+    }
+    parents(target, values, &key, &nets, mappings)
+}
+
+/// The rows themselves.
+fn own(changes: &Changes<'_>, nets: &[&NetChange]) -> Vec<Option<Wait>> {
+    let table = changes.target.destination.oid;
+    nets.iter()
+        .map(|net| {
+            let key = changes.table_key(net.run.start);
+            Some(Wait::Row { table, key })
+        })
+        .collect()
+}
+
+/// For rows of this table, with the keys that were found.
+fn waits(table: pg_sys::Oid, keys: Vec<Option<Vec<u8>>>) -> Vec<Option<Wait>> {
+    keys.into_iter()
+        .map(|key| Some(Wait::of(table, key)))
+        .collect()
+}
+
+/// For any row of this table.
+fn any(table: pg_sys::Oid, nets: &[&NetChange]) -> Vec<Option<Wait>> {
+    vec![Some(Wait::AnyRow { table }); nets.len()]
+}
+
+/// The rows that a foreign key refers to.
+fn parents(
+    target: &Target,
+    values: &Values,
+    key: &ForeignKey,
+    nets: &[&NetChange],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    // What is written of the parent is known by its mapping's key.
+    let is_key = mappings.iter().any(|mapping| {
+        let mut known_by = mapping.key.clone().unwrap_or_else(|| key.primary.clone());
+        let mut to = key.to.clone();
+        known_by.sort_unstable();
+        to.sort_unstable();
+        mapping.destination.map(pg_sys::Oid::from) == Some(key.parent) && known_by == to
+    });
+    let columns: Option<Vec<usize>> = key.of.iter().map(|c| target.column_number(c)).collect();
+    let Some(columns) = columns.filter(|_| is_key) else {
+        return Ok(any(key.parent, nets));
+    };
+    let row: Vec<String> = columns
+        .iter()
+        .zip(&key.types)
+        .map(|(&i, type_name)| format!("b.{}::{type_name}", target.columns[i].sql.name))
+        .collect();
+    let select = format!("select b.sequin_n, sequin.row_key({})", row.join(", "));
+    let keys = keys(target, values, &select, &columns, "", nets)?;
+    Ok(waits(key.parent, keys))
+}
+
+/// For each row that is to go, one that still refers to it by this foreign key.
+fn children(
+    target: &Target,
+    values: &Values,
+    child: pg_sys::Oid,
+    constraint: Option<&str>,
+    nets: &[&NetChange],
+    mappings: &[Mapping],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let of_child = |mapping: &&Mapping| mapping.destination.map(pg_sys::Oid::from) == Some(child);
+    let (Some(referrer), Some(mapping), Some(table)) = (
+        referrer(target, child, constraint),
+        mappings.iter().find(of_child),
+        Destination::load(child),
+    ) else {
+        return Ok(any(child, nets));
+    };
+    let names = match &mapping.key {
+        Some(key) => key.as_slice(),
+        None => table.primary_key(),
+    };
+    let key: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| column.name.clone())
+        .filter(|name| names.contains(name))
+        .collect();
+    let keys = cascade::holders(target, values, referrer, &key, nets)?;
+    Ok(waits(child, keys))
+}
+
+/// The rows that have the unique values.
+fn holders(
+    target: &Target,
+    values: &Values,
+    error: &SqlError,
+    nets: &[&NetChange],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let table = target.destination.oid;
+    let Some(columns) = unique_columns(target, error) else {
+        return Ok(any(table, nets));
+    };
+    let name = |i: &usize| &target.columns[*i].sql.name;
+    let key: Vec<String> = target
+        .table_order()
+        .into_iter()
+        .map(|i| format!("d.{}", name(&target.key[i])))
+        .collect();
+    let equal: Vec<String> = columns
+        .iter()
+        .map(|i| format!("d.{0} = b.{0}", name(i)))
+        .collect();
+    let from = format!(
+        " cross join lateral (select d.* from {} d where {} offset 0) d",
+        target.relation().name,
+        equal.join(" and ")
+    );
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let keys = keys(target, values, &select, &columns, &from, nets)?;
+    Ok(waits(table, keys))
+}
+
+/// Which of these units violate the foreign key that the error is of: they hold a row that refers to one
+/// that is not there, or are to delete one that another still refers to. False for all where that cannot
+/// be told, or rows refer to others of their own table.
+pub fn violators(
+    changes: &Changes<'_>,
+    error: &SqlError,
+    units: &[Unit],
+) -> Result<Vec<bool>, SqlError> {
+    let nothing = vec![false; units.len()];
+    let Some(key) = ForeignKey::of(error) else {
+        return Ok(nothing);
+    };
+    if key.parent == key.child {
+        return Ok(nothing);
+    }
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let found = subtransaction(|| match key.child == target.destination.oid {
+        true => orphans(target, values, &key, units),
+        false => held(target, values, &key, error, units),
+    });
+    match found {
+        Ok(found) => Ok(found.map_or(nothing, |keys| keys.iter().map(Option::is_some).collect())),
+        // A privilege may be missing.
+        Err(error) => forgive(error, &target.mapping).map(|()| nothing),
+    }
+}
+
+/// Something for each unit that is to delete a row that another still refers to.
+fn held(
+    target: &Target,
+    values: &Values,
+    key: &ForeignKey,
+    error: &SqlError,
+    units: &[Unit],
+) -> Result<Option<Vec<Option<Vec<u8>>>>, SqlError> {
+    let Some(referrer) = referrer(target, key.child, error.constraint.as_deref()) else {
+        return Ok(None);
+    };
+    let nets: Vec<&NetChange> = units.iter().map(Unit::going).collect();
+    cascade::holders(target, values, referrer, &[], &nets).map(Some)
+}
+
+/// Something for each unit with a row that refers to one that is not there.
+fn orphans(
+    target: &Target,
+    values: &Values,
+    key: &ForeignKey,
+    units: &[Unit],
+) -> Result<Option<Vec<Option<Vec<u8>>>>, SqlError> {
+    let columns: Option<Vec<usize>> = key.of.iter().map(|c| target.column_number(c)).collect();
+    let Some(columns) = columns else {
+        return Ok(None);
+    };
+    let value = |i: usize| &target.columns[columns[i]].sql.name;
+    let (mut there, mut given) = (Vec::new(), Vec::new());
+    for (i, (name, type_name)) in key.to.iter().zip(&key.types).enumerate() {
+        let name = pgrx::spi::quote_identifier(name);
+        there.push(format!("p.{name} = b.{}::{type_name}", value(i)));
+        given.push(format!("b.{} is not null", value(i)));
+    }
+    let from = format!(
+        " where {} and not exists (select from {} p where {})",
+        given.join(" and "),
+        key.name,
+        there.join(" and ")
+    );
+    let nets: Vec<&NetChange> = units.iter().map(Unit::first).collect();
+    let select = "select b.sequin_n, ''::bytea";
+    keys(target, values, select, &columns, &from, &nets).map(Some)
+}
+
+/// Runs a query over some columns of the rows, which returns the number of each and a key.
+fn keys(
+    target: &Target,
+    values: &Values,
+    select: &str,
+    columns: &[usize],
+    from: &str,
+    nets: &[&NetChange],
+) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let definition: Vec<String> = columns
+        .iter()
+        .map(|&i| &target.columns[i].sql)
+        .map(|column| format!("{} {}", column.name, column.type_name))
+        .collect();
+    let sql = format!(
+        "{select} from sequin.batch() b(sequin_n integer, {}){from}",
+        definition.join(", ")
+    );
+    let mut row = vec![RowColumn::number("sequin_n")];
+    row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
+    let mut statement = Statement::new(&sql, &row)?;
+    let returned = statement.query(nets.iter().enumerate(), |(n, net)| {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        row.extend(columns.iter().map(|&i| values.get(net.row, i)));
+        row
+    })?;
+    Ok(numbered_keys(&returned, nets.len()))
+}

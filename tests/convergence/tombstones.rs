@@ -1,0 +1,102 @@
+//! Deletes are remembered, for as long as the setting says.
+
+use std::slice::from_ref;
+
+use support::{Database, Message, deleted, error, rows, run, send, stale, upserted, value};
+
+use super::{GUARDS, ITEM, ITEMS, item, mapped, record, row};
+
+#[test]
+fn what_was_deleted_stays_deleted() {
+    for guard in GUARDS {
+        let (_database, mut client) = mapped("deleted", ITEM, guard);
+        let insert = item("insert", 10, record(1, "a"));
+        let late = [
+            insert.clone(),
+            item("update", 20, record(1, "b")),
+            item("read", 15, record(1, "a")),
+            item("delete", 25, record(1, "a")),
+        ];
+        for first in [true, false] {
+            // a row that was there, and one that never was
+            let delete = if first {
+                assert_eq!(send(&mut client, from_ref(&insert)), upserted(1));
+                item("delete", 30, record(1, "b"))
+            } else {
+                item("delete", 60, record(2, "b"))
+            };
+            assert_eq!(send(&mut client, from_ref(&delete)), deleted(1), "{guard}");
+            assert_eq!(send(&mut client, &[delete]), stale(1), "{guard}");
+            for message in &late {
+                let mut message = message.clone();
+                if !first {
+                    message.record = message.record.replace(r#""id":1"#, r#""id":2"#);
+                }
+                assert_eq!(send(&mut client, &[message]), stale(1), "{guard}");
+            }
+            assert_eq!(rows(&mut client, ITEMS), [""; 0], "{guard}");
+        }
+        let back = item("insert", 40, record(1, "c"));
+        assert_eq!(send(&mut client, &[back]), upserted(1), "{guard}");
+        assert_eq!(send(&mut client, &late), stale(4), "{guard}");
+        assert_eq!(rows(&mut client, ITEMS), [row(1, "c")], "{guard}");
+    }
+}
+
+#[test]
+fn tombstones_are_pruned() {
+    for guard in GUARDS {
+        let (database, mut client) = mapped("pruned", ITEM, guard);
+        let tombstones = "select count(*) from sequin.row_version where deleted";
+        let messages: Vec<Message> = (1..=20)
+            .map(|id| item("delete", 30, record(id, "a")).idx(id as u64))
+            .collect();
+        send(&mut client, &messages);
+        send(&mut client, &[item("insert", 40, record(1, "b"))]);
+        assert_eq!(value(&mut client, tombstones), "19", "{guard}");
+        // The default retention keeps them. A session looks at its first call.
+        send(
+            &mut database.connect(),
+            &[item("insert", 1, record(100, "b"))],
+        );
+        assert_eq!(value(&mut client, tombstones), "19", "{guard}");
+        let late = item("insert", 10, record(2, "late"));
+        assert_eq!(send(&mut client, from_ref(&late)), stale(1));
+
+        let name = value(&mut client, "select current_database()");
+        run(
+            &mut client,
+            &format!("alter database {name} set sequin.tombstone_retention = 0"),
+        );
+        let mut client = database.connect();
+        send(&mut client, &[item("insert", 1, record(101, "b"))]);
+        assert_eq!(value(&mut client, tombstones), "0", "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from sequin.tombstone"),
+            "0",
+            "{guard}"
+        );
+        // Rows that came back keep their versions; nothing is known of the others any more.
+        assert_eq!(
+            send(&mut client, &[item("update", 35, record(1, "z"))]),
+            stale(1),
+            "{guard}"
+        );
+        assert_eq!(send(&mut client, &[late]), upserted(1), "{guard}");
+        assert_eq!(
+            value(
+                &mut client,
+                "select string_agg(name, ',' order by id) from item"
+            ),
+            "b,late,b,b",
+            "{guard}"
+        );
+    }
+    // Forwarders cannot change it.
+    let mut database = Database::new("convergence_retention");
+    let forwarder = database.role("forwarder");
+    let mut client = database.connect_as(&forwarder);
+    value(&mut client, "select sequin.row_key(1)"); // loads the library
+    let error = error(&mut client, "set sequin.tombstone_retention = 0");
+    assert_eq!(error.code().code(), "42501");
+}

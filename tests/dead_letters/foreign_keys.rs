@@ -1,0 +1,265 @@
+//! Rows that refer to rows which are not there yet, or which must go first.
+
+use support::{Database, GUARDS, Message, message, rows, run, send, value};
+
+use super::{FAMILIES, FAMILY, LETTERS, retry};
+
+#[test]
+fn children_wait_for_their_parents() {
+    for guard in GUARDS {
+        let (_database, mut client) = Database::mapped("parents", FAMILY, FAMILIES, guard);
+        let child = |id: u64, parent: u64| {
+            let record = format!(r#"{{"id":{id},"parent_id":{parent},"name":"c"}}"#);
+            message("insert", "child", 100 + id, &record)
+        };
+        let parent = |id: u64, grandparent: u64| {
+            let record = format!(r#"{{"id":{id},"grandparent_id":{grandparent},"name":"p"}}"#);
+            message("insert", "parent", 50 + id, &record)
+        };
+        let counts = send(
+            &mut client,
+            &[child(1, 10), child(2, 20), parent(10, 7), child(3, 30)],
+        );
+        assert_eq!(counts.dead, 4, "{guard}");
+        // A parent of other rows changes nothing, and a call counts only its own messages.
+        run(&mut client, "insert into grandparent values (9)");
+        assert_eq!(send(&mut client, &[parent(99, 9)]).upserted, 1, "{guard}");
+        assert_eq!(
+            value(&mut client, "select sum(attempts) from sequin.dead_letter"),
+            "4",
+            "{guard}: none of them was tried"
+        );
+        // The grandparent frees the parent, and the parent frees the child, in one call.
+        let grandparent = message("insert", "grandparent", 7, r#"{"id":7,"name":"g"}"#);
+        let counts = send(&mut client, &[grandparent]);
+        assert_eq!((counts.upserted, counts.dead), (1, 0), "{guard}");
+        assert_eq!(
+            rows(&mut client, "select id, parent_id from child order by id"),
+            ["1|10"],
+            "{guard}"
+        );
+        assert_eq!(
+            rows(&mut client, LETTERS),
+            [
+                "waiting|23503|[\"2\"]".to_owned(),
+                "waiting|23503|[\"3\"]".to_owned()
+            ],
+            "{guard}"
+        );
+        // Another session made its parent: the letter is tried when somebody retries it.
+        run(&mut client, "insert into parent values (30, 9), (20, 9)");
+        assert_eq!(retry(&mut client, "'child'"), "2|2|0|0", "{guard}");
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from child"),
+            "3",
+            "{guard}"
+        );
+    }
+}
+
+#[test]
+fn a_parent_waits_until_its_children_are_gone() {
+    for guard in GUARDS {
+        let (_database, mut client) = Database::mapped("leave", FAMILY, FAMILIES, guard);
+        run(&mut client, "insert into grandparent values (1)");
+        send(
+            &mut client,
+            &[
+                message(
+                    "insert",
+                    "parent",
+                    1,
+                    r#"{"id":1,"grandparent_id":1,"name":"p"}"#,
+                ),
+                message("insert", "child", 2, r#"{"id":1,"parent_id":1,"name":"c"}"#),
+            ],
+        );
+        let delete = message(
+            "delete",
+            "parent",
+            4,
+            r#"{"id":1,"grandparent_id":null,"name":null}"#,
+        );
+        assert_eq!(send(&mut client, &[delete]).dead, 1, "{guard}");
+        assert_eq!(
+            rows(&mut client, LETTERS),
+            ["waiting|23503|[\"1\"]"],
+            "{guard}"
+        );
+        let delete = message(
+            "delete",
+            "child",
+            3,
+            r#"{"id":1,"parent_id":null,"name":null}"#,
+        );
+        assert_eq!(send(&mut client, &[delete]).deleted, 1, "{guard}");
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from parent"),
+            "0",
+            "{guard}"
+        );
+    }
+}
+
+/// Tables that refer to each other, and a table that refers to itself.
+#[test]
+fn rows_in_a_circle_wait_for_each_other() {
+    let ddl = "
+        create table head (id integer primary key, tail_id integer not null);
+        create table tail (id integer primary key, head_id integer not null references head deferrable);
+        alter table head add foreign key (tail_id) references tail deferrable;
+        create table node (id integer primary key, next integer references node);";
+    for guard in GUARDS {
+        let (_database, mut client) =
+            Database::mapped("circle", ddl, &["head", "tail", "node"], guard);
+        send(
+            &mut client,
+            &[message("insert", "head", 1, r#"{"id":1,"tail_id":2}"#)],
+        );
+        send(
+            &mut client,
+            &[message("insert", "node", 1, r#"{"id":1,"next":2}"#)],
+        );
+        assert_eq!(rows(&mut client, LETTERS).len(), 2, "{guard}");
+        send(
+            &mut client,
+            &[message("insert", "node", 2, r#"{"id":2,"next":1}"#)],
+        );
+        assert_eq!(
+            rows(&mut client, "select id, next from node order by id"),
+            ["1|2", "2|1"],
+            "{guard}"
+        );
+        send(
+            &mut client,
+            &[message("insert", "tail", 2, r#"{"id":2,"head_id":1}"#)],
+        );
+        assert_eq!(
+            rows(
+                &mut client,
+                "select head.id, tail.id from head join tail on tail_id = tail.id"
+            ),
+            ["1|2"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// A key that moves, with the letter of its arrival, under REPLICA IDENTITY FULL.
+#[test]
+fn a_key_change_waits_as_one() {
+    for guard in ["columns", "table"] {
+        let ddl = "create table parent (id integer primary key);
+                   create table item (id integer primary key, parent_id integer references parent, slug text)";
+        let (_database, mut client) = Database::mapped("moves", ddl, &["parent", "item"], guard);
+        let of =
+            |id: u64, parent: &str| format!(r#"{{"id":{id},"parent_id":{parent},"slug":"a"}}"#);
+        send(&mut client, &[message("insert", "item", 1, &of(1, "null"))]);
+        let moved = Message::new("update", "item", 2, of(2, "7"))
+            .changes(r#"{"id":1,"parent_id":null}"#)
+            .to_string();
+        let counts = send(&mut client, &[moved]);
+        assert_eq!(counts.dead, 1, "{guard}");
+        assert_eq!(rows(&mut client, "select id from item"), ["1"], "{guard}");
+        send(
+            &mut client,
+            &[message("insert", "parent", 3, r#"{"id":7}"#)],
+        );
+        assert_eq!(
+            rows(&mut client, "select id, parent_id from item"),
+            ["2|7"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// A change that waits may be the only one with a value that the row lacks.
+#[test]
+fn a_letter_fills_a_gap_when_its_row_comes() {
+    for guard in ["columns", "table"] {
+        let ddl = "create table parent (id integer primary key);
+                   create table item (id integer primary key, parent_id integer references parent, body text)";
+        let (_database, mut client) = Database::mapped("gap", ddl, &["parent", "item"], guard);
+        send(
+            &mut client,
+            &[message("insert", "parent", 1, r#"{"id":5}"#)],
+        );
+        let of =
+            |parent: u64, body: &str| format!(r#"{{"id":1,"parent_id":{parent},"body":"{body}"}}"#);
+        assert_eq!(
+            send(&mut client, &[message("insert", "item", 2, &of(9, "big"))]).dead,
+            1,
+            "{guard}"
+        );
+        send(
+            &mut client,
+            &[message("update", "item", 3, &of(5, "unchanged_toast"))],
+        );
+        assert_eq!(
+            rows(&mut client, "select parent_id, body from item"),
+            ["5|big"],
+            "{guard}"
+        );
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+    }
+}
+
+/// However many wait for a row.
+#[test]
+fn all_that_wait_for_a_row_are_tried() {
+    let ddl = "create table parent (id integer primary key);
+               create table item (id integer primary key, parent_id integer references parent)";
+    let (_database, mut client) = Database::mapped("many", ddl, &["parent", "item"], "table");
+    let items: Vec<String> = (1..=2500)
+        .map(|id| {
+            message(
+                "insert",
+                "item",
+                id,
+                &format!(r#"{{"id":{id},"parent_id":1}}"#),
+            )
+        })
+        .collect();
+    assert_eq!(send(&mut client, &items).dead, 2500);
+    send(
+        &mut client,
+        &[message("insert", "parent", 9000, r#"{"id":1}"#)],
+    );
+    assert_eq!(value(&mut client, "select count(*) from item"), "2500");
+    assert_eq!(rows(&mut client, LETTERS), [""; 0]);
+}
+
+/// A trigger that makes a schema or changes many relations must not look like a change of mappings.
+#[test]
+fn triggers_that_change_the_catalog() {
+    let ddl = "
+        create table parent (id integer primary key);
+        create table child (id integer primary key, parent_id integer references parent);
+        create function many() returns trigger language plpgsql as $$
+        begin
+            for n in 1..300 loop
+                execute format('create temp table %I (n integer)', 'scratch ' || new.id || ' ' || n);
+            end loop;
+            return new;
+        end $$;
+        create trigger many before insert on child for each row execute function many()";
+    for guard in GUARDS {
+        let (database, mut client) = Database::mapped("catalog", ddl, &["parent", "child"], guard);
+        let child = |id: u64, parent: u64| {
+            let record = format!(r#"{{"id":{id},"parent_id":{parent}}}"#);
+            message("insert", "child", id, &record)
+        };
+        let mut fresh = database.connect();
+        let counts = send(&mut fresh, &[child(1, 10), child(2, 20)]);
+        assert_eq!(counts.dead, 2, "{guard}");
+        let waits = "select distinct waits_on from sequin.dead_letter";
+        assert_eq!(rows(&mut client, waits), ["parent"], "{guard}");
+        let parent = |id: u64| message("insert", "parent", id, &format!(r#"{{"id":{id}}}"#));
+        assert_eq!(send(&mut fresh, &[parent(10), parent(20)]).upserted, 2);
+        assert_eq!(value(&mut client, "select count(*) from child"), "2");
+    }
+}

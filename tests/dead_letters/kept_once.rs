@@ -1,0 +1,72 @@
+//! How often a message is kept and counted.
+
+use support::{Database, GUARDS, apply, batch, message, rows, run};
+
+/// The text identifies a change whose row is unknown. Messages that are not changes are kept each time.
+#[test]
+fn what_comes_again_is_kept_once() {
+    let ddl = "create table item (id integer primary key, name text check (name <> 'no'));
+               create table log (id integer, name text check (name <> 'no'))";
+    for guard in GUARDS {
+        let (_database, mut client) = Database::mapped("again", ddl, &["item"], guard);
+        run(
+            &mut client,
+            "select sequin.map('public.log', 'log', mode => 'append', name => 'log');
+             select sequin.map('public.log', 'item', guard => 'off', name => 'second')",
+        );
+        let batch = batch(&[
+            message("insert", "item", 1, r#"{"id":1,"name":"no"}"#),
+            message("insert", "item", 2, r#"{"id":"one","name":"a"}"#),
+            message("insert", "item", 3, r#"{"name":"no key"}"#),
+            message("insert", "log", 4, r#"{"id":1,"name":"no"}"#),
+            message("insert", "log", 5, r#"{"id":2,"name":"no"}"#),
+            message("insert", "stranger", 6, r#"{"id":1}"#),
+            "1".to_owned(),
+            "{}".to_owned(),
+        ]);
+        for times in 1..=3 {
+            assert_eq!(apply(&mut client, &batch).dead, 10, "{guard}");
+            assert_eq!(
+                rows(
+                    &mut client,
+                    "select mapping, count(*), min(attempts), max(attempts) from sequin.dead_letter
+                     group by mapping order by mapping nulls last"
+                ),
+                [
+                    format!("item|3|{times}|{times}"),
+                    format!("log|2|{times}|{times}"),
+                    format!("second|2|{times}|{times}"),
+                    format!("null|{}|1|{times}", 1 + 2 * times),
+                ],
+                "{guard}"
+            );
+        }
+    }
+}
+
+/// A letter that is applied is not counted with the batch; stale messages of the batch are.
+#[test]
+fn a_letter_takes_no_outcome_of_the_batch() {
+    let database = Database::new("letter_outcome");
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    let ddl = "
+        create table node (id bigint primary key, parent bigint references node);
+        select sequin.map('public.node', 'node', guard => 'columns')";
+    run(&mut client, ddl);
+    let node = |lsn, id: u64, parent: &str| {
+        let record = format!(r#"{{"id": {id}, "parent": {parent}}}"#);
+        message("insert", "node", lsn, &record)
+    };
+    apply(
+        &mut client,
+        &batch(&[node(50, 2, "null"), node(20, 9, "5")]),
+    );
+    let counts = apply(
+        &mut client,
+        &batch(&[node(10, 2, "null"), node(30, 5, "null")]),
+    );
+    assert_eq!((counts.upserted, counts.stale, counts.dead), (1, 1, 0));
+    let found = rows(&mut client, "select id, parent from node order by id");
+    assert_eq!(found, ["2|null", "5|null", "9|5"]);
+}

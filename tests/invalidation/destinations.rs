@@ -1,0 +1,289 @@
+//! Destinations that change, and types of their columns.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use postgres::Client;
+use support::{Database, apply, apply_error, batch, code, message, rows, run, upserted, value};
+
+#[test]
+fn a_changed_destination_is_seen_by_other_sessions() {
+    let database = Database::new("destination_changed");
+    let (mut admin, mut forwarder) = (database.connect(), database.connect());
+    let map = "select sequin.map('public.item', 'item', guard => 'off', name => 'item')";
+    run(
+        &mut admin,
+        "create table item (id integer primary key, name text)",
+    );
+    run(&mut admin, map);
+    let change = |lsn: u64| {
+        message(
+            "update",
+            "item",
+            lsn,
+            &format!(r#"{{"id":1,"name":"1.50","price":"2.50","n":{lsn}}}"#),
+        )
+    };
+    apply(&mut forwarder, &change(1));
+    run(
+        &mut admin,
+        "alter table item alter name type numeric using name::numeric, add price numeric",
+    );
+    apply(&mut forwarder, &change(2));
+    assert_eq!(value(&mut admin, "select * from item"), "1|1.50|2.50");
+
+    run(
+        &mut admin,
+        "alter table item drop name, alter id type bigint, add n integer",
+    );
+    apply(&mut forwarder, &change(3));
+    assert_eq!(value(&mut admin, "select * from item"), "1|2.50|3");
+
+    // A table that was dropped and created again is another one, until it is mapped.
+    run(&mut admin, "drop table item");
+    assert_eq!(code(&apply_error(&mut forwarder, &change(4))), "42P01");
+    run(
+        &mut admin,
+        "create table item (n text, id smallint primary key)",
+    );
+    assert_eq!(code(&apply_error(&mut forwarder, &change(5))), "42P01");
+    run(&mut admin, map);
+    assert_eq!(apply(&mut forwarder, &change(6)), upserted(1));
+    assert_eq!(value(&mut admin, "select * from item"), "6|1");
+
+    // All between two calls of the forwarder.
+    run(
+        &mut admin,
+        "drop table item; create table item (id integer primary key, name text)",
+    );
+    run(&mut admin, map);
+    assert_eq!(apply(&mut forwarder, &change(7)), upserted(1));
+    assert_eq!(value(&mut admin, "select * from item"), "1|1.50");
+    assert_eq!(
+        value(&mut admin, "select count(*) from sequin.dead_letter"),
+        "0"
+    );
+}
+
+#[test]
+fn a_type_that_changes_is_seen_by_other_sessions() {
+    let database = Database::new("type_changed");
+    let (mut admin, mut forwarder) = (database.connect(), database.connect());
+    run(
+        &mut admin,
+        "create type mood as enum ('sad');
+         create type place as (street text);
+         create table item (id integer primary key, mood mood, place place);
+         select sequin.map('public.item', 'item', guard => 'off')",
+    );
+    let change = |lsn, record: &str| message("update", "item", lsn, record);
+    let record = r#"{"id":1,"mood":"sad","place":{"street":"Ring","town":"Ulm"}}"#;
+    assert_eq!(apply(&mut forwarder, &change(1, record)), upserted(1));
+    assert_eq!(value(&mut admin, "select * from item"), "1|sad|(Ring)");
+    run(
+        &mut admin,
+        "alter type mood rename value 'sad' to 'blue'; alter type place add attribute town text",
+    );
+    let record = r#"{"id":1,"mood":"blue","place":{"street":"Ring","town":"Ulm"}}"#;
+    assert_eq!(apply(&mut forwarder, &change(2, record)), upserted(1));
+    assert_eq!(value(&mut admin, "select * from item"), "1|blue|(Ring,Ulm)");
+}
+
+/// Changes that leave a mapping its meaning, one after the other, and the row after each.
+const FOLLOWED: [(&str, &str); 9] = [
+    ("alter table a.item rename to thing", "1|2|2"),
+    (
+        "alter schema a rename to b; create schema a; alter table b.thing set schema a",
+        "1|3|3",
+    ),
+    (
+        "alter schema a rename to c; alter schema c rename to a",
+        "1|4|4",
+    ),
+    ("alter table a.thing add column word text", "1|5|5|5"),
+    ("alter table a.thing rename column name to title", "1|5|6|6"),
+    (
+        "alter table a.thing add column extra integer not null default 7",
+        "1|5|7|7|7",
+    ),
+    (
+        "alter table a.thing drop column title, alter column n type numeric(5,1)",
+        "1|8.0|8|7",
+    ),
+    (
+        "alter table a.thing drop constraint item_pkey, add primary key (id) include (word)",
+        "1|9.0|9|7",
+    ),
+    (
+        "create unique index on a.thing (n); analyze a.thing; reindex table a.thing",
+        "1|10.0|10|7",
+    ),
+];
+
+#[test]
+fn a_destination_that_changes_is_followed_or_the_error_says_what_to_do() {
+    let database = Database::new("destination_changes");
+    let (mut admin, mut forwarder) = (database.connect(), database.connect());
+    run(
+        &mut admin,
+        r#"create schema a; create table a.item (id integer primary key, name text, n integer);
+           select sequin.map('public.item', 'a.item', guard => 'table', name => 'item');
+           select sequin.map('public.item', 'a.item', guard => 'off', name => 'named',
+                             columns => '{"id": "record.id", "n": "record.n"}')"#,
+    );
+    let mut lsn = 0;
+    let mut next = || {
+        lsn += 1;
+        message(
+            "update",
+            "item",
+            lsn,
+            &format!(r#"{{"id":1,"name":"{lsn}","n":{lsn},"word":"{lsn}"}}"#),
+        )
+    };
+    assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
+    for (change, row) in FOLLOWED {
+        run(&mut admin, change);
+        assert_eq!(apply(&mut forwarder, &next()).upserted, 2, "{change}");
+        assert_eq!(value(&mut admin, "select * from a.thing"), row, "{change}");
+    }
+    // Other changes are refused, and nothing is lost.
+    let refused = |forwarder: &mut Client, message: &str, code: &str, hint: &str| {
+        let told = apply_error(forwarder, message);
+        assert_eq!(told.code().code(), code, "{told:?}");
+        assert!(told.hint().unwrap_or_default().contains(hint), "{told:?}");
+    };
+    run(&mut admin, "alter table a.thing drop constraint thing_pkey");
+    refused(&mut forwarder, &next(), "42P10", "primary key");
+    run(&mut admin, "alter table a.thing add primary key (id)");
+    assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
+    // The value of a column that a mapping names must not get lost.
+    run(&mut admin, "alter table a.thing rename column n to m");
+    refused(&mut forwarder, &next(), "42703", "columns => …");
+    run(
+        &mut admin,
+        "update sequin.mapping set columns = '{\"id\": \"record.id\", \"m\": \"record.n\"}' where name = 'named'",
+    );
+    assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
+    run(&mut admin, "alter table a.thing drop column m");
+    refused(&mut forwarder, &next(), "42703", "columns => …");
+    run(
+        &mut admin,
+        "update sequin.mapping set columns = null where name = 'named'",
+    );
+    assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
+    run(
+        &mut admin,
+        "alter table a.thing add column needed integer not null default 1",
+    );
+    run(
+        &mut admin,
+        "alter table a.thing alter column needed drop default",
+    );
+    let new = message("insert", "item", 1000, r#"{"id":2}"#);
+    assert_eq!(apply(&mut forwarder, &new).dead, 2);
+    let letter = "select distinct sqlstate, error from sequin.dead_letter";
+    assert_eq!(
+        value(&mut admin, letter),
+        "23502|null value in column \"needed\" of relation \"thing\" violates not-null constraint"
+    );
+    run(
+        &mut admin,
+        "drop table a.thing; create table a.thing (id integer primary key)",
+    );
+    refused(&mut forwarder, &next(), "42P01", "sequin.unmap('item')");
+    assert_eq!(
+        rows(
+            &mut admin,
+            "select name, state from sequin.status order by name"
+        ),
+        ["item|blocked", "named|blocked"]
+    );
+    run(
+        &mut admin,
+        "select sequin.map('public.item', 'a.thing', guard => 'table', name => 'item')",
+    );
+    run(&mut admin, "select sequin.unmap('named')");
+    assert_eq!(apply(&mut forwarder, &next()).upserted, 1);
+    assert_eq!(value(&mut admin, "select * from a.thing"), "1");
+}
+
+#[test]
+fn a_destination_changes_while_two_sessions_apply() {
+    let database = Database::new("destination_traffic");
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        "create schema a; create table a.item (id integer primary key, name text);
+         select sequin.map('public.item', 'a.item', guard => 'table', name => 'item')",
+    );
+    let (stop, calls) = (AtomicBool::new(false), AtomicU64::new(0));
+    let wait = |more: u64| {
+        let until = calls.load(Ordering::SeqCst) + more;
+        while calls.load(Ordering::SeqCst) < until {
+            std::thread::yield_now();
+        }
+    };
+    let last = std::thread::scope(|scope| {
+        let sessions: Vec<_> = (0..2)
+            .map(|n| {
+                let (database, stop, calls) = (&database, &stop, &calls);
+                scope.spawn(move || {
+                    let mut client = database.connect();
+                    let mut lsn = n;
+                    while !stop.load(Ordering::SeqCst) {
+                        lsn += 2;
+                        let messages: Vec<_> = (0..20)
+                            .map(|id| {
+                                let record =
+                                    format!(r#"{{"id":{id},"name":"{lsn}","extra":{lsn}}}"#);
+                                message("update", "item", lsn, &record)
+                            })
+                            .collect();
+                        let counts = apply(&mut client, &batch(&messages));
+                        assert_eq!(counts.upserted + counts.stale, 20, "{counts:?}");
+                        calls.fetch_add(1, Ordering::SeqCst);
+                    }
+                    lsn
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            for change in [
+                "alter table a.item add column extra integer",
+                "alter table a.item rename to thing",
+                "alter table a.thing alter column extra type bigint",
+                "alter schema a rename to b",
+                "alter table b.thing alter column extra set not null",
+                "alter table b.thing rename to item",
+                "update sequin.mapping set on_error = 'raise'",
+                "alter table b.item drop column extra",
+                "update sequin.mapping set on_error = 'dead_letter'",
+                "alter schema b rename to a",
+                "vacuum a.item",
+            ] {
+                if change.contains("not null") {
+                    run(&mut admin, "delete from b.thing where extra is null");
+                }
+                run(&mut admin, change);
+                wait(4);
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        sessions
+            .into_iter()
+            .map(|s| s.join().expect("no failure"))
+            .max()
+    });
+    let expected = format!("20|{0}|{0}", last.expect("two"));
+    assert_eq!(
+        value(
+            &mut admin,
+            "select count(*), min(name::int), max(name::int) from a.item"
+        ),
+        expected
+    );
+    assert_eq!(
+        value(&mut admin, "select count(*) from sequin.dead_letter"),
+        "0"
+    );
+}

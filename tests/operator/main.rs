@@ -1,0 +1,30 @@
+//! What an operator sees and does: counters and `sequin.status`, `sequin.explain`, pausing, fingerprints.
+
+#![forbid(unsafe_code)]
+
+mod explain;
+mod fingerprint;
+mod pausing;
+mod status;
+
+use postgres::Client;
+use support::{message, value};
+
+fn insert(table: &str, id: u64, lsn: u64) -> String {
+    message(
+        "insert",
+        table,
+        lsn,
+        &format!(r#"{{"id":{id},"name":"n{lsn}"}}"#),
+    )
+}
+
+fn counted(client: &mut Client, mapping: &str) -> String {
+    value(
+        client,
+        &format!(
+            "select calls, received, upserted, deleted, collapsed, stale, filtered, ignored, dead
+             from sequin.status where name = '{mapping}'"
+        ),
+    )
+}
