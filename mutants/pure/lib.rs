@@ -8,6 +8,8 @@ include!("pgrx.rs");
 
 mod mutant;
 
+mod civil;
+mod column_set;
 mod destination;
 mod envelope;
 mod error;

@@ -31,7 +31,8 @@ pub struct Flips {
     file: String,
 }
 
-fn is_for_tests(attributes: &[Attribute]) -> bool {
+/// Whether an item is compiled for tests alone.
+pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let text = quote!(#attribute).to_string();
         text.contains("cfg") && text.contains("test") && !text.contains("not")
@@ -140,12 +141,10 @@ impl Flips {
         }
     }
 
-    /// The text of a file with mutants in it.
-    pub fn file(&mut self, name: &str, source: &str) -> Result<String, syn::Error> {
-        self.file = name.to_owned();
-        let mut file = syn::parse_file(source)?;
-        self.visit_file_mut(&mut file);
-        Ok(prettyplease::unparse(&file))
+    /// Puts mutants into a file of this name below `src/`.
+    pub fn file(&mut self, name: &str, file: &mut syn::File) {
+        name.clone_into(&mut self.file);
+        self.visit_file_mut(file);
     }
 
     /// The condition under which a new mutant is alive; none if it does not compile.

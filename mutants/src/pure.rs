@@ -10,13 +10,13 @@ use serde_json::Value;
 use syn::{ImplItem, Item};
 
 use crate::Result;
-use crate::flips::{Flips, Mutant};
+use crate::flips::{Flips, Mutant, is_for_tests};
 
 /// Rooms that the others import.
-const IMPORTED: [&str; 2] = ["error", "image"];
+const IMPORTED: [&str; 4] = ["civil", "column_set", "error", "image"];
 
-/// What reads the catalog stays out.
-const NEEDS_SERVER: [&str; 3] = ["catalog", "sql", "trigger"];
+/// Modules that ask the server: they stay out.
+const NEEDS_SERVER: [&str; 4] = ["catalog", "keywords", "sql", "trigger"];
 
 /// The file of a room and those in its folder, below `src`.
 fn files(src: &Path, room: &str) -> Result<Vec<PathBuf>> {
@@ -44,19 +44,6 @@ fn files(src: &Path, room: &str) -> Result<Vec<PathBuf>> {
     });
     found.sort();
     Ok(found)
-}
-
-/// A file without the modules that need a server.
-fn without_server(source: &str) -> String {
-    let needs = |line: &&str| {
-        let name = line.trim_start_matches("pub ").strip_prefix("mod ");
-        let name = name.and_then(|rest| rest.strip_suffix(';'));
-        name.is_some_and(|name| NEEDS_SERVER.contains(&name))
-    };
-    let lines = source
-        .lines()
-        .map(|line| if needs(&line) { "" } else { line });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What the destination's file says of a destination, without what reads it.
@@ -112,9 +99,20 @@ pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mu
         for room in rooms.iter().chain(&IMPORTED) {
             for path in files(&src, room)? {
                 let name = path.strip_prefix(&src)?;
-                let mut text = without_server(&fs::read_to_string(&path)?);
-                if rooms.contains(room) && !is_test(name) {
-                    text = flips.file(&name.to_string_lossy(), &text)?;
+                let mut text = fs::read_to_string(&path)?;
+                if !is_test(name) {
+                    let mut file = syn::parse_file(&text)?;
+                    file.items.retain(|item| match item {
+                        Item::Mod(item) if NEEDS_SERVER.iter().any(|name| item.ident == name) => {
+                            false
+                        }
+                        Item::Mod(item) => rooms.contains(room) || !is_for_tests(&item.attrs),
+                        _ => true,
+                    });
+                    if rooms.contains(room) {
+                        flips.file(&name.to_string_lossy(), &mut file);
+                    }
+                    text = prettyplease::unparse(&file);
                 }
                 let to = made.join("src").join(name);
                 fs::create_dir_all(to.parent().expect("a folder"))?;
