@@ -6,6 +6,8 @@ mod examples;
 mod generators;
 mod law;
 mod model;
+mod order;
+mod plain_images;
 mod source;
 
 use super::*;

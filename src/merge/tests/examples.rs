@@ -322,6 +322,60 @@ fn without_a_position_the_commit_time_decides() {
 }
 
 #[test]
+fn change_without_a_position_shares_no_transaction() {
+    let mut unversioned = at(1);
+    unversioned.version = None;
+    assert!(at(1).same_transaction(&at(1)));
+    assert!(!at(1).same_transaction(&at(2)));
+    assert!(!at(1).same_transaction(&unversioned));
+    assert!(!unversioned.same_transaction(&unversioned));
+}
+
+#[test]
+fn nothing_is_known_of_an_unknown_row() {
+    let state = State::unknown(2);
+    assert_eq!((state.present, state.row, state.gone), (false, None, None));
+    let stored = Some([Value::Of(0), Value::Stored]);
+    check(&[updated(0, 1, LACKS)], Effect::Decided, stored);
+}
+
+#[test]
+fn row_that_comes_to_the_key_keeps_no_value_of_the_one_that_is_there() {
+    let came = change(1, Event::Appear, at(2), FIRST);
+    let unknown = Some([Value::Of(1), Value::Unknown]);
+    check(&[inserted(0, 1), came], Effect::Decided, unknown);
+}
+
+#[test]
+fn same_change_again_fills_nothing_even_if_it_has_more() {
+    let unknown = Some([Value::Of(0), Value::Unknown]);
+    let again = updated(1, 1, ALL);
+    check(&[updated(0, 1, FIRST), again], Effect::Stale, unknown);
+}
+
+#[test]
+fn deleted_row_leaves_nothing_but_its_departure() {
+    let mut read = read_in(1, 99);
+    read.provided = FIRST;
+    let came = Change {
+        image: Some(ONE),
+        ..inserted(0, 1)
+    };
+    let (state, _) = after(&[came, read, deleted(2, 200)]);
+    let gone = Gone {
+        stamp: at(200),
+        image: None,
+        matched: None,
+    };
+    let unknown = State::unknown(2);
+    let expected = State {
+        gone: Some(gone),
+        ..unknown
+    };
+    assert_eq!(state, expected);
+}
+
+#[test]
 fn batch_is_taken_in_commit_order_and_reads_last() {
     let mut changes = [
         read_in(0, 1),
@@ -409,6 +463,33 @@ fn row_that_came_fills_what_the_read_before_it_could_not_tell() {
     let filled = Some([Value::Of(1), Value::Of(2)]);
     check(&[left, read, came], Effect::Filled, filled);
     check(&[left, read, came, left], Effect::Stale, filled);
+}
+
+#[test]
+fn departure_before_the_change_with_its_image_matches_none() {
+    for image in [None, Some(ONE)] {
+        let came = Change {
+            image,
+            ..comes(0, 4, ONE)
+        };
+        let (state, effect) = after(&[came, leaves(1, 3, ONE)]);
+        assert_eq!(effect, Effect::Stale);
+        assert_eq!(state.gone.map(|gone| gone.matched), Some(None));
+        assert_eq!(values(&state), both(0));
+    }
+}
+
+#[test]
+fn matched_change_again_does_not_take_the_row_of_another_source() {
+    let (left, matched) = (leaves(0, 9, ONE), comes(1, 5, ONE));
+    let mut foreign = inserted(2, 1);
+    foreign.stamp = Stamp {
+        source: 2,
+        version: None,
+        committed_at: None,
+    };
+    check(&[left, matched, foreign], Effect::Decided, both(2));
+    check(&[left, matched, foreign, matched], Effect::Stale, both(2));
 }
 
 #[test]
