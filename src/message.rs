@@ -332,6 +332,7 @@ mod tests {
             "\"2023-01-01T00:00:00+01:\"",
             "\"2023-01-01T00:00:00+01:0\"",
             "\"2023-01-01T00:00:00+24:00\"",
+            "\"2023-01-01T00:00:00+01:60\"",
             "\"2023-01-01T00:00:00ZZ\"",
             "\"2023-01-01TÄ0:00:00Z\"",
             "\"2023-1-1\"",
@@ -388,6 +389,14 @@ mod tests {
                 "{idx}"
             );
         }
+    }
+
+    #[test]
+    fn an_unknown_action_is_told_up_to_60_characters() {
+        let value = format!("\"{}\"", "ä".repeat(100));
+        let told = format!("\"{}", "ä".repeat(59));
+        let fault = MessageFault::UnknownAction(told);
+        assert_eq!(action(json(&value)), Err(fault));
     }
 
     #[test]

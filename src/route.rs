@@ -128,7 +128,11 @@ mod tests {
         ];
         assert_eq!(route(&patterns, Some("shop"), "public", "t"), [0, 2, 3]);
         assert_eq!(route(&patterns, Some("other"), "public", "t"), [0, 2]);
-        assert_eq!(route(&patterns, None, "public", "u"), [4]);
+        let patterns = ["shop.public.t", "crm.public.t", "public.t"];
+        assert_eq!(route(&patterns, Some("shop"), "public", "t"), [0, 2]);
+        assert_eq!(route(&patterns, Some("crm"), "public", "t"), [1, 2]);
+        let patterns = ["public.t", "public.*", "public.u"];
+        assert_eq!(route(&patterns, None, "public", "u"), [2]);
         assert_eq!(route(&patterns, None, "public", "v"), [1]);
         assert!(route(&patterns, None, "private", "t").is_empty());
     }

@@ -283,6 +283,7 @@ impl VisitMut for Flips {
     }
 
     fn visit_arm_mut(&mut self, arm: &mut Arm) {
+        let span = arm.guard.as_ref().map(|(_, guard)| guard.span());
         visit_mut::visit_arm_mut(self, arm);
         if let Some((_, guard)) = &mut arm.guard
             && !has_let(guard)
@@ -291,7 +292,7 @@ impl VisitMut for Flips {
                 let value: Expr = syn::parse_str(value).expect("a value");
                 (format!("guard {}", text(&value)), value)
             });
-            let span = guard.span();
+            let span = span.expect("there is a guard");
             self.alternatives(guard, span, all.into());
         }
     }

@@ -221,17 +221,17 @@ impl<'a> Reader<'a> {
     /// Reads `{"topic-0": [record, …], …}`: what a Lambda gets from Kafka as `records`.
     fn topics<S: Source<'a>>(&mut self, source: &mut S, level: u32) -> Result<Shape<'a>, S::Fault> {
         let first = self.items.len();
-        let (mut lists, mut others) = (0, 0);
+        let (mut has_lists, mut has_others) = (false, false);
         let whole = source.object(|source, _| {
             if source.kind()? == Kind::Array {
-                lists += 1;
+                has_lists = true;
                 source.array(|source| self.item(source, Where::Record, level + 1))?;
             } else {
-                others += 1;
+                has_others = true;
             }
             Ok(())
         })?;
-        if lists > 0 && others == 0 {
+        if has_lists && !has_others {
             return Ok(Shape::Known);
         }
         self.items.truncate(first);

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod joined;
 mod messages;
 mod shapes;
 

@@ -97,8 +97,38 @@ fn bodies_that_are_no_messages() {
             "message has no action: {\"command\":[\"DEL\",\"k\"]}\n",
         ),
         (
+            r#"{"command":["APPEND","k","{}"]}"#,
+            "message has no action: {\"command\":[\"APPEND\",\"k\",\"{}\"]}\n",
+        ),
+        (
+            r#"{"command":["SET","k","hello"]}"#,
+            "body is not JSON: expected a JSON value at byte 0, found \"h\": hello\n",
+        ),
+        (
+            r#"{"records":{}}"#,
+            "message has no action: {\"records\":{}}\n",
+        ),
+        (
             r#"["a","b"]"#,
             "message is not a JSON object: [\"a\",\"b\"]\n",
+        ),
+        // not all of them are bodies, not all are names and values
+        (
+            r#"["{}","b"]"#,
+            "message is not a JSON object: [\"{}\",\"b\"]\n",
+        ),
+        (
+            r#"["a","b",1,"c"]"#,
+            "message is not a JSON object: [\"a\",\"b\",1,\"c\"]\n",
+        ),
+        // values of columns that happen to have the name, no messages
+        (
+            r#"{"body":"\ud800"}"#,
+            "message has no action: {\"body\":\"\\ud800\"}\n",
+        ),
+        (
+            r#"{"value":"aGVsbG8="}"#,
+            "message has no action: {\"value\":\"aGVsbG8=\"}\n",
         ),
         (
             r#"[1,{"id":1}]"#,
@@ -116,6 +146,15 @@ fn bodies_that_are_no_messages() {
     ] {
         assert_eq!(read(body), expected, "{body}");
     }
+}
+
+#[test]
+fn a_body_that_ends_wrong_is_one_dead_message() {
+    let body = format!("{MESSAGE}}}");
+    let batch = format!("{{\"Records\":[{{\"body\":{}}}]}}", string(&body));
+    let at = MESSAGE.len();
+    let fault = format!("expected a JSON value at byte {at}, found \"}}\"");
+    assert_eq!(read(&batch), format!("body is not JSON: {fault}: {body}\n"));
 }
 
 #[test]

@@ -154,6 +154,54 @@ fn keys_that_are_there_twice_or_escaped() {
 }
 
 #[test]
+fn an_action_or_a_record_with_metadata_makes_a_message() {
+    let data = format!("\"data\":[{MESSAGE}]");
+    let (record, metadata) = ("\"record\":{\"id\":1}", "\"metadata\":{\"a\":1}");
+    for envelope in [
+        format!("{{{record},{data}}}"),
+        format!("{{{metadata},{data}}}"),
+    ] {
+        assert_eq!(read(&envelope), GOOD, "{envelope}");
+    }
+    for message in [
+        format!("{{{record},{metadata},{data}}}"),
+        format!("{{{data},{metadata},{record}}}"),
+    ] {
+        let fault = format!("message has no action: {message}\n");
+        assert_eq!(read(&message), fault);
+    }
+    let action = format!("{{\"action\":\"insert\",{data}}}");
+    assert!(read(&action).starts_with(&MessageFault::NoTable.to_string()));
+}
+
+#[test]
+fn a_backslash_in_a_key_is_one() {
+    let message = MESSAGE.replace("\"id\"", "\"i\\\\u0064\"");
+    assert_eq!(read(&message), GOOD);
+    let arena = Bump::new();
+    let batch = read_text(&message, &arena).unwrap();
+    let Item::Message(message) = &batch.items[0] else {
+        panic!();
+    };
+    assert_eq!(batch.fields(message)[0].key, "i\\u0064");
+}
+
+#[test]
+fn an_entry_of_a_redis_stream_has_changes() {
+    let entry = r#"["action","update","record","{\"id\":1}","changes","{\"id\":0}","metadata","{\"table_schema\":\"public\",\"table_name\":\"t\"}"]"#;
+    read(entry);
+    let arena = Bump::new();
+    let batch = read_text(entry, &arena).unwrap();
+    let Item::Message(message) = &batch.items[0] else {
+        panic!("{}", told(&batch));
+    };
+    assert_eq!(
+        message.changes.map(|changes| changes.text()).as_deref(),
+        Some("{\"id\":0}")
+    );
+}
+
+#[test]
 fn the_name_of_the_source() {
     for (database, id, name) in [
         (

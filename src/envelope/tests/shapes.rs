@@ -135,6 +135,59 @@ fn the_rank_of_members_not_their_order_decides() {
 }
 
 #[test]
+fn each_member_has_a_rank_of_its_own() {
+    // a message's table says in which member it was
+    let message = |name: &str| MESSAGE.replace("\"t\"", &format!("\"{name}\""));
+    let listed = |name| format!("\"{name}\":[{}]", message(name));
+    let held = |name| format!("\"{name}\":{}", message(name));
+    let fields = r#"["action","insert","record","{}","metadata","{\"table_schema\":\"public\",\"table_name\":\"fields\",\"commit_lsn\":7}"]"#;
+    let members = [
+        listed("Records"),
+        listed("records"),
+        listed("Messages"),
+        listed("messages"),
+        listed("Entries"),
+        listed("receivedMessages"),
+        held("data"),
+        held("Data"),
+        held("Message"),
+        held("Sns"),
+        held("kinesis"),
+        held("message"),
+        held("body"),
+        held("Body"),
+        held("MessageBody"),
+        held("payload"),
+        held("value"),
+        format!("\"fields\":{fields}"),
+        format!(
+            "\"command\":[\"SET\",\"k\",{}]",
+            string(&message("command"))
+        ),
+    ];
+    for pair in members.windows(2) {
+        let [first, second] = pair else {
+            unreachable!("two of them");
+        };
+        let name = first.split('"').nth(1).unwrap();
+        let expected = format!("public.{name} insert 7\n");
+        assert_eq!(read(&format!("{{{first},{second}}}")), expected);
+        assert_eq!(read(&format!("{{{second},{first}}}")), expected);
+    }
+}
+
+#[test]
+fn base64_of_either_alphabet() {
+    use base64::Engine;
+    let message = MESSAGE.replace("\"id\":1", "\"id\":\"~~~???>>>ÿÿÿ\"");
+    let standard = base64(&message);
+    let url_safe = base64::prelude::BASE64_URL_SAFE.encode(&message);
+    assert!(standard.contains(['+', '/']) && url_safe.contains(['-', '_']));
+    assert_eq!(read(&format!("{{\"data\":{standard}}}")), GOOD);
+    assert_eq!(read(&format!("{{\"data\":\"{url_safe}\"}}")), GOOD);
+}
+
+#[test]
 fn several_values() {
     assert_eq!(
         read(&format!("{MESSAGE}{MESSAGE}\t\r\n {MESSAGE}\n")),
@@ -159,6 +212,24 @@ fn envelopes_are_bounded() {
         read(&body),
         format!("message is in too many envelopes: {MESSAGE}\n")
     );
+
+    for (before, after) in [
+        ("{\"Records\":[", "]}"),
+        ("{\"records\":{\"topic-0\":[", "]}}"),
+        ("{\"data\":[", "]}"),
+        ("{\"data\":", "}"),
+        ("{\"Sns\":", "}"),
+        ("{\"value\":", "}"),
+        ("{\"fields\":", "}"),
+        ("[\"1-0\",", "]"),
+    ] {
+        let around = |n| before.repeat(n) + MESSAGE + &after.repeat(n);
+        let most = MAX_ENVELOPES as usize;
+        assert_eq!(read(&around(most)), GOOD, "{before}");
+        let told = read(&around(most + 1));
+        let fault = format!("message is in too many envelopes: {MESSAGE}\n");
+        assert_eq!(told, fault, "{before}");
+    }
 
     let mut body = MESSAGE.to_owned();
     for _ in 0..10 {
