@@ -119,6 +119,9 @@ fn what_is_too_deep_is_left_to_the_server() {
         ["[[]]", "{\"\\\"[[[\":{}}"].repeat(MAX_DEPTH).join(",")
     );
     assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
+    // brackets that close again do not add up
+    let wide = format!("[[{}]]", ["[]"; 2 * MAX_DEPTH].join(","));
+    assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
 }
 
 #[test]
@@ -146,7 +149,68 @@ fn what_jsonb_cannot_hold_is_left_to_the_server() {
             "{part}"
         );
     }
-    assert!(unfit(&format!("\"{}\"", "a".repeat(1 << 24))));
+    let long = |length: usize| format!("\"{}\"", "a".repeat(length - 2));
+    assert!(!unfit(&long(16 << 20)) && unfit(&long((16 << 20) + 1)));
+}
+
+#[test]
+fn what_was_unfit_leaves_nothing_in_the_encoder() {
+    let mut encoder = Encoder::default();
+    let good = text(r#"[{"b":[1,{"\u0061":2}],"a":"\n"},3]"#);
+    let expected = jsonb(good).unwrap();
+    for unfit in [
+        r#"[[{"a":[{"\u0000":1}]}]]"#,
+        r#"[[{"a":[1,"\u0000"]}]]"#,
+        r#"[[{"a":[1,[2,1e257]]}]]"#,
+    ] {
+        assert_eq!(encoder.jsonb(text(unfit)), Err(Unfit), "{unfit}");
+        assert_eq!(encoder.jsonb(good).unwrap(), expected, "{unfit}");
+    }
+}
+
+#[test]
+fn headers_that_are_wrong_show_nothing() {
+    let shown = |words: &[u32]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let value = Jsonb::new(&bytes);
+        (value.kind(), value.elements().count())
+    };
+    const NULL: u32 = 0x4000_0000;
+    assert_eq!(shown(&[]), (Kind::Null, 0));
+    assert_eq!(shown(&[0]), (Kind::Null, 0));
+    assert_eq!(shown(&[1, NULL]), (Kind::Null, 0));
+    assert_eq!(shown(&[IS_ARRAY]), (Kind::Array, 0));
+    // more elements than there is room for
+    assert_eq!(shown(&[IS_ARRAY | 1000, NULL, NULL]), (Kind::Array, 2));
+}
+
+#[test]
+fn only_arrays_have_elements_and_only_objects_have_members() {
+    for (json, members) in [
+        (r#"{"a":1,"b":[2]}"#, 2),
+        (r#""some text""#, 0),
+        ("12345678", 0),
+        ("true", 0),
+        ("null", 0),
+    ] {
+        let bytes = jsonb(text(json)).unwrap();
+        for value in [text(json), Json::Binary(Jsonb::new(&bytes))] {
+            assert_eq!(value.elements().count(), 0, "{json}");
+            assert_eq!(value.members().count(), members, "{json}");
+        }
+    }
+    let array = "[1,[2],{}]";
+    let bytes = jsonb(text(array)).unwrap();
+    for value in [text(array), Json::Binary(Jsonb::new(&bytes))] {
+        assert_eq!((value.members().count(), value.elements().count()), (0, 3));
+    }
+}
+
+#[test]
+fn strings_are_printed_as_the_server_does() {
+    let printed = "\"\\b\\f\\n\\r\\t\\u0001\\u001f\\\"\\\\/\u{7f}ä\"";
+    let bytes = jsonb(text(printed)).unwrap();
+    assert_eq!(Jsonb::new(&bytes).text(), printed);
 }
 
 #[test]

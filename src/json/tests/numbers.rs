@@ -5,7 +5,8 @@
 use proptest::prelude::*;
 
 use super::generators::number;
-use crate::json::numeric::{self, numeric_text};
+use crate::json::Encoder;
+use crate::json::numeric::{self, Limits, numeric_text};
 
 /// A `numeric` varlena; in the long format on demand.
 fn numeric(text: &str, long: bool) -> Vec<u8> {
@@ -68,6 +69,84 @@ proptest! {
     #[test]
     fn numerics_are_printed_as_the_server_does(number in number(), long in any::<bool>()) {
         prop_assert_eq!(numeric_text(&numeric(&number, long)).unwrap(), numeric_out(&number));
+    }
+}
+
+/// A length word of four bytes.
+fn length_word(bytes: usize) -> [u8; 4] {
+    let len = bytes as u32 + 4;
+    let word = if cfg!(target_endian = "little") {
+        len << 2
+    } else {
+        len
+    };
+    word.to_ne_bytes()
+}
+
+/// The number that the encoder writes for a column of this precision and scale; `None`: the server must
+/// see it.
+fn limited(text: &str, precision: i32, scale: i32) -> Option<String> {
+    let limits = Limits::of(precision << 16 | (scale & 0x7ff)).expect("limits");
+    let mut encoder = Encoder::default();
+    let datum = encoder.numeric(text, Some(limits)).ok()?;
+    numeric_text(&[&length_word(datum.len()), datum].concat())
+}
+
+#[test]
+fn numbers_fit_the_column_or_are_left_to_the_server() {
+    for (text, expected) in [
+        ("0", "0.00"),
+        ("-0", "0.00"),
+        ("1.5", "1.50"),
+        ("-999.99", "-999.99"),
+        ("0.0001e2", "0.01"),
+        ("12e1", "120.00"),
+    ] {
+        assert_eq!(limited(text, 5, 2).as_deref(), Some(expected));
+    }
+    for text in [
+        "1000", "100e1", "1.234", "-1e-3", "0.001", "0.000", "x", "", "1e", "1.", "1e+", "1e2x",
+    ] {
+        assert_eq!(limited(text, 5, 2), None, "{text}");
+    }
+    assert_eq!(limited("12345", 5, 0).as_deref(), Some("12345"));
+    assert_eq!(limited("0.12345", 5, 5).as_deref(), Some("0.12345"));
+    assert_eq!(limited("1.2345", 5, 5), None);
+    let widest = "9".repeat(200);
+    assert_eq!(limited(&widest, 1000, 0), Some(widest));
+}
+
+#[test]
+fn modifiers_that_only_later_servers_take_are_left_to_them() {
+    let of = |precision: i32, scale: i32| Limits::of(precision << 16 | (scale & 0x7ff));
+    assert!(of(5, 0).is_some() && of(5, 5).is_some() && of(1000, 1000).is_some());
+    assert!(of(5, 6).is_none() && of(5, -1).is_none());
+}
+
+#[test]
+fn numbers_of_any_length_are_read_or_left_to_the_server() {
+    let mut encoder = Encoder::default();
+    let mut fits = |text: &str| encoder.numeric(text, None).is_ok();
+    assert!(fits(&"1".repeat(256)) && !fits(&"1".repeat(257)));
+    assert!(fits("1e256") && !fits("1e257"));
+    assert!(fits("1e-256") && !fits("1e-257"));
+}
+
+/// A varlena of one byte of length, as rows have small numbers.
+#[test]
+fn numerics_with_a_short_length() {
+    for number in ["0", "-12.5", "123456789.0001"] {
+        let long = numeric(number, false);
+        let len = long.len() as u8 - 3;
+        let byte = if cfg!(target_endian = "little") {
+            len << 1 | 1
+        } else {
+            len | 0x80
+        };
+        let mut short = vec![byte];
+        short.extend(&long[4..]);
+        assert_eq!(numeric_text(&short).as_deref(), Some(number));
+        assert_eq!(numeric_text(&short[..short.len() - 1]), None);
     }
 }
 
