@@ -134,7 +134,14 @@ fn bodies_that_are_no_messages() {
             r#"[1,{"id":1}]"#,
             "message is not a JSON object: 1\nmessage has no action: {\"id\":1}\n",
         ),
-        ("null", "message is not a JSON object: null\n"),
+        (
+            "null true",
+            "message is not a JSON object: null\nmessage is not a JSON object: true\n",
+        ),
+        (
+            "{\"data\":[[1, [2] , \"x\"], [true,false]]}",
+            "message is not a JSON object: [1, [2] , \"x\"]\nmessage is not a JSON object: [true,false]\n",
+        ),
         (
             r#"{"Type":"SubscriptionConfirmation","Message":"You have"}"#,
             "SNS asks to confirm a subscription: {\"Type\":\"SubscriptionConfirmation\",\"Message\":\"You have\"}\n",

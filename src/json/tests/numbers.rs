@@ -112,6 +112,7 @@ fn numbers_fit_the_column_or_are_left_to_the_server() {
     assert_eq!(limited("12345", 5, 0).as_deref(), Some("12345"));
     assert_eq!(limited("0.12345", 5, 5).as_deref(), Some("0.12345"));
     assert_eq!(limited("1.2345", 5, 5), None);
+    assert_eq!(limited("0", 5, 5).as_deref(), Some("0.00000"));
     let widest = "9".repeat(200);
     assert_eq!(limited(&widest, 1000, 0), Some(widest));
 }
@@ -130,6 +131,18 @@ fn numbers_of_any_length_are_read_or_left_to_the_server() {
     assert!(fits(&"1".repeat(256)) && !fits(&"1".repeat(257)));
     assert!(fits("1e256") && !fits("1e257"));
     assert!(fits("1e-256") && !fits("1e-257"));
+}
+
+#[test]
+fn the_header_is_short_where_it_can_be() {
+    let is_short = |text: &str| {
+        let bytes = numeric(text, false);
+        u16::from_ne_bytes([bytes[4], bytes[5]]) & 0x8000 != 0
+    };
+    let small = |scale: usize| format!("0.{}1", "0".repeat(scale - 1));
+    assert!(is_short(&small(63)) && !is_short(&small(64)));
+    // so many digits of base 10000 follow the first
+    assert!(is_short("1e252") && !is_short("1e256"));
 }
 
 /// A varlena of one byte of length, as rows have small numbers.
