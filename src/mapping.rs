@@ -348,6 +348,26 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_oids_are_those_of_the_row() {
+        let row = MappingRow {
+            key: Some(vec![Some("a".into()), Some("b".into())]),
+            destination: Some(7),
+            owner: 8,
+            ..MappingRow::example()
+        };
+        let mapping = row.parse().unwrap();
+        assert_eq!(mapping.key, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(mapping.destination_oid(), Some(pg_sys::Oid::from(7)));
+        assert_eq!(mapping.owner_oid(), pg_sys::Oid::from(8));
+        let ignored = MappingRow {
+            destination: None,
+            ..MappingRow::example()
+        };
+        let mapping = ignored.parse().unwrap();
+        assert_eq!((mapping.destination_oid(), mapping.key), (None, None));
+    }
+
+    #[test]
     fn all_faults_are_found_at_once() {
         let bad = MappingRow {
             name: String::new(),

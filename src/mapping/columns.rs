@@ -395,6 +395,24 @@ mod tests {
         assert!(hint(r#"{"a": "price"}"#).contains("\"record.price\""));
         assert!(hint(r#"{"a": "metadata.tabel_name"}"#).contains("\"table_name\""));
         assert!(hint(r#"{"*": "record"}"#).contains("\"*\": \"record.*\""));
+        assert!(hint(r#"{"a": {"sqll": "1"}}"#).starts_with("Did you mean \"sql\"? "));
+    }
+
+    #[test]
+    fn details_say_what_was_found() {
+        let detail = |json: &str| fault(json).detail.clone().unwrap();
+        for (source, found) in [
+            ("{}", "Found an empty object; "),
+            (r#"{"sqll": "1"}"#, "Found the key \"sqll\"; "),
+            (
+                r#"{"sql": "1", "value": 2}"#,
+                "Found the keys \"sql\" and \"value\"; ",
+            ),
+            ("5", "Found 5; "),
+        ] {
+            let told = detail(&format!("{{\"a\": {source}}}"));
+            assert!(told.starts_with(found), "{told}");
+        }
     }
 
     #[test]
@@ -411,6 +429,8 @@ mod tests {
             "columns has \"*\" twice"
         );
         assert_eq!(fault(r#"{"a": }"#).message, "columns is not a JSON object");
+        let more = r#"{"a": "record.a"} {}"#;
+        assert_eq!(fault(more).message, "columns is not a JSON object");
     }
 
     #[test]

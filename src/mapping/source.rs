@@ -319,7 +319,9 @@ mod tests {
             Some(Part::Exact("db".into()))
         );
         assert_eq!(detail("t"), "It has no schema.");
-        assert_eq!(detail("*"), "It has one part; expected two or three.");
+        for one in ["*", "\"t\""] {
+            assert_eq!(detail(one), "It has one part; expected two or three.");
+        }
         assert_eq!(detail("a.b.c.d"), "It has 4 parts; expected two or three.");
         assert_eq!(detail(""), "Part 1 is empty.");
         assert_eq!(detail("public."), "Part 2 is empty.");
@@ -338,6 +340,27 @@ mod tests {
         assert!(detail(r#"a"b".c"#).contains("double quote"));
         assert!(detail("public. t").contains("white space"));
         assert_eq!(detail(r#""".t"#), "Part 1 is empty.");
+    }
+
+    #[test]
+    fn only_names_that_need_quotes_are_printed_in_them() {
+        for text in [
+            "shop.public.orders",
+            "public.order*",
+            "a b.c",
+            r#"" a"."b ""#,
+            r#""*".c"#,
+        ] {
+            assert_eq!(pattern(text).to_string(), text);
+        }
+        assert_eq!(pattern(r#""a"."b""#).to_string(), "a.b");
+    }
+
+    #[test]
+    fn a_pattern_with_a_database_is_more_specific() {
+        let order = |a: &str, b: &str| pattern(a).specificity(&pattern(b));
+        assert_eq!(order("x*.public.t", "public.t"), Ordering::Greater);
+        assert_eq!(order("public.t", "x*.public.t"), Ordering::Less);
     }
 
     #[test]

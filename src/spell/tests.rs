@@ -57,6 +57,10 @@ fn ok(of: &str, json: &str) -> String {
     spelled(of, json).unwrap_or_else(|misfit| panic!("{of} {json}: {misfit:?}"))
 }
 
+fn string(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
 fn fault(of: &str, json: &str) -> (&'static str, String) {
     let misfit = spelled(of, json).expect_err(json);
     (misfit.sqlstate(), misfit.message())
@@ -118,6 +122,15 @@ fn a_whole_number_may_be_written_with_a_point() {
         ("\".e\"", ".e"),
         ("\"1e\"", "1e"),
         ("\"1.2.3\"", "1.2.3"),
+        ("\".5e1\"", "5"),
+        ("\".\"", "."),
+        ("\"1e1x\"", "1e1x"),
+        ("\"1e\u{fc}\"", "1e\u{fc}"),
+        ("\"00000000000000000000000001.0\"", "1"),
+        // without a point or an exponent, the input function reads it
+        ("\"007\"", "007"),
+        ("\"+5\"", "+5"),
+        ("1000000000000000000000000", "1000000000000000000000000"),
         ("\"\"", ""),
         ("true", "true"),
     ] {
@@ -177,6 +190,9 @@ fn a_timestamp_may_be_microseconds() {
         ("-62135596800000001", "0001-12-31 23:59:59.999999 BC"),
         ("-210866803200000000", "4714-11-24 00:00:00.000000 BC"),
         ("9224318015999999999", "294276-12-31 23:59:59.999999"),
+        ("86399000000", "1970-01-01 23:59:59.000000"),
+        ("82800000000", "1970-01-01 23:00:00.000000"),
+        ("-62135596800000000", "0001-01-01 00:00:00.000000"),
     ] {
         assert_eq!(ok("timestamp", json), text);
     }
@@ -194,6 +210,59 @@ fn a_timestamp_may_be_microseconds() {
         assert_eq!(fault("timestamp", json), ("22008", message));
     }
     assert_eq!(fault("timestamp", "0.5").0, "22007");
+}
+
+#[test]
+fn microseconds_since_2000_are_those_since_1970_less_thirty_years() {
+    assert_eq!(timestamp_of_unix("946684800000000"), Some(0));
+    assert_eq!(timestamp_of_unix("946684800000000.0"), Some(0));
+    assert_eq!(timestamp_of_unix("0"), Some(-946_684_800_000_000));
+    for text in ["0.5", "now", "", "9224318016000000000", "1e40"] {
+        assert_eq!(timestamp_of_unix(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_year_has_four_digits() {
+    for text in ["-043-03-15", "-0043/03/15", "000-01-01"] {
+        assert_eq!(ok("date", &string(text)), text);
+    }
+}
+
+#[test]
+fn an_array_in_an_array_can_be_one_of_its_elements() {
+    let inner = |of: &str, json: &str| {
+        let value = Json::parse(json).expect(json);
+        is_dimension(value, &shape(of))
+    };
+    assert!(inner("int4", "[1]") && !inner("int4", "1"));
+    assert!(!inner("tsvector", r#"[{"lexeme":"a"}]"#) && inner("tsvector", r#"[["a"]]"#));
+    assert!(inner("tsvector", r#"[{"lexeme":"a"},1]"#));
+    assert!(!inner("vector", "[1,2]") && inner("vector", "[[1],[2]]"));
+    assert!(inner("vector", "[1,[2]]"));
+    assert!(!inner("jsonb", "[1]") && !inner("int4[]", "[1]"));
+}
+
+#[test]
+fn misfits_have_details() {
+    let detail = |of: &str, json: &str| spelled(of, json).expect_err(json).detail();
+    assert_eq!(
+        detail("text", r#""\ud800""#),
+        Some("Unicode low surrogate must follow a high surrogate.")
+    );
+    assert_eq!(
+        detail("int4[]", r#"{"a":1}"#),
+        Some("A JSON object is not an array.")
+    );
+    assert_eq!(
+        detail("int4range", "1"),
+        Some("Only a JSON string can be a range.")
+    );
+    assert_eq!(
+        detail("addr", r#"{"a":1}"#),
+        Some("No member of the JSON object is a field of the type.")
+    );
+    assert_eq!(detail("int4", "1.5"), None);
 }
 
 #[test]
@@ -279,6 +348,9 @@ fn boxes_are_put_together_again() {
     let cut = r#"["(1","1)","(0","0);NULL;(2","2)","(1","1)"]"#;
     assert_eq!(ok("box[]", cut), "{(1,1),(0,0);NULL;(2,2),(1,1)}");
     assert_eq!(ok("box[]", "[null]"), "{NULL}");
+    let cut = r#"["(1","1)","(0","0)",null]"#;
+    assert_eq!(ok("box[]", cut), "{(1,1),(0,0),NULL}");
+    assert_eq!(ok("box[]", "[1]"), "{1}");
     let whole = r#"["(1,1),(0,0)",null]"#;
     assert_eq!(ok("box[]", whole), r#"{"(1,1),(0,0)";NULL}"#);
 }

@@ -5,6 +5,7 @@
 mod columns;
 mod destinations;
 mod keys;
+mod versions;
 
 use pgrx::pg_sys;
 

@@ -76,6 +76,12 @@ fn row_that_no_change_decided_stays_as_it_was() {
     let mut state = before.clone();
     forget_plain_image(&mut state, &before, &[], |_| false);
     assert_eq!(state, before);
+    let mut unversioned = at(1, 0);
+    unversioned.version = None;
+    let before = row(Some(unversioned), IMAGE);
+    let mut state = before.clone();
+    forget_plain_image(&mut state, &before, &[], |_| false);
+    assert_eq!(state, before);
     let mut without = row(Some(at(2, 0)), None);
     forget_plain_image(&mut without, &before, &[], |_| true);
     assert_eq!(without.row_image, None);

@@ -72,9 +72,26 @@ fn soft_delete_needs_both_and_a_column_of_three_types() {
         hint(&fault),
         "Run: ALTER TABLE public.products ADD COLUMN gone timestamp with time zone;"
     );
+    let fault = one(&soft(Some("deleted")), &with(column("delete", 16)));
+    assert_eq!(
+        hint(&fault),
+        "Did you mean \"delete\"? If not, run: ALTER TABLE public.products \
+         ADD COLUMN deleted timestamp with time zone;"
+    );
     assert_eq!(
         one(&soft(Some("name")), &products()).code,
         sqlstate::DATATYPE_MISMATCH
+    );
+    let generated = Column {
+        generated: true,
+        ..column("gone", 16)
+    };
+    let fault = one(&soft(Some("gone")), &with(generated));
+    assert_eq!(fault.code, sqlstate::GENERATED_ALWAYS);
+    assert!(
+        fault
+            .message
+            .ends_with("\"gone\" of public.products is generated")
     );
     for type_oid in SOFT_DELETE_TYPES {
         fine(&soft(Some("gone")), &with(column("gone", type_oid)));

@@ -10,6 +10,10 @@ fn destinations_are_tables() {
         (b'v', "a view"),
         (b'm', "a materialized view"),
         (b'S', "a sequence"),
+        (b'i', "an index"),
+        (b'I', "an index"),
+        (b'c', "a composite type"),
+        (b't', "something else"),
     ] {
         let fault = one(
             &mapping(),
@@ -50,7 +54,12 @@ fn destinations_are_tables() {
         .message
         .ends_with("is a temporary table")
     );
-    for schema in ["sequin", "pg_catalog", "information_schema"] {
+    for (schema, whose) in [
+        ("sequin", "pg_sequin's own"),
+        ("pg_catalog", "a system catalog"),
+        ("pg_toast", "a system catalog"),
+        ("information_schema", "a system catalog"),
+    ] {
         let fault = one(
             &mapping(),
             &Destination {
@@ -59,6 +68,7 @@ fn destinations_are_tables() {
             },
         );
         assert_eq!(fault.code, sqlstate::WRONG_OBJECT_TYPE);
+        assert!(fault.message.ends_with(&format!(" is {whose}")));
     }
 }
 
@@ -78,4 +88,22 @@ fn a_null_destination_has_no_columns() {
     let faults = check(&ignored, None);
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].message, "a null destination cannot have key");
+    for specs in [
+        r#"{"a": "record.a", "*": "record.*"}"#,
+        r#"{"a": "record.a"}"#,
+    ] {
+        let ignored = Mapping {
+            destination: None,
+            ..columns(specs)
+        };
+        let faults = check(&ignored, None);
+        assert_eq!(faults.len(), 1);
+        let message = &faults[0].message;
+        assert_eq!(message, "a null destination cannot have columns");
+    }
+    let ignored = Mapping {
+        destination: None,
+        ..mapping()
+    };
+    assert!(check(&ignored, None).is_empty());
 }

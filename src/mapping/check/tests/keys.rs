@@ -21,6 +21,121 @@ fn keys_need_a_unique_index() {
 }
 
 #[test]
+fn an_index_is_on_all_columns_of_the_key_and_no_other() {
+    let mut destination = products();
+    destination
+        .unique_indexes
+        .push(index("u", &["name", "price"]));
+    for columns in [&["id", "name"][..], &["price", "id"], &["name"]] {
+        let fault = one(&key(columns), &destination);
+        assert_eq!(fault.code, sqlstate::INVALID_COLUMN_REFERENCE);
+    }
+}
+
+#[test]
+fn a_key_column_that_does_not_exist_is_the_only_fault() {
+    for columns in [&["nam", "price"][..], &["price", "nam"]] {
+        let fault = one(&key(columns), &products());
+        assert_eq!(fault.code, sqlstate::UNDEFINED_COLUMN);
+    }
+}
+
+#[test]
+fn key_columns_are_the_messages_own() {
+    let mut destination = products();
+    destination.columns[1].generated = true;
+    destination.unique_indexes.push(index("u", &["name"]));
+    let fault = one(&key(&["name"]), &destination);
+    assert!(
+        fault
+            .message
+            .ends_with("\"name\" of public.products is generated")
+    );
+    // that a generated column is named is another fault, told once
+    let named = Mapping {
+        key: Some(vec!["name".into()]),
+        ..columns(r#"{"name": "record.name", "*": "record.*"}"#)
+    };
+    assert_eq!(one(&named, &destination).code, sqlstate::GENERATED_ALWAYS);
+
+    let mut destination = products();
+    destination.columns.push(column("gone", 16));
+    destination.unique_indexes.push(index("u", &["gone"]));
+    let marked = Mapping {
+        on_delete: OnDelete::Soft,
+        soft_delete: Some("gone".into()),
+        ..key(&["gone"])
+    };
+    let fault = one(&marked, &destination);
+    assert!(
+        fault
+            .message
+            .ends_with("\"gone\" of public.products is not the message's")
+    );
+}
+
+#[test]
+fn only_keys_whose_columns_have_a_source_are_offered() {
+    let mut combined = products();
+    combined.columns[0].has_default = true;
+    combined.unique_indexes.push(index("u", &["name", "id"]));
+    let fan_in = columns(r#"{"name": "record.id", "price": "record"}"#);
+    let fault = one(&fan_in, &combined);
+    assert_eq!(
+        hint(&fault),
+        "Add it to columns, as in \"id\": \"record.id\"."
+    );
+}
+
+#[test]
+fn the_likely_key_is_the_column_of_the_sources_id() {
+    let mut bare = Destination {
+        unique_indexes: vec![],
+        ..products()
+    };
+    bare.columns[0].has_default = true;
+    let moved = columns(r#"{"name": "record.price", "price": "record.id"}"#);
+    let fault = one(&moved, &bare);
+    assert!(hint(&fault).starts_with("Run: ALTER TABLE public.products ADD PRIMARY KEY (price);"));
+    let none = columns(r#"{"name": "record.name"}"#);
+    let fault = one(&none, &bare);
+    assert!(hint(&fault).starts_with("Run: ALTER TABLE public.products ADD PRIMARY KEY (…);"));
+}
+
+#[test]
+fn a_primary_key_is_proposed_where_no_column_may_be_null() {
+    let bare = Destination {
+        unique_indexes: vec![],
+        ..products()
+    };
+    assert_eq!(
+        hint(&one(&key(&["id", "name"]), &bare)),
+        "Run: ALTER TABLE public.products ADD CONSTRAINT products_id_name_key UNIQUE (id, name);"
+    );
+}
+
+#[test]
+fn only_an_index_that_would_do_is_built_anew() {
+    let base = index("products_name_key", &["name"]);
+    for (valid, partial, immediate) in [
+        (true, true, true),
+        (false, true, true),
+        (false, false, false),
+        (true, false, false),
+    ] {
+        let mut destination = products();
+        destination.unique_indexes.push(UniqueIndex {
+            valid,
+            partial,
+            immediate,
+            ..base.clone()
+        });
+        let fault = one(&key(&["name"]), &destination);
+        assert!(hint(&fault).contains("ADD CONSTRAINT"), "{fault:?}");
+    }
+}
+
+#[test]
 fn indexes_that_do_not_count_are_told_why() {
     let with = |index: UniqueIndex| {
         let mut destination = products();
