@@ -97,6 +97,24 @@ const METHODS: [(&str, &str); 6] = [
     ("starts_with", "ends_with"),
 ];
 
+/// Calls that say how much memory to take: nobody sees whether it is more or less.
+const ROOM: [&str; 4] = ["with_capacity", "reserve", "shrink_to", "shrink_to_fit"];
+
+fn is_about_room(expr: &Expr) -> bool {
+    match expr {
+        Expr::MethodCall(call) => ROOM.iter().any(|name| call.method == name),
+        Expr::Call(call) => match &*call.func {
+            Expr::Path(path) => path
+                .path
+                .segments
+                .last()
+                .is_some_and(|last| ROOM.iter().any(|name| last.ident == name)),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// Values of a type that a function can return at once.
 fn values(output: &ReturnType) -> Vec<Expr> {
     let ReturnType::Type(_, ty) = output else {
@@ -299,6 +317,11 @@ impl VisitMut for Flips {
 
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         let pristine = stmt.clone();
+        if let Stmt::Expr(expr, _) = &pristine
+            && is_about_room(expr)
+        {
+            return;
+        }
         visit_mut::visit_stmt_mut(self, stmt);
         let Stmt::Expr(expr, Some(_)) = pristine else {
             return;
@@ -320,6 +343,9 @@ impl VisitMut for Flips {
     }
 
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
+        if is_about_room(expr) {
+            return;
+        }
         let pristine = expr.clone();
         let span = match &pristine {
             Expr::Binary(binary) => binary.op.span(),
