@@ -14,7 +14,6 @@ pub struct Destination {
     pub oid: pg_sys::Oid,
     /// Its schema's name.
     pub schema: String,
-    /// Its name.
     pub name: String,
     /// `pg_class.relkind`.
     pub relkind: u8,
@@ -67,7 +66,6 @@ pub struct Referrer {
 /// A column of a destination.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Its name.
     pub name: String,
     /// Its type.
     pub type_oid: pg_sys::Oid,
@@ -90,7 +88,6 @@ pub struct Column {
 /// A unique index of a destination.
 #[derive(Debug, Clone)]
 pub struct UniqueIndex {
-    /// Its name.
     pub name: String,
     /// Its key columns in order; empty if one of them is an expression.
     pub columns: Vec<String>,

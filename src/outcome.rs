@@ -149,7 +149,6 @@ impl Wait {
 /// A message that could not be applied, and why.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The message.
     pub message: MessageNo,
     /// What the server said.
     pub error: SqlError,

@@ -383,7 +383,6 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
 pub struct Interval {
     /// Months, years included as twelve each.
     pub months: i32,
-    /// Days.
     pub days: i32,
     /// The time of day's part, any number of hours.
     pub microseconds: i64,

@@ -243,7 +243,6 @@ pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn)
 /// An expression of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
-    /// The SQL.
     pub sql: String,
     /// Whether the value is needed even if the filter refuses the message: a key is, to delete the row.
     pub always: bool,

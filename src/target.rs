@@ -38,9 +38,7 @@ use statements::Statements;
 
 /// A mapping, ready.
 pub struct Target {
-    /// The mapping.
     pub mapping: Mapping,
-    /// Its destination.
     pub destination: Destination,
     /// The columns that it writes.
     pub columns: Vec<TargetColumn>,

@@ -96,7 +96,7 @@ impl<'a> Intake<'a> {
         self.messages[message.index()]
     }
 
-    /// The message.
+    /// The message with this number.
     pub fn message(&self, message: MessageNo) -> &'a Message<'a> {
         match &self.batch.items[self.position(message).index()] {
             Item::Message(message) => message,

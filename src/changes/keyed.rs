@@ -16,7 +16,6 @@ use crate::outcome::MessageNo;
 /// One change of one row.
 #[derive(Debug, Clone, Copy)]
 pub struct RowChange {
-    /// The message.
     pub message: MessageNo,
     /// What it says of the row.
     pub event: Event,
@@ -121,7 +120,7 @@ impl Keyed {
         &self.changes
     }
 
-    /// A change.
+    /// The change with this number.
     pub fn change(&self, change: u32) -> &RowChange {
         &self.changes[change as usize]
     }

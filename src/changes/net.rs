@@ -167,7 +167,6 @@ impl Values {
 pub struct NetChanges {
     /// What is to be done, in the order of the keys.
     pub list: Rc<[NetChange]>,
-    /// The values.
     pub values: Values,
 }
 

@@ -20,7 +20,6 @@ use crate::target::Target;
 pub struct NewState<'s> {
     /// The row's key.
     pub key: &'s [u8],
-    /// Its state.
     pub state: &'s State,
     /// Whether `sequin.row_version` has a row of it.
     pub has_version_row: bool,

@@ -124,7 +124,6 @@ pub struct Argument {
     pub value: Option<Datum>,
     /// Its type.
     pub type_oid: pg_sys::Oid,
-    /// Its collation.
     pub collation: pg_sys::Oid,
 }
 

@@ -55,7 +55,7 @@ pub enum Misfit {
 }
 
 impl Misfit {
-    /// The SQLSTATE.
+    /// Under which SQLSTATE it is raised.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Misfit::Syntax { .. }

@@ -24,7 +24,6 @@ pub enum Source {
 
 /// A column that the mapping writes.
 pub struct TargetColumn {
-    /// Its name.
     pub name: String,
     /// Where its values come from.
     pub source: Source,

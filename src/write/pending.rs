@@ -10,7 +10,6 @@ use crate::target::Target;
 
 /// A unit that may work when others are written.
 pub struct Pending {
-    /// The unit.
     pub unit: Unit,
     /// Why it did not work yet.
     pub error: SqlError,

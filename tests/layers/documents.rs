@@ -1,11 +1,16 @@
 //! Whether public items say what they are. The compiler's `missing_docs` looks at items that another crate can
-//! reach, and no crate can reach anything of a server's library.
+//! reach, and no crate can reach anything of a server's library. A field needs no document where its name says all.
 
 /// The kinds of items that must have documents.
 const ITEMS: [&str; 7] = ["fn", "struct", "enum", "trait", "type", "const", "static"];
 
-/// The public item that a line declares, if it does: its name.
-fn item(line: &str) -> Option<&str> {
+/// What a line declares publicly: an item, or a field; with its name.
+enum Declared<'l> {
+    Item(&'l str),
+    Field(&'l str),
+}
+
+fn declared(line: &str) -> Option<Declared<'_>> {
     let mut words = line.trim_start().strip_prefix("pub ")?.split_whitespace();
     let mut word = words.next()?;
     while matches!(word, "unsafe" | "extern" | "\"C-unwind\"" | "\"C\"")
@@ -15,10 +20,12 @@ fn item(line: &str) -> Option<&str> {
     }
     let end = |c: char| !(c.is_alphanumeric() || c == '_');
     if ITEMS.contains(&word) {
-        return words.next()?.split(end).next();
+        let name = words.next()?.split(end).next()?;
+        // in a macro it is none
+        return (!name.is_empty()).then_some(Declared::Item(name));
     }
-    // a field
-    word.strip_suffix(':').filter(|name| !name.contains(end))
+    let field = word.strip_suffix(':').filter(|name| !name.contains(end));
+    field.map(Declared::Field)
 }
 
 /// Whether a document only says the item's name again: `/// Its name.` of `name`.
@@ -40,14 +47,18 @@ pub fn faults(path: &str, text: &str) -> Vec<String> {
         if line.starts_with("mod tests {") {
             break;
         }
-        let Some(name) = item(line) else { continue };
+        let Some(declared) = declared(line) else {
+            continue;
+        };
+        let (Declared::Item(name) | Declared::Field(name)) = declared;
         let mut before = lines[..i].iter().rev().map(|line| line.trim());
         let document = before.find(|line| !line.starts_with("#["));
         let number = i + 1;
         match document.and_then(|line| line.strip_prefix("///")) {
+            None if matches!(declared, Declared::Field(_)) => {}
             None => faults.push(format!("{path}:{number}: {name} has no document")),
             Some(last) => {
-                let one_line = i < 2 || !lines[i - 2].trim().starts_with("///");
+                let one_line = before.next().is_none_or(|line| !line.starts_with("///"));
                 if one_line && says_nothing(last.trim(), name) {
                     faults.push(format!(
                         "{path}:{number}: the document of {name} says its name again"
@@ -63,13 +74,10 @@ pub fn faults(path: &str, text: &str) -> Vec<String> {
 fn a_public_item_without_a_document_is_a_fault() {
     let text = "/// What it does.\npub fn good() {}\n\n#[inline]\npub const fn bad() {}\n";
     assert_eq!(faults("f", text), ["f:5: bad has no document"]);
-    let text = "/// Rows.\n#[derive(Debug)]\npub struct Rows {\n    pub width: usize,\n}\n";
+    let text = "/// Rows of a table.\n#[derive(Debug)]\npub struct Rows {\n    /// Its width.\n    pub width: usize,\n}\n";
     assert_eq!(
         faults("f", text),
-        [
-            "f:3: the document of Rows says its name again",
-            "f:4: width has no document"
-        ]
+        ["f:5: the document of width says its name again"]
     );
 }
 
