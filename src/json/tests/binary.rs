@@ -159,12 +159,20 @@ fn what_was_unfit_leaves_nothing_in_the_encoder() {
     let good = text(r#"[{"b":[1,{"\u0061":2}],"a":"\n"},3]"#);
     let expected = jsonb(good).unwrap();
     for unfit in [
-        r#"[[{"a":[{"\u0000":1}]}]]"#,
-        r#"[[{"a":[1,"\u0000"]}]]"#,
+        r#"[1,[{"\u0061":[{"\u0000":1}]}]]"#,
+        r#"[1,[{"a":[1,"\u0000"]}]]"#,
         r#"[[{"a":[1,[2,1e257]]}]]"#,
     ] {
         assert_eq!(encoder.jsonb(text(unfit)), Err(Unfit), "{unfit}");
         assert_eq!(encoder.jsonb(good).unwrap(), expected, "{unfit}");
+        let mut fresh = Encoder::default();
+        fresh.jsonb(good).unwrap();
+        assert_eq!(format!("{encoder:?}"), format!("{fresh:?}"), "{unfit}");
+
+        assert_eq!(encoder.jsonb(text(unfit)), Err(Unfit), "{unfit}");
+        encoder.trim();
+        let empty = format!("{:?}", Encoder::default());
+        assert_eq!(format!("{encoder:?}"), empty, "{unfit}");
     }
 }
 

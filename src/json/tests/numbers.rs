@@ -127,6 +127,8 @@ fn modifiers_that_only_later_servers_take_are_left_to_them() {
 #[test]
 fn numbers_of_any_length_are_read_or_left_to_the_server() {
     let mut encoder = Encoder::default();
+    let one = encoder.numeric("1", None).unwrap().to_vec();
+    assert_eq!(encoder.numeric("1", None).unwrap(), one);
     let mut fits = |text: &str| encoder.numeric(text, None).is_ok();
     assert!(fits(&"1".repeat(256)) && !fits(&"1".repeat(257)));
     assert!(fits("1e256") && !fits("1e257"));
