@@ -190,6 +190,25 @@ struct Reader {
     macros: BTreeMap<String, String>,
     mentions: Vec<Mention>,
     test_modules: BTreeSet<Module>,
+    /// Methods of inherent `impl`s, each with the type as it stands there.
+    methods: Vec<Method>,
+    /// Calls of methods.
+    calls: Vec<Call>,
+    /// The files that define a function of this name.
+    functions: BTreeMap<String, BTreeSet<String>>,
+}
+
+struct Method {
+    file: String,
+    module: Module,
+    of: Vec<String>,
+    name: String,
+}
+
+struct Call {
+    file: String,
+    name: String,
+    line: usize,
 }
 
 /// A file that a `mod` declares.
@@ -366,6 +385,8 @@ impl Reader {
         below: &mut Vec<Declared>,
     ) {
         let mut depth = 0;
+        // the type whose methods come, and how deep they stand
+        let mut methods_of: Option<(Vec<String>, i32)> = None;
         let mut attributes = Vec::new();
         let mut first_line = cursor.line();
         while let Some(token) = cursor.peek(0) {
@@ -428,15 +449,45 @@ impl Reader {
                     }
                     cursor.next += 3;
                 }
+                (Some("impl"), _) if depth == 0 => {
+                    methods_of = implemented(cursor).map(|of| (of, depth + 1));
+                    cursor.next += 1;
+                }
+                (Some("fn"), Some(name)) => {
+                    let file = at.path.to_owned();
+                    let files = self.functions.entry(name.to_owned()).or_default();
+                    files.insert(file.clone());
+                    if let Some((of, inside)) = &methods_of
+                        && *inside == depth
+                    {
+                        self.methods.push(Method {
+                            file,
+                            module: module.clone(),
+                            of: of.clone(),
+                            name: name.to_owned(),
+                        });
+                    }
+                    cursor.next += 2;
+                }
                 (Some("use"), _) => {
                     cursor.next += 1;
                     self.used(at, module, cursor, Vec::new());
                 }
                 (Some(_), _) => {
                     let line = cursor.line();
-                    let follows = cursor.next > 0
-                        && ["::", "."].contains(&cursor.tokens[cursor.next - 1].text.as_str());
+                    let before = cursor.next.checked_sub(1).map(|at| &cursor.tokens[at]);
+                    let follows = before.is_some_and(|token| token.is("::") || token.is("."));
                     let path = path(cursor);
+                    let of_value = before.is_some_and(|token| token.is("."));
+                    if let ([name], true) | ([_, name], false) = (path.as_slice(), of_value)
+                        && (of_value || path[0] == "Self")
+                    {
+                        self.calls.push(Call {
+                            file: at.path.to_owned(),
+                            name: name.clone(),
+                            line,
+                        });
+                    }
                     if path.len() > 1 && !follows {
                         self.mention(at, module, path, line);
                     }
@@ -445,7 +496,10 @@ impl Reader {
                     match token.text.as_str() {
                         "{" if token.kind == Kind::Sign => depth += 1,
                         "}" if token.kind == Kind::Sign && depth == 0 => return,
-                        "}" if token.kind == Kind::Sign => depth -= 1,
+                        "}" if token.kind == Kind::Sign => {
+                            depth -= 1;
+                            methods_of.take_if(|(_, inside)| *inside > depth);
+                        }
                         _ => (),
                     }
                     cursor.next += 1;
@@ -557,6 +611,36 @@ impl Reader {
             || self.names.contains_key(&(module.to_vec(), name.to_owned()))
     }
 
+    /// Calls of a method that a file other than its type's adds to it: no path says where it is. Only a name that one
+    /// file alone defines is known for sure, and only where the type is known.
+    fn calls_of_added_methods(
+        &self,
+        imports: &BTreeMap<(String, String), (usize, String)>,
+    ) -> Vec<Import> {
+        let mut found = Vec::new();
+        for method in &self.methods {
+            let Some(module) = self.resolve(&method.module, &method.of, 0) else {
+                continue;
+            };
+            let home = &self.modules[&module];
+            if *home == method.file || self.functions[&method.name].len() > 1 {
+                continue;
+            }
+            for call in self.calls.iter().filter(|call| call.name == method.name) {
+                let pair = (call.file.clone(), home.clone());
+                if call.file == *home || imports.contains_key(&pair) {
+                    found.push(Import {
+                        from: call.file.clone(),
+                        to: method.file.clone(),
+                        line: call.line,
+                        path: format!(".{}()", method.name),
+                    });
+                }
+            }
+        }
+        found
+    }
+
     fn finish(mut self, texts: &Texts) -> Tree {
         let mut imports: BTreeMap<(String, String), (usize, String)> = BTreeMap::new();
         for mention in &self.mentions {
@@ -580,6 +664,15 @@ impl Reader {
                 .and_modify(|first| *first = first.clone().min(found.clone()))
                 .or_insert(found);
         }
+        for call in self.calls_of_added_methods(&imports) {
+            let is_test = |path: &String| self.tree.files.get(path).is_none_or(|f| f.is_test);
+            if call.from == call.to || is_test(&call.from) || is_test(&call.to) {
+                continue;
+            }
+            imports
+                .entry((call.from, call.to))
+                .or_insert((call.line, call.path));
+        }
         self.tree.imports = imports
             .into_iter()
             .map(|((from, to), (line, path))| Import {
@@ -596,6 +689,25 @@ impl Reader {
             .collect();
         self.tree
     }
+}
+
+/// The type of an inherent `impl`, which is next; `None` for a trait's.
+fn implemented(cursor: &Cursor<'_>) -> Option<Vec<String>> {
+    let mut angles = 0;
+    let mut of = Vec::new();
+    for ahead in 1.. {
+        let token = cursor.peek(ahead)?;
+        match token.text.as_str() {
+            "<" => angles += 1,
+            ">" => angles -= 1,
+            "for" if angles == 0 => return None,
+            "{" | "where" if angles == 0 => break,
+            "::" => (),
+            _ if angles == 0 => of.push(token.text.clone()),
+            _ => (),
+        }
+    }
+    Some(of)
 }
 
 /// Where items stand.

@@ -170,6 +170,36 @@ fn a_parent_that_uses_its_child_is_not_for_the_child() {
 }
 
 #[test]
+fn a_method_that_another_file_adds_is_an_import_of_that_file() {
+    let child = "use super::Low;\nimpl<T> Low<T> {\n fn a(f: impl Fn()) {}\n fn grow(&self) {}\n}";
+    for call in ["self.grow()", "Self::grow(self)", "low.grow()"] {
+        let parent = format!("mod a;\npub struct Low<T>(T);\nfn f() {{ {call} }}");
+        let found = faults(&[("src/low.rs", &parent), ("src/low/a.rs", child)]);
+        assert_eq!(
+            found,
+            [
+                "circle of files: src/low.rs, src/low/a.rs",
+                "    src/low.rs -> src/low/a.rs (.grow(), line 4)",
+                "    src/low/a.rs -> src/low.rs (super::Low, line 2)",
+            ],
+            "{call}"
+        );
+    }
+    let low = ("src/low.rs", "mod a;\npub struct Low<T>(T);");
+    sound(&[low, ("src/low/a.rs", child)]);
+    // who does not know the type calls a method of the same name
+    sound(&[
+        low,
+        ("src/low/a.rs", child),
+        ("src/pg.rs", "fn f() { x.grow() }"),
+    ]);
+    // a trait's methods are known by the trait
+    let of_trait = "use super::Low;\nimpl Grow for Low {\n fn grow(&self) {}\n}";
+    let parent = "mod a;\npub struct Low;\nfn f() { self.grow() }";
+    sound(&[("src/low.rs", parent), ("src/low/a.rs", of_trait)]);
+}
+
+#[test]
 fn a_circle_of_rooms_is_a_fault() {
     // the files are in no circle
     let found = faults(&[
