@@ -18,6 +18,8 @@ pub struct Mutant {
     pub file: String,
     /// The line in it.
     pub line: usize,
+    /// The text of that line.
+    pub text: String,
     /// What is changed.
     pub change: String,
 }
@@ -29,6 +31,7 @@ pub struct Flips {
     /// Those that do not compile.
     unviable: BTreeSet<usize>,
     file: String,
+    lines: Vec<String>,
 }
 
 /// Whether an item is compiled for tests alone.
@@ -160,7 +163,8 @@ impl Flips {
     }
 
     /// Puts mutants into a file of this name below `src/`.
-    pub fn file(&mut self, name: &str, file: &mut syn::File) {
+    pub fn file(&mut self, name: &str, source: &str, file: &mut syn::File) {
+        self.lines = source.lines().map(|line| line.trim().to_owned()).collect();
         name.clone_into(&mut self.file);
         self.visit_file_mut(file);
     }
@@ -168,9 +172,11 @@ impl Flips {
     /// The condition under which a new mutant is alive; none if it does not compile.
     fn mutant(&mut self, span: Span, change: String) -> Option<Expr> {
         let number = self.mutants.len();
+        let line = span.start().line;
         self.mutants.push(Mutant {
             file: self.file.clone(),
-            line: span.start().line,
+            line,
+            text: self.lines.get(line - 1).cloned().unwrap_or_default(),
             change,
         });
         let n = u32::try_from(number).expect("not that many");

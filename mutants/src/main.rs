@@ -78,12 +78,10 @@ fn main() -> Result<()> {
         if !asked.iter().any(|name| name == room(&mutant.file)) {
             continue;
         }
-        let source = fs::read_to_string(root.join("src").join(&mutant.file))?;
-        let line = source.lines().nth(mutant.line - 1).unwrap_or("").trim();
         let fate = match tests.fate(number)? {
             Fate::Missed | Fate::NotMet => {
                 let known = listed.iter().position(|e| {
-                    e.file == mutant.file && e.change == mutant.change && e.line == line
+                    e.file == mutant.file && e.change == mutant.change && e.line == mutant.text
                 });
                 match known {
                     Some(at) => {
@@ -93,10 +91,11 @@ fn main() -> Result<()> {
                     None => {
                         let Mutant {
                             file,
-                            line: at,
+                            line,
                             change,
+                            text,
                         } = mutant;
-                        let text = format!("src/{file}:{at}\t{change}\t{line}");
+                        let text = format!("src/{file}:{line}\t{change}\t{text}");
                         eprintln!("missed: {text}");
                         missed.push(text);
                         "missed"

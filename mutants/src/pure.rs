@@ -110,7 +110,7 @@ pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mu
                         _ => true,
                     });
                     if rooms.contains(room) {
-                        flips.file(&name.to_string_lossy(), &mut file);
+                        flips.file(&name.to_string_lossy(), &text, &mut file);
                     }
                     text = prettyplease::unparse(&file);
                 }

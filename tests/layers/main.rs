@@ -5,8 +5,8 @@
 //!
 //! A path is an import wherever it stands: in a `use`, in a signature, in a macro. A name that a module passes on
 //! (`pub use child::Name`) counts as an import of the file that defines it. So does a call of a method that another file
-//! adds to a type. A child may import what its parent
-//! defines if the parent uses nothing of the child. A `mod` is not an import.
+//! adds to a type. A child may import what its parent defines if the parent uses nothing of the child. A `mod` is not an
+//! import.
 
 mod circles;
 mod documents;

@@ -14,6 +14,12 @@ fn faults_of_the_whole_text() {
     assert_eq!(byte("1\"a\""), 1);
     assert_eq!(byte("[]1 2x"), 5);
     assert_eq!(byte("[1],"), 3);
+    assert_eq!(byte("[,1]"), 1);
+    assert_eq!(byte("[1,]"), 3);
+    assert_eq!(byte("[{},,{}]"), 4);
+    assert_eq!(byte("{,\"a\":1}"), 1);
+    assert_eq!(byte("{\"a\":1,}"), 7);
+    assert_eq!(byte("{\"a\":1,,\"b\":1}"), 7);
     assert_eq!(byte("{\"data\":[{\"action\":\"insert\",}]}"), 28);
     assert_eq!(byte("{\"data\":[{\"record\":{\"a\" 1}}]}"), 24);
     assert_eq!(byte("{\"data\":[{\"metadata\":{\"database\":{]}}]}"), 34);
