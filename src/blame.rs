@@ -9,8 +9,6 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::pg_sys;
-
 use crate::error::SqlError;
 use crate::error::sqlstate::{self, Sqlstate};
 use crate::mapping::{Mapping, OnError};
@@ -92,7 +90,7 @@ pub fn blame(mut error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlErro
         None => line,
     });
     // The server shows the mapping's owner the row that a constraint refuses.
-    let destination = mapping.destination.map(pg_sys::Oid::from);
+    let destination = mapping.destination_oid();
     if error.class() == sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
         && !destination.is_some_and(caller_may_read)
     {

@@ -71,7 +71,6 @@ pub struct Mapping {
 
 impl Mapping {
     /// The destination's OID, as the server has it.
-    #[allow(dead_code)]
     pub fn destination_oid(&self) -> Option<pg_sys::Oid> {
         self.destination.map(pg_sys::Oid::from)
     }
@@ -83,7 +82,6 @@ impl Mapping {
 
     /// The columns that a message's row is found by: the mapping's key, or else the destination's primary
     /// key; none if there is neither.
-    #[allow(dead_code)]
     pub fn key_of<'a>(&'a self, destination: &'a Destination) -> &'a [String] {
         match &self.key {
             Some(key) => key,

@@ -62,16 +62,12 @@ pub struct Target {
 impl Target {
     /// Makes the mapping ready. `None`: the destination is gone.
     pub fn make(mapping: &Mapping) -> Option<Result<Target, SqlError>> {
-        let oid = pg_sys::Oid::from(mapping.destination?);
-        let destination = Destination::load(oid)?;
+        let destination = Destination::load(mapping.destination_oid()?)?;
         Some(Self::of(mapping.clone(), destination))
     }
 
     fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
-        let key_names = match &mapping.key {
-            Some(key) => key.clone(),
-            None => destination.primary_key().to_vec(),
-        };
+        let key_names = mapping.key_of(&destination).to_vec();
         let mut named = mapping.columns.named.iter().map(|(name, _)| name);
         if let Some(name) = named.find(|name| destination.column(name).is_none()) {
             return Err(Error::ColumnGone {
@@ -108,7 +104,7 @@ impl Target {
             depends_on.push(catalog::home_sources());
         }
         // The server may run parts of the mapping's SQL while it plans.
-        let owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+        let owner = ActingAs::untrusted(mapping.owner_oid());
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);

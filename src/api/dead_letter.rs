@@ -79,7 +79,7 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
         }
     };
     let _definer = ActingAs::new(owner, false);
-    let may = |mapping: &Mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner));
+    let may = |mapping: &Mapping| may_act_as(caller, mapping.owner_oid());
     let mine: Vec<String> = catalog::load()?
         .into_iter()
         .filter(|mapping| may(mapping) && (mapping.enabled || !matches!(which, Which::All)))

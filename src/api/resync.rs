@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use pgrx::pg_sys::{self, panic::ErrorReport};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::own_statement;
@@ -78,10 +78,7 @@ fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorRepor
     {
         return Err(Error::NoResync { name: mapping.name }.into());
     }
-    let gone = match mapping
-        .destination
-        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
-    {
+    let gone = match mapping.destination_oid().and_then(Destination::load) {
         Some(destination) => unconfirmed(&mapping, &destination, dry_run)?,
         None => 0,
     };
@@ -128,10 +125,7 @@ fn unconfirmed(
     dry_run: bool,
 ) -> Result<i64, ErrorReport> {
     let id = mapping.id;
-    let key = mapping
-        .key
-        .clone()
-        .unwrap_or_else(|| destination.primary_key().to_vec());
+    let key = mapping.key_of(destination);
     let columns: Vec<_> = key
         .iter()
         .map(|name| format!("d.{}", pgrx::spi::quote_identifier(name)))
@@ -162,7 +156,7 @@ fn unconfirmed(
         rows.push_str(&format!(" and d.{} {}", mark.name(), mark.is_unset()));
     }
     let _finishing = Finishing::new(id);
-    let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+    let _owner = ActingAs::untrusted(mapping.owner_oid());
     if dry_run || mapping.on_delete == OnDelete::Ignore {
         let found = count(&format!("select count(*) from {relation} d where {rows}"))?;
         return Ok(if dry_run { found } else { 0 });
@@ -202,12 +196,10 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     for table in ["row_version", "tombstone", "home_source"] {
         execute(&format!("delete from sequin.{table} where mapping = {id}"))?;
     }
-    if let Some(destination) = mapping
-        .destination
-        .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)))
+    if let Some(destination) = mapping.destination_oid().and_then(Destination::load)
         && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
     {
-        let _owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+        let _owner = ActingAs::untrusted(mapping.owner_oid());
         execute(&format!(
             "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
              where sequin_lsn is not null or sequin_committed_at is not null",

@@ -61,7 +61,7 @@ impl Observer {
 
     /// Rows are read as the mapping's owner, so the caller needs the owner's rights.
     pub fn admit(&self, mapping: &Mapping, position: usize) -> Result<(), SqlError> {
-        if may_act_as(self.caller, pg_sys::Oid::from(mapping.owner)) {
+        if may_act_as(self.caller, mapping.owner_oid()) {
             Ok(())
         } else {
             Err(Error::NotYoursToExplain { position }.into())

@@ -66,7 +66,7 @@ impl Registry {
         let mapped = mappings
             .iter()
             .filter(|m| m.mode == Mode::Upsert && m.on_delete == OnDelete::Delete)
-            .filter_map(|mapping| mapping.destination.map(pg_sys::Oid::from))
+            .filter_map(|mapping| mapping.destination_oid())
             .collect();
         Ok(Registry {
             mapped: Mapped::new(mapped),

@@ -47,7 +47,7 @@ pub fn write_all(
     let at_once = attempts.exclusive
         || all.iter().any(|changes| {
             changes.target.destination.deferred_triggers
-                || is_restricted(pg_sys::Oid::from(changes.target.mapping.owner))
+                || is_restricted(changes.target.mapping.owner_oid())
         });
     if deferred && at_once {
         constraints::check_at_once()?;
@@ -199,7 +199,7 @@ impl Settling<'_, '_> {
             .mappings
             .iter()
             .filter(|mapping| {
-                let table = mapping.destination.map(pg_sys::Oid::from);
+                let table = mapping.destination_oid();
                 table.is_some_and(|table| tables.contains(&table))
             })
             .map(|mapping| mapping.id)

@@ -76,7 +76,7 @@ pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
     let caller = current_user();
     let mut mine: Vec<_> = mappings
         .into_iter()
-        .filter(|mapping| may_act_as(caller, pg_sys::Oid::from(mapping.owner)))
+        .filter(|mapping| may_act_as(caller, mapping.owner_oid()))
         .collect();
     match mine.iter().position(|mapping| mapping.name == name) {
         Some(found) => Ok(mine.swap_remove(found)),

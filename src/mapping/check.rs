@@ -15,7 +15,7 @@ use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
 use fit::Fit;
 
-pub use fit::{guard, qualified};
+pub use fit::qualified;
 
 /// Every fault of a mapping and of its destination. `destination` is the relation that
 /// [`Mapping::destination`] names, `None` if it names none or the relation is gone.

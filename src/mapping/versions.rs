@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Guard, Mapping, Mode, check};
+use super::{GUARD_COLUMNS, Guard, Mapping, Mode};
 use crate::destination::Destination;
 
 /// Where the versions of a mapping's rows live.
@@ -19,11 +19,25 @@ pub enum VersionsIn {
 impl VersionsIn {
     /// Where the mapping wants them, given the columns of the destination.
     pub fn of(mapping: &Mapping, destination: &Destination) -> VersionsIn {
-        match check::guard(mapping, destination) {
+        match guard(mapping, destination) {
             _ if mapping.mode == Mode::Append => VersionsIn::Nowhere,
             Guard::Off => VersionsIn::Nowhere,
             Guard::Columns => VersionsIn::Columns,
             Guard::Table | Guard::Auto => VersionsIn::Table,
         }
+    }
+}
+
+/// Where the mapping's row versions live: `guard => 'auto'` is decided by the destination's columns.
+pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
+    let has = |(name, type_oid, _): &(&str, u32, &str)| {
+        destination
+            .column(name)
+            .is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
+    };
+    match mapping.guard {
+        Guard::Auto if GUARD_COLUMNS.iter().all(has) => Guard::Columns,
+        Guard::Auto => Guard::Table,
+        given => given,
     }
 }

@@ -130,7 +130,7 @@ fn parents(
         let mut to = key.to.clone();
         known_by.sort_unstable();
         to.sort_unstable();
-        mapping.destination.map(pg_sys::Oid::from) == Some(key.parent) && known_by == to
+        mapping.destination_oid() == Some(key.parent) && known_by == to
     });
     let columns: Option<Vec<usize>> = key.of.iter().map(|c| target.column_number(c)).collect();
     let Some(columns) = columns.filter(|_| is_key) else {
@@ -155,7 +155,7 @@ fn children(
     nets: &[&NetChange],
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
-    let of_child = |mapping: &&Mapping| mapping.destination.map(pg_sys::Oid::from) == Some(child);
+    let of_child = |mapping: &&Mapping| mapping.destination_oid() == Some(child);
     let (Some(referrer), Some(mapping), Some(table)) = (
         referrer(target, child, constraint),
         mappings.iter().find(of_child),
@@ -163,10 +163,7 @@ fn children(
     ) else {
         return Ok(any(child, nets));
     };
-    let names = match &mapping.key {
-        Some(key) => key.as_slice(),
-        None => table.primary_key(),
-    };
+    let names = mapping.key_of(&table);
     let key: Vec<String> = table
         .columns
         .iter()

@@ -7,6 +7,7 @@ use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
 use crate::error::quote::ident;
 use crate::error::{did_you_mean, list, sqlstate};
+use crate::mapping::versions::guard;
 use crate::mapping::{GUARD_COLUMNS, Guard, Mapping, Mode, OnDelete};
 
 /// The types that a `soft_delete` column can have: timestamptz, timestamp and boolean.
@@ -19,20 +20,6 @@ pub fn qualified(destination: &Destination) -> String {
         ident(&destination.schema),
         ident(&destination.name)
     )
-}
-
-/// Where the mapping's row versions live: `guard => 'auto'` is decided by the destination's columns.
-pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
-    let has = |(name, type_oid, _): &(&str, u32, &str)| {
-        destination
-            .column(name)
-            .is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
-    };
-    match mapping.guard {
-        Guard::Auto if GUARD_COLUMNS.iter().all(has) => Guard::Columns,
-        Guard::Auto => Guard::Table,
-        given => given,
-    }
 }
 
 /// A mapping and a destination that is a table.

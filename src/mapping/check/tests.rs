@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use super::*;
 use crate::destination::{Column, UniqueIndex};
 use crate::mapping::check::fit::SOFT_DELETE_TYPES;
+use crate::mapping::versions::guard;
 use crate::mapping::{ColumnSpecs, GUARD_COLUMNS, Guard, MappingRow};
 
 fn column(name: &str, type_oid: u32) -> Column {
