@@ -110,7 +110,7 @@ impl<'a> Changes<'a> {
         Changes {
             keyed: Keyed::new(target.key.len(), append, count),
             nets: NetChanges {
-                list: Rc::from([]),
+                list: Rc::default(),
                 values: Values::new(target.columns.len()),
             },
             intake: Intake::new(call, batch, messages, memory),
