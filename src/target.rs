@@ -108,7 +108,7 @@ impl Target {
             depends_on.push(catalog::home_sources());
         }
         // The server may run parts of the mapping's SQL while it plans.
-        let owner = ActingAs::untrusted(pg_sys::Oid::from(mapping.owner));
+        let owner = ActingAs::owner(pg_sys::Oid::from(mapping.owner), mapping.id);
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);

@@ -122,7 +122,8 @@ impl Registry {
             return Ok(target);
         }
         let mapping = &self.mappings[index];
-        Ok(Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))?)
+        let target = Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)));
+        Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
     /// Puts a mapping back, ready for the next call.

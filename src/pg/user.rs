@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
+use super::turn::Turn;
 
 /// While it lives, the backend acts as another role; dropped, as the one before.
 ///
@@ -12,12 +13,22 @@ pub struct ActingAs {
     user: pg_sys::Oid,
     security_context: i32,
     settings: Option<Settings>,
+    _turn: Turn,
 }
 
 impl ActingAs {
     /// Acts as `role`. `restricted` forbids what could outlive the switch (prepared statements,
     /// temporary tables, `SET ROLE`), as is right when a role's own SQL runs.
     pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
+        ActingAs::in_turn(role, restricted, Turn::own())
+    }
+
+    /// Acts as the owner of a mapping (by id), in the mapping's turn: see [`ActingAs::untrusted`].
+    pub fn owner(role: pg_sys::Oid, mapping: i32) -> ActingAs {
+        ActingAs::in_turn(role, is_restricted(role), Turn::of(mapping))
+    }
+
+    fn in_turn(role: pg_sys::Oid, restricted: bool, turn: Turn) -> ActingAs {
         let mut user = pg_sys::InvalidOid;
         let mut security_context = 0;
         // SAFETY: both calls read or write two backend variables.
@@ -36,6 +47,7 @@ impl ActingAs {
                 user,
                 security_context,
                 settings: guarded.then(|| Settings::new(PINNED)),
+                _turn: turn,
             }
         }
     }
