@@ -107,6 +107,22 @@ comment on column sequin.dead_letter.attempts is 'How often it was tried';
 comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come; paused: it is tried again when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
 
+-- Not dumped: the next call finds out.
+create table sequin.broken_mapping (
+    mapping  integer primary key,
+    since    timestamp with time zone not null default pg_catalog.clock_timestamp(),
+    sqlstate text not null,
+    reason   text not null,
+    hint     text
+);
+comment on table sequin.broken_mapping is 'Mappings that cannot write anything as they are now; sequin.status shows them';
+comment on column sequin.broken_mapping.mapping is 'sequin.mapping.id';
+comment on column sequin.broken_mapping.since is 'When a call found out';
+comment on column sequin.broken_mapping.sqlstate is 'SQLSTATE of the error';
+comment on column sequin.broken_mapping.reason is 'Its message';
+comment on column sequin.broken_mapping.hint is 'Its HINT';
+revoke all on sequin.broken_mapping from public;
+
 -- Dumps carry mappings and dead letters. Identity sequences are dumped with their values.
 select pg_catalog.pg_extension_config_dump('sequin.mapping', '');
 select pg_catalog.pg_extension_config_dump('sequin.mapping_id_seq', '');

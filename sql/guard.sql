@@ -65,6 +65,7 @@ begin
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
+    delete from sequin.broken_mapping where mapping = old.id;
     if tg_op = 'DELETE' then
         -- Nobody who takes the name takes the letters.
         update sequin.dead_letter set mapping = null, row_key = null, former_key = null

@@ -79,7 +79,7 @@ pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
     match error.origin {
         Origin::Mapping(mapping) | Origin::Denied(mapping) | Origin::OutOfTime(mapping) => {
             Some(mapping)
-        },
+        }
         Origin::Extension | Origin::Server => None,
     }
 }

@@ -25,7 +25,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bumpalo::Bump;
-use pgrx::pg_sys;
 
 use crate::blame;
 use crate::envelope::Batch;
@@ -127,7 +126,7 @@ impl<'a> Changes<'a> {
     /// Acts as the mapping's owner for as long as the value lives.
     pub fn acting_as_owner(&self) -> ActingAs {
         let mapping = &self.target.mapping;
-        ActingAs::owner(pg_sys::Oid::from(mapping.owner), mapping.id)
+        ActingAs::owner(self.target.writer(), mapping.id)
     }
 
     /// Takes the exclusive lock on the mapping, or ends the attempt. What the call has seen of its rows

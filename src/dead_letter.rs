@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod broken;
 pub mod due;
 pub mod presence;
 pub mod retried;

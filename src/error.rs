@@ -43,15 +43,6 @@ pub enum Error {
         /// Name of the mapping.
         mapping: String,
     },
-    /// A superuser's mapping writes a table of a role that is none.
-    SuperuserMapping {
-        /// Name of the mapping.
-        mapping: String,
-        /// The destination, as SQL spells it.
-        destination: String,
-        /// Its owner.
-        owner: String,
-    },
     /// `sequin.batch()` was called by somebody else than `sequin_apply`.
     OutsideApply,
     /// `sequin.batch()` was called where a set cannot be returned.
@@ -100,6 +91,11 @@ pub enum Error {
     NotOneRow,
     /// A mapping's destination was dropped.
     DestinationGone {
+        /// Name of the mapping.
+        mapping: String,
+    },
+    /// A mapping's owner was dropped.
+    OwnerGone {
         /// Name of the mapping.
         mapping: String,
     },
@@ -260,22 +256,6 @@ impl Error {
                 "To try its messages again, run: SELECT * FROM sequin.retry({});",
                 quote::literal(mapping)
             )),
-            Error::SuperuserMapping {
-                mapping,
-                destination,
-                owner,
-            } => SqlError::new(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                format!("mapping \"{mapping}\" of a superuser writes a table of role {owner}"),
-            )
-            .with_detail("The table's triggers, defaults and checks would run as the superuser.")
-            .with_hint(format!(
-                "Let a role that is no superuser own the mapping: UPDATE sequin.mapping SET owner = {} \
-                 WHERE name = {}; or run: ALTER TABLE {destination} OWNER TO CURRENT_USER; or set \
-                 sequin.allow_superuser_mappings to on.",
-                quote::literal(owner),
-                quote::literal(mapping)
-            )),
             Error::OutsideApply => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "sequin.batch() can be called only by sequin_apply",
@@ -361,6 +341,16 @@ impl Error {
             .with_hint(format!(
                 "To remove the mapping, run: SELECT sequin.unmap({}); \
                  to keep it, recreate the table and map it with sequin.map.",
+                quote::literal(mapping)
+            )),
+            Error::OwnerGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("the owner of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("The role was dropped.")
+            .with_hint(format!(
+                "Give the mapping to another role: \
+                 UPDATE sequin.mapping SET owner = 'role_name' WHERE name = {};",
                 quote::literal(mapping)
             )),
             Error::KeyGone {

@@ -54,8 +54,8 @@ pub fn define() {
     );
     GucRegistry::define_bool_guc(
         c"sequin.allow_superuser_mappings",
-        c"Whether mappings of superusers may write tables of roles that are none.",
-        c"Triggers, defaults and casts of such a table run as the superuser.",
+        c"Whether the rows of a superuser's mapping are written as the superuser in all tables.",
+        c"Otherwise the owner of the table writes them, unless it is a superuser too.",
         &SUPERUSER_MAPPINGS,
         GucContext::Suset,
         GucFlags::default(),

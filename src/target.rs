@@ -28,7 +28,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::tuples::RowColumn;
-use crate::pg::user::ActingAs;
+use crate::pg::user::{ActingAs, writer};
 use crate::statement::{Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
@@ -108,7 +108,8 @@ impl Target {
             depends_on.push(catalog::home_sources());
         }
         // The server may run parts of the mapping's SQL while it plans.
-        let owner = ActingAs::owner(pg_sys::Oid::from(mapping.owner), mapping.id);
+        let writer = writer(pg_sys::Oid::from(mapping.owner), destination.owner);
+        let owner = ActingAs::owner(writer, mapping.id);
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);
@@ -125,6 +126,14 @@ impl Target {
             statements: Statements::default(),
             depends_on,
         })
+    }
+
+    /// The role as which its rows are written.
+    pub fn writer(&self) -> pg_sys::Oid {
+        writer(
+            pg_sys::Oid::from(self.mapping.owner),
+            self.destination.owner,
+        )
     }
 
     /// Reads what the message says of each column into `slots`.

@@ -14,15 +14,17 @@ use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Refused, Routes};
 use super::settle::write_all;
+use crate::blame::heals_by_grant;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
 use crate::dead_letter::due::{kept_for, look_for_more};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
-use crate::dead_letter::{self, Letter, State};
+use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::SqlError;
+use crate::error::origin::Origin;
 use crate::outcome::{Counts, Failure, Position};
 use crate::pg::invalidation;
 use crate::pg::turn::Turn;
@@ -239,6 +241,7 @@ impl<'b> Work<'_, 'b> {
                 dead.push(self.failed(changes, failure));
             }
         }
+        note_broken(registry, attempts, all)?;
         dead.sort_by_key(|(position, _)| *position);
         let (counts, tally) = self.count(registry, attempts, all);
         if let Some(observer) = &mut attempts.observer {
@@ -383,6 +386,32 @@ impl<'b> Work<'_, 'b> {
         };
         (changes.intake.position(failure.message), letter)
     }
+}
+
+/// Notes which mappings are broken, and which work again.
+fn note_broken(
+    registry: &Registry,
+    attempts: &Attempts,
+    all: &[Changes<'_>],
+) -> Result<(), SqlError> {
+    let mut broken: Vec<(i32, &SqlError)> = Vec::new();
+    let mut mended = Vec::new();
+    let aside = attempts.aside.iter().map(|(id, error)| (*id, error));
+    broken.extend(aside.filter(|(_, error)| !matches!(error.origin, Origin::OutOfTime(_))));
+    for changes in all {
+        let failures = &changes.ledger.failures;
+        let denied = failures.iter().filter(|f| heals_by_grant(&f.error));
+        match denied.clone().next() {
+            Some(first) if denied.count() == changes.intake.len() => {
+                broken.push((changes.target.mapping.id, &first.error));
+            }
+            _ => mended.push(changes.target.mapping.id),
+        }
+    }
+    broken.retain(|(id, _)| !registry.letters.is_broken(*id));
+    mended.retain(|id| registry.letters.is_broken(*id));
+    broken::note(&broken)?;
+    broken::mended(&mended)
 }
 
 /// Makes dead letters of messages of which nobody has noted what became of them. That is a fault of this

@@ -21,6 +21,8 @@ pub struct Presence {
     on: HashSet<pg_sys::Oid>,
     /// Mappings (by id) with letters that were kept while they were paused or broken.
     kept: HashSet<i32>,
+    /// Mappings (by id) that are known to be broken.
+    broken: HashSet<i32>,
     /// Whether any letter waits.
     any: bool,
 }
@@ -33,7 +35,8 @@ const PRESENCE: &str = "
            exists (select from sequin.dead_letter l where l.state in ('waiting', 'paused')),
            exists (select from sequin.dead_letter l
                    where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
-                         and l.row_key is null and l.waits_on is null))
+                         and l.row_key is null and l.waits_on is null)),
+           exists (select from sequin.broken_mapping b where b.mapping = m.id)
     from sequin.mapping m";
 
 thread_local! {
@@ -48,9 +51,17 @@ impl Presence {
             let is = |n| Ok::<_, pgrx::spi::Error>(row.get(n)?.unwrap_or(false));
             let mapping: i32 = row.get(1)?.expect("not null");
             let destination = row.get::<pg_sys::Oid>(2)?;
-            Ok((mapping, destination, is(3)?, is(4)?, is(5)?, is(6)?))
+            Ok((
+                mapping,
+                destination,
+                [is(3)?, is(4)?, is(5)?, is(6)?, is(7)?],
+            ))
         };
-        for (mapping, destination, of, on, any, kept) in LOAD.with(|query| query.rows(&[], read)) {
+        for (mapping, destination, has) in LOAD.with(|query| query.rows(&[], read)) {
+            let [of, on, any, kept, broken] = has;
+            if broken {
+                presence.broken.insert(mapping);
+            }
             if kept {
                 presence.kept.insert(mapping);
             }
@@ -78,6 +89,11 @@ impl Presence {
     /// Whether a mapping has letters that were kept while it was paused or broken.
     pub fn kept_for(&self, mapping: i32) -> bool {
         self.kept.contains(&mapping)
+    }
+
+    /// Whether a mapping is known to be broken.
+    pub fn is_broken(&self, mapping: i32) -> bool {
+        self.broken.contains(&mapping)
     }
 
     /// Whether any letter waits.

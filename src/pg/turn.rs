@@ -91,6 +91,14 @@ impl Turn {
         }
     }
 
+    /// The turn that it is.
+    pub fn same() -> Turn {
+        Turn {
+            before: CURRENT.get(),
+            limited: false,
+        }
+    }
+
     /// The extension's own turn. The time that it takes is the mapping's still.
     pub fn own() -> Turn {
         Turn {

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
 use super::turn::Turn;
+use crate::settings;
 
 /// While it lives, the backend acts as another role; dropped, as the one before.
 ///
@@ -63,7 +64,19 @@ impl ActingAs {
     /// Acts as the owner of a mapping. As in the server's `SwitchToUntrustedUser`, a role that could
     /// become the present one anyway is not restricted: restricted, it cannot fire deferred triggers.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
-        ActingAs::new(role, is_restricted(role))
+        ActingAs::in_turn(role, is_restricted(role), Turn::same())
+    }
+}
+
+/// The role as which a mapping's rows are written: its owner. Of a superuser's mapping it is the table's
+/// owner, whose triggers, defaults and checks must not run as the superuser.
+pub fn writer(mapping_owner: pg_sys::Oid, table_owner: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: catalog look-ups of two role OIDs.
+    let is_super = |role| unsafe { pg_sys::superuser_arg(role) };
+    if settings::allow_superuser_mappings() || !is_super(mapping_owner) || is_super(table_owner) {
+        mapping_owner
+    } else {
+        table_owner
     }
 }
 
@@ -87,15 +100,28 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the role that called the outermost function may read all of a relation.
+/// Whether the role that called the extension may read all of a relation, as far as that is known. Within
+/// another function, which may be its owner's, it is not.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
+    // SAFETY: reads a backend variable; catalog look-ups.
     unsafe {
+        // Functions that run SQL put themselves there.
+        if !pg_sys::error_context_stack.is_null() {
+            return false;
+        }
         #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
         let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
         let caller = pg_sys::GetOuterUserId();
         pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
+            && pg_sys::check_enable_rls(relation, caller, true)
+                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
+}
+
+/// Whether there is a role of this OID.
+pub fn role_exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up, which answers null if there is none.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
 /// Whether `role` has the rights of `owner`: it is the same, a member that inherits, or a superuser.
