@@ -33,6 +33,7 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::turn::{begin_attempt, caught};
+use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts};
@@ -134,7 +135,7 @@ fn with_registry<'a>(
         batch.cut(own);
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
-        begin_attempt();
+        begin_attempt(settings::mapping_timeout());
         let result = caught(|| {
             subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, attempts))
         });

@@ -63,7 +63,8 @@ pub fn verdict(error: &SqlError, mapping: &Mapping) -> Verdict {
         return Verdict::TheCall;
     }
     match error.origin {
-        Origin::Server | Origin::OutOfTime(_) => Verdict::TheCall,
+        // With the last two, the call goes on without the mapping.
+        Origin::Server | Origin::OutOfTime(_) | Origin::Unreachable(_) => Verdict::TheCall,
         Origin::Extension if OF_THE_CALL.contains(&error.class()) => Verdict::TheCall,
         Origin::Extension | Origin::Mapping(_) | Origin::Denied(_) => cause(error),
     }
@@ -77,9 +78,10 @@ pub fn heals_by_grant(error: &SqlError) -> bool {
 /// The mapping (by id) that is set aside for an error, so that the call can go on without it.
 pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
     match error.origin {
-        Origin::Mapping(mapping) | Origin::Denied(mapping) | Origin::OutOfTime(mapping) => {
-            Some(mapping)
-        }
+        Origin::Mapping(mapping)
+        | Origin::Denied(mapping)
+        | Origin::Unreachable(mapping)
+        | Origin::OutOfTime(mapping) => Some(mapping),
         Origin::Extension | Origin::Server => None,
     }
 }

@@ -234,6 +234,7 @@ impl<'b> Work<'_, 'b> {
             };
             (position, letter)
         }));
+        note_broken(registry, attempts, all)?;
         for changes in all.iter_mut() {
             self.supersede(registry, attempts, changes)?;
             give_up_missing(changes);
@@ -241,7 +242,6 @@ impl<'b> Work<'_, 'b> {
                 dead.push(self.failed(changes, failure));
             }
         }
-        note_broken(registry, attempts, all)?;
         dead.sort_by_key(|(position, _)| *position);
         let (counts, tally) = self.count(registry, attempts, all);
         if let Some(observer) = &mut attempts.observer {

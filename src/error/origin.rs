@@ -12,8 +12,10 @@ pub enum Origin {
     Server,
     /// SQL, triggers or types that run for a mapping (by id), or its destination.
     Mapping(i32),
-    /// A statement that is written for the mapping (by id): its owner lacks a privilege.
+    /// SQL that runs for the mapping (by id), for want of a privilege: a GRANT helps.
     Denied(i32),
+    /// What the mapping (by id) writes to cannot be reached: another server.
+    Unreachable(i32),
     /// Nobody: the mapping (by id) has used up its time.
     OutOfTime(i32),
 }

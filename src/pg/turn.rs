@@ -15,7 +15,6 @@ use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::report::cut;
 use crate::error::sqlstate::{self, Sqlstate};
-use crate::settings;
 
 unsafe extern "C-unwind" {
     #[link_name = "RegisterTimeout"]
@@ -48,8 +47,11 @@ thread_local! {
     static CURRENT: Cell<Option<i32>> = const { Cell::new(None) };
     static LIMITED: Cell<Option<Limited>> = const { Cell::new(None) };
     static SPENT: RefCell<HashMap<i32, Duration>> = RefCell::new(HashMap::new());
+    static LIMIT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static TIMEOUT: Cell<Option<c_int>> = const { Cell::new(None) };
     static LOCK_TIMEOUT: Cell<c_int> = const { Cell::new(0) };
+    /// The mapping whose turn ended with a panic when its time had ended.
+    static EXPIRED: Cell<Option<i32>> = const { Cell::new(None) };
     /// The mapping whose turn a panic has ended.
     static PANICKED: Cell<Option<i32>> = const { Cell::new(None) };
 }
@@ -67,9 +69,10 @@ unsafe extern "C-unwind" fn fire() {
     }
 }
 
-/// An attempt begins: each mapping has all its time.
-pub fn begin_attempt() {
+/// An attempt begins: each mapping has all of this time; zero is no limit.
+pub fn begin_attempt(limit: Duration) {
     if LIMITED.get().is_none() {
+        LIMIT.set(limit);
         SPENT.with_borrow_mut(HashMap::clear);
         // SAFETY: reads a setting's variable.
         LOCK_TIMEOUT.set(unsafe { pg_sys::LockTimeout });
@@ -121,7 +124,7 @@ impl Drop for Turn {
 }
 
 fn begin_limited(mapping: i32) -> bool {
-    let limit = settings::mapping_timeout();
+    let limit = LIMIT.get();
     if limit.is_zero() || LIMITED.get().is_some() {
         return false;
     }
@@ -160,6 +163,9 @@ fn end_limited() {
         raw_disable_timeout(id, false);
         if FIRED.swap(false, Ordering::Relaxed) {
             pg_sys::QueryCancelPending = 0 as _;
+            if std::thread::panicking() {
+                EXPIRED.set(Some(limited.mapping));
+            }
         }
     }
     SPENT.with_borrow_mut(|spent| {
@@ -181,11 +187,14 @@ const INTERRUPTS: [&str; 3] = [
 fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
     let of_turn = CURRENT.get().map_or(Origin::Extension, Origin::Mapping);
     if INTERRUPTS.contains(&function) {
+        let expired = match FIRED.swap(false, Ordering::Relaxed) {
+            true => LIMITED.get().map(|limited| limited.mapping),
+            false => EXPIRED.take(),
+        };
         if code == sqlstate::QUERY_CANCELED
-            && FIRED.swap(false, Ordering::Relaxed)
-            && let Some(limited) = LIMITED.get()
+            && let Some(mapping) = expired
         {
-            return Origin::OutOfTime(limited.mapping);
+            return Origin::OutOfTime(mapping);
         }
         // SAFETY: reads a setting's variable, before what has set it is undone.
         let lock_timeout = unsafe { pg_sys::LockTimeout };
@@ -219,13 +228,17 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
             true => "",
             false => CStr::from_ptr(s).to_str().unwrap_or_default(),
         };
-        let function = text((*data).funcname);
+        let (function, domain) = (text((*data).funcname), text((*data).domain));
         let code = Sqlstate::from_packed((*data).sqlerrcode);
-        match origin(code, function, text((*data).domain)) {
-            // Within a function there is a context.
+        match origin(code, function, domain) {
+            // What a function raises may be of one message.
             Origin::Mapping(mapping)
-                if function.starts_with("aclcheck_error") && (*data).context.is_null() =>
+                if code.class() == sqlstate::CONNECTION_EXCEPTION
+                    && domain.starts_with("postgres") =>
             {
+                Origin::Unreachable(mapping)
+            }
+            Origin::Mapping(mapping) if function.starts_with("aclcheck_error") => {
                 Origin::Denied(mapping)
             }
             origin => origin,
@@ -245,6 +258,7 @@ pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
 /// turn of a mapping is returned; others go on.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, SqlError> {
     PANICKED.set(None);
+    EXPIRED.set(None);
     let work = std::panic::AssertUnwindSafe(work);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(move || Ok({ work }.0())))
         .catch_others(|error| of_turn(error))

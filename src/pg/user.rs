@@ -4,7 +4,6 @@ use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
 use super::turn::Turn;
-use crate::settings;
 
 /// While it lives, the backend acts as another role; dropped, as the one before.
 ///
@@ -68,22 +67,15 @@ impl ActingAs {
     }
 }
 
-/// The role as which a mapping's rows are written: its owner. Of a superuser's mapping it is the table's
-/// owner, whose triggers, defaults and checks must not run as the superuser.
-pub fn writer(mapping_owner: pg_sys::Oid, table_owner: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: catalog look-ups of two role OIDs.
-    let is_super = |role| unsafe { pg_sys::superuser_arg(role) };
-    if settings::allow_superuser_mappings() || !is_super(mapping_owner) || is_super(table_owner) {
-        mapping_owner
-    } else {
-        table_owner
-    }
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up of a role OID.
+    unsafe { pg_sys::superuser_arg(role) }
 }
 
 /// Whether a role other than a superuser or the present one is acted for: see [`ActingAs::untrusted`].
 pub fn is_restricted(role: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    role != current_user() && !unsafe { pg_sys::superuser_arg(role) }
+    role != current_user() && !is_superuser(role)
 }
 
 impl Drop for ActingAs {
@@ -103,18 +95,44 @@ pub fn current_user() -> pg_sys::Oid {
 /// Whether the role that called the extension may read all of a relation, as far as that is known. Within
 /// another function, which may be its owner's, it is not.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
-    // SAFETY: reads a backend variable; catalog look-ups.
+    // SAFETY: catalog look-ups.
     unsafe {
-        // Functions that run SQL put themselves there.
-        if !pg_sys::error_context_stack.is_null() {
-            return false;
-        }
         #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
         let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
         let caller = pg_sys::GetOuterUserId();
-        pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
+        is_outermost()
+            && pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
             && pg_sys::check_enable_rls(relation, caller, true)
                 != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
+}
+
+/// What the server tells of the parameters of the statement that a client executes, should it fail.
+///
+/// Source: `ParamsErrorCbData` in `nodes/params.h`.
+#[repr(C)]
+struct Parameters {
+    portal: *const std::ffi::c_char,
+    values: pg_sys::ParamListInfo,
+}
+
+/// Whether no function is under way but the extension's. One that runs SQL has told the server what to say
+/// of it, should it fail; for a client's statement, only its parameters are told.
+fn is_outermost() -> bool {
+    // SAFETY: backend variables. What is told last has an argument of at least two pointers, here or in
+    // `plpgsql` and the like; they are compared, not followed.
+    unsafe {
+        let told = pg_sys::error_context_stack;
+        if told.is_null() {
+            return true;
+        }
+        let (portal, argument) = (pg_sys::ActivePortal, (*told).arg.cast::<Parameters>());
+        (*told).previous.is_null()
+            && !portal.is_null()
+            && !argument.is_null()
+            && !(*portal).portalParams.is_null()
+            && (*argument).values == (*portal).portalParams
+            && (*argument).portal == (*portal).name
     }
 }
 
