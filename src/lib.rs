@@ -13,7 +13,7 @@
 //!
 //! The modules below stand in layers, the highest first. A module uses modules of lower layers only; the test
 //! `tests/layers` checks that. The pure ones (`json`, `envelope`, `message`, `route`, `merge`, `spell`,
-//! `statement` and others) know no server. Only [`mod@pg`] has unsafe code.
+//! `statement` and others) know no server. Only `pg` has unsafe code.
 
 ::pgrx::pg_module_magic!();
 
