@@ -4,20 +4,40 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::registry::Registry;
 use crate::dead_letter::retried::Retried;
 use crate::envelope::{Batch, Item};
 use crate::error::{Error, SqlError};
 use crate::outcome::{Outcome, Position};
+use crate::pg::interrupts;
 
-/// An item that no mapping takes.
+/// An item that no mapping takes. There may be a million of them: what the error says is made when somebody
+/// asks for it.
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// Where it is.
     pub position: Position,
+    /// Why no mapping takes it, if the item does not tell.
+    other: Option<Rc<SqlError>>,
+}
+
+impl Refused {
     /// Why no mapping takes it.
-    pub error: SqlError,
+    pub fn error(&self, batch: &Batch<'_>) -> SqlError {
+        match (&self.other, &batch.items[self.position.index()]) {
+            (Some(error), _) => (**error).clone(),
+            (None, Item::Dead { fault, .. }) => Error::NotAMessage {
+                fault: fault.to_string(),
+            }
+            .into(),
+            (None, Item::Message(message)) => Error::Unmapped {
+                table: format!("{}.{}", message.schema, message.table),
+            }
+            .into(),
+        }
+    }
 }
 
 /// Where the messages of a batch go. Mappings are given by their index in the registry.
@@ -27,8 +47,8 @@ pub struct Routes {
     pub taken: BTreeMap<usize, Vec<Position>>,
     /// The messages that mappings without a destination take.
     pub ignored: Vec<(Position, usize)>,
-    /// The items that no mapping takes.
-    pub refused: Vec<Refused>,
+    /// The items that no mapping takes, in the order of their positions.
+    pub refused: Rc<Vec<Refused>>,
     /// A table that no mapping takes messages of, and how many such messages there are, of all tables.
     unmapped: Option<(String, usize)>,
 }
@@ -43,12 +63,12 @@ impl Routes {
     ) -> Result<(), SqlError> {
         let mut last = None;
         for position in positions {
+            interrupts::check();
             let at = Position(position as u32);
             let message = match &batch.items[position] {
                 Item::Message(message) => message,
-                Item::Dead { fault, .. } => {
-                    let fault = fault.to_string();
-                    self.refuse(at, Error::NotAMessage { fault }.into());
+                Item::Dead { .. } => {
+                    self.refuse(at, None);
                     continue;
                 }
             };
@@ -68,12 +88,12 @@ impl Routes {
                 self.take(at, index, registry)?;
             }
             if found.is_empty() {
-                let table = format!("{}.{}", message.schema, message.table);
-                let unmapped = Error::Unmapped {
-                    table: table.clone(),
-                };
-                self.refuse(at, unmapped.into());
-                self.unmapped.get_or_insert((table, 0)).1 += 1;
+                self.refuse(at, None);
+                let unmapped = self.unmapped.get_or_insert_with(|| {
+                    let table = format!("{}.{}", message.schema, message.table);
+                    (table, 0)
+                });
+                unmapped.1 += 1;
             }
             last = Some((source, found));
         }
@@ -92,7 +112,7 @@ impl Routes {
             return match self.add(batch, letter.items.clone(), registry) {
                 // It stays, and others are tried.
                 Err(error) if letter.items.len() == 1 => {
-                    self.refuse(Position(letter.items.start as u32), error);
+                    self.refuse(Position(letter.items.start as u32), Some(error));
                     Ok(())
                 }
                 result => result,
@@ -105,11 +125,13 @@ impl Routes {
                 (Item::Message(_), Some(index)) => self.take(at, index, registry)?,
                 (Item::Message(_), None) => self.refuse(
                     at,
-                    Error::MappingNotFound {
-                        name: name.clone(),
-                        nearest: Vec::new(),
-                    }
-                    .into(),
+                    Some(
+                        Error::MappingNotFound {
+                            name: name.clone(),
+                            nearest: Vec::new(),
+                        }
+                        .into(),
+                    ),
                 ),
                 (Item::Dead { .. }, _) => self.add(batch, position..position + 1, registry)?,
             }
@@ -133,8 +155,9 @@ impl Routes {
         Ok(())
     }
 
-    fn refuse(&mut self, position: Position, error: SqlError) {
-        self.refused.push(Refused { position, error });
+    fn refuse(&mut self, position: Position, other: Option<SqlError>) {
+        let other = other.map(Rc::new);
+        Rc::make_mut(&mut self.refused).push(Refused { position, other });
     }
 
     /// What became of the items that no mapping writes; with the mapping that ignores them.
