@@ -121,6 +121,8 @@ conditions! {
     QUERY_CANCELED = "57014";
     UNDEFINED_FILE = "58P01";
     INVALID_COLUMN_REFERENCE = "42P10";
+    OUT_OF_MEMORY = "53200";
+    PROGRAM_LIMIT_EXCEEDED = "54000";
 }
 
 #[cfg(test)]
