@@ -47,7 +47,7 @@ comment on column sequin.mapping.on_delete is 'What a delete does: delete, ignor
 comment on column sequin.mapping.soft_delete is 'Column that on_delete soft sets: timestamptz, timestamp or boolean';
 comment on column sequin.mapping.on_error is 'What a message that cannot be written does: dead_letter (stored, the rest is written) or raise (the call fails)';
 comment on column sequin.mapping.guard is 'Where the versions of rows are kept, by which late messages are known: columns (sequin_lsn, sequin_idx, sequin_committed_at of the destination), table (sequin.row_version), auto (columns if they exist, else table) or off';
-comment on column sequin.mapping.enabled is 'False pauses: a call with messages for the mapping fails, and the sender tries again';
+comment on column sequin.mapping.enabled is 'False pauses: a call with messages for the mapping fails, and the sender tries again; with sequin.keep_paused they are kept';
 comment on column sequin.mapping.owner is 'Role that made the mapping, as which its rows are written; only a superuser can choose another';
 comment on column sequin.mapping.search_path is 'search_path of the session that wrote the SQL in columns and filter, under which it is run';
 comment on column sequin.mapping.created_at is 'When the mapping was made';
@@ -70,7 +70,7 @@ create table sequin.dead_letter (
     idx             integer,
     committed_at    timestamp with time zone,
     attempts        integer not null default 1,
-    state           text not null default 'dead' check (state in ('dead', 'waiting')),
+    state           text not null default 'dead' check (state in ('dead', 'waiting', 'paused')),
     waits_on        regclass,
     waits_for       bytea,
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
@@ -83,7 +83,7 @@ create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, form
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
 -- What is tried again when a row is written that it waits for, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
-create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state = 'waiting';
+create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state in ('waiting', 'paused');
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
 comment on column sequin.dead_letter.id is 'Names the dead letter, for sequin.retry and sequin.discard';
 comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write it; null when no mapping took it';
@@ -104,8 +104,24 @@ comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for 
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
 comment on column sequin.dead_letter.attempts is 'How often it was tried';
-comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come';
+comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come; paused: it is tried again when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
+
+-- Not dumped: the next call finds out.
+create table sequin.broken_mapping (
+    mapping  integer primary key,
+    since    timestamp with time zone not null default pg_catalog.clock_timestamp(),
+    sqlstate text not null,
+    reason   text not null,
+    hint     text
+);
+comment on table sequin.broken_mapping is 'Mappings that cannot write anything as they are now; sequin.status shows them';
+comment on column sequin.broken_mapping.mapping is 'sequin.mapping.id';
+comment on column sequin.broken_mapping.since is 'When a call found out';
+comment on column sequin.broken_mapping.sqlstate is 'SQLSTATE of the error';
+comment on column sequin.broken_mapping.reason is 'Its message';
+comment on column sequin.broken_mapping.hint is 'Its HINT';
+revoke all on sequin.broken_mapping from public;
 
 -- Dumps carry mappings and dead letters. Identity sequences are dumped with their values.
 select pg_catalog.pg_extension_config_dump('sequin.mapping', '');

@@ -28,13 +28,14 @@ comment on column sequin.row_version.image is 'Fingerprint of the row, if it cam
 comment on column sequin.row_version.gone is 'The newest departure: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
 comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column to [source, lsn, idx, committed_at] of the value, null if it is unknown';
 
--- Tombstones in the order in which they were made, to be pruned from the front.
+-- Tombstones in the order in which they were made, to be pruned from the front. Deletes need a primary key
+-- where a publication is for all tables.
 create table sequin.tombstone (
     made_at timestamp with time zone not null default pg_catalog.statement_timestamp(),
     mapping integer not null,
-    key     bytea not null
+    key     bytea not null,
+    primary key (made_at, mapping, key)
 );
-create index tombstone_made_at on sequin.tombstone (made_at);
 comment on table sequin.tombstone is 'Tombstones of sequin.row_version in the order in which they were made, to be pruned after sequin.tombstone_retention';
 
 -- With guard columns, a row that has no row_version comes from this source.
@@ -65,6 +66,7 @@ begin
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
+    delete from sequin.broken_mapping where mapping = old.id;
     if tg_op = 'DELETE' then
         -- Nobody who takes the name takes the letters.
         update sequin.dead_letter set mapping = null, row_key = null, former_key = null
@@ -143,7 +145,8 @@ begin
            true
     on conflict on constraint row_version_pkey do update
     set deleted = true, gaps = null, gone = null, image = null, read_at = null;
-    insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key);
+    insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key)
+    on conflict do nothing;
 end $$;
 comment on function sequin.is_confirmed(integer, bytea) is 'Whether a message has confirmed the row since the resync of the mapping began';
 comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone) is 'Leaves a tombstone for a row that a resync removes';

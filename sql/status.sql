@@ -51,9 +51,7 @@ create index row_version_unknown on sequin.row_version (mapping)
 create view sequin.status with (security_barrier) as
 select m.name, m.source, m.destination, m.owner,
        case when not m.enabled then 'paused'
-            when m.destination is not null
-                 and not exists (select from pg_catalog.pg_class r where r.oid = m.destination::oid)
-            then 'blocked'
+            when k.mapping is not null or d.gone or o.gone then 'broken'
             when s.mapping is not null then 'resyncing'
             else 'running' end as state,
        case when m.destination is null then null
@@ -69,6 +67,8 @@ select m.name, m.source, m.destination, m.owner,
         where d.mapping = m.name and d.state = 'dead') as dead_letters_dead,
        (select pg_catalog.count(*) from sequin.dead_letter d
         where d.mapping = m.name and d.state = 'waiting') as dead_letters_waiting,
+       (select pg_catalog.count(*) from sequin.dead_letter d
+        where d.mapping = m.name and d.state = 'paused') as dead_letters_paused,
        (select (t.reltuples * v.stanumbers1[pg_catalog.array_position(
                     v.stavalues1::text::integer[], m.id)])::bigint
         from pg_catalog.pg_class t
@@ -77,9 +77,18 @@ select m.name, m.source, m.destination, m.owner,
        (select pg_catalog.count(*) from sequin.row_version v
         where v.mapping = m.id and v.gaps @? '$.* ? (@ == null)') as unknown_values,
        s.started_at as resync_started_at,
-       case when s.mapping is not null then c.confirmed end as resync_confirmed
+       case when s.mapping is not null then c.confirmed end as resync_confirmed,
+       coalesce(k.reason, case when d.gone then 'the destination does not exist'
+                               when o.gone then 'the owner does not exist' end) as broken_reason,
+       k.since as broken_since
 from sequin.mapping m
 left join sequin.resync s on s.mapping = m.id
+left join sequin.broken_mapping k on k.mapping = m.id
+cross join lateral (
+    select m.destination is not null
+           and not exists (select from pg_catalog.pg_class r where r.oid = m.destination::oid) as gone) d
+cross join lateral (
+    select not exists (select from pg_catalog.pg_roles r where r.oid = m.owner::oid) as gone) o
 cross join lateral (
     select coalesce(pg_catalog.sum(c.calls), 0)::bigint as calls,
            coalesce(pg_catalog.sum(c.received), 0)::bigint as received,
@@ -100,7 +109,7 @@ left join lateral (
 where pg_catalog.pg_has_role(m.owner::oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
 comment on view sequin.status is 'A row for each mapping that the role may see: how it stands, what became of its messages, how far behind it is';
-comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail; blocked: its destination was dropped, calls for it fail; resyncing: running, and a resync is on';
+comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail or its messages are kept; broken: it cannot write anything, as broken_reason says, and its messages wait; resyncing: running, and a resync is on';
 comment on column sequin.status.guard is 'Where the versions of rows are kept: columns, table or off; null without a destination';
 comment on column sequin.status.calls is 'Calls that had messages for it';
 comment on column sequin.status.received is 'Messages that it took; each is counted in one of the columns that follow';
@@ -114,6 +123,9 @@ comment on column sequin.status.row_versions_estimate is 'Entries of sequin.row_
 comment on column sequin.status.unknown_values is 'Rows with a column whose value has not come yet';
 comment on column sequin.status.resync_started_at is 'When the resync that is on began';
 comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
+
+comment on column sequin.status.broken_reason is 'Why it is broken';
+comment on column sequin.status.broken_since is 'When a call found that out';
 
 create view sequin.versions with (security_barrier) as
 select m.name, v.row_versions, v.tombstones, v.gaps, v.unknown_values
@@ -132,4 +144,5 @@ comment on column sequin.versions.tombstones is 'Those of rows that were deleted
 comment on column sequin.versions.gaps is 'Those of rows with columns whose value is older than the row';
 comment on column sequin.versions.unknown_values is 'Those of rows with a column whose value has not come yet';
 
+comment on column sequin.status.dead_letters_paused is 'Dead letters that were kept while it was paused';
 grant select on sequin.status, sequin.versions to public;

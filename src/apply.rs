@@ -16,18 +16,24 @@ mod routes;
 mod settle;
 
 use bumpalo::Bump;
-use pgrx::pg_sys;
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::{self, panic::ErrorReport};
 
+use crate::blame::mapping_at_fault;
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
+use crate::error::origin::Origin;
 use crate::error::{Error, sqlstate};
 use crate::guard::notes::prune;
+use crate::mapping::OnError;
 use crate::outcome::Counts;
 use crate::pg::isolation;
 use crate::pg::memory::{Arena, Context};
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
+use crate::pg::turn::{begin_attempt, caught};
+use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts};
@@ -129,19 +135,54 @@ fn with_registry<'a>(
         batch.cut(own);
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
-        let result =
-            subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, attempts));
-        match result {
+        begin_attempt(settings::mapping_timeout());
+        let result = caught(|| {
+            subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, attempts))
+        });
+        match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
+            Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_exclusive_locks(&stop) => {
                 attempts.exclusive = true;
             }
             Ok(counts) if attempts.observer.is_some() => return Ok(counts),
             Ok(counts) => {
-                prune()?;
+                prune_if_possible();
                 return Ok(counts);
             }
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// Sets the mapping aside whose fault the error is: the call goes on without it. Returns whether.
+fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> bool {
+    let id = mapping_at_fault(error).filter(|id| !attempts.aside.contains_key(id));
+    let mapping = id.and_then(|id| registry.mappings.iter().find(|m| m.id == id));
+    let Some(mapping) = mapping.filter(|mapping| mapping.on_error == OnError::DeadLetter) else {
+        return false;
+    };
+    let origin = error.origin;
+    let error = match origin {
+        Origin::OutOfTime(_) => Error::OutOfTime {
+            mapping: mapping.name.clone(),
+        }
+        .report(),
+        _ => error.clone(),
+    };
+    attempts
+        .aside
+        .insert(mapping.id, SqlError { origin, ..error });
+    true
+}
+
+/// Prunes tombstones. What fails in it is undone, and is no reason to apply nothing.
+fn prune_if_possible() {
+    if let Err(error) = subtransaction(prune)
+        && error.origin != Origin::Server
+    {
+        let message = format!("tombstones could not be pruned: {}", error.message);
+        let report = SqlError { message, ..error };
+        ErrorReport::from(report).report(PgLogLevel::WARNING);
     }
 }
 

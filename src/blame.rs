@@ -2,7 +2,8 @@
 //!
 //! | SQLSTATE | verdict |
 //! |---|---|
-//! | the server's classes, or any with `on_error => 'raise'` | the call |
+//! | any that the server raised because it was cancelled or lacks something, or with `on_error => 'raise'` | the call |
+//! | of the server's classes, raised by this extension | the call |
 //! | 23503 foreign key, 23505 unique index | another row |
 //! | 23502 not null | an older change of the row, if the column's value is unknown |
 //! | all others | the message |
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::SqlError;
+use crate::error::origin::Origin;
 use crate::error::sqlstate::{self, Sqlstate};
 use crate::mapping::{Mapping, OnError};
 use crate::pg::user::caller_may_read;
@@ -28,7 +30,8 @@ pub enum Verdict {
     AnOlderChange,
 }
 
-/// SQLSTATE classes of errors that say nothing of the message.
+/// SQLSTATE classes of errors that say nothing of the message. A mapping's SQL, triggers and types can raise
+/// them too: see [`Origin`].
 const OF_THE_CALL: &[Sqlstate] = &[
     sqlstate::CONNECTION_EXCEPTION,
     sqlstate::INVALID_TRANSACTION_STATE,
@@ -54,10 +57,36 @@ const OF_A_MESSAGE: &[Sqlstate] = &[
 
 /// The verdict on an error that was raised for messages of the mapping.
 pub fn verdict(error: &SqlError, mapping: &Mapping) -> Verdict {
-    if mapping.on_error == OnError::Raise || OF_THE_CALL.contains(&error.class()) {
+    if mapping.on_error == OnError::Raise {
         return Verdict::TheCall;
     }
-    cause(error)
+    match error.origin {
+        // With the last two, the call goes on without the mapping.
+        Origin::Server | Origin::OutOfTime(_) | Origin::Unreachable(_) => Verdict::TheCall,
+        Origin::Extension if OF_THE_CALL.contains(&error.class()) => Verdict::TheCall,
+        Origin::Extension | Origin::Mapping(_) | Origin::Denied(_) => cause(error),
+    }
+}
+
+/// Whether a GRANT makes the message work.
+pub fn heals_by_grant(error: &SqlError) -> bool {
+    matches!(error.origin, Origin::Denied(_))
+}
+
+/// The mapping (by id) that is set aside for an error, so that the call can go on without it.
+pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
+    match error.origin {
+        Origin::Mapping(mapping)
+        | Origin::Denied(mapping)
+        | Origin::Unreachable(mapping)
+        | Origin::OutOfTime(mapping) => Some(mapping),
+        Origin::Extension | Origin::Server => None,
+    }
+}
+
+/// Whether an error that is a mapping's may not be raised a second time: as if the server had raised it.
+pub fn deserves_another_try(error: &SqlError) -> bool {
+    matches!(error.origin, Origin::Mapping(_)) && OF_THE_CALL.contains(&error.class())
 }
 
 /// The verdict on an error that is not the call's.

@@ -110,7 +110,7 @@ impl<'a> Changes<'a> {
         Changes {
             keyed: Keyed::new(target.key.len(), append, count),
             nets: NetChanges {
-                list: Rc::from([]),
+                list: Rc::default(),
                 values: Values::new(target.columns.len()),
             },
             intake: Intake::new(call, batch, messages, memory),
@@ -125,7 +125,8 @@ impl<'a> Changes<'a> {
 
     /// Acts as the mapping's owner for as long as the value lives.
     pub fn acting_as_owner(&self) -> ActingAs {
-        ActingAs::untrusted(self.target.mapping.owner_oid())
+        let mapping = &self.target.mapping;
+        ActingAs::owner(self.target.writer(), mapping.id)
     }
 
     /// Takes the exclusive lock on the mapping, or ends the attempt. What the call has seen of its rows
@@ -154,6 +155,7 @@ impl<'a> Changes<'a> {
         mut work: impl FnMut(&mut Self, usize) -> Result<(), (MessageNo, SqlError)>,
     ) -> Result<(), Stop> {
         let mut next = 0;
+        let mut again = None;
         while next < count {
             let result = subtransaction(|| {
                 while next < count {
@@ -164,6 +166,10 @@ impl<'a> Changes<'a> {
                 Ok(())
             });
             if let Err((message, error)) = result {
+                if blame::deserves_another_try(&error) && again.replace(next) != Some(next) {
+                    next -= 1;
+                    continue;
+                }
                 self.fail(message, error)?;
             }
         }
@@ -193,7 +199,8 @@ impl<'a> Changes<'a> {
     /// Notes that a message failed for good. `Err`: the call must fail, or begin again.
     pub fn fail(&mut self, message: MessageNo, error: SqlError) -> Result<(), Stop> {
         let error = self.blame(error)?;
-        self.give_up(message, error, None);
+        let wait = blame::heals_by_grant(&error).then(Wait::default);
+        self.give_up(message, error, wait);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod broken;
 pub mod due;
 pub mod presence;
 pub mod retried;
@@ -19,6 +20,28 @@ use crate::message::Version;
 use crate::outcome::Wait;
 use crate::pg::clock;
 use crate::prepared::Kept;
+
+/// What becomes of a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It needs somebody.
+    Dead,
+    /// It is tried again by itself.
+    Waiting,
+    /// It is tried again when its mapping is enabled.
+    Paused,
+}
+
+impl State {
+    /// As `sequin.dead_letter.state` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Dead => "dead",
+            State::Waiting => "waiting",
+            State::Paused => "paused",
+        }
+    }
+}
 
 /// A message that is kept in `sequin.dead_letter`.
 pub struct Letter<'a> {
@@ -34,6 +57,8 @@ pub struct Letter<'a> {
     pub error: SqlError,
     /// What it waits for, if it may work later.
     pub wait: Option<Wait>,
+    /// What becomes of it.
+    pub state: State,
     /// Its key, as a JSON array.
     pub key: Option<String>,
     /// Its key, as bytes.
@@ -115,7 +140,6 @@ pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
     let outcome = STORED.with(|statement| {
         statement.execute(letters.iter(), |letter| {
             let wait = letter.wait.as_ref();
-            let state = if wait.is_some() { "waiting" } else { "dead" };
             vec![
                 letter.id.map(Datum::from),
                 text(letter.mapping.as_deref()),
@@ -138,7 +162,7 @@ pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
                 clock::datum(letter.committed_at),
                 wait.and_then(Wait::table).map(Datum::from),
                 wait.and_then(Wait::key).and_then(IntoDatum::into_datum),
-                text(Some(state)),
+                text(Some(letter.state.as_str())),
             ]
         })
     });

@@ -15,6 +15,8 @@ pub struct Destination {
     /// Its schema's name.
     pub schema: String,
     pub name: String,
+    /// The role that owns it.
+    pub owner: pg_sys::Oid,
     /// `pg_class.relkind`.
     pub relkind: u8,
     /// `pg_class.relpersistence`.
@@ -113,7 +115,8 @@ const RELATION: &str = "
                    where (t.tgrelid = c.oid
                           or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
                      and not t.tgisinternal and t.tgenabled <> 'D'
-                     and t.tgtype::integer & 66 = 0) -- not before, not instead
+                     and t.tgtype::integer & 66 = 0), -- not before, not instead
+           c.relowner
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 
@@ -244,6 +247,7 @@ impl Queries {
                 deferred_triggers: row.get(6)?.expect("not null"),
                 checks_sets: row.get(7)?.expect("not null"),
                 after_triggers: row.get(8)?.expect("not null"),
+                owner: row.get(9)?.expect("not null"),
                 columns: Vec::new(),
                 unique_indexes: Vec::new(),
                 refers_to: Vec::new(),

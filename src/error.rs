@@ -7,6 +7,7 @@
 
 pub mod fault;
 pub mod nearest;
+pub mod origin;
 pub mod quote;
 pub mod report;
 pub mod sqlstate;
@@ -34,6 +35,13 @@ pub enum Error {
     MappingPaused {
         /// Name of the mapping.
         name: String,
+        /// Whether the message is kept.
+        keep: bool,
+    },
+    /// A mapping has used up its time in the call.
+    OutOfTime {
+        /// Name of the mapping.
+        mapping: String,
     },
     /// `sequin.batch()` was called by somebody else than `sequin_apply`.
     OutsideApply,
@@ -83,6 +91,11 @@ pub enum Error {
     NotOneRow,
     /// A mapping's destination was dropped.
     DestinationGone {
+        /// Name of the mapping.
+        mapping: String,
+    },
+    /// A mapping's owner was dropped.
+    OwnerGone {
         /// Name of the mapping.
         mapping: String,
     },
@@ -196,8 +209,7 @@ pub enum Error {
 const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
 
 /// A mapping is checked when it is made; the table has become another since then.
-const TABLE_CHANGED: &str =
-    "The table has changed since the mapping was made. Nothing of this batch was applied.";
+const TABLE_CHANGED: &str = "The table has changed since the mapping was made.";
 
 impl Error {
     /// What the error says.
@@ -223,14 +235,26 @@ impl Error {
                 "batch must not be null",
             )
             .with_hint("Pass a message, an array of messages or an envelope of them."),
-            Error::MappingPaused { name } => SqlError::new(
+            Error::MappingPaused { name, keep } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),
             )
-            .with_detail("Nothing of this batch was applied, so that the sender tries again later.")
+            .with_detail(match keep {
+                true => "The message is kept, and applied when the mapping is enabled.",
+                false => "Nothing of this batch was applied, so that the sender tries again later.",
+            })
             .with_hint(format!(
                 "To resume it, run: UPDATE sequin.mapping SET enabled = true WHERE name = {};",
                 quote::literal(name)
+            )),
+            Error::OutOfTime { mapping } => SqlError::new(
+                sqlstate::QUERY_CANCELED,
+                format!("canceling mapping \"{mapping}\" due to sequin.mapping_timeout"),
+            )
+            .with_detail("The mapping's SQL, its triggers or a lock on its table took too long.")
+            .with_hint(format!(
+                "To try its messages again, run: SELECT * FROM sequin.retry({});",
+                quote::literal(mapping)
             )),
             Error::OutsideApply => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -313,10 +337,20 @@ impl Error {
                 sqlstate::UNDEFINED_TABLE,
                 format!("the destination of mapping \"{mapping}\" does not exist"),
             )
-            .with_detail("It was dropped. Nothing of this batch was applied.")
+            .with_detail("It was dropped.")
             .with_hint(format!(
                 "To remove the mapping, run: SELECT sequin.unmap({}); \
                  to keep it, recreate the table and map it with sequin.map.",
+                quote::literal(mapping)
+            )),
+            Error::OwnerGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("the owner of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("The role was dropped.")
+            .with_hint(format!(
+                "Give the mapping to another role: \
+                 UPDATE sequin.mapping SET owner = 'role_name' WHERE name = {};",
                 quote::literal(mapping)
             )),
             Error::KeyGone {

@@ -22,5 +22,6 @@ pub mod spi;
 pub mod subtransaction;
 pub mod trap;
 pub mod tuples;
+pub mod turn;
 pub mod typeio;
 pub mod user;

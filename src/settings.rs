@@ -2,9 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
+static SUPERUSER_MAPPINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60 * 60);
 
 /// Defines them. Only a superuser (or who was granted it) changes them: a forwarder must not.
@@ -29,11 +34,52 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_S,
     );
+    GucRegistry::define_int_guc(
+        c"sequin.mapping_timeout",
+        c"How long one call may work for one mapping; 0 is as long as it takes.",
+        c"When it takes longer, the mapping's messages become dead letters, and the others are written.",
+        &MAPPING_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"sequin.keep_paused",
+        c"Whether messages of paused mappings are kept in sequin.dead_letter.",
+        c"Otherwise a call with such a message fails, and the sender tries again.",
+        &KEEP_PAUSED,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"sequin.allow_superuser_mappings",
+        c"Whether the rows of a superuser's mapping are written as the superuser in all tables.",
+        c"Otherwise the owner of the table writes them, unless it is a superuser too.",
+        &SUPERUSER_MAPPINGS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 /// `sequin.read_skew` in microseconds.
 pub fn read_skew() -> i64 {
     i64::from(READ_SKEW.get()) * 1_000
+}
+
+/// `sequin.mapping_timeout`; zero is none.
+pub fn mapping_timeout() -> Duration {
+    Duration::from_millis(MAPPING_TIMEOUT.get().unsigned_abs().into())
+}
+
+/// `sequin.keep_paused`.
+pub fn keep_paused() -> bool {
+    KEEP_PAUSED.get()
+}
+
+/// `sequin.allow_superuser_mappings`.
+pub fn allow_superuser_mappings() -> bool {
+    SUPERUSER_MAPPINGS.get()
 }
 
 /// `sequin.tombstone_retention` in seconds.

@@ -28,7 +28,8 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::tuples::RowColumn;
-use crate::pg::user::ActingAs;
+use crate::pg::user::{ActingAs, is_superuser};
+use crate::settings;
 use crate::statement::{Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
@@ -104,7 +105,7 @@ impl Target {
             depends_on.push(catalog::home_sources());
         }
         // The server may run parts of the mapping's SQL while it plans.
-        let owner = ActingAs::untrusted(mapping.owner_oid());
+        let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
         let projection =
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);
@@ -121,6 +122,11 @@ impl Target {
             statements: Statements::default(),
             depends_on,
         })
+    }
+
+    /// The role as which its rows are written.
+    pub fn writer(&self) -> pg_sys::Oid {
+        writer(&self.mapping, &self.destination)
     }
 
     /// Reads what the message says of each column into `slots`.
@@ -191,6 +197,17 @@ impl Target {
         let mut order: Vec<usize> = (0..self.key.len()).collect();
         order.sort_by_key(|&i| self.key[i]);
         order
+    }
+}
+
+/// The role as which a mapping's rows are written: its owner. Of a superuser's mapping it is the table's
+/// owner, whose triggers, defaults and checks must not run as the superuser.
+pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
+    let (owner, table_owner) = (mapping.owner_oid(), destination.owner);
+    if settings::allow_superuser_mappings() || !is_superuser(owner) || is_superuser(table_owner) {
+        owner
+    } else {
+        table_owner
     }
 }
 

@@ -121,12 +121,22 @@ fn json_array(texts: &[String]) -> String {
     json_array(&parts)
 }
 
+/// The text that the type's output function makes of a value. The owner of a type may have made a cast to
+/// text, which would run as the caller.
+fn plain_text(value: &str, type_oid: pg_sys::Oid) -> String {
+    let (base, _) = base_type(type_oid, -1);
+    if base.to_u32() < pg_sys::FirstNormalObjectId {
+        return format!("{value}::text");
+    }
+    format!("case when {value} is distinct from null then concat({value}) end")
+}
+
 /// The text of a value: the type's own, if no setting changes it.
 fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
     let (base, _) = base_type(type_oid, -1);
     let finite =
         |text: String| format!("case when isfinite({value}) then {text} else {value}::text end");
-    let plain = format!("{value}::text");
+    let plain = plain_text(value, type_oid);
     match base {
         pg_sys::DATEOID => return finite(format!("({value} - date '2000-01-01')::text")),
         pg_sys::TIMESTAMPOID => {
@@ -155,7 +165,7 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
     // The text of a part, if it is not the part's own.
     let part = |value: &str, type_oid| {
         let text = text_of(value, type_oid, depth - 1);
-        (text != format!("{value}::text")).then_some(text)
+        (text != plain_text(value, type_oid)).then_some(text)
     };
     // Elements of a composite type would be taken apart by unnest in FROM.
     let parts = |dimensions: &str, text: String| {

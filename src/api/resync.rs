@@ -19,6 +19,7 @@ use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
 use crate::target::mark::Mark;
+use crate::target::writer;
 
 /// Takes the exclusive lock on the mapping: calls that apply messages to it have ended, and none begins.
 fn lock(mapping: &Mapping) {
@@ -156,7 +157,7 @@ fn unconfirmed(
         rows.push_str(&format!(" and d.{} {}", mark.name(), mark.is_unset()));
     }
     let _finishing = Finishing::new(id);
-    let _owner = ActingAs::untrusted(mapping.owner_oid());
+    let _owner = ActingAs::untrusted(writer(mapping, destination));
     if dry_run || mapping.on_delete == OnDelete::Ignore {
         let found = count(&format!("select count(*) from {relation} d where {rows}"))?;
         return Ok(if dry_run { found } else { 0 });
@@ -199,7 +200,7 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     if let Some(destination) = mapping.destination_oid().and_then(Destination::load)
         && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
     {
-        let _owner = ActingAs::untrusted(mapping.owner_oid());
+        let _owner = ActingAs::untrusted(writer(&mapping, &destination));
         execute(&format!(
             "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
              where sequin_lsn is not null or sequin_committed_at is not null",

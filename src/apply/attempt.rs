@@ -14,17 +14,20 @@ use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Refused, Routes};
 use super::settle::write_all;
+use crate::blame::heals_by_grant;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
-use crate::dead_letter::due::look_for_more;
+use crate::dead_letter::due::{kept_for, look_for_more};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
-use crate::dead_letter::{self, Letter};
+use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::SqlError;
+use crate::error::origin::Origin;
 use crate::outcome::{Counts, Failure, Position};
 use crate::pg::invalidation;
+use crate::pg::turn::Turn;
 use crate::pg::user::current_user;
 use crate::settings;
 use crate::stop::Stop;
@@ -55,6 +58,7 @@ pub fn attempt<'a>(
     for letter in &letters {
         routes.add_letter(letter, batch, registry)?;
     }
+    routes.set_aside(&attempts.aside, registry);
     let missing: Vec<i32> = routes
         .taken
         .keys()
@@ -127,8 +131,31 @@ impl<'b> Work<'_, 'b> {
                 }
                 return Err(Stop::EXCLUSIVE);
             }
+            if self.replay_kept(registry, attempts, all) {
+                return Err(Stop::EXCLUSIVE);
+            }
         }
         self.finish(registry, attempts, all)
+    }
+
+    /// Looks for letters that were kept while a mapping was paused or broken, now that it works: they come
+    /// before the batch. Returns whether there are some.
+    fn replay_kept(
+        &self,
+        registry: &Registry,
+        attempts: &mut Attempts,
+        all: &[Changes<'b>],
+    ) -> bool {
+        let mut some = false;
+        for mapping in all.iter().map(|changes| &changes.target.mapping) {
+            if registry.letters.kept_for(mapping.id) && attempts.replayed.insert(mapping.id) {
+                let letters = kept_for(&mapping.name);
+                let before = attempts.letters.len();
+                attempts.letters.extend(letters);
+                some |= attempts.letters.len() > before;
+            }
+        }
+        some
     }
 
     /// Takes the changes of each mapping.
@@ -155,7 +182,10 @@ impl<'b> Work<'_, 'b> {
             MappingLock::Shared
         };
         for (index, messages) in &self.routes.taken {
-            let target = registry.target(*index)?;
+            let target = {
+                let _turn = Turn::of(registry.mappings[*index].id);
+                registry.target(*index)?
+            };
             // Dead letters came before the batch.
             let first = messages.partition_point(|at| at.index() < self.own);
             let messages = [&messages[first..], &messages[..first]].concat();
@@ -192,6 +222,19 @@ impl<'b> Work<'_, 'b> {
     ) -> Result<Counts, Stop> {
         let refused = self.routes.refused.iter();
         let mut dead: Vec<Dead<'b>> = refused.map(|refused| self.refused(refused)).collect();
+        dead.extend(self.routes.kept.iter().map(|kept| {
+            let (position, letter) = self.refused(&Refused {
+                position: kept.position,
+                error: kept.error.clone(),
+            });
+            let letter = Letter {
+                mapping: Some(registry.mappings[kept.mapping].name.clone()),
+                state: kept.state,
+                ..letter
+            };
+            (position, letter)
+        }));
+        note_broken(registry, attempts, all)?;
         for changes in all.iter_mut() {
             self.supersede(registry, attempts, changes)?;
             give_up_missing(changes);
@@ -307,6 +350,7 @@ impl<'b> Work<'_, 'b> {
             position: known.map_or(position, |letter| letter.position),
             error: refused.error.clone(),
             wait: None,
+            state: State::Dead,
             key: None,
             row_key: None,
             former_key: None,
@@ -328,6 +372,10 @@ impl<'b> Work<'_, 'b> {
             text: self.memory.alloc_str(&message.whole.text()),
             position: message.position,
             error: failure.error,
+            state: match failure.wait {
+                Some(_) => State::Waiting,
+                None => State::Dead,
+            },
             wait: failure.wait,
             key: subject.and_then(|change| changes.key_text(change)),
             row_key: keyed.row_key(failure.message).map(<[u8]>::to_vec),
@@ -338,6 +386,32 @@ impl<'b> Work<'_, 'b> {
         };
         (changes.intake.position(failure.message), letter)
     }
+}
+
+/// Notes which mappings are broken, and which work again.
+fn note_broken(
+    registry: &Registry,
+    attempts: &Attempts,
+    all: &[Changes<'_>],
+) -> Result<(), SqlError> {
+    let mut broken: Vec<(i32, &SqlError)> = Vec::new();
+    let mut mended = Vec::new();
+    let aside = attempts.aside.iter().map(|(id, error)| (*id, error));
+    broken.extend(aside.filter(|(_, error)| !matches!(error.origin, Origin::OutOfTime(_))));
+    for changes in all {
+        let failures = &changes.ledger.failures;
+        let denied = failures.iter().filter(|f| heals_by_grant(&f.error));
+        match denied.clone().next() {
+            Some(first) if denied.count() == changes.intake.len() => {
+                broken.push((changes.target.mapping.id, &first.error));
+            }
+            _ => mended.push(changes.target.mapping.id),
+        }
+    }
+    broken.retain(|(id, _)| !registry.letters.is_broken(*id));
+    mended.retain(|id| registry.letters.is_broken(*id));
+    broken::note(&broken)?;
+    broken::mended(&mended)
 }
 
 /// Makes dead letters of messages of which nobody has noted what became of them. That is a fault of this

@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::explained::Observer;
+use crate::error::SqlError;
 use crate::outcome::Suspects;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
@@ -27,6 +28,10 @@ pub struct Attempts {
     pub letters: BTreeSet<i64>,
     /// By mapping (id), the messages that are suspected of having made an attempt fail.
     pub suspects: HashMap<i32, Suspects>,
+    /// The mappings (by id) that the call goes on without, and why: their messages become letters.
+    pub aside: BTreeMap<i32, SqlError>,
+    /// The mappings (by id) whose kept letters the call has looked for.
+    pub replayed: BTreeSet<i32>,
     /// Whether the letters are what the call is for: they are counted.
     pub explicit: bool,
     /// How many attempts have begun.

@@ -84,7 +84,8 @@ impl Observer {
         self.rows = settled
             .filter(|(position, ..)| position.index() < own)
             .map(|(position, outcome, mapping)| Explained {
-                error: (errors.get(&(position, None)).filter(|_| mapping.is_none()))
+                error: errors
+                    .get(&(position, mapping.as_deref()))
                     .map(|error| (*error).clone()),
                 position: position.index(),
                 mapping,

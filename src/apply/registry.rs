@@ -14,6 +14,7 @@ use crate::error::SqlError;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
+use crate::pg::user::role_exists;
 use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;
@@ -118,11 +119,18 @@ impl Registry {
             invalidation::note(self.relation);
             return Err(Stop::RELOAD);
         }
+        if !role_exists(self.mappings[index].owner_oid()) {
+            let mapping = self.mappings[index].name.clone();
+            return Err(SqlError::from(Error::OwnerGone { mapping })
+                .of_mapping(id)
+                .into());
+        }
         if let Some(target) = self.ready.remove(&id) {
             return Ok(target);
         }
         let mapping = &self.mappings[index];
-        Ok(Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)))?)
+        let target = Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)));
+        Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
     /// Puts a mapping back, ready for the next call.

@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::registry::Registry;
+use crate::dead_letter::State;
 use crate::dead_letter::retried::Retried;
 use crate::envelope::{Batch, Item};
+use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
 use crate::outcome::{Outcome, Position};
+use crate::settings;
 
 /// An item that no mapping takes.
 #[derive(Debug, Clone)]
@@ -18,6 +21,19 @@ pub struct Refused {
     pub position: Position,
     /// Why no mapping takes it.
     pub error: SqlError,
+}
+
+/// A message that is kept for a mapping which cannot take it now.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where it is.
+    pub position: Position,
+    /// The mapping, by its index.
+    pub mapping: usize,
+    /// Why it cannot.
+    pub error: SqlError,
+    /// What becomes of the letter.
+    pub state: State,
 }
 
 /// Where the messages of a batch go. Mappings are given by their index in the registry.
@@ -29,6 +45,8 @@ pub struct Routes {
     pub ignored: Vec<(Position, usize)>,
     /// The items that no mapping takes.
     pub refused: Vec<Refused>,
+    /// The messages that are kept for mappings which are paused, or broken.
+    pub kept: Vec<Kept>,
     /// A table that no mapping takes messages of, and how many such messages there are, of all tables.
     unmapped: Option<(String, usize)>,
 }
@@ -120,10 +138,19 @@ impl Routes {
     fn take(&mut self, at: Position, index: usize, registry: &Registry) -> Result<(), SqlError> {
         let mapping = &registry.mappings[index];
         if !mapping.enabled {
-            return Err(Error::MappingPaused {
-                name: mapping.name.clone(),
+            let keep = settings::keep_paused();
+            let name = mapping.name.clone();
+            let error = Error::MappingPaused { name, keep }.into();
+            if !keep {
+                return Err(error);
             }
-            .into());
+            self.kept.push(Kept {
+                position: at,
+                mapping: index,
+                error,
+                state: State::Paused,
+            });
+            return Ok(());
         }
         if mapping.destination.is_none() {
             self.ignored.push((at, index));
@@ -137,13 +164,36 @@ impl Routes {
         self.refused.push(Refused { position, error });
     }
 
-    /// What became of the items that no mapping writes; with the mapping that ignores them.
+    /// Takes the messages away from mappings (by id) that are set aside.
+    pub fn set_aside(&mut self, aside: &BTreeMap<i32, SqlError>, registry: &Registry) {
+        for (id, error) in aside {
+            let index = registry.mappings.iter().position(|m| m.id == *id);
+            let taken = index.and_then(|index| Some((index, self.taken.remove(&index)?)));
+            let Some((mapping, messages)) = taken else {
+                continue;
+            };
+            let state = match error.origin {
+                Origin::OutOfTime(_) => State::Dead,
+                _ => State::Waiting,
+            };
+            self.kept.extend(messages.into_iter().map(|position| Kept {
+                position,
+                mapping,
+                error: error.clone(),
+                state,
+            }));
+        }
+    }
+
+    /// What became of the items that no mapping writes; with the mapping that ignores or keeps them.
     pub fn outcomes(&self) -> impl Iterator<Item = (Position, Outcome, Option<usize>)> + '_ {
         let refused = self.refused.iter();
         let ignored = self.ignored.iter();
+        let kept = self.kept.iter();
         refused
             .map(|refused| (refused.position, Outcome::Dead, None))
             .chain(ignored.map(|(at, index)| (*at, Outcome::Ignored, Some(*index))))
+            .chain(kept.map(|kept| (kept.position, Outcome::Dead, Some(kept.mapping))))
     }
 
     /// Warns of messages that no mapping takes.

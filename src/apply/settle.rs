@@ -46,8 +46,7 @@ pub fn write_all(
         .any(|changes| changes.target.destination.deferred);
     let at_once = attempts.exclusive
         || all.iter().any(|changes| {
-            changes.target.destination.deferred_triggers
-                || is_restricted(changes.target.mapping.owner_oid())
+            changes.target.destination.deferred_triggers || is_restricted(changes.target.writer())
         });
     if deferred && at_once {
         constraints::check_at_once()?;

@@ -93,7 +93,7 @@ impl<'a> Changes<'a> {
             pending = again;
         }
         nets.sort_by_key(|net| net.run);
-        self.nets.list = Rc::from(nets);
+        self.nets.list = Rc::new(nets);
         Ok(())
     }
 

@@ -166,7 +166,7 @@ impl Values {
 /// The net changes of a mapping's rows, and the values of these and of all that are made later.
 pub struct NetChanges {
     /// What is to be done, in the order of the keys.
-    pub list: Rc<[NetChange]>,
+    pub list: Rc<Vec<NetChange>>,
     pub values: Values,
 }
 

@@ -16,7 +16,7 @@ use super::presence::Presence;
 use crate::changes::Changes;
 use crate::error::SqlError;
 use crate::outcome::Wait;
-use crate::prepared::{Kept, RowReader};
+use crate::prepared::{Kept, Lookup, RowReader};
 
 /// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
 /// for each other in a circle with a row that could not be written; those that wait for any row of the
@@ -80,8 +80,8 @@ const FIND: &str = "
             order by l.last_attempt_at limit 100) l)
         union
         (select l.id from sequin.dead_letter l
-         where exists (select from t where t.relation is null and t.tried is null) and l.state = 'waiting'
-           and l.last_attempt_at < now() - interval '1 minute'
+         where exists (select from t where t.relation is null and t.tried is null)
+           and l.state in ('waiting', 'paused') and l.last_attempt_at < now() - interval '1 minute'
          order by l.last_attempt_at limit 100))
     select l.id, m.id from due
     join sequin.dead_letter l on l.id = due.id
@@ -89,7 +89,24 @@ const FIND: &str = "
     where m.enabled and m.on_error = 'dead_letter'
       and exists (select from pg_class c where c.oid = m.destination)";
 
+/// The letters that were kept while a mapping was paused or broken, the oldest first.
+const KEPT: &str = "
+    select l.id from sequin.dead_letter l
+    where l.mapping = $1 and (l.state = 'paused' or l.state = 'waiting'
+          and l.row_key is null and l.waits_on is null)
+    order by l.id limit 20000";
+
+/// See [`KEPT`].
+pub fn kept_for(mapping: &str) -> Vec<i64> {
+    KEPT_FOR.with(|query| {
+        query.rows(&[mapping.into()], |row| {
+            Ok(row.get::<i64>(1)?.unwrap_or_default())
+        })
+    })
+}
+
 thread_local! {
+    static KEPT_FOR: Lookup = const { Lookup::new(KEPT, &[pg_sys::BuiltinOid::TEXTOID]) };
     static FINDER: Kept = const {
         Kept::new(
             FIND,

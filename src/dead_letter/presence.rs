@@ -19,6 +19,10 @@ pub struct Presence {
     of: HashSet<i32>,
     /// Tables that letters wait for rows of.
     on: HashSet<pg_sys::Oid>,
+    /// Mappings (by id) with letters that were kept while they were paused or broken.
+    kept: HashSet<i32>,
+    /// Mappings (by id) that are known to be broken.
+    broken: HashSet<i32>,
     /// Whether any letter waits.
     any: bool,
 }
@@ -28,7 +32,11 @@ const PRESENCE: &str = "
            exists (select from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null),
            exists (select from sequin.dead_letter l
                    where l.state = 'waiting' and l.waits_on = m.destination),
-           exists (select from sequin.dead_letter l where l.state = 'waiting')
+           exists (select from sequin.dead_letter l where l.state in ('waiting', 'paused')),
+           exists (select from sequin.dead_letter l
+                   where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
+                         and l.row_key is null and l.waits_on is null)),
+           exists (select from sequin.broken_mapping b where b.mapping = m.id)
     from sequin.mapping m";
 
 thread_local! {
@@ -43,9 +51,20 @@ impl Presence {
             let is = |n| Ok::<_, pgrx::spi::Error>(row.get(n)?.unwrap_or(false));
             let mapping: i32 = row.get(1)?.expect("not null");
             let destination = row.get::<pg_sys::Oid>(2)?;
-            Ok((mapping, destination, is(3)?, is(4)?, is(5)?))
+            Ok((
+                mapping,
+                destination,
+                [is(3)?, is(4)?, is(5)?, is(6)?, is(7)?],
+            ))
         };
-        for (mapping, destination, of, on, any) in LOAD.with(|query| query.rows(&[], read)) {
+        for (mapping, destination, has) in LOAD.with(|query| query.rows(&[], read)) {
+            let [of, on, any, kept, broken] = has;
+            if broken {
+                presence.broken.insert(mapping);
+            }
+            if kept {
+                presence.kept.insert(mapping);
+            }
             if of {
                 presence.of.insert(mapping);
             }
@@ -65,6 +84,16 @@ impl Presence {
     /// Whether letters wait for rows of a table.
     pub fn wait_for(&self, table: pg_sys::Oid) -> bool {
         self.on.contains(&table)
+    }
+
+    /// Whether a mapping has letters that were kept while it was paused or broken.
+    pub fn kept_for(&self, mapping: i32) -> bool {
+        self.kept.contains(&mapping)
+    }
+
+    /// Whether a mapping is known to be broken.
+    pub fn is_broken(&self, mapping: i32) -> bool {
+        self.broken.contains(&mapping)
     }
 
     /// Whether any letter waits.

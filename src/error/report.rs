@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::origin::Origin;
 use super::sqlstate::Sqlstate;
 
 /// How many bytes of an error's texts are kept. The server's quote the value that is wrong, which may
@@ -48,6 +49,8 @@ pub struct SqlError {
     /// How many rows of its batch relation the statement had read when it was raised, if it counts
     /// them: the last of them is the one at fault, unless all had been read.
     pub rows_read: Option<usize>,
+    /// Who raised it.
+    pub origin: Origin,
 }
 
 impl SqlError {
@@ -73,6 +76,14 @@ impl SqlError {
     /// The SQLSTATE as five characters, to be shown.
     pub fn sqlstate(&self) -> String {
         self.code.to_string()
+    }
+
+    /// The same error, as one of a mapping (by id), unless it is known whose it is.
+    pub fn of_mapping(mut self, mapping: i32) -> SqlError {
+        if self.origin == Origin::Extension {
+            self.origin = Origin::Mapping(mapping);
+        }
+        self
     }
 
     /// The same error with a DETAIL.

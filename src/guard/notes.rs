@@ -19,7 +19,8 @@ use crate::settings;
 
 const TOMBSTONE: &str = "
     insert into sequin.tombstone (mapping, key)
-    select b.mapping, b.key from sequin.batch() b(mapping integer, key bytea)";
+    select b.mapping, b.key from sequin.batch() b(mapping integer, key bytea)
+    on conflict do nothing";
 
 const READ: &str = "
     insert into sequin.row_version as v (mapping, key, read_at)

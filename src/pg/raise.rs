@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char};
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
+use super::turn::marks;
 use crate::error::{Error, SqlError};
 
 /// pgrx carries fewer fields than the server has: SQLSTATE, message, DETAIL and HINT.
@@ -53,6 +54,9 @@ pub fn to_error_data(error: &SqlError) -> *mut pg_sys::ErrorData {
         (*data).column_name = text(&error.column);
         (*data).datatype_name = text(&error.datatype);
         (*data).constraint_name = text(&error.constraint);
+        let (function, domain) = marks(error.origin);
+        (*data).funcname = function.as_ptr();
+        (*data).domain = domain.as_ptr();
         data
     }
 }

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 
+use super::turn::origin_of;
 use crate::error::SqlError;
 use crate::error::report::{KEPT, cut};
 use crate::error::sqlstate::Sqlstate;
@@ -80,6 +81,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
             datatype: text((*data).datatype_name),
             constraint: text((*data).constraint_name),
             rows_read: None,
+            origin: origin_of(data),
         };
         pg_sys::FreeErrorData(data);
         Err(error)

@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
+use super::turn::Turn;
 
 /// While it lives, the backend acts as another role; dropped, as the one before.
 ///
@@ -12,12 +13,22 @@ pub struct ActingAs {
     user: pg_sys::Oid,
     security_context: i32,
     settings: Option<Settings>,
+    _turn: Turn,
 }
 
 impl ActingAs {
     /// Acts as `role`. `restricted` forbids what could outlive the switch (prepared statements,
     /// temporary tables, `SET ROLE`), as is right when a role's own SQL runs.
     pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
+        ActingAs::in_turn(role, restricted, Turn::own())
+    }
+
+    /// Acts as the owner of a mapping (by id), in the mapping's turn: see [`ActingAs::untrusted`].
+    pub fn owner(role: pg_sys::Oid, mapping: i32) -> ActingAs {
+        ActingAs::in_turn(role, is_restricted(role), Turn::of(mapping))
+    }
+
+    fn in_turn(role: pg_sys::Oid, restricted: bool, turn: Turn) -> ActingAs {
         let mut user = pg_sys::InvalidOid;
         let mut security_context = 0;
         // SAFETY: both calls read or write two backend variables.
@@ -36,6 +47,7 @@ impl ActingAs {
                 user,
                 security_context,
                 settings: guarded.then(|| Settings::new(PINNED)),
+                _turn: turn,
             }
         }
     }
@@ -51,14 +63,19 @@ impl ActingAs {
     /// Acts as the owner of a mapping. As in the server's `SwitchToUntrustedUser`, a role that could
     /// become the present one anyway is not restricted: restricted, it cannot fire deferred triggers.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
-        ActingAs::new(role, is_restricted(role))
+        ActingAs::in_turn(role, is_restricted(role), Turn::same())
     }
+}
+
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up of a role OID.
+    unsafe { pg_sys::superuser_arg(role) }
 }
 
 /// Whether a role other than a superuser or the present one is acted for: see [`ActingAs::untrusted`].
 pub fn is_restricted(role: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up.
-    role != current_user() && !unsafe { pg_sys::superuser_arg(role) }
+    role != current_user() && !is_superuser(role)
 }
 
 impl Drop for ActingAs {
@@ -75,15 +92,54 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the role that called the outermost function may read all of a relation.
+/// Whether the role that called the extension may read all of a relation, as far as that is known. Within
+/// another function, which may be its owner's, it is not.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
         #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
         let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
         let caller = pg_sys::GetOuterUserId();
-        pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
+        is_outermost()
+            && pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
+            && pg_sys::check_enable_rls(relation, caller, true)
+                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
+}
+
+/// What the server tells of the parameters of the statement that a client executes, should it fail.
+///
+/// Source: `ParamsErrorCbData` in `nodes/params.h`.
+#[repr(C)]
+struct Parameters {
+    portal: *const std::ffi::c_char,
+    values: pg_sys::ParamListInfo,
+}
+
+/// Whether no function is under way but the extension's. One that runs SQL has told the server what to say
+/// of it, should it fail; for a client's statement, only its parameters are told.
+fn is_outermost() -> bool {
+    // SAFETY: backend variables. What is told last has an argument of at least two pointers, here or in
+    // `plpgsql` and the like; they are compared, not followed.
+    unsafe {
+        let told = pg_sys::error_context_stack;
+        if told.is_null() {
+            return true;
+        }
+        let (portal, argument) = (pg_sys::ActivePortal, (*told).arg.cast::<Parameters>());
+        (*told).previous.is_null()
+            && !portal.is_null()
+            && !argument.is_null()
+            && !(*portal).portalParams.is_null()
+            && (*argument).values == (*portal).portalParams
+            && (*argument).portal == (*portal).name
+    }
+}
+
+/// Whether there is a role of this OID.
+pub fn role_exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up, which answers null if there is none.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
 /// Whether `role` has the rights of `owner`: it is the same, a member that inherits, or a superuser.

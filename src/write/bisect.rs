@@ -5,7 +5,7 @@
 use super::cycle;
 use super::pending::Pending;
 use super::{wait, write_set};
-use crate::blame::forgive;
+use crate::blame::{deserves_another_try, forgive};
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
 use crate::error::sqlstate::UNIQUE_VIOLATION;
@@ -42,6 +42,7 @@ pub fn write_units(
     set_size: usize,
 ) -> Result<Vec<Pending>, Stop> {
     let mut later = Vec::new();
+    let mut again = None;
     let suspects = std::mem::take(&mut changes.progress.suspects);
     let mut stack = Stack::new(units, set_size);
     if let Some(first) = stack.pop() {
@@ -80,6 +81,10 @@ pub fn write_units(
         }
         stack.failed();
         let Some(unit) = units.pop() else { continue };
+        if deserves_another_try(&error) && again.replace(unit.message()) != Some(unit.message()) {
+            stack.push(vec![unit]);
+            continue;
+        }
         if let Some(leaves) = arrive(changes, &unit)? {
             changes.intake.call.wrote();
             stack.push(vec![leaves]);

@@ -212,7 +212,7 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
     // When all rows were read, it may be the last, or something that the end of the statement does.
     let at = error
         .rows_read
-        .filter(|read| *read < nets.len() || nets.len() == 1);
+        .filter(|read| (1..nets.len()).contains(read) || *read == 1 && nets.len() == 1);
     Suspects {
         position: at.map(|read| intake.position(nets[read - 1].message)),
         foreign_key: None,

@@ -74,9 +74,16 @@ fn a_foreign_table_is_appended_to() {
     );
     let letter = "select position, sqlstate from sequin.dead_letter";
     assert_eq!(rows(&mut client, letter), ["1|23502"]);
-    // its server is gone: the call fails, and nothing is written anywhere
+    // its server is gone: the message waits until it is back
     run(&mut client, "alter server loopback options (set port '1')");
-    let error = apply_error(&mut client, &insert("item", 3, "three"));
-    assert_eq!(error.code().code(), "08001");
+    assert_eq!(apply(&mut client, &insert("item", 3, "three")).dead, 1);
+    let waiting = "select sqlstate from sequin.dead_letter where state = 'waiting'";
+    assert_eq!(rows(&mut client, waiting), ["08001"]);
+    run(
+        &mut client,
+        &format!("alter server loopback options (set port '{port}')"),
+    );
+    assert_eq!(apply(&mut client, &insert("item", 4, "four")).upserted, 1);
     assert_eq!(rows(&mut client, letter), ["1|23502"]);
+    assert_eq!(value(&mut client, "select count(*) from near"), "4");
 }

@@ -227,7 +227,7 @@ fn status_tells_how_it_stands() {
             "item|paused",
             "log|running",
             "nothing|running",
-            "other|blocked"
+            "other|broken"
         ]
     );
     run(

@@ -1,0 +1,293 @@
+//! Whose turn it is: errors are attributed to the mapping that the backend works for, and its share of the
+//! call's time ends.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
+
+use crate::error::SqlError;
+use crate::error::origin::Origin;
+use crate::error::report::cut;
+use crate::error::sqlstate::{self, Sqlstate};
+
+unsafe extern "C-unwind" {
+    #[link_name = "RegisterTimeout"]
+    fn raw_register_timeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
+    #[link_name = "disable_timeout"]
+    fn raw_disable_timeout(id: c_int, keep_indicator: bool);
+    #[cfg(any(feature = "pg13", feature = "pg14"))]
+    #[link_name = "enable_timeout_after"]
+    fn raw_enable_timeout_after(id: c_int, milliseconds: c_int);
+    #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+    #[link_name = "enable_timeout_every"]
+    fn raw_enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, milliseconds: c_int);
+}
+
+/// Not less than `USER_TIMEOUT` in `utils/timeout.h` of any version, and less than `MAX_TIMEOUTS`.
+const USER_TIMEOUT: c_int = 14;
+
+/// How often a mapping is cancelled that goes on when it was: code can catch a cancel.
+#[cfg(not(any(feature = "pg13", feature = "pg14")))]
+const AGAIN: c_int = 500;
+
+/// The turn of a mapping whose time is limited.
+#[derive(Clone, Copy)]
+struct Limited {
+    mapping: i32,
+    since: Instant,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<i32>> = const { Cell::new(None) };
+    static LIMITED: Cell<Option<Limited>> = const { Cell::new(None) };
+    static SPENT: RefCell<HashMap<i32, Duration>> = RefCell::new(HashMap::new());
+    static LIMIT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static TIMEOUT: Cell<Option<c_int>> = const { Cell::new(None) };
+    static LOCK_TIMEOUT: Cell<c_int> = const { Cell::new(0) };
+    /// The mapping whose turn ended with a panic when its time had ended.
+    static EXPIRED: Cell<Option<i32>> = const { Cell::new(None) };
+    /// The mapping whose turn a panic has ended.
+    static PANICKED: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Whether the time of the limited turn has ended, and nobody was told yet.
+static FIRED: AtomicBool = AtomicBool::new(false);
+
+// Runs in the handler of SIGALRM, which also sets the latch.
+unsafe extern "C-unwind" fn fire() {
+    FIRED.store(true, Ordering::Relaxed);
+    // SAFETY: as the server's own handler of a cancel does.
+    unsafe {
+        pg_sys::QueryCancelPending = 1 as _;
+        pg_sys::InterruptPending = 1 as _;
+    }
+}
+
+/// An attempt begins: each mapping has all of this time; zero is no limit.
+pub fn begin_attempt(limit: Duration) {
+    if LIMITED.get().is_none() {
+        LIMIT.set(limit);
+        SPENT.with_borrow_mut(HashMap::clear);
+        // SAFETY: reads a setting's variable.
+        LOCK_TIMEOUT.set(unsafe { pg_sys::LockTimeout });
+    }
+}
+
+/// While it lives, what is done is done for one mapping, or for none.
+pub struct Turn {
+    before: Option<i32>,
+    limited: bool,
+}
+
+impl Turn {
+    /// The turn of a mapping (by id).
+    pub fn of(mapping: i32) -> Turn {
+        Turn {
+            before: CURRENT.replace(Some(mapping)),
+            limited: begin_limited(mapping),
+        }
+    }
+
+    /// The turn that it is.
+    pub fn same() -> Turn {
+        Turn {
+            before: CURRENT.get(),
+            limited: false,
+        }
+    }
+
+    /// The extension's own turn. The time that it takes is the mapping's still.
+    pub fn own() -> Turn {
+        Turn {
+            before: CURRENT.replace(None),
+            limited: false,
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let current = CURRENT.replace(self.before);
+        if std::thread::panicking() && PANICKED.get().is_none() {
+            PANICKED.set(current);
+        }
+        if self.limited {
+            end_limited();
+        }
+    }
+}
+
+fn begin_limited(mapping: i32) -> bool {
+    let limit = LIMIT.get();
+    if limit.is_zero() || LIMITED.get().is_some() {
+        return false;
+    }
+    let spent = SPENT.with_borrow(|spent| spent.get(&mapping).copied().unwrap_or_default());
+    let left = limit.saturating_sub(spent).as_millis().max(1) as c_int;
+    // SAFETY: the timeout is registered once in a backend, with a static function.
+    unsafe {
+        let id = TIMEOUT.get().unwrap_or_else(|| {
+            let id = raw_register_timeout(USER_TIMEOUT, fire);
+            TIMEOUT.set(Some(id));
+            id
+        });
+        FIRED.store(false, Ordering::Relaxed);
+        LIMITED.set(Some(Limited {
+            mapping,
+            since: Instant::now(),
+        }));
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        raw_enable_timeout_after(id, left);
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        raw_enable_timeout_every(
+            id,
+            pg_sys::GetCurrentTimestamp() + i64::from(left) * 1_000,
+            AGAIN,
+        );
+    }
+    true
+}
+
+fn end_limited() {
+    let (Some(id), Some(limited)) = (TIMEOUT.get(), LIMITED.take()) else {
+        return;
+    };
+    // SAFETY: the timeout is registered. A cancel that is still pending is ours, and too late.
+    unsafe {
+        raw_disable_timeout(id, false);
+        if FIRED.swap(false, Ordering::Relaxed) {
+            pg_sys::QueryCancelPending = 0 as _;
+            if std::thread::panicking() {
+                EXPIRED.set(Some(limited.mapping));
+            }
+        }
+    }
+    SPENT.with_borrow_mut(|spent| {
+        *spent.entry(limited.mapping).or_default() += limited.since.elapsed();
+    });
+}
+
+/// The functions of the server that answer a cancel, a time limit, a shutdown or a conflict with recovery.
+const INTERRUPTS: [&str; 3] = [
+    "ProcessInterrupts",
+    "ProcessRecoveryConflictInterrupt",
+    "ProcessRecoveryConflictInterrupts",
+];
+
+/// Whose an error is that was raised now, in a function and a text domain of the server.
+///
+/// What the server itself raises has its text domain; what a procedural language raises for a function has
+/// the language's. A cancel, whoever asked for it, is answered in one place.
+fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
+    let of_turn = CURRENT.get().map_or(Origin::Extension, Origin::Mapping);
+    if INTERRUPTS.contains(&function) {
+        let expired = match FIRED.swap(false, Ordering::Relaxed) {
+            true => LIMITED.get().map(|limited| limited.mapping),
+            false => EXPIRED.take(),
+        };
+        if code == sqlstate::QUERY_CANCELED
+            && let Some(mapping) = expired
+        {
+            return Origin::OutOfTime(mapping);
+        }
+        // SAFETY: reads a setting's variable, before what has set it is undone.
+        let lock_timeout = unsafe { pg_sys::LockTimeout };
+        // A function has set a limit of its own.
+        if code == sqlstate::LOCK_NOT_AVAILABLE && lock_timeout != LOCK_TIMEOUT.get() {
+            return of_turn;
+        }
+        return Origin::Server;
+    }
+    let lacks = match code.class() {
+        sqlstate::TRANSACTION_ROLLBACK | sqlstate::SNAPSHOT_TOO_OLD => true,
+        sqlstate::INSUFFICIENT_RESOURCES => code != sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+        sqlstate::SYSTEM_ERROR => code != sqlstate::UNDEFINED_FILE,
+        _ => false,
+    };
+    if lacks && domain.starts_with("postgres") {
+        Origin::Server
+    } else {
+        of_turn
+    }
+}
+
+/// Whose the error is that was caught.
+///
+/// # Safety
+/// `data` is an error that the server has filled in.
+pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
+    // SAFETY: the caller's; the texts are null or end in NUL.
+    unsafe {
+        let text = |s: *const c_char| match s.is_null() {
+            true => "",
+            false => CStr::from_ptr(s).to_str().unwrap_or_default(),
+        };
+        let (function, domain) = (text((*data).funcname), text((*data).domain));
+        let code = Sqlstate::from_packed((*data).sqlerrcode);
+        match origin(code, function, domain) {
+            // What a function raises may be of one message.
+            Origin::Mapping(mapping)
+                if code.class() == sqlstate::CONNECTION_EXCEPTION
+                    && domain.starts_with("postgres") =>
+            {
+                Origin::Unreachable(mapping)
+            }
+            Origin::Mapping(mapping) if function.starts_with("aclcheck_error") => {
+                Origin::Denied(mapping)
+            }
+            origin => origin,
+        }
+    }
+}
+
+/// What [`origin_of`] is to find out when an error is raised again: its function and text domain.
+pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
+    match origin {
+        Origin::Server => (c"ProcessInterrupts", c"postgres"),
+        _ => (c"sequin_apply", c"pg_sequin"),
+    }
+}
+
+/// Runs `work`, which undoes what it has done when it panics. An error that was raised by a panic in the
+/// turn of a mapping is returned; others go on.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, SqlError> {
+    PANICKED.set(None);
+    EXPIRED.set(None);
+    let work = std::panic::AssertUnwindSafe(work);
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(move || Ok({ work }.0())))
+        .catch_others(|error| of_turn(error))
+        .catch_rust_panic(|error| of_turn(error))
+        .execute()
+}
+
+fn of_turn<T>(error: CaughtError) -> Result<T, SqlError> {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = &error;
+    let code = Sqlstate::from_packed(report.sql_error_code() as i32);
+    let before = CURRENT.replace(PANICKED.take());
+    let function = report.function_name().unwrap_or_default();
+    let origin = origin(code, function, report.domain().unwrap_or_default());
+    CURRENT.set(before);
+    if report.sql_error_code() == PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION
+        || !matches!(origin, Origin::Mapping(_) | Origin::OutOfTime(_))
+    {
+        error.rethrow();
+    }
+    Err(SqlError {
+        code,
+        message: cut(report.message()),
+        detail: report.detail().map(cut),
+        hint: report.hint().map(cut),
+        origin,
+        ..SqlError::default()
+    })
+}
