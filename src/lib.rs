@@ -1,17 +1,19 @@
 //! pg_sequin applies Sequin's change messages to the tables of the database that it is installed in.
 //!
-//! The modules stand in the order of a batch's way:
+//! A batch goes down through the rooms, and its outcomes come back up:
 //!
 //! ```text
-//! batch ─ envelope ─ message ─ route ─ group ─ merge ─ cast ─ write ─ outcome
-//!  text    unwrap    validate  mapping  rows    one     typed   SPI    counts
-//!  jsonb                                        change  datums
-//!                                               per row
+//! api ─ apply ─┬─ envelope ─ message          text or jsonb → messages
+//!              ├─ route                       message → mappings
+//!              ├─ changes ─ merge ─ cast      messages → the net change of each row, typed
+//!              ├─ write ─ guard ─ target      net changes → statements over a batch relation
+//!              ├─ dead_letter                 messages that could not be applied
+//!              └─ counters                    what became of all
 //! ```
 //!
-//! Everything up to `merge`, and the SQL text of `statement`, is pure Rust; only [`pg`] is unsafe.
-
-#![deny(missing_docs)]
+//! The modules below stand in layers, the highest first. A module uses modules of lower layers only; the test
+//! `tests/layers` checks that. The pure ones (`json`, `envelope`, `message`, `route`, `merge`, `spell`,
+//! `statement` and others) know no server. Only `pg` has unsafe code.
 
 ::pgrx::pg_module_magic!();
 
