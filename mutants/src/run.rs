@@ -109,8 +109,8 @@ impl Tests {
             // a test that meets none leaves no file
             let traced = fs::read_to_string(&trace).unwrap_or_default();
             let met: BTreeSet<usize> = traced.lines().filter_map(|n| n.parse().ok()).collect();
-            let counts = traced.lines().filter_map(|line| line.strip_prefix("met "));
-            let meets = counts.last().map_or(Ok(0), str::parse)?;
+            let mut counts = traced.lines().filter_map(|line| line.strip_prefix("met "));
+            let meets = counts.next_back().map_or(Ok(0), str::parse)?;
             let name = name.to_owned();
             found.push((Test { name, took, meets }, met));
         }
