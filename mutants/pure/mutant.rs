@@ -1,6 +1,7 @@
 //! Which mutant is alive in this process: the number in MUTANT. All are compiled in at once.
 //!
-//! MUTANT_TRACE names a file; the number of each mutant that is met is written there, once.
+//! MUTANT_TRACE names a file: the number of each mutant that is met is written there, once, and how often mutants were
+//! met in all, to the power of two below. MUTANT_LIMIT ends a loop without an end.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -43,13 +44,21 @@ fn begin() -> State {
 pub fn alive(number: u32) -> bool {
     static STATE: OnceLock<State> = OnceLock::new();
     let state = STATE.get_or_init(begin);
-    if state.met.fetch_add(1, Ordering::Relaxed) > state.limit {
+    let met = state.met.fetch_add(1, Ordering::Relaxed) + 1;
+    if met > state.limit {
         process::exit(102);
     }
-    if let Some((seen, file)) = &state.trace
-        && !seen[number as usize].swap(true, Ordering::Relaxed)
-    {
-        writeln!(file.lock().expect("one at a time"), "{number}").expect("the trace is written");
+    if let Some((seen, file)) = &state.trace {
+        let write = |line: String| {
+            let mut file = file.lock().expect("one at a time");
+            writeln!(file, "{line}").expect("the trace is written");
+        };
+        if !seen[number as usize].swap(true, Ordering::Relaxed) {
+            write(number.to_string());
+        }
+        if met.is_power_of_two() {
+            write(format!("met {met}"));
+        }
     }
     number == state.alive
 }

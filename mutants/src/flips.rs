@@ -18,6 +18,8 @@ pub struct Mutant {
     pub file: String,
     /// The line in it.
     pub line: usize,
+    /// The function that it is in.
+    pub function: String,
     /// The text of that line.
     pub text: String,
     /// What is changed.
@@ -31,6 +33,7 @@ pub struct Flips {
     /// Those that do not compile.
     unviable: BTreeSet<usize>,
     file: String,
+    function: String,
     lines: Vec<String>,
 }
 
@@ -176,6 +179,7 @@ impl Flips {
         self.mutants.push(Mutant {
             file: self.file.clone(),
             line,
+            function: self.function.clone(),
             text: self.lines.get(line - 1).cloned().unwrap_or_default(),
             change,
         });
@@ -212,16 +216,18 @@ impl Flips {
         if signature.constness.is_some() {
             return;
         }
-        visit_mut::visit_block_mut(self, block);
         let name = &signature.ident;
+        let outer = std::mem::replace(&mut self.function, name.to_string());
+        visit_mut::visit_block_mut(self, block);
         for value in values(&signature.output) {
-            let change = format!("{name} returns {}", text(&value));
+            let change = format!("returns {}", text(&value));
             if let Some(alive) = self.mutant(name.span(), change) {
                 block
                     .stmts
                     .insert(0, parse_quote!(if #alive { return #value; }));
             }
         }
+        self.function = outer;
     }
 }
 

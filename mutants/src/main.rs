@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs, process};
 
-use flips::Mutant;
 use run::{Fate, Tests};
 
 /// The rooms that are asked.
@@ -35,24 +34,32 @@ fn room(file: &str) -> &str {
     name.trim_end_matches(".rs")
 }
 
-/// A mutant that changes nothing that anybody could see: its file, change and line, and why.
+/// A mutant that changes nothing that anybody could see.
+#[derive(PartialEq)]
 struct Equivalent {
     file: String,
+    function: String,
     change: String,
     line: String,
 }
 
+/// Those of a file; behind each stands the reason.
 fn equivalents(path: &Path) -> Result<Vec<Equivalent>> {
     let mut all = Vec::new();
     for text in fs::read_to_string(path)?.lines() {
         if text.starts_with('#') || text.is_empty() {
             continue;
         }
-        let [file, change, line, _why] = text.split('\t').collect::<Vec<_>>()[..] else {
-            return Err(format!("{}: not four columns: {text}", path.display()).into());
+        let [file, function, change, line, _why] = text.split('\t').collect::<Vec<_>>()[..] else {
+            return Err(format!("{}: not five columns: {text}", path.display()).into());
         };
-        let [file, change, line] = [file, change, line].map(str::to_owned);
-        all.push(Equivalent { file, change, line });
+        let [file, function, change, line] = [file, function, change, line].map(str::to_owned);
+        all.push(Equivalent {
+            file,
+            function,
+            change,
+            line,
+        });
     }
     Ok(all)
 }
@@ -80,22 +87,27 @@ fn main() -> Result<()> {
         }
         let fate = match tests.fate(number)? {
             Fate::Missed | Fate::NotMet => {
-                let known = listed.iter().position(|e| {
-                    e.file == mutant.file && e.change == mutant.change && e.line == mutant.text
-                });
+                let this = Equivalent {
+                    file: mutant.file.clone(),
+                    function: mutant.function.clone(),
+                    change: mutant.change.clone(),
+                    line: mutant.text.clone(),
+                };
+                let known = listed.iter().position(|listed| *listed == this);
                 match known {
                     Some(at) => {
                         used[at] = true;
                         "equivalent"
                     }
                     None => {
-                        let Mutant {
+                        let Equivalent {
                             file,
-                            line,
+                            function,
                             change,
-                            text,
-                        } = mutant;
-                        let text = format!("src/{file}:{line}\t{change}\t{text}");
+                            line,
+                        } = this;
+                        let at = mutant.line;
+                        let text = format!("src/{file}:{at}\t{function}\t{change}\t{line}");
                         eprintln!("missed: {text}");
                         missed.push(text);
                         "missed"
@@ -131,10 +143,13 @@ fn main() -> Result<()> {
     let vain = listed.iter().zip(&used);
     let vain = vain.filter(|(e, used)| !**used && asked.iter().any(|name| name == room(&e.file)));
     for (e, _) in vain.clone() {
-        println!(
-            "equivalent.tsv lists in vain: {} {} {}",
-            e.file, e.change, e.line
-        );
+        let Equivalent {
+            file,
+            function,
+            change,
+            ..
+        } = e;
+        println!("equivalent.tsv lists in vain: {file} {function} {change}");
     }
     if !missed.is_empty() || vain.count() > 0 {
         process::exit(1);

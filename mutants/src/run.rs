@@ -25,6 +25,8 @@ pub enum Fate {
 struct Test {
     name: String,
     took: Duration,
+    /// How often it meets mutants, at least; not twice as often.
+    meets: u64,
 }
 
 /// The tests, quickest first.
@@ -39,8 +41,14 @@ pub struct Tests {
 /// Tests as quick as this are run together.
 const QUICK: Duration = Duration::from_millis(60);
 
-/// More calls are a loop without an end.
-const LIMIT: &str = "300000000";
+/// The number of no mutant.
+const NONE: &str = "1000000";
+
+/// How often tests may meet mutants: more is a loop without an end.
+fn limit(tests: &[&Test]) -> String {
+    let meets: u64 = tests.iter().map(|test| test.meets).sum();
+    (5 * meets + 1_000_000).to_string()
+}
 
 fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new("sh");
@@ -98,12 +106,23 @@ impl Tests {
                 return Err(format!("{name} fails without a mutant").into());
             }
             let took = start.elapsed();
-            let met: BTreeSet<usize> = match fs::read_to_string(&trace) {
-                Ok(numbers) => numbers.lines().filter_map(|n| n.parse().ok()).collect(),
-                Err(_) => BTreeSet::new(),
-            };
+            // a test that meets none leaves no file
+            let traced = fs::read_to_string(&trace).unwrap_or_default();
+            let met: BTreeSet<usize> = traced.lines().filter_map(|n| n.parse().ok()).collect();
+            let mut counts = traced.lines().filter_map(|line| line.strip_prefix("met "));
+            let meets = counts.next_back().map_or(Ok(0), str::parse)?;
             let name = name.to_owned();
-            found.push((Test { name, took }, met));
+            found.push((Test { name, took, meets }, met));
+        }
+        // a test that fails with no mutant alive would catch them all
+        let all: Vec<&Test> = found.iter().map(|(test, _)| test).collect();
+        let none = command(program, &folder)
+            .args(found.iter().map(|(test, _)| &test.name))
+            .env("MUTANT", NONE)
+            .env("MUTANT_LIMIT", limit(&all))
+            .spawn()?;
+        if wait(none, Duration::from_secs(600))? != Some(0) {
+            return Err("the tests fail although no mutant is alive".into());
         }
         found.sort_by_key(|(test, _)| test.took);
         let mut met: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -144,7 +163,7 @@ impl Tests {
             let child = command(&self.program, &self.folder)
                 .args(group.iter().map(|test| &test.name))
                 .env("MUTANT", mutant.to_string())
-                .env("MUTANT_LIMIT", LIMIT)
+                .env("MUTANT_LIMIT", limit(&group))
                 .spawn()?;
             match wait(child, Duration::from_secs(20) + 10 * took)? {
                 Some(0) => (),

@@ -10,6 +10,11 @@ fn every_error() -> Vec<Error> {
         Error::NullBatch,
         Error::MappingPaused {
             name: "o'hara".into(),
+            keep: false,
+        },
+        Error::MappingPaused {
+            name: "o'hara".into(),
+            keep: true,
         },
         Error::OutsideApply,
         Error::NotInFrom,

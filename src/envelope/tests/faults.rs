@@ -20,6 +20,19 @@ fn faults_of_the_whole_text() {
     assert_eq!(byte("{,\"a\":1}"), 1);
     assert_eq!(byte("{\"a\":1,}"), 7);
     assert_eq!(byte("{\"a\":1,,\"b\":1}"), 7);
+    let told = |text: &str| read_text(text, &arena).unwrap_err().to_string();
+    assert_eq!(
+        told("{1}"),
+        "expected a string or \"}\" at byte 1, found \"1\""
+    );
+    assert_eq!(
+        told("{\"a\":1 \"b\":2}"),
+        "expected \",\" or \"}\" at byte 7, found \"\"\""
+    );
+    assert_eq!(
+        told("[1 2]"),
+        "expected \",\" or \"]\" at byte 3, found \"2\""
+    );
     assert_eq!(byte("{\"data\":[{\"action\":\"insert\",}]}"), 28);
     assert_eq!(byte("{\"data\":[{\"record\":{\"a\" 1}}]}"), 24);
     assert_eq!(byte("{\"data\":[{\"metadata\":{\"database\":{]}}]}"), 34);

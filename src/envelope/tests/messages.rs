@@ -219,6 +219,22 @@ fn the_name_of_the_source() {
             None,
             Some("old"),
         ),
+        // the last of duplicates alone counts
+        (
+            r#""database":{"id":"x","name":"x"},"database":{"id":"i"}"#,
+            Some("i"),
+            None,
+        ),
+        (
+            r#""database":{"id":"x","name":"x"},"database":{"name":"n"}"#,
+            None,
+            Some("n"),
+        ),
+        (
+            r#""database":{"id":"x","name":"x"},"database":1"#,
+            None,
+            None,
+        ),
         (r#""database_name":null"#, None, None),
         (r#""x":1"#, None, None),
     ] {

@@ -231,6 +231,20 @@ fn envelopes_are_bounded() {
         assert_eq!(told, fault, "{before}");
     }
 
+    // an array that begins with no message
+    let after_one = |n| {
+        let most = MAX_ENVELOPES as usize;
+        format!(
+            "[1,{}{MESSAGE}{}]",
+            "[".repeat(most - n),
+            "]".repeat(most - n)
+        )
+    };
+    let one = "message is not a JSON object: 1\n";
+    assert_eq!(read(&after_one(1)), format!("{one}{GOOD}"));
+    let fault = format!("message is in too many envelopes: {MESSAGE}\n");
+    assert_eq!(read(&after_one(0)), format!("{one}{fault}"));
+
     let mut body = MESSAGE.to_owned();
     for _ in 0..10 {
         body = format!("{{\"value\":{}}}", string(&body));

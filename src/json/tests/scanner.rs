@@ -26,6 +26,23 @@ fn tree(json: Json<'_>) -> Option<Value> {
     })
 }
 
+#[test]
+fn white_space_before_a_container_is_passed_over() {
+    let mut seen = Vec::new();
+    let array = Scanner::new(" \n[1, 2]").array(|inside| {
+        seen.push(inside.take()?.text().into_owned());
+        Ok(())
+    });
+    assert_eq!(array.unwrap().text(), "[1, 2]");
+    let object = Scanner::new("\t{\"a\" : 3 }").object(|inside, key| {
+        assert!(key.is("a"));
+        seen.push(inside.take()?.text().into_owned());
+        Ok(())
+    });
+    assert_eq!(object.unwrap().text(), "{\"a\" : 3 }");
+    assert_eq!(seen, ["1", "2", "3"]);
+}
+
 fn agree_with_serde_json(json: &str) -> Result<(), TestCaseError> {
     let ours = Json::parse(json);
     let theirs = serde_json::from_str::<&RawValue>(json);
