@@ -20,7 +20,7 @@ fn faults_of_the_whole_text() {
     assert_eq!(byte("{,\"a\":1}"), 1);
     assert_eq!(byte("{\"a\":1,}"), 7);
     assert_eq!(byte("{\"a\":1,,\"b\":1}"), 7);
-    let told = |text: &str| read_text(text, &arena).unwrap_err().to_string();
+    let told = |text: &str| read_text(text, &arena, UNWATCHED).unwrap_err().to_string();
     assert_eq!(
         told("{1}"),
         "expected a string or \"}\" at byte 1, found \"1\""

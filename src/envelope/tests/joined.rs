@@ -52,6 +52,9 @@ fn a_batch_that_begins_empty_takes_others() {
     let arena = Bump::new();
     let text = message("a");
     let mut batch = Batch::empty();
-    assert_eq!(batch.add(read_text(&text, &arena, UNWATCHED).unwrap(), 3, &arena), 0..1);
+    assert_eq!(
+        batch.add(read_text(&text, &arena, UNWATCHED).unwrap(), 3, &arena),
+        0..1
+    );
     assert_eq!(shown(&batch), [line(3, "a")]);
 }

@@ -179,7 +179,7 @@ fn a_backslash_in_a_key_is_one() {
     let message = MESSAGE.replace("\"id\"", "\"i\\\\u0064\"");
     assert_eq!(read(&message), GOOD);
     let arena = Bump::new();
-    let batch = read_text(&message, &arena).unwrap();
+    let batch = read_text(&message, &arena, UNWATCHED).unwrap();
     let Item::Message(message) = &batch.items[0] else {
         panic!();
     };
@@ -191,7 +191,7 @@ fn an_entry_of_a_redis_stream_has_changes() {
     let entry = r#"["action","update","record","{\"id\":1}","changes","{\"id\":0}","metadata","{\"table_schema\":\"public\",\"table_name\":\"t\"}"]"#;
     read(entry);
     let arena = Bump::new();
-    let batch = read_text(entry, &arena).unwrap();
+    let batch = read_text(entry, &arena, UNWATCHED).unwrap();
     let Item::Message(message) = &batch.items[0] else {
         panic!("{}", told(&batch));
     };
