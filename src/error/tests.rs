@@ -10,6 +10,13 @@ fn every_error() -> Vec<Error> {
         Error::NullBatch,
         Error::MappingPaused {
             name: "o'hara".into(),
+            keep: false,
+        },
+        Error::OutOfTime {
+            mapping: "a".into(),
+        },
+        Error::OwnerGone {
+            mapping: "a".into(),
         },
         Error::OutsideApply,
         Error::NotInFrom,

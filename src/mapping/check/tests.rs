@@ -54,6 +54,7 @@ fn products() -> Destination {
     };
     Destination {
         oid: pg_sys::Oid::from(1),
+        owner: pg_sys::Oid::from(10),
         schema: "public".into(),
         name: "products".into(),
         relkind: b'r',
