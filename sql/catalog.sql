@@ -81,6 +81,7 @@ create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- Changes that come again, and have no key to be known by.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
+create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state = 'waiting';
 -- What is tried again when a row is written that it waits for, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state in ('waiting', 'paused');
@@ -98,7 +99,7 @@ comment on column sequin.dead_letter.key is 'JSON array of the values of the key
 comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row_key makes them; null when not known';
 comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
 comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
-comment on column sequin.dead_letter.waits_for is 'Waiting: the key of that row as bytes, its columns in the order of the table; null when any row of the table may do';
+comment on column sequin.dead_letter.waits_for is 'Waiting: a hash (SHA-256) of the key of that row as bytes, its columns in the order of the table; null when any row of the table may do';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';

@@ -48,7 +48,8 @@ comment on table sequin.home_source is 'The source database whose positions the 
 -- Resyncs that are going on, and the rows that were confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
-    started_at timestamp with time zone not null default pg_catalog.clock_timestamp()
+    started_at timestamp with time zone not null default pg_catalog.clock_timestamp(),
+    confirmed_before bigint not null default 0
 );
 create table sequin.resync_seen (
     mapping integer not null,
@@ -56,6 +57,7 @@ create table sequin.resync_seen (
     primary key (mapping, key)
 );
 comment on table sequin.resync is 'Resyncs that have begun: sequin.begin_resync and sequin.finish_resync';
+comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when it began';
 comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
 
 create function sequin.mapping_removed() returns trigger

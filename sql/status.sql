@@ -27,7 +27,7 @@ comment on column sequin.counter.mapping is 'sequin.mapping.id';
 comment on column sequin.counter.slot is 'Number of a backend among those that live: no two write one row';
 comment on column sequin.counter.calls is 'Calls with messages for the mapping';
 comment on column sequin.counter.received is 'Messages; each has one of the outcomes that follow';
-comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in the resync that began last';
+comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in resyncs';
 comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, reads and dead letters apart';
 comment on column sequin.counter.last_commit_timestamp is 'commit_timestamp of that change';
 comment on column sequin.counter.last_change_at is 'When that change was applied';
@@ -77,7 +77,7 @@ select m.name, m.source, m.destination, m.owner,
        (select pg_catalog.count(*) from sequin.row_version v
         where v.mapping = m.id and v.gaps @? '$.* ? (@ == null)') as unknown_values,
        s.started_at as resync_started_at,
-       case when s.mapping is not null then c.confirmed end as resync_confirmed,
+       c.confirmed - s.confirmed_before as resync_confirmed,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
                                when o.gone then 'the owner does not exist' end) as broken_reason,
        k.since as broken_since

@@ -27,16 +27,17 @@ use crate::error::{Error, sqlstate};
 use crate::guard::notes::prune;
 use crate::mapping::OnError;
 use crate::outcome::Counts;
+use crate::pg::invalidation;
 use crate::pg::isolation;
 use crate::pg::memory::{Arena, Context};
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::turn::{begin_attempt, caught};
+use crate::pg::turn::{Turn, begin_attempt, caught};
 use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
-use attempts::{ATTEMPTS, Attempts};
+use attempts::{ATTEMPTS, Attempts, PATIENT};
 use explained::{Explained, Observer};
 use registry::Registry;
 use routes::Routes;
@@ -97,9 +98,14 @@ fn call<'a>(
     let _connection = Connection::open();
     let _context = Context::enter();
     let _settings = Settings::new(PINNED);
+    // A call within a mapping's trigger is not that mapping's any more.
+    let _turn = Turn::own();
     let own = batch.end();
-    for _ in 0..ATTEMPTS {
+    for tried in 0..ATTEMPTS {
         let mut registry = Registry::take()?;
+        if tried >= PATIENT {
+            invalidation::lock_changes_out(registry.relation);
+        }
         let result = with_registry(batch, own, memory, &mut registry, attempts);
         registry.give_back();
         match result {

@@ -98,14 +98,15 @@ const STORE: &str = "
         update sequin.dead_letter l
         set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
             row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
-            committed_at = b.committed_at, waits_on = b.waits_on, waits_for = b.waits_for,
+            committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
             state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
         from b where l.id = b.known)
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
                                     state)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
-           b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, b.waits_for, b.state
+           b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
+           b.state
     from b where b.known is null";
 
 const COLUMNS: [(&str, pg_sys::Oid); 18] = [

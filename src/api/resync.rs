@@ -51,11 +51,10 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
         "delete from sequin.resync_seen where mapping = {id}"
     ))?;
     execute(&format!(
-        "insert into sequin.resync (mapping) values ({id})
-         on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp()"
-    ))?;
-    execute(&format!(
-        "update sequin.counter set confirmed = 0 where mapping = {id}"
+        "insert into sequin.resync (mapping, confirmed_before)
+         select {id}, coalesce(sum(c.confirmed), 0) from sequin.counter c where c.mapping = {id}
+         on conflict (mapping) do update set started_at = pg_catalog.clock_timestamp(),
+                                             confirmed_before = excluded.confirmed_before"
     ))?;
     invalidation::announce(catalog::relation());
     let started = Spi::get_one::<TimestampWithTimeZone>(&format!(

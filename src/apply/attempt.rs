@@ -72,7 +72,9 @@ pub fn attempt<'a>(
 ) -> Result<Counts, Stop> {
     let mut locked = attempts.mappings.clone();
     locked.extend(routes.taken.keys().map(|i| registry.mappings[*i].id));
+    locked.retain(|id| !attempts.aside.contains_key(id));
     for id in &locked {
+        let _turn = Turn::of(*id);
         invalidation::lock_mapping(registry.relation, *id, attempts.exclusive);
     }
     if invalidation::has_changed(registry.relation) {

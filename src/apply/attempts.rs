@@ -13,6 +13,10 @@ use crate::outcome::Suspects;
 /// then a session that is not one of ours can deadlock with the call.
 pub const ATTEMPTS: usize = 30;
 
+/// How often the mappings may change under a call. Then it locks changes out: somebody may change a mapping of
+/// his own without end.
+pub const PATIENT: usize = 5;
+
 /// After so many attempts it is no reason to begin again that a relation is not found: a trigger may look
 /// for one in vain, and make the server say that something changed, every time.
 const EARLY: usize = 5;

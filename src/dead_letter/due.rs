@@ -21,11 +21,12 @@ use crate::prepared::{Kept, Lookup, RowReader};
 /// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
 /// for each other in a circle with a row that could not be written; those that wait for any row of the
 /// tables written; and, where a row without a table is among those touched, letters that have waited for
-/// a while. What has failed often, twenty times if it waits for any row, is tried once a minute.
+/// a while. Keys that are waited for are stored, and compared, as hashes. What has failed often, twenty times if it waits for any row, is tried once a minute.
 const FIND: &str = "
     with recursive t as materialized (
-        select b.* from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
-                                         written boolean, tried bigint)),
+        select b.relation, sha256(b.key) as key, b.waits_on, sha256(b.waits_for) as waits_for, b.written, b.tried
+        from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
+                              written boolean, tried bigint)),
     found as (
         select l.id, l.mapping, l.row_key
         from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
@@ -37,7 +38,7 @@ const FIND: &str = "
         join sequin.mapping m on m.name = f.mapping
         cross join lateral (
             select l.* from sequin.dead_letter l
-            where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = f.row_key
+            where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = sha256(f.row_key)
             offset 0) l),
     waited as (
         select t.relation as of, t.key as at, t.waits_on as relation, t.waits_for as key
@@ -49,7 +50,7 @@ const FIND: &str = "
             union all
             select l.waits_on::oid, l.waits_for
             from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = w.relation and l.row_key = w.key and l.state = 'waiting') n
+            where m.destination = w.relation and sha256(l.row_key) = w.key and l.state = 'waiting') n
         where n.key is not null),
     waiting as (
         select w.of, w.at, w.of as relation, w.at as key from waited w
@@ -59,7 +60,7 @@ const FIND: &str = "
             select t.relation, t.key from t
             where not t.written and t.waits_on = w.relation and t.waits_for = w.key
             union all
-            select m.destination::oid, l.row_key
+            select m.destination::oid, sha256(l.row_key)
             from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
             where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key) n
         where n.key is not null),
@@ -70,7 +71,7 @@ const FIND: &str = "
          limit 1000)
         union
         (select l.id from circle c join sequin.mapping m on m.destination = c.relation
-         join sequin.dead_letter l on l.mapping = m.name and l.row_key = c.key
+         join sequin.dead_letter l on l.mapping = m.name and sha256(l.row_key) = c.key
          where l.state = 'waiting')
         union
         (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (

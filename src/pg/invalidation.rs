@@ -97,6 +97,12 @@ pub fn lock(oid: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
 }
 
+/// Locks a relation so that nobody else writes it until the transaction ends.
+pub fn lock_changes_out(oid: pg_sys::Oid) {
+    // SAFETY: as in `lock`.
+    unsafe { pg_sys::LockRelationOid(oid, pg_sys::ShareLock as i32) }
+}
+
 /// Tells every session, at commit, that a relation changed; and this one again if it rolls back.
 pub fn announce(oid: pg_sys::Oid) {
     // SAFETY: the OID is an existing relation's.

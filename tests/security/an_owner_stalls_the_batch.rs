@@ -1,5 +1,7 @@
 //! `sequin.mapping_timeout` bounds the time that one call works for one mapping.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{apply, run, upserted, value};
@@ -91,6 +93,38 @@ fn by_holding_a_lock() {
     );
     soon(|| only_good(&mut forwarder, 2));
     assert_eq!(letter(&mut scene.admin()), TOLD);
+    run(
+        &mut holder,
+        "rollback; begin; select sequin.begin_resync('bad')",
+    );
+    soon(|| only_good(&mut forwarder, 3));
+    assert_eq!(letter(&mut scene.admin()), TOLD);
+}
+
+/// Who changes a mapping of his own without end does not make other calls begin again without end.
+#[test]
+fn by_changing_a_mapping_all_the_time() {
+    let scene = Scene::with_item("changing", "guard => 'off'");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut mallory = scene.mallory();
+                while !done.load(Ordering::Relaxed) {
+                    run(
+                        &mut mallory,
+                        "update sequin.mapping set enabled = enabled where name = 'bad'",
+                    );
+                }
+            });
+        }
+        let mut forwarder = scene.forwarder();
+        let applied: Vec<_> = (1..100)
+            .map(|n| support::try_apply(&mut forwarder, &mixed(n)).is_ok_and(|c| c == upserted(2)))
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(applied.iter().all(|applied| *applied));
+    });
 }
 
 /// The caller's own limit is told from the mapping's.

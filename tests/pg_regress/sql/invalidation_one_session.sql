@@ -76,7 +76,7 @@ select id, name from item where id = 5;
 drop table item;
 \set VERBOSITY default
 select * from sequin_apply(batch(message('insert', 'item', '{"id": 6, "name": "six"}')));
-\echo :LAST_ERROR_SQLSTATE
+delete from sequin.dead_letter where mapping = 'item' returning mapping, sqlstate, error, state, hint;
 \set VERBOSITY terse
 -- made again, it is another table until it is mapped
 create table item (id integer primary key, name text);

@@ -60,7 +60,7 @@ select id, name from item order by id;
 \set SHOW_CONTEXT never
 select * from sequin_apply(batch(
     message('insert', 'item', '{"id": 7, "name": "seven"}'), message('insert', 'item', '{"id": 8, "name": "serialize"}')));
-\echo :LAST_ERROR_SQLSTATE
+delete from sequin.dead_letter where mapping = 'item' returning mapping, sqlstate, error, state, hint;
 \set VERBOSITY terse
 select id from item order by id;
 -- what is checked at commit is checked in the call
