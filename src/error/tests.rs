@@ -16,6 +16,12 @@ fn every_error() -> Vec<Error> {
             name: "o'hara".into(),
             keep: true,
         },
+        Error::OutOfTime {
+            mapping: "a".into(),
+        },
+        Error::OwnerGone {
+            mapping: "a".into(),
+        },
         Error::OutsideApply,
         Error::NotInFrom,
         Error::Variadic,
