@@ -204,6 +204,8 @@ pub enum Error {
     },
     /// The mappings changed each time that the call began again.
     MappingsChange,
+    /// A trigger's function of the extension is used for another table than its own.
+    NotOfMapping,
     /// An argument that must have a value is null.
     NullArgument {
         /// The argument.
@@ -507,6 +509,11 @@ impl Error {
             )
             .with_detail("Nothing of this batch was applied.")
             .with_hint("Send the batch again."),
+            Error::NotOfMapping => SqlError::new(
+                sqlstate::TRIGGER_PROTOCOL_VIOLATED,
+                "function can be used only by the triggers of sequin.mapping",
+            )
+            .with_hint("Drop the trigger of the other table."),
             Error::NullArgument { argument } => SqlError::new(
                 sqlstate::NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),

@@ -66,7 +66,10 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
 /// `sequin.finish_resync(mapping, dry_run)`: deletes the rows that no message has confirmed since
 /// [`begin_resync`], as a delete of the mapping does; returns how many. A dry run only counts.
 #[pg_extern(sql = false)]
-fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorReport> {
+fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, ErrorReport> {
+    let dry_run = dry_run.ok_or(Error::NullArgument {
+        argument: "dry_run",
+    })?;
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod every_function;
 mod memory;
 mod memory_limits;
 mod not_unicode;
