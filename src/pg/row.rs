@@ -99,7 +99,7 @@ impl Row {
 pub fn set_oid(row: &mut PgHeapTuple<'_, AllocatedByRust>, column: &str, oid: pg_sys::Oid) {
     let (number, attribute) = row
         .get_attribute_by_name(column)
-        .unwrap_or_else(|_| raise(Error::NotOfMapping));
+        .unwrap_or_else(|| raise(Error::NotOfMapping));
     if !is_oid(attribute.atttypid) {
         raise(Error::NotOfMapping);
     }
