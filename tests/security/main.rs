@@ -3,10 +3,15 @@
 
 #![forbid(unsafe_code)]
 
+mod backtraces;
 mod cancel;
+#[path = "../crash/cluster.rs"]
+#[allow(dead_code, reason = "some is for crashes")]
+mod cluster;
 mod every_function;
 mod memory;
 mod memory_limits;
 mod not_unicode;
 mod plans;
 mod prepared_transactions;
+mod standby;
