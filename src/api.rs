@@ -6,8 +6,10 @@ mod fingerprint;
 mod resync;
 mod row_key;
 
+use bumpalo::Bump;
+
 use crate::apply::apply;
-use crate::envelope;
+use crate::envelope::{self, Batch};
 use crate::error::{Error, SqlError};
 use crate::json::Jsonb;
 use crate::outcome::Counts;
@@ -26,8 +28,8 @@ fn apply_text(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
     admit(arguments.size(0))?;
     let batch = unicode(arguments.bytes(0).ok_or(Error::NullBatch)?)?;
     let memory = Arena::take();
-    let mut batch = envelope::read_text(batch, &memory, watch).map_err(Error::from)?;
-    Ok(result(apply(&mut batch, &memory)?))
+    let batch = envelope::read_text(batch, &memory, watch).map_err(Error::from)?;
+    apply_read(batch, &memory)
 }
 
 function! {
@@ -42,12 +44,17 @@ fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
         return Err(Error::NotUnicode { byte: None }.into());
     }
     let memory = Arena::take();
-    let mut batch = envelope::read_jsonb(batch, &memory, watch);
-    Ok(result(apply(&mut batch, &memory)?))
+    apply_read(envelope::read_jsonb(batch, &memory, watch), &memory)
 }
 
-/// Batches up to this size are applied without a look at how much memory there is.
-const SMALL: usize = 4 << 20;
+/// Batches up to this size are applied without a look at how much memory there is, and calls up to the other.
+const SMALL: usize = 256 << 10;
+const SMALL_CALL: usize = 4 << 20;
+
+/// What a message and a member of its record may take beside their text, and a call beside its messages.
+const PER_MESSAGE: usize = 1024;
+const PER_MEMBER: usize = 256;
+const PER_CALL: usize = 16 << 20;
 
 /// Refuses a batch that is too large, or too large for the memory that there is.
 fn admit(bytes: usize) -> Result<(), Error> {
@@ -56,10 +63,19 @@ fn admit(bytes: usize) -> Result<(), Error> {
         return Err(Error::BatchTooLarge { bytes, most });
     }
     // It is there twice already.
-    if bytes > SMALL && !memory::is_there(2 * bytes) {
+    if bytes > SMALL && !memory::is_there(2 * bytes + PER_CALL) {
         return Err(Error::OutOfMemory);
     }
     Ok(())
+}
+
+/// Applies a batch that was read, if there is memory for its messages.
+fn apply_read<'a>(mut batch: Batch<'a>, memory: &'a Bump) -> Result<[i64; 8], SqlError> {
+    let bytes = batch.items.len() * PER_MESSAGE + batch.members() * PER_MEMBER;
+    if bytes > SMALL_CALL && !memory::is_there(bytes + PER_CALL) {
+        return Err(Error::OutOfMemory.into());
+    }
+    Ok(result(apply(&mut batch, memory)?))
 }
 
 /// The text that the bytes are. Measured on batches of 1 MB: 40 µs, of 1.4 ms that it takes to read them.

@@ -88,10 +88,7 @@ fn call<'a>(
     memory: &'a Bump,
     attempts: &mut Attempts,
 ) -> Result<Counts, SqlError> {
-    if isolation::is_read_only() {
-        let standby = isolation::is_standby();
-        return Err(Error::ReadOnly { standby }.into());
-    }
+    isolation::require_writable("apply messages")?;
     if isolation::is_snapshot() {
         return Err(Error::Isolation.into());
     }

@@ -212,11 +212,15 @@ pub enum Error {
     Isolation,
     /// The caller's transaction may not write.
     ReadOnly {
+        /// What cannot be done: `apply messages`.
+        work: &'static str,
         /// Because the server is a standby.
         standby: bool,
     },
     /// The mappings changed each time that the call began again.
     MappingsChange,
+    /// A trigger's function of the extension is used for another table than its own.
+    NotOfMapping,
     /// An argument that must have a value is null.
     NullArgument {
         /// The argument.
@@ -525,14 +529,14 @@ impl Error {
             )
             .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
             .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),
-            Error::ReadOnly { standby: true } => SqlError::new(
+            Error::ReadOnly { work, standby: true } => SqlError::new(
                 sqlstate::READ_ONLY_SQL_TRANSACTION,
-                "cannot apply messages on a standby",
+                format!("cannot {work} on a standby"),
             )
             .with_hint("Connect to the primary, for example with target_session_attrs=read-write."),
-            Error::ReadOnly { standby: false } => SqlError::new(
+            Error::ReadOnly { work, standby: false } => SqlError::new(
                 sqlstate::READ_ONLY_SQL_TRANSACTION,
-                "cannot apply messages in a read-only transaction",
+                format!("cannot {work} in a read-only transaction"),
             )
             .with_hint("Run SET default_transaction_read_only = off, or begin the transaction READ WRITE."),
             Error::MappingsChange => SqlError::new(
@@ -541,6 +545,11 @@ impl Error {
             )
             .with_detail("Nothing of this batch was applied.")
             .with_hint("Send the batch again."),
+            Error::NotOfMapping => SqlError::new(
+                sqlstate::TRIGGER_PROTOCOL_VIOLATED,
+                "function can be used only by the triggers of sequin.mapping",
+            )
+            .with_hint("Drop the trigger of the other table."),
             Error::NullArgument { argument } => SqlError::new(
                 sqlstate::NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),

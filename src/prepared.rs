@@ -13,9 +13,10 @@ use crate::error::SqlError;
 use crate::message::Version;
 use crate::pg::clock;
 use crate::pg::interrupts;
+use crate::pg::isolation::is_standby;
 use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
-use crate::pg::spi::{Executed, Plan, Returned};
+use crate::pg::spi::{Executed, Plan, Returned, select};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
 /// A row of a batch relation; `None` is null.
@@ -264,13 +265,16 @@ impl Lookup {
                 Some(statement) => statement,
                 None => {
                     let types: Vec<pgrx::PgOid> = self.types.iter().map(|&t| t.into()).collect();
-                    client.prepare_mut(self.sql, &types)?.keep()
+                    let prepared = match is_standby() {
+                        true => client.prepare(self.sql, &types)?,
+                        false => client.prepare_mut(self.sql, &types)?,
+                    };
+                    prepared.keep()
                 }
             };
             // Not read-only for SPI: read by the caller's snapshot, a change that the call has just
             // waited for would not be seen.
-            let rows: Result<Vec<T>, _> =
-                client.update(&statement, None, args)?.map(read).collect();
+            let rows: Result<Vec<T>, _> = select(client, &statement, args)?.map(read).collect();
             self.statement.replace(Some(statement));
             rows
         })

@@ -27,6 +27,7 @@ use crate::key::KeyColumn;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
+use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::{ActingAs, is_superuser};
 use crate::settings;
@@ -309,8 +310,7 @@ const EQUALITY: &str = "
 /// pinned, a plain `=` would miss those of extension types.
 fn equality_operators(relation: pg_sys::Oid, key: &[String]) -> Vec<String> {
     let found = Spi::connect_mut(|client| {
-        client
-            .update(EQUALITY, None, &[relation.into(), key.to_vec().into()])?
+        spi::select(client, EQUALITY, &[relation.into(), key.to_vec().into()])?
             .map(|row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)))
             .collect::<Result<HashMap<_, _>, pgrx::spi::Error>>()
     })

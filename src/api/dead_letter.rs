@@ -10,6 +10,7 @@ use crate::mapping::Mapping;
 use crate::mapping::catalog::{self, mine};
 use crate::outcome::Counts;
 use crate::pg::function::{Arguments, counts, function};
+use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
@@ -65,6 +66,7 @@ fn retry_mapping(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
 /// Tries the letters again whose mapping's owner the caller has the rights of. Letters that no mapping
 /// took need the rights of the extension's owner.
 fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
+    require_writable("apply messages")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
     let owner = extension_owner();
@@ -135,6 +137,7 @@ fn letter(id: i64, caller: pg_sys::Oid) -> Result<(), Error> {
 /// `sequin.discard(id)`: forgets a letter.
 #[pg_extern(sql = false)]
 fn discard(id: Option<i64>) -> Result<(), ErrorReport> {
+    require_writable("discard a dead letter")?;
     let Some(id) = id else {
         return Err(Error::NullArgument { argument: "id" }.into());
     };

@@ -214,13 +214,14 @@ fn subtype(range: pg_sys::Oid) -> pg_sys::Oid {
     } else {
         "union all select rngtypid from pg_catalog.pg_range where rngmultitypid operator(pg_catalog.=) $1"
     };
-    Spi::get_one_with_args(
-        &format!(
-            "select rngsubtype from pg_catalog.pg_range
-             where rngtypid operator(pg_catalog.=) $1 {multiranges}"
-        ),
-        &[range.into()],
-    )
+    let sql = format!(
+        "select rngsubtype from pg_catalog.pg_range
+         where rngtypid operator(pg_catalog.=) $1 {multiranges}"
+    );
+    Spi::connect(|client| {
+        let found = client.select(&sql, Some(1), &[range.into()])?;
+        found.first().get_one()
+    })
     .unwrap_or_else(|why| raise(own_statement("read the catalog")(why)))
     .unwrap_or(pg_sys::InvalidOid)
 }

@@ -15,6 +15,7 @@ use crate::mapping::catalog::{self, mine};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete};
 use crate::pg::invalidation;
+use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
@@ -42,6 +43,7 @@ fn count(sql: &str) -> Result<i64, Error> {
 /// Returns the time. A resync that was begun before is begun again.
 #[pg_extern(sql = false)]
 fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorReport> {
+    require_writable("begin a resync")?;
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);
@@ -66,7 +68,11 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
 /// `sequin.finish_resync(mapping, dry_run)`: deletes the rows that no message has confirmed since
 /// [`begin_resync`], as a delete of the mapping does; returns how many. A dry run only counts.
 #[pg_extern(sql = false)]
-fn finish_resync(mapping: Option<&str>, dry_run: bool) -> Result<i64, ErrorReport> {
+fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, ErrorReport> {
+    require_writable("finish a resync")?;
+    let dry_run = dry_run.ok_or(Error::NullArgument {
+        argument: "dry_run",
+    })?;
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);
@@ -188,6 +194,7 @@ fn unconfirmed(
 /// started over, or the destination was altered by hand. The rows stay.
 #[pg_extern(sql = false)]
 fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
+    require_writable("forget versions")?;
     let _settings = Settings::new(PINNED);
     let mapping = mine(mapping)?;
     let _definer = ActingAs::new(extension_owner(), false);

@@ -78,6 +78,11 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// How many members all records have.
+    pub fn members(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Where the batch ends now, for [`Self::cut`].
     pub fn end(&self) -> End {
         End {

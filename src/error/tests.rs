@@ -88,8 +88,19 @@ fn every_error() -> Vec<Error> {
         Error::NotYoursToExplain { position: 1 },
         Error::SharedDestination { name: "a".into() },
         Error::Isolation,
-        Error::ReadOnly { standby: true },
-        Error::ReadOnly { standby: false },
+        Error::ReadOnly {
+            work: "apply messages",
+            standby: true,
+        },
+        Error::ReadOnly {
+            work: "apply messages",
+            standby: false,
+        },
+        Error::BatchTooLarge { bytes: 3, most: 2 },
+        Error::TooManyMessages { most: 2 },
+        Error::NotUnicode { byte: Some(7) },
+        Error::OutOfMemory,
+        Error::NotOfMapping,
         Error::MappingsChange,
         Error::NullArgument { argument: "name" },
     ]

@@ -233,6 +233,10 @@ impl Encoder {
             };
             // read on after the value, and after the brackets that close here
             while let Some(open) = self.open.last() {
+                // without memory, the server's function is asked, which fails as the server does
+                if self.children.len() == self.children.capacity() {
+                    self.children.try_reserve(1).map_err(|_| Unfit)?;
+                }
                 self.children.push(node);
                 pos = lex::white(bytes, pos);
                 let comma = bytes.get(pos) == Some(&b',');
@@ -284,6 +288,7 @@ impl Encoder {
         let Open { key, form, first } = self.open.pop()?;
         let start = self.nodes.len();
         let mut end = start + self.children.len() - first;
+        self.nodes.try_reserve(end - start).ok()?;
         if form == Form::Object && !self.is_in_order(first, bytes) {
             let (keys, children) = (&self.keys, &mut self.children[first..]);
             // stable: equal keys stay in the order of the text
@@ -337,6 +342,7 @@ impl Encoder {
     /// Writes what [`Encoder::scan`] has noted.
     fn write(&mut self, root: Node, text: &str) -> Result<(), Unfit> {
         self.writing.clear();
+        self.out.try_reserve(2 * text.len()).map_err(|_| Unfit)?;
         let bytes = text.as_bytes();
         let mut current = match root.form {
             Form::Array | Form::Object => self.begin(root, bytes),

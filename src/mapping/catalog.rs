@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
 use crate::pg::keys::extension_owner;
+use crate::pg::spi;
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 use crate::prepared::Lookup;
 
@@ -37,8 +38,7 @@ pub fn load() -> Result<Vec<Mapping>, Error> {
 
 fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
     Spi::connect_mut(|client| {
-        client
-            .update(MAPPINGS, None, &[])?
+        spi::select(client, MAPPINGS, &[])?
             .map(|row| {
                 Ok(MappingRow {
                     id: row.get(1)?.expect("not null"),
@@ -109,8 +109,7 @@ pub fn oid(table: &str) -> pg_sys::Oid {
 /// The ids of the mappings that are being resynced.
 pub fn resyncing() -> Vec<i32> {
     Spi::connect_mut(|client| {
-        client
-            .update("select mapping from sequin.resync", None, &[])?
+        spi::select(client, "select mapping from sequin.resync", &[])?
             .map(|row| Ok(row.get(1)?.expect("not null")))
             .collect::<Result<_, pgrx::spi::Error>>()
     })

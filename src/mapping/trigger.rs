@@ -19,6 +19,7 @@ use crate::error::nearest::nearest;
 use crate::error::quote::ident;
 use crate::error::{Error, list, sqlstate};
 use crate::pg::invalidation;
+use crate::pg::isolation::require_writable;
 use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
 use crate::pg::settings::Settings;
@@ -262,6 +263,7 @@ fn mapping_changed<'a>(
 /// `sequin.unmap(name)`: removes a mapping.
 #[pg_extern(sql = false)]
 fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
+    require_writable("remove a mapping")?;
     const UNMAP: &str = "delete from sequin.mapping where name operator(pg_catalog.=) $1";
     const NAMES: &str = "select name from sequin.mapping order by 1";
     let Some(name) = name else {

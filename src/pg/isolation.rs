@@ -2,6 +2,8 @@
 
 use pgrx::pg_sys;
 
+use crate::error::Error;
+
 /// Whether the transaction sees the database as it was when it began (REPEATABLE READ and above), and
 /// so not what other calls have applied since.
 pub fn is_snapshot() -> bool {
@@ -10,9 +12,20 @@ pub fn is_snapshot() -> bool {
 }
 
 /// Whether the transaction may not write.
-pub fn is_read_only() -> bool {
+fn is_read_only() -> bool {
     // SAFETY: reads a backend variable.
     unsafe { pg_sys::XactReadOnly }
+}
+
+/// An error if the transaction may not write: this work cannot be done, which is said as in "cannot …".
+pub fn require_writable(work: &'static str) -> Result<(), Error> {
+    match is_read_only() {
+        false => Ok(()),
+        true => Err(Error::ReadOnly {
+            work,
+            standby: is_standby(),
+        }),
+    }
 }
 
 /// Whether the server is a standby, where no transaction may write.

@@ -145,9 +145,12 @@ pub fn stored_text(value: Datum, is_null: bool) -> Option<String> {
 
 /// The role that owns the extension, and so its tables.
 pub fn extension_owner() -> pg_sys::Oid {
-    pgrx::Spi::get_one::<pg_sys::Oid>(
-        "select extowner from pg_catalog.pg_extension where extname operator(pg_catalog.=) 'pg_sequin'",
-    )
+    const OWNER: &str = "select extowner from pg_catalog.pg_extension
+                         where extname operator(pg_catalog.=) 'pg_sequin'";
+    pgrx::Spi::connect_mut(|client| {
+        let found = super::spi::select(client, OWNER, &[])?;
+        found.first().get_one::<pg_sys::Oid>()
+    })
     .ok()
     .flatten()
     .unwrap_or_else(|| pgrx::error!("extension pg_sequin is not installed"))

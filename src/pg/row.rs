@@ -10,6 +10,9 @@ use pgrx::{
     direct_function_call,
 };
 
+use super::raise::raise;
+use crate::error::Error;
+
 /// A row that a trigger was called for, taken apart.
 pub struct Row {
     columns: Vec<(String, pg_sys::Oid, Option<Datum>)>,
@@ -57,16 +60,15 @@ impl Row {
         let column = self.columns.iter().find(|(column, ..)| column == name);
         column
             .map(|(_, type_oid, value)| (*type_oid, *value))
-            .expect("the column exists")
+            .unwrap_or_else(|| raise(Error::NotOfMapping))
     }
 
     /// The value of a column; `None` for null.
     pub fn get<T: FromDatum + IntoDatum>(&self, name: &str) -> Option<T> {
         let (type_oid, value) = self.column(name);
-        assert!(
-            T::is_compatible_with(type_oid),
-            "column {name} is of type {type_oid:?}"
-        );
+        if !T::is_compatible_with(type_oid) {
+            raise(Error::NotOfMapping);
+        }
         // SAFETY: the value is of a type that the Rust type is made from, and not null.
         unsafe { T::from_datum(value?, false) }
     }
@@ -74,7 +76,9 @@ impl Row {
     /// The value of a column whose type is `oid` or an alias of it; `None` for null.
     pub fn oid(&self, name: &str) -> Option<pg_sys::Oid> {
         let (type_oid, value) = self.column(name);
-        assert!(is_oid(type_oid), "column {name} is of type {type_oid:?}");
+        if !is_oid(type_oid) {
+            raise(Error::NotOfMapping);
+        }
         // SAFETY: these types are OIDs by value.
         unsafe { pg_sys::Oid::from_datum(value?, false) }
     }
@@ -82,7 +86,9 @@ impl Row {
     /// The text of a jsonb column; `None` for null.
     pub fn jsonb(&self, name: &str) -> Option<String> {
         let (type_oid, value) = self.column(name);
-        assert_eq!(type_oid, pg_sys::JSONBOID, "column {name}");
+        if type_oid != pg_sys::JSONBOID {
+            raise(Error::NotOfMapping);
+        }
         // SAFETY: the datum is a jsonb, and jsonb_out returns a string.
         let text = unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(value?)]) };
         text.map(|text| text.to_string_lossy().into_owned())
@@ -93,8 +99,10 @@ impl Row {
 pub fn set_oid(row: &mut PgHeapTuple<'_, AllocatedByRust>, column: &str, oid: pg_sys::Oid) {
     let (number, attribute) = row
         .get_attribute_by_name(column)
-        .expect("the column exists");
-    assert!(is_oid(attribute.atttypid), "column {column}");
+        .unwrap_or_else(|| raise(Error::NotOfMapping));
+    if !is_oid(attribute.atttypid) {
+        raise(Error::NotOfMapping);
+    }
     // SAFETY: these types are OIDs by value.
     unsafe { row.set_by_index_unchecked(number, oid.into_datum()) }
 }

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_int, c_long};
 
 use pgrx::pg_sys::{self, Datum};
 
+use super::isolation::is_standby;
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{is_undone, note_undone, trap};
 use super::tuples::{Offered, Rows, count_rows, put_back_count};
@@ -26,6 +27,19 @@ unsafe extern "C-unwind" {
     ) -> c_int;
     #[link_name = "SPI_plan_get_cached_plan"]
     fn raw_spi_plan_get_cached_plan(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::CachedPlan;
+}
+
+/// Runs a query that only reads, through pgrx. It sees what others have committed up to this moment, and what this
+/// transaction has done; for that the transaction gets a number, which there is none of on a standby.
+pub fn select<'c, Q: pgrx::spi::Query<'c>>(
+    client: &mut pgrx::spi::SpiClient<'c>,
+    query: Q,
+    args: &[pgrx::datum::DatumWithOid<'_>],
+) -> Result<pgrx::spi::SpiTupleTable<'c>, pgrx::spi::Error> {
+    match is_standby() {
+        true => client.select(query, None, args),
+        false => client.update(query, None, args),
+    }
 }
 
 /// A connection to SPI. What is allocated while it lives is freed with it.

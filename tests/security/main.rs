@@ -8,13 +8,19 @@ mod a_superusers_mapping_to_anothers_table;
 mod an_owner_fails_the_batch;
 mod an_owner_pauses_the_batch;
 mod an_owner_stalls_the_batch;
+mod backtraces;
 mod cancel;
+#[path = "../crash/cluster.rs"]
+#[allow(dead_code, reason = "some is for crashes")]
+mod cluster;
+mod every_function;
 mod memory;
 mod memory_limits;
 mod next_row_in_a_trigger;
 mod not_unicode;
 mod plans;
 mod prepared_transactions;
+mod standby;
 mod values_in_a_nested_call;
 
 use postgres::Client;

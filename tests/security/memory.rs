@@ -15,6 +15,15 @@ const KEPT: i64 = 20 * MB;
 
 /// Sends the batch by a fresh session, and says what it took and left beside what a small batch does.
 fn measured(database: &Database, what: &str, batch: &str) -> Result<Counts, postgres::Error> {
+    measured_times(database, what, batch, 4)
+}
+
+fn measured_times(
+    database: &Database,
+    what: &str,
+    batch: &str,
+    times: i64,
+) -> Result<Counts, postgres::Error> {
     let mut client = database.connect();
     let pid = value(&mut client, "select pg_backend_pid()");
     let warm = message("insert", "item", 1, r#"{"id":-1,"t":"x"}"#);
@@ -36,7 +45,10 @@ fn measured(database: &Database, what: &str, batch: &str) -> Result<Counts, post
             peak as f64 / size as f64,
             kept / MB
         );
-        assert!(peak <= 4 * size + PEAK, "{what}: {peak} bytes of {size}");
+        assert!(
+            peak <= times * size + PEAK,
+            "{what}: {peak} bytes of {size}"
+        );
         assert!(kept <= KEPT, "{what}: {kept} bytes stay");
     }
     result
@@ -106,7 +118,8 @@ fn one_large_record() {
     );
     run(&mut client, "truncate item");
     let batch = message("insert", "noted", 2, &format!(r#"{{"id":1,"t":"{text}"}}"#));
-    let counts = measured(&database, "a document of 100 MB", &batch).expect("a row");
+    // The server's own input function reads documents over 16 MB.
+    let counts = measured_times(&database, "a document of 100 MB", &batch, 8).expect("a row");
     assert_eq!(counts, upserted(1));
 }
 
