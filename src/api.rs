@@ -12,7 +12,10 @@ use crate::error::{Error, SqlError};
 use crate::json::Jsonb;
 use crate::outcome::Counts;
 use crate::pg::function::{Arguments, counts, function};
-use crate::pg::memory::Arena;
+use crate::pg::interrupts;
+use crate::pg::memory::{self, Arena};
+use crate::pg::raise::raise;
+use crate::settings;
 
 function! {
     /// `sequin_apply(text)`: applies a batch given as text, as the sink sent it.
@@ -20,9 +23,10 @@ function! {
 }
 
 fn apply_text(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
-    let batch = arguments.text(0).ok_or(Error::NullBatch)?;
+    admit(arguments.size(0))?;
+    let batch = unicode(arguments.bytes(0).ok_or(Error::NullBatch)?)?;
     let memory = Arena::take();
-    let mut batch = envelope::read_text(batch, &memory).map_err(Error::from)?;
+    let mut batch = envelope::read_text(batch, &memory, watch).map_err(Error::from)?;
     Ok(result(apply(&mut batch, &memory)?))
 }
 
@@ -32,10 +36,46 @@ function! {
 }
 
 fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
-    let batch = arguments.jsonb(0).ok_or(Error::NullBatch)?;
+    admit(arguments.size(0))?;
+    let batch = Jsonb::new(arguments.bytes(0).ok_or(Error::NullBatch)?);
+    if !batch.is_utf8() {
+        return Err(Error::NotUnicode { byte: None }.into());
+    }
     let memory = Arena::take();
-    let mut batch = envelope::read_jsonb(Jsonb::new(batch), &memory);
+    let mut batch = envelope::read_jsonb(batch, &memory, watch);
     Ok(result(apply(&mut batch, &memory)?))
+}
+
+/// Batches up to this size are applied without a look at how much memory there is.
+const SMALL: usize = 4 << 20;
+
+/// Refuses a batch that is too large, or too large for the memory that there is.
+fn admit(bytes: usize) -> Result<(), Error> {
+    let most = settings::max_batch_bytes();
+    if bytes > most {
+        return Err(Error::BatchTooLarge { bytes, most });
+    }
+    // It is there twice already.
+    if bytes > SMALL && !memory::is_there(2 * bytes) {
+        return Err(Error::OutOfMemory);
+    }
+    Ok(())
+}
+
+/// The text that the bytes are. Measured on batches of 1 MB: 40 µs, of 1.4 ms that it takes to read them.
+fn unicode(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|error| Error::NotUnicode {
+        byte: Some(error.valid_up_to()),
+    })
+}
+
+/// While a batch is read: ends the call if it has too many messages, or is cancelled.
+fn watch(items: usize) {
+    let most = settings::max_batch_messages();
+    if items > most {
+        raise(Error::TooManyMessages { most });
+    }
+    interrupts::check();
 }
 
 /// The result row: how many messages came, and how many had each outcome.

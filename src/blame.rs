@@ -4,7 +4,7 @@
 //! |---|---|
 //! | any that the server raised because it was cancelled or lacks something, or with `on_error => 'raise'` | the call |
 //! | of the server's classes, raised by this extension | the call |
-//! | 23503 foreign key, 23505 unique index | another row |
+//! | 23503 foreign key, 23505 unique index, 23P01 exclusion constraint | another row |
 //! | 23502 not null | an older change of the row, if the column's value is unknown |
 //! | all others | the message |
 
@@ -92,7 +92,9 @@ pub fn deserves_another_try(error: &SqlError) -> bool {
 /// The verdict on an error that is not the call's.
 pub fn cause(error: &SqlError) -> Verdict {
     match error.code {
-        sqlstate::FOREIGN_KEY_VIOLATION | sqlstate::UNIQUE_VIOLATION => Verdict::AnotherRow,
+        sqlstate::FOREIGN_KEY_VIOLATION
+        | sqlstate::UNIQUE_VIOLATION
+        | sqlstate::EXCLUSION_VIOLATION => Verdict::AnotherRow,
         sqlstate::NOT_NULL_VIOLATION => Verdict::AnOlderChange,
         _ => Verdict::TheMessage,
     }

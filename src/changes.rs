@@ -32,6 +32,7 @@ use crate::error::SqlError;
 use crate::guard::stored::Stored;
 use crate::mapping::Mode;
 use crate::outcome::{Failure, MessageNo, Position, Suspects, Wait};
+use crate::pg::interrupts;
 use crate::pg::invalidation;
 use crate::pg::subtransaction::{open_subtransaction, subtransaction};
 use crate::pg::user::ActingAs;
@@ -159,6 +160,7 @@ impl<'a> Changes<'a> {
         while next < count {
             let result = subtransaction(|| {
                 while next < count {
+                    interrupts::check();
                     let at = next;
                     next += 1;
                     work(self, at)?;

@@ -1,8 +1,8 @@
 //! What became of the messages of each mapping, counted without a row that two sessions write.
 //!
 //! `sequin.counter` has a row for each mapping and backend slot. While a backend lives no other has
-//! its slot, so calls do not wait for each other to count; a call that is rolled back takes its
-//! counts with it. `sequin.status` adds the rows up.
+//! its slot, but a prepared transaction may, and then it takes another: calls do not wait for each other to count. A
+//! call that is rolled back takes its counts with it. `sequin.status` adds the rows up.
 
 #![forbid(unsafe_code)]
 

@@ -12,6 +12,8 @@ pub mod presence;
 pub mod retried;
 pub mod superseded;
 
+use std::borrow::Cow;
+
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
@@ -50,11 +52,11 @@ pub struct Letter<'a> {
     /// The mapping, if one took it.
     pub mapping: Option<String>,
     /// The message as it came.
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
     /// Its place in the batch.
     pub position: usize,
     /// Why.
-    pub error: SqlError,
+    pub error: Cow<'a, SqlError>,
     /// What it waits for, if it may work later.
     pub wait: Option<Wait>,
     /// What becomes of it.
@@ -133,17 +135,18 @@ thread_local! {
 }
 
 /// Keeps the letters, in this order.
-pub fn store(letters: &[Letter<'_>]) -> Result<(), SqlError> {
-    if letters.is_empty() {
+pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlError> {
+    let mut letters = letters.peekable();
+    if letters.peek().is_none() {
         return Ok(());
     }
     let outcome = STORED.with(|statement| {
-        statement.execute(letters.iter(), |letter| {
+        statement.execute(letters, |letter| {
             let wait = letter.wait.as_ref();
             vec![
                 letter.id.map(Datum::from),
                 text(letter.mapping.as_deref()),
-                text(Some(letter.text)),
+                text(Some(&*letter.text)),
                 text(Some(&letter.error.sqlstate())),
                 text(Some(&letter.error.message)),
                 text(letter.error.detail.as_deref()),
@@ -184,5 +187,9 @@ pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
 
 // A NUL cannot be in a text; as JSON's escape it can.
 fn text(text: Option<&str>) -> Option<Datum> {
-    text.and_then(|text| text.replace('\0', "\\u0000").into_datum())
+    let text = text?;
+    match text.contains('\0') {
+        true => text.replace('\0', "\\u0000").into_datum(),
+        false => text.into_datum(),
+    }
 }

@@ -38,7 +38,7 @@ mod strings;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::rc::Rc;
 
 use bumpalo::Bump;
 
@@ -46,14 +46,22 @@ use crate::json::{JsonFault, Jsonb, Scanner};
 use crate::message::MessageFault;
 use reader::Reader;
 
-pub use batch::{Batch, End, Item};
+pub use batch::{Batch, End, Item, ItemText};
+
+/// Sees how many items there are, time and again while a batch is read; it ends the reading by unwinding.
+pub type Watch = fn(items: usize);
+
+/// Watches nothing.
+#[cfg(test)]
+pub(crate) const UNWATCHED: Watch = |_| ();
+
 /// Reads the JSON values of a text: one, or several with white space between them. After an array or
 /// object no white space is needed.
 ///
 /// Unescaped and decoded strings are put into the arena. A text that is not JSON is a fault as a whole.
 /// Inside of it, a text that is not JSON, such as the body of an SQS message, is one dead item.
-pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFault> {
-    let mut reader = Reader::new(arena);
+pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Batch<'a>, JsonFault> {
+    let mut reader = Reader::new(arena, watch, text.len());
     // a small message has 900 bytes and 8 fields, and a batch from Sequin has up to 1000 messages
     reader.reserve(
         (text.len() / 900 + 1).min(1000),
@@ -64,19 +72,19 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump) -> Result<Batch<'a>, JsonFa
 }
 
 /// Reads the text of a dead letter: if it is not JSON, it is one dead item.
-pub fn read_letter<'a>(text: &'a str, arena: &'a Bump) -> Batch<'a> {
-    read_text(text, arena).unwrap_or_else(|fault| Batch {
+pub fn read_letter<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Batch<'a> {
+    read_text(text, arena, watch).unwrap_or_else(|fault| Batch {
         items: vec![Item::Dead {
-            text: Cow::Borrowed(text),
-            fault: MessageFault::NotJson(fault),
+            text: ItemText::Text(text),
+            fault: Rc::new(MessageFault::NotJson(fault)),
         }],
         ..Batch::empty()
     })
 }
 
 /// Reads a `jsonb` datum as [`read_text`] would read its text.
-pub fn read_jsonb<'a>(jsonb: Jsonb<'a>, arena: &'a Bump) -> Batch<'a> {
-    let mut reader = Reader::new(arena);
+pub fn read_jsonb<'a>(jsonb: Jsonb<'a>, arena: &'a Bump, watch: Watch) -> Batch<'a> {
+    let mut reader = Reader::new(arena, watch, jsonb.size());
     reader.jsonb(jsonb);
     reader.finish()
 }

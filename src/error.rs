@@ -31,6 +31,25 @@ pub enum Error {
     },
     /// The batch is null.
     NullBatch,
+    /// The batch is larger than `sequin.max_batch_bytes`.
+    BatchTooLarge {
+        /// How large it is, in bytes.
+        bytes: usize,
+        /// How large it may be.
+        most: usize,
+    },
+    /// The batch has more messages than `sequin.max_batch_messages`.
+    TooManyMessages {
+        /// How many it may have.
+        most: usize,
+    },
+    /// The batch is not UTF-8.
+    NotUnicode {
+        /// The first byte that is not, from 0, if it is known.
+        byte: Option<usize>,
+    },
+    /// The system has no memory left.
+    OutOfMemory,
     /// A message is routed to a mapping that is not enabled.
     MappingPaused {
         /// Name of the mapping.
@@ -235,6 +254,36 @@ impl Error {
                 "batch must not be null",
             )
             .with_hint("Pass a message, an array of messages or an envelope of them."),
+            Error::BatchTooLarge { bytes, most } => SqlError::new(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!("batch has {bytes} bytes, more than the maximum of {most}"),
+            )
+            .with_detail("Nothing of it was applied.")
+            .with_hint(
+                "Send smaller batches: Sequin's sinks have the setting batch_size. Or raise \
+                 sequin.max_batch_bytes: a call takes up to four times as much memory.",
+            ),
+            Error::TooManyMessages { most } => SqlError::new(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!("batch has more than {most} messages"),
+            )
+            .with_detail("Nothing of it was applied.")
+            .with_hint(
+                "Send smaller batches: Sequin's sinks have the setting batch_size. Or raise \
+                 sequin.max_batch_messages.",
+            ),
+            Error::NotUnicode { byte } => SqlError::new(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "invalid byte sequence for encoding \"UTF8\" in the batch",
+            )
+            .with_detail(match byte {
+                Some(byte) => format!("Byte {byte} of the batch begins it. Nothing of the batch was applied."),
+                None => "A string of the batch has it. Nothing of the batch was applied.".to_owned(),
+            })
+            .with_hint("Pass the batch as Sequin sent it, as text of the encoding that client_encoding names."),
+            Error::OutOfMemory => SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory")
+                .with_detail("The batch needs more than the system gives. Nothing of it was applied.")
+                .with_hint("Send smaller batches."),
             Error::MappingPaused { name, keep } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),

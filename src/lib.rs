@@ -86,6 +86,7 @@ mod fuzz;
 /// Called by the server when it loads the library.
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::backtrace::never();
     settings::define();
 }
 

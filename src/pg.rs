@@ -6,10 +6,12 @@
 //! whose failure belongs to one message go through [`trap`], which returns the error with every
 //! field it has (pgrx's guard loses unknown SQLSTATEs, the constraint and the context).
 
+pub mod backtrace;
 pub mod clock;
 pub mod constraints;
 pub mod counter;
 pub mod function;
+pub mod interrupts;
 pub mod invalidation;
 pub mod isolation;
 pub mod keys;

@@ -12,7 +12,9 @@ use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData};
 use crate::error::SqlError;
 use crate::message::Version;
 use crate::pg::clock;
+use crate::pg::interrupts;
 use crate::pg::keys::{stored_bytes, stored_text};
+use crate::pg::memory::RowContext;
 use crate::pg::spi::{Executed, Plan, Returned};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 
@@ -47,7 +49,9 @@ impl Statement {
         mut row: impl FnMut(T) -> BatchRow,
     ) -> Result<Executed, SqlError> {
         let mut rows = Rows::new();
+        let memory = RowContext::enter();
         for item in items {
+            interrupts::check();
             let values = row(item);
             let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
             let mut values: Vec<Datum> = values
@@ -55,7 +59,9 @@ impl Statement {
                 .map(|value| value.unwrap_or(Datum::null()))
                 .collect();
             rows.put(&self.rows, &mut values, &mut nulls)?;
+            memory.next_row();
         }
+        drop(memory);
         self.execute_over(rows)
     }
 

@@ -10,6 +10,8 @@ static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SUPERUSER_MAPPINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static MAX_BATCH_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 << 20);
+static MAX_BATCH_MESSAGES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60 * 60);
 
 /// Defines them. Only a superuser (or who was granted it) changes them: a forwarder must not.
@@ -23,6 +25,26 @@ pub fn define() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"sequin.max_batch_bytes",
+        c"How many bytes a batch may have.",
+        c"A call takes up to four times as much memory. Larger batches are refused.",
+        &MAX_BATCH_BYTES,
+        1024,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_int_guc(
+        c"sequin.max_batch_messages",
+        c"How many messages a batch may have.",
+        c"Batches with more are refused.",
+        &MAX_BATCH_MESSAGES,
+        1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"sequin.tombstone_retention",
@@ -80,6 +102,16 @@ pub fn keep_paused() -> bool {
 /// `sequin.allow_superuser_mappings`.
 pub fn allow_superuser_mappings() -> bool {
     SUPERUSER_MAPPINGS.get()
+}
+
+/// `sequin.max_batch_bytes`.
+pub fn max_batch_bytes() -> usize {
+    MAX_BATCH_BYTES.get() as usize
+}
+
+/// `sequin.max_batch_messages`.
+pub fn max_batch_messages() -> usize {
+    MAX_BATCH_MESSAGES.get() as usize
 }
 
 /// `sequin.tombstone_retention` in seconds.

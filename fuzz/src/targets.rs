@@ -124,7 +124,7 @@ pub fn jsonb(data: &[u8]) {
     let _ = value.text();
     touch(value, &mut 10_000);
     let arena = Bump::new();
-    let _ = told(&envelope::read_jsonb(Jsonb::new(data), &arena));
+    let _ = told(&envelope::read_jsonb(Jsonb::new(data), &arena, |_| ()));
 }
 
 /// Damaged jsonb can show a value in many places at once: not all of them are looked at.
@@ -151,7 +151,7 @@ fn told(batch: &Batch<'_>) -> Vec<String> {
         // what a fault says may quote the text, which is another where it was escaped
         Item::Dead { fault, .. } => {
             let _ = fault.to_string();
-            format!("{:?}", std::mem::discriminant(fault))
+            format!("{:?}", std::mem::discriminant(&**fault))
         }
         Item::Message(m) => {
             assert_eq!(m.record.kind(), Kind::Object);
@@ -181,7 +181,7 @@ pub fn batch(data: &[u8]) {
         return;
     };
     let arena = Bump::new();
-    let Ok(batch) = envelope::read_text(text, &arena) else {
+    let Ok(batch) = envelope::read_text(text, &arena, |_| ()) else {
         assert!(serde_json::from_str::<IgnoredAny>(text).is_err(), "{text}");
         return;
     };
@@ -193,7 +193,7 @@ pub fn batch(data: &[u8]) {
     }
     let told_of_text = told(&batch);
     if let Some(bytes) = jsonb_of(text) {
-        let told_of_jsonb = told(&envelope::read_jsonb(Jsonb::new(&bytes), &arena));
+        let told_of_jsonb = told(&envelope::read_jsonb(Jsonb::new(&bytes), &arena, |_| ()));
         assert_eq!(told_of_text, told_of_jsonb, "{text}");
     }
 }

@@ -55,10 +55,11 @@ function! {
 }
 
 fn retry_mapping(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
-    let name = arguments.text(0).ok_or(Error::NullArgument {
+    let name = arguments.bytes(0).ok_or(Error::NullArgument {
         argument: "mapping",
     })?;
-    retry(Which::Mapping(name))
+    // a name that is no text is no mapping's
+    retry(Which::Mapping(&String::from_utf8_lossy(name)))
 }
 
 /// Tries the letters again whose mapping's owner the caller has the rights of. Letters that no mapping

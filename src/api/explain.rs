@@ -5,12 +5,12 @@
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
+use super::{admit, unicode, watch};
 use crate::apply::explain;
 use crate::apply::registry;
 use crate::column_set::ColumnSet;
 use crate::envelope;
 use crate::error::Error;
-use crate::error::SqlError;
 use crate::mapping::catalog::mine;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
@@ -61,27 +61,27 @@ fn explain_rows(
     ErrorReport,
 > {
     let text = batch.ok_or(Error::NullBatch)?;
+    admit(text.len())?;
+    let text = unicode(text.as_bytes())?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
     let _definer = ActingAs::new(extension_owner(), false);
     let memory = Arena::take();
-    let mut batch = envelope::read_text(text, &memory).map_err(Error::from)?;
+    let mut batch = envelope::read_text(text, &memory, watch).map_err(Error::from)?;
     let rows = explain(&mut batch, &memory, caller)?;
-    let rows: Vec<ExplainedRow> = rows
-        .into_iter()
-        .map(|row| {
-            (
-                row.position as i64,
-                row.mapping,
-                row.key,
-                row.outcome.as_str(),
-                row.error.as_ref().map(SqlError::sqlstate),
-                row.error.map(|error| error.message),
-                row.before,
-                row.after,
-            )
-        })
-        .collect();
+    // A row is made when it is asked for.
+    let rows = rows.into_iter().map(|row| -> ExplainedRow {
+        (
+            row.position as i64,
+            row.mapping,
+            row.key,
+            row.outcome.as_str(),
+            row.error.as_ref().map(|error| error.sqlstate()),
+            row.error.map(|error| error.message.clone()),
+            row.before,
+            row.after,
+        )
+    });
     Ok(TableIterator::new(rows))
 }
 

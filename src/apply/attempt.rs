@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use pgrx::pg_sys;
 use super::attempts::Attempts;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
-use super::routes::{Refused, Routes};
+use super::routes::{Kept, Refused, Routes};
 use super::settle::write_all;
 use crate::blame::heals_by_grant;
 use crate::changes::intake::Call;
@@ -32,8 +33,32 @@ use crate::pg::user::current_user;
 use crate::settings;
 use crate::stop::Stop;
 
-/// A letter, and the position of its message.
-type Dead<'b> = (Position, Letter<'b>);
+/// A message that a mapping could not write. Its letter, which is much larger, is made when it is stored.
+pub struct Failed {
+    /// The position of the message.
+    pub position: Position,
+    /// The number of the mapping's changes among those of the call.
+    pub changes: usize,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// A message that becomes a letter.
+enum Dead<'d> {
+    Refused(&'d Refused),
+    Failed(&'d Failed),
+    Kept(&'d Kept),
+}
+
+impl Dead<'_> {
+    fn position(&self) -> Position {
+        match self {
+            Dead::Refused(refused) => refused.position,
+            Dead::Failed(failed) => failed.position,
+            Dead::Kept(kept) => kept.position,
+        }
+    }
+}
 
 /// Locks the mappings, reads the dead letters that are tried again, writes all, and stores what is
 /// dead.
@@ -220,38 +245,31 @@ impl<'b> Work<'_, 'b> {
         attempts: &mut Attempts,
         all: &mut [Changes<'b>],
     ) -> Result<Counts, Stop> {
-        let refused = self.routes.refused.iter();
-        let mut dead: Vec<Dead<'b>> = refused.map(|refused| self.refused(refused)).collect();
-        dead.extend(self.routes.kept.iter().map(|kept| {
-            let (position, letter) = self.refused(&Refused {
-                position: kept.position,
-                error: kept.error.clone(),
-            });
-            let letter = Letter {
-                mapping: Some(registry.mappings[kept.mapping].name.clone()),
-                state: kept.state,
-                ..letter
-            };
-            (position, letter)
-        }));
         note_broken(registry, attempts, all)?;
-        for changes in all.iter_mut() {
+        let mut failed = Vec::new();
+        for (i, changes) in all.iter_mut().enumerate() {
             self.supersede(registry, attempts, changes)?;
             give_up_missing(changes);
-            for failure in settle_failures(changes)? {
-                dead.push(self.failed(changes, failure));
-            }
+            failed.extend(settle_failures(changes)?.into_iter().map(|failure| Failed {
+                position: changes.intake.position(failure.message),
+                changes: i,
+                failure,
+            }));
         }
-        dead.sort_by_key(|(position, _)| *position);
+        failed.sort_by_key(|failed| failed.position);
         let (counts, tally) = self.count(registry, attempts, all);
         if let Some(observer) = &mut attempts.observer {
-            let settled = self.routes.outcomes().map(|(position, outcome, mapping)| {
-                let mapping = mapping.map(|index| registry.mappings[index].name.clone());
-                (position, outcome, mapping)
+            let refused = self.routes.refused.iter();
+            let refused = refused.map(|refused| (refused.position, refused.error(self.batch)));
+            let ignored = self.routes.ignored.iter();
+            let ignored = ignored.map(|(at, index)| (*at, registry.mappings[*index].name.clone()));
+            let kept = self.routes.kept.iter().map(|kept| {
+                let mapping = registry.mappings[kept.mapping].name.clone();
+                (kept.position, mapping, Rc::clone(&kept.error))
             });
-            observer.see(self.own, settled, &dead, all)?;
+            observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
-        self.keep(dead)?;
+        self.keep(registry, &failed, all)?;
         counters::store(&tally);
         Ok(counts)
     }
@@ -315,40 +333,80 @@ impl<'b> Work<'_, 'b> {
         (counts, tally)
     }
 
+    /// The messages that become letters, in the order of the batch; behind them those that are kept for mappings
+    /// which cannot take them now.
+    fn dead<'d>(&'d self, failed: &'d [Failed]) -> impl Iterator<Item = Dead<'d>> {
+        let mut refused = self.routes.refused.iter().peekable();
+        let mut failed = failed.iter().peekable();
+        std::iter::from_fn(move || {
+            let next = failed.peek().map(|failed| failed.position);
+            match refused.next_if(|refused| next.is_none_or(|next| refused.position <= next)) {
+                Some(refused) => Some(Dead::Refused(refused)),
+                None => failed.next().map(Dead::Failed),
+            }
+        })
+        .chain(self.routes.kept.iter().map(Dead::Kept))
+    }
+
     /// Stores letters, in this order, and removes the letters that were tried again and are none now.
-    fn keep(&self, dead: Vec<Dead<'b>>) -> Result<(), SqlError> {
-        // A letter that several mappings take now becomes one for each of them that fails.
-        let mut renewed = HashSet::new();
-        let mut letters: Vec<Letter<'_>> = Vec::with_capacity(dead.len());
-        for (position, mut letter) in dead {
-            let id = self.letter(position).map(|letter| letter.id);
-            letter.id = id.filter(|id| renewed.insert(*id));
-            letters.push(letter);
-        }
+    fn keep(
+        &self,
+        registry: &Registry,
+        failed: &[Failed],
+        all: &[Changes<'b>],
+    ) -> Result<(), SqlError> {
+        let known = |dead: &Dead<'_>| self.letter(dead.position()).map(|letter| letter.id);
+        let renewed: HashSet<i64> = match self.letters.is_empty() {
+            true => HashSet::new(),
+            false => self.dead(failed).filter_map(|dead| known(&dead)).collect(),
+        };
         let tried = self.letters.iter().map(|letter| letter.id);
         let healed: Vec<i64> = tried.filter(|id| !renewed.contains(id)).collect();
         dead_letter::remove(&healed)?;
-        dead_letter::store(&letters)
+        // A letter that several mappings take now becomes one for each of them that fails.
+        let mut left = renewed;
+        dead_letter::store(self.dead(failed).map(|dead| {
+            let letter = match dead {
+                Dead::Refused(refused) => self.refused(refused),
+                Dead::Failed(failed) => self.failed(&all[failed.changes], &failed.failure),
+                Dead::Kept(kept) => self.kept(registry, kept),
+            };
+            let id = known(&dead).filter(|id| left.remove(id));
+            Letter { id, ..letter }
+        }))
+    }
+
+    /// The letter of a message that is kept for a mapping.
+    fn kept<'d>(&'d self, registry: &'d Registry, kept: &'d Kept) -> Letter<'d> {
+        Letter {
+            mapping: Some(registry.mappings[kept.mapping].name.clone()),
+            state: kept.state,
+            ..self.unwritten(kept.position, Cow::Borrowed(&kept.error))
+        }
     }
 
     /// The letter of an item that no mapping takes.
-    fn refused(&self, refused: &Refused) -> Dead<'b> {
-        let at = refused.position.index();
+    fn refused(&self, refused: &Refused) -> Letter<'b> {
+        self.unwritten(refused.position, Cow::Owned(refused.error(self.batch)))
+    }
+
+    /// The letter of an item that no mapping has tried to write.
+    fn unwritten<'d>(&self, position_in_batch: Position, error: Cow<'d, SqlError>) -> Letter<'d>
+    where
+        'b: 'd,
+    {
+        let at = position_in_batch.index();
         let (text, position, message) = match &self.batch.items[at] {
-            Item::Message(message) => (
-                &*self.memory.alloc_str(&message.whole.text()),
-                message.position,
-                Some(message),
-            ),
-            Item::Dead { text, .. } => (&**text, at, None),
+            Item::Message(message) => (message.whole.text(), message.position, Some(message)),
+            Item::Dead { text, .. } => (text.text(), at, None),
         };
-        let known = self.letter(refused.position);
-        let letter = Letter {
+        let known = self.letter(position_in_batch);
+        Letter {
             id: None,
             mapping: known.and_then(|letter| letter.mapping.clone()),
             text,
             position: known.map_or(position, |letter| letter.position),
-            error: refused.error.clone(),
+            error,
             wait: None,
             state: State::Dead,
             key: None,
@@ -357,34 +415,32 @@ impl<'b> Work<'_, 'b> {
             source: message.map(|message| message.source()),
             version: message.and_then(|message| message.version),
             committed_at: message.and_then(|message| message.committed_at),
-        };
-        (refused.position, letter)
+        }
     }
 
     /// The letter of a message that a mapping could not write.
-    fn failed(&self, changes: &Changes<'b>, failure: Failure) -> Dead<'b> {
+    fn failed<'d>(&self, changes: &'d Changes<'b>, failure: &'d Failure) -> Letter<'d> {
         let message = changes.intake.message(failure.message);
         let keyed = &changes.keyed;
         let subject = keyed.of_subject(failure.message);
-        let letter = Letter {
+        Letter {
             id: None,
             mapping: Some(changes.target.mapping.name.clone()),
-            text: self.memory.alloc_str(&message.whole.text()),
+            text: message.whole.text(),
             position: message.position,
-            error: failure.error,
+            error: Cow::Borrowed(&failure.error),
             state: match failure.wait {
                 Some(_) => State::Waiting,
                 None => State::Dead,
             },
-            wait: failure.wait,
+            wait: failure.wait.clone(),
             key: subject.and_then(|change| changes.key_text(change)),
             row_key: keyed.row_key(failure.message).map(<[u8]>::to_vec),
             former_key: keyed.former_key(failure.message).map(<[u8]>::to_vec),
             source: Some(message.source()),
             version: message.version,
             committed_at: message.committed_at,
-        };
-        (changes.intake.position(failure.message), letter)
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use super::attempt::Failed;
 use super::images::images;
 use crate::changes::Changes;
 use crate::changes::net::Images;
-use crate::dead_letter::Letter;
 use crate::error::Error;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
@@ -28,15 +29,15 @@ pub struct Explained {
     /// What became of the message.
     pub outcome: Outcome,
     /// Why it is a dead letter, if it is one.
-    pub error: Option<SqlError>,
+    pub error: Option<Rc<SqlError>>,
     /// The row before the call, as JSON.
     pub before: Option<String>,
     /// The row after the call, as JSON.
     pub after: Option<String>,
 }
 
-/// The errors of dead letters, by the message's position and the mapping's name.
-type Errors<'d> = HashMap<(Position, Option<&'d str>), &'d SqlError>;
+/// The errors of messages that a mapping could not write, by position and the number of its changes.
+type Errors<'d> = HashMap<(Position, usize), &'d SqlError>;
 
 /// Observes a call for the role that wants it explained.
 #[derive(Debug)]
@@ -69,38 +70,62 @@ impl Observer {
     }
 
     /// Notes what an attempt has done, before it is undone: what became of the first `own` items of
-    /// the batch (the others are of dead letters). `settled` are the items that no mapping writes.
+    /// the batch (the others are of dead letters). `refused` are the items that no mapping takes, `ignored`
+    /// those of mappings that ignore them, `kept` those of mappings that cannot take them now.
     pub fn see(
         &mut self,
         own: usize,
-        settled: impl Iterator<Item = (Position, Outcome, Option<String>)>,
-        dead: &[(Position, Letter<'_>)],
+        refused: impl Iterator<Item = (Position, SqlError)>,
+        ignored: impl Iterator<Item = (Position, String)>,
+        kept: impl Iterator<Item = (Position, String, Rc<SqlError>)>,
+        failed: &[Failed],
         all: &[Changes<'_>],
     ) -> Result<(), SqlError> {
-        let errors: Errors<'_> = dead
+        self.rows.clear();
+        let row = |position: Position, outcome| Explained {
+            position: position.index(),
+            mapping: None,
+            key: None,
+            outcome,
+            error: None,
+            before: None,
+            after: None,
+        };
+        // Items that are wrong in the same way share the error.
+        let mut last: Option<Rc<SqlError>> = None;
+        for (position, error) in refused.filter(|(position, _)| position.index() < own) {
+            let error = match &last {
+                Some(last) if **last == error => Rc::clone(last),
+                _ => Rc::clone(last.insert(Rc::new(error))),
+            };
+            self.rows.push(Explained {
+                error: Some(error),
+                ..row(position, Outcome::Dead)
+            });
+        }
+        for (position, mapping) in ignored.filter(|(position, _)| position.index() < own) {
+            self.rows.push(Explained {
+                mapping: Some(mapping),
+                ..row(position, Outcome::Ignored)
+            });
+        }
+        for (position, mapping, error) in kept.filter(|(position, ..)| position.index() < own) {
+            self.rows.push(Explained {
+                mapping: Some(mapping),
+                error: Some(error),
+                ..row(position, Outcome::Dead)
+            });
+        }
+        let errors: Errors<'_> = failed
             .iter()
-            .map(|(position, letter)| ((*position, letter.mapping.as_deref()), &letter.error))
+            .map(|failed| ((failed.position, failed.changes), &failed.failure.error))
             .collect();
-        self.rows = settled
-            .filter(|(position, ..)| position.index() < own)
-            .map(|(position, outcome, mapping)| Explained {
-                error: errors
-                    .get(&(position, mapping.as_deref()))
-                    .map(|error| (*error).clone()),
-                position: position.index(),
-                mapping,
-                key: None,
-                outcome,
-                before: None,
-                after: None,
-            })
-            .collect();
-        for changes in all {
+        for (i, changes) in all.iter().enumerate() {
             let after = {
                 let _owner = changes.acting_as_owner();
                 images(changes)?
             };
-            self.see_mapping(own, changes, &after, &errors);
+            self.see_mapping(own, (i, changes), &after, &errors);
         }
         self.rows
             .sort_by(|a, b| (a.position, &a.mapping).cmp(&(b.position, &b.mapping)));
@@ -110,7 +135,7 @@ impl Observer {
     fn see_mapping(
         &mut self,
         own: usize,
-        changes: &Changes<'_>,
+        (number, changes): (usize, &Changes<'_>),
         after: &Images,
         errors: &Errors<'_>,
     ) {
@@ -135,8 +160,8 @@ impl Observer {
                 key: here.and_then(|change| changes.key_text(change)),
                 outcome,
                 error: errors
-                    .get(&(position, Some(name)))
-                    .map(|error| (*error).clone()),
+                    .get(&(position, number))
+                    .map(|error| Rc::new((*error).clone())),
                 before: before(left).or_else(|| before(key)).cloned(),
                 after: key.and_then(|key| after.get(key)).cloned(),
             });

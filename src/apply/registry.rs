@@ -35,9 +35,14 @@ pub struct Registry {
     pub relation: pg_sys::Oid,
     announced: pg_sys::Oid,
     letters_changed: bool,
-    /// By the mapping's id.
-    ready: HashMap<i32, Target>,
+    /// By the mapping's id, with the number of the last use.
+    ready: HashMap<i32, (u64, Target)>,
+    uses: u64,
 }
+
+/// How many mappings a session keeps ready: with their plans, each takes some 50 to 200 kB. To make one ready again
+/// takes about a millisecond.
+const READY: usize = 250;
 
 thread_local! {
     static KEPT: RefCell<Option<Registry>> = const { RefCell::new(None) };
@@ -79,11 +84,13 @@ impl Registry {
             announced: announced(),
             letters_changed: false,
             ready: HashMap::new(),
+            uses: 0,
         })
     }
 
     /// Keeps the registry for the next call.
-    pub fn give_back(self) {
+    pub fn give_back(mut self) {
+        self.trim();
         // One that a call from inside has made since is newer.
         KEPT.with_borrow_mut(|kept| {
             kept.get_or_insert(self);
@@ -102,7 +109,7 @@ impl Registry {
         self.letters_changed |= changed.contains(self.announced);
         if !changed.is_empty() {
             self.ready
-                .retain(|_, target| !target.depends_on.iter().any(|o| changed.contains(*o)));
+                .retain(|_, (_, target)| !target.depends_on.iter().any(|o| changed.contains(*o)));
         }
     }
 
@@ -125,7 +132,7 @@ impl Registry {
                 .of_mapping(id)
                 .into());
         }
-        if let Some(target) = self.ready.remove(&id) {
+        if let Some((_, target)) = self.ready.remove(&id) {
             return Ok(target);
         }
         let mapping = &self.mappings[index];
@@ -135,7 +142,18 @@ impl Registry {
 
     /// Puts a mapping back, ready for the next call.
     pub fn put_back(&mut self, target: Target) {
-        self.ready.insert(target.mapping.id, target);
+        self.uses += 1;
+        self.ready.insert(target.mapping.id, (self.uses, target));
+    }
+
+    /// Forgets the mappings that were not used for the longest time, if too many are ready.
+    fn trim(&mut self) {
+        if self.ready.len() <= READY {
+            return;
+        }
+        let mut uses: Vec<u64> = self.ready.values().map(|(used, _)| *used).collect();
+        let (_, &mut oldest, _) = uses.select_nth_unstable(self.ready.len() - READY);
+        self.ready.retain(|_, (used, _)| *used >= oldest);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::registry::Registry;
 use crate::dead_letter::State;
@@ -12,15 +13,34 @@ use crate::envelope::{Batch, Item};
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
 use crate::outcome::{Outcome, Position};
+use crate::pg::interrupts;
 use crate::settings;
 
-/// An item that no mapping takes.
+/// An item that no mapping takes. There may be a million of them: what the error says is made when somebody
+/// asks for it.
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// Where it is.
     pub position: Position,
+    /// Why no mapping takes it, if the item does not tell.
+    other: Option<Rc<SqlError>>,
+}
+
+impl Refused {
     /// Why no mapping takes it.
-    pub error: SqlError,
+    pub fn error(&self, batch: &Batch<'_>) -> SqlError {
+        match (&self.other, &batch.items[self.position.index()]) {
+            (Some(error), _) => (**error).clone(),
+            (None, Item::Dead { fault, .. }) => Error::NotAMessage {
+                fault: fault.to_string(),
+            }
+            .into(),
+            (None, Item::Message(message)) => Error::Unmapped {
+                table: format!("{}.{}", message.schema, message.table),
+            }
+            .into(),
+        }
+    }
 }
 
 /// A message that is kept for a mapping which cannot take it now.
@@ -31,7 +51,7 @@ pub struct Kept {
     /// The mapping, by its index.
     pub mapping: usize,
     /// Why it cannot.
-    pub error: SqlError,
+    pub error: Rc<SqlError>,
     /// What becomes of the letter.
     pub state: State,
 }
@@ -43,8 +63,8 @@ pub struct Routes {
     pub taken: BTreeMap<usize, Vec<Position>>,
     /// The messages that mappings without a destination take.
     pub ignored: Vec<(Position, usize)>,
-    /// The items that no mapping takes.
-    pub refused: Vec<Refused>,
+    /// The items that no mapping takes, in the order of their positions.
+    pub refused: Rc<Vec<Refused>>,
     /// The messages that are kept for mappings which are paused, or broken.
     pub kept: Vec<Kept>,
     /// A table that no mapping takes messages of, and how many such messages there are, of all tables.
@@ -61,12 +81,12 @@ impl Routes {
     ) -> Result<(), SqlError> {
         let mut last = None;
         for position in positions {
+            interrupts::check();
             let at = Position(position as u32);
             let message = match &batch.items[position] {
                 Item::Message(message) => message,
-                Item::Dead { fault, .. } => {
-                    let fault = fault.to_string();
-                    self.refuse(at, Error::NotAMessage { fault }.into());
+                Item::Dead { .. } => {
+                    self.refuse(at, None);
                     continue;
                 }
             };
@@ -86,12 +106,12 @@ impl Routes {
                 self.take(at, index, registry)?;
             }
             if found.is_empty() {
-                let table = format!("{}.{}", message.schema, message.table);
-                let unmapped = Error::Unmapped {
-                    table: table.clone(),
-                };
-                self.refuse(at, unmapped.into());
-                self.unmapped.get_or_insert((table, 0)).1 += 1;
+                self.refuse(at, None);
+                let unmapped = self.unmapped.get_or_insert_with(|| {
+                    let table = format!("{}.{}", message.schema, message.table);
+                    (table, 0)
+                });
+                unmapped.1 += 1;
             }
             last = Some((source, found));
         }
@@ -110,7 +130,7 @@ impl Routes {
             return match self.add(batch, letter.items.clone(), registry) {
                 // It stays, and others are tried.
                 Err(error) if letter.items.len() == 1 => {
-                    self.refuse(Position(letter.items.start as u32), error);
+                    self.refuse(Position(letter.items.start as u32), Some(error));
                     Ok(())
                 }
                 result => result,
@@ -123,11 +143,13 @@ impl Routes {
                 (Item::Message(_), Some(index)) => self.take(at, index, registry)?,
                 (Item::Message(_), None) => self.refuse(
                     at,
-                    Error::MappingNotFound {
-                        name: name.clone(),
-                        nearest: Vec::new(),
-                    }
-                    .into(),
+                    Some(
+                        Error::MappingNotFound {
+                            name: name.clone(),
+                            nearest: Vec::new(),
+                        }
+                        .into(),
+                    ),
                 ),
                 (Item::Dead { .. }, _) => self.add(batch, position..position + 1, registry)?,
             }
@@ -139,11 +161,17 @@ impl Routes {
         let mapping = &registry.mappings[index];
         if !mapping.enabled {
             let keep = settings::keep_paused();
-            let name = mapping.name.clone();
-            let error = Error::MappingPaused { name, keep }.into();
-            if !keep {
-                return Err(error);
-            }
+            let error = match self.kept.last() {
+                Some(kept) if kept.mapping == index => Rc::clone(&kept.error),
+                _ => {
+                    let name = mapping.name.clone();
+                    let error = SqlError::from(Error::MappingPaused { name, keep });
+                    if !keep {
+                        return Err(error);
+                    }
+                    Rc::new(error)
+                }
+            };
             self.kept.push(Kept {
                 position: at,
                 mapping: index,
@@ -160,8 +188,9 @@ impl Routes {
         Ok(())
     }
 
-    fn refuse(&mut self, position: Position, error: SqlError) {
-        self.refused.push(Refused { position, error });
+    fn refuse(&mut self, position: Position, other: Option<SqlError>) {
+        let other = other.map(Rc::new);
+        Rc::make_mut(&mut self.refused).push(Refused { position, other });
     }
 
     /// Takes the messages away from mappings (by id) that are set aside.
@@ -176,10 +205,11 @@ impl Routes {
                 Origin::OutOfTime(_) => State::Dead,
                 _ => State::Waiting,
             };
+            let error = Rc::new(error.clone());
             self.kept.extend(messages.into_iter().map(|position| Kept {
                 position,
                 mapping,
-                error: error.clone(),
+                error: Rc::clone(&error),
                 state,
             }));
         }

@@ -10,6 +10,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use crate::envelope::{self, Batch};
 use crate::error::SqlError;
+use crate::pg::interrupts;
 use crate::prepared::{Kept, RowReader};
 
 /// A dead letter that is tried again.
@@ -55,7 +56,11 @@ pub fn read<'a>(
             id: row.bigint(0).unwrap_or_default(),
             mapping: row.text(1),
             position,
-            items: batch.add(envelope::read_letter(text, memory), position),
+            items: batch.add(
+                envelope::read_letter(text, memory, |_| interrupts::check()),
+                position,
+                memory,
+            ),
         });
     }
     Ok(letters)

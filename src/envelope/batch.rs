@@ -4,7 +4,11 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::rc::Rc;
 
+use bumpalo::Bump;
+
+use crate::json::{Json, Jsonb};
 use crate::message::{Field, Message, MessageFault};
 
 /// The messages received in one call.
@@ -16,18 +20,47 @@ pub struct Batch<'a> {
     pub(super) fields: Vec<Field<'a>>,
 }
 
-/// One message received.
+/// One message received. A batch of two bytes an item must not take a hundred times as much: an item is
+/// small, and items that are wrong in the same way share their fault.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A message that can be routed.
-    Message(Message<'a>),
+    Message(&'a Message<'a>),
     /// A value that cannot be a message.
     Dead {
-        /// The JSON value, or the text of the body, that should have been a message.
-        text: Cow<'a, str>,
+        /// What should have been a message.
+        text: ItemText<'a>,
         /// Why it is not one.
-        fault: MessageFault,
+        fault: Rc<MessageFault>,
     },
+}
+
+/// A JSON value, or the text of a body, that should have been a message. Its text is made when somebody asks
+/// for it: a number of a few bytes in `jsonb` can have a text of 130 kB.
+#[derive(Debug, Clone, Copy)]
+pub enum ItemText<'a> {
+    /// As it came.
+    Text(&'a str),
+    /// A value in a `jsonb` datum.
+    Binary(&'a Jsonb<'a>),
+}
+
+impl<'a> ItemText<'a> {
+    /// The text of a value.
+    pub(super) fn of(value: Json<'a>, arena: &'a Bump) -> ItemText<'a> {
+        match value {
+            Json::Text(text) => ItemText::Text(text),
+            Json::Binary(jsonb) => ItemText::Binary(arena.alloc(jsonb)),
+        }
+    }
+
+    /// The characters.
+    pub fn text(self) -> Cow<'a, str> {
+        match self {
+            ItemText::Text(text) => Cow::Borrowed(text),
+            ItemText::Binary(jsonb) => Cow::Owned(jsonb.text()),
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -61,16 +94,18 @@ impl<'a> Batch<'a> {
 
     /// Adds the messages of another batch, all of them at this position; returns where they are among
     /// the items.
-    pub fn add(&mut self, other: Batch<'a>, position: usize) -> Range<usize> {
+    pub fn add(&mut self, other: Batch<'a>, position: usize, memory: &'a Bump) -> Range<usize> {
         let (start, shift) = (self.items.len(), self.fields.len());
         self.fields.extend(other.fields);
         self.items.extend(other.items.into_iter().map(|item| {
-            let Item::Message(mut message) = item else {
+            let Item::Message(message) = item else {
                 return item;
             };
-            message.position = position;
-            message.fields = message.fields.start + shift..message.fields.end + shift;
-            Item::Message(message)
+            Item::Message(memory.alloc(Message {
+                position,
+                fields: message.fields.start + shift..message.fields.end + shift,
+                ..message.clone()
+            }))
         }));
         start..self.items.len()
     }

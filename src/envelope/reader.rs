@@ -3,12 +3,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
 use std::ops::Range;
+use std::rc::Rc;
 
 use bumpalo::Bump;
 
-use super::batch::{Batch, Item};
+use super::Watch;
+use super::batch::{Batch, Item, ItemText};
 use super::body::{Encoding, begins_like_json, decode};
 use super::content::{Content, Where};
 use super::parts::{Metadata, Parts, Record};
@@ -20,11 +21,25 @@ use crate::message::{self, Field, Message, MessageFault};
 /// The most envelopes that can be around a message.
 pub(super) const MAX_ENVELOPES: u32 = 16;
 
+/// How often, among the members of records, the watch looks too.
+const WATCHED_FIELDS: usize = 4096;
+
+/// How many times its size a batch may take to read bodies in bodies, each a copy of what is in it.
+const BODIES: usize = 3;
+
+/// Beside that, what a small batch may take.
+const SMALL_BODIES: usize = 1 << 20;
+
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {
     strings: Strings<'a>,
     items: Vec<Item<'a>>,
     fields: Vec<Field<'a>>,
+    watch: Watch,
+    /// How many bytes of bodies may still be read.
+    room: usize,
+    /// The last fault, which the next item may share.
+    fault: Option<Rc<MessageFault>>,
 }
 
 /// Whether a value was recognised.
@@ -36,11 +51,14 @@ enum Shape<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(arena: &'a Bump) -> Reader<'a> {
+    pub(super) fn new(arena: &'a Bump, watch: Watch, size: usize) -> Reader<'a> {
         Reader {
             strings: Strings { arena },
             items: Vec::new(),
             fields: Vec::new(),
+            watch,
+            room: BODIES.saturating_mul(size).saturating_add(SMALL_BODIES),
+            fault: None,
         }
     }
 
@@ -50,9 +68,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn finish(mut self) -> Batch<'a> {
+        // Items before it may have been taken back.
         for (position, item) in self.items.iter_mut().enumerate() {
-            if let Item::Message(message) = item {
-                message.position = position;
+            if let Item::Message(message) = item
+                && message.position != position
+            {
+                *message = self.strings.arena.alloc(Message {
+                    position,
+                    ..message.clone()
+                });
             }
         }
         Batch {
@@ -76,8 +100,21 @@ impl<'a> Reader<'a> {
         let Ok(()) = self.item(&mut jsonb, Where::Whole, 0);
     }
 
-    fn dead(&mut self, text: Cow<'a, str>, fault: MessageFault) {
-        self.items.push(Item::Dead { text, fault });
+    fn dead(&mut self, value: Json<'a>, fault: MessageFault) {
+        self.dead_text(ItemText::of(value, self.strings.arena), fault);
+    }
+
+    fn dead_text(&mut self, text: ItemText<'a>, fault: MessageFault) {
+        let fault = match &self.fault {
+            Some(last) if **last == fault => Rc::clone(last),
+            _ => Rc::clone(self.fault.insert(Rc::new(fault))),
+        };
+        self.add(Item::Dead { text, fault });
+    }
+
+    fn add(&mut self, item: Item<'a>) {
+        push(&mut self.items, item);
+        (self.watch)(self.items.len());
     }
 
     /// Reads a value where a message or an envelope has to be: any other value is a dead item.
@@ -88,7 +125,7 @@ impl<'a> Reader<'a> {
         level: u32,
     ) -> Result<(), S::Fault> {
         if let Shape::Unknown(value) = self.value(source, place, level)? {
-            self.dead(value.text(), what_it_is_instead(value));
+            self.dead(value, what_it_is_instead(value));
         }
         Ok(())
     }
@@ -103,7 +140,7 @@ impl<'a> Reader<'a> {
         match source.kind()? {
             Kind::Object | Kind::Array if level > MAX_ENVELOPES => {
                 let value = source.take()?;
-                self.dead(value.text(), MessageFault::TooDeep);
+                self.dead(value, MessageFault::TooDeep);
                 Ok(Shape::Known)
             }
             Kind::Object => self.object(source, place, level),
@@ -201,13 +238,13 @@ impl<'a> Reader<'a> {
             }
             (Content::Fields, Kind::Array) => {
                 let value = source.take()?;
-                let elements: Vec<Json> = value.elements().collect();
-                return Ok(self.stream_entry(&elements, value));
+                return Ok(self.stream_entry(value));
             }
             (Content::Command, Kind::Array) => {
-                let elements: Vec<Json> = source.take()?.elements().collect();
-                match elements[..] {
-                    [name, _, value, ..] if name.is_string("SET") => {
+                let mut elements = source.take()?.elements();
+                let name = elements.next();
+                match elements.nth(1) {
+                    Some(value) if name.is_some_and(|name| name.is_string("SET")) => {
                         self.body(value, Encoding::Text, true, level)
                     }
                     _ => return Ok(false),
@@ -246,15 +283,14 @@ impl<'a> Reader<'a> {
         level: u32,
     ) -> Result<Shape<'a>, S::Fault> {
         let mut leading = None;
-        let mut passed = Vec::new();
         let whole = source.array(|source| {
             match *leading.get_or_insert(source.kind()?) {
                 Kind::Object | Kind::Array => self.item(source, Where::Element, level + 1)?,
-                Kind::String => passed.push(source.take()?),
                 Kind::Null | Kind::Bool | Kind::Number if place == Where::Whole => {
                     self.item(source, Where::Element, level + 1)?;
                 }
-                Kind::Null | Kind::Bool | Kind::Number => {}
+                // passed over
+                Kind::String | Kind::Null | Kind::Bool | Kind::Number => {}
             }
             Ok(())
         })?;
@@ -262,7 +298,7 @@ impl<'a> Reader<'a> {
             // an empty batch has no message, but an empty list in place of a message is a fault
             None => place == Where::Whole,
             Some(Kind::Object | Kind::Array) => true,
-            Some(Kind::String) => self.strings(&passed, whole, level),
+            Some(Kind::String) => self.strings(whole, level),
             // no message, but one may come after it
             Some(_) => place == Where::Whole,
         };
@@ -274,22 +310,25 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]`
-    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised.
-    fn strings(&mut self, elements: &[Json<'a>], whole: Json<'a>, level: u32) -> bool {
-        if let [_, value] = *elements
+    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised. They are passed over
+    /// again rather than listed: a list would take many times as much as the text.
+    fn strings(&mut self, whole: Json<'a>, level: u32) -> bool {
+        let mut elements = whole.elements();
+        let (second, third) = (elements.nth(1), elements.next());
+        if let (Some(value), None) = (second, third)
             && matches!(value.kind(), Kind::Object | Kind::Array)
         {
             return self.passed(value, Where::Element, level + 1);
         }
-        if self.stream_entry(elements, whole) {
+        if self.stream_entry(whole) {
             return true;
         }
-        let are_bodies = elements.iter().all(|element| {
+        let are_bodies = whole.elements().all(|element| {
             let string = element.string();
             string.is_some_and(|s| s.is_ok_and(|s| begins_like_json(s.as_bytes())))
         });
         if are_bodies {
-            for &element in elements {
+            for element in whole.elements() {
                 self.body(element, Encoding::Text, true, level);
             }
         }
@@ -298,10 +337,13 @@ impl<'a> Reader<'a> {
 
     /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
     /// texts, `action` is a plain word. Tells whether they are a message's.
-    fn stream_entry(&mut self, elements: &[Json<'a>], whole: Json<'a>) -> bool {
-        let (pairs, odd) = elements.as_chunks();
+    fn stream_entry(&mut self, whole: Json<'a>) -> bool {
+        let mut elements = whole.elements();
         let mut parts = Parts::default();
-        for &[name, value] in pairs {
+        while let Some(name) = elements.next() {
+            let Some(value) = elements.next() else {
+                return false;
+            };
             if name.kind() != Kind::String {
                 return false;
             } else if name.is_string("action") {
@@ -315,7 +357,7 @@ impl<'a> Reader<'a> {
                 parts.metadata = Some(Metadata::unread(value));
             }
         }
-        if !odd.is_empty() || !parts.are_a_message() {
+        if !parts.are_a_message() {
             return false;
         }
         self.push(&parts, whole);
@@ -333,7 +375,10 @@ impl<'a> Reader<'a> {
         let value = source.object(|source, key| {
             let key = strings.key(key);
             let value = source.take()?;
-            self.fields.push(Field { key, value });
+            push(&mut self.fields, Field { key, value });
+            if self.fields.len().is_multiple_of(WATCHED_FIELDS) {
+                (self.watch)(self.items.len());
+            }
             Ok(())
         })?;
         let fields = Some(start..self.fields.len());
@@ -343,8 +388,8 @@ impl<'a> Reader<'a> {
     /// Adds the message of these parts, or a dead item.
     fn push(&mut self, parts: &Parts<'a>, whole: Json<'a>) {
         match self.message(parts, whole) {
-            Ok(message) => self.items.push(Item::Message(message)),
-            Err(fault) => self.dead(whole.text(), fault),
+            Ok(message) => self.add(Item::Message(self.strings.arena.alloc(message))),
+            Err(fault) => self.dead(whole, fault),
         }
     }
 
@@ -385,7 +430,7 @@ impl<'a> Reader<'a> {
             None => None,
         };
         Ok(Message {
-            position: 0,
+            position: self.items.len(),
             action,
             schema,
             table,
@@ -442,10 +487,18 @@ impl<'a> Reader<'a> {
         certain: bool,
         level: u32,
     ) -> Shape<'a> {
+        let size = match value {
+            Json::Text(text) => text.len(),
+            Json::Binary(jsonb) => jsonb.size(),
+        };
+        if size > self.room {
+            self.dead(value, MessageFault::TooDeep);
+            return Shape::Known;
+        }
         let text = match self.strings.str(value) {
             Some(Ok(text)) => text,
             Some(Err(fault)) if certain => {
-                self.dead(value.text(), fault.into());
+                self.dead(value, fault.into());
                 return Shape::Known;
             }
             _ => return Shape::Unknown(value),
@@ -459,7 +512,7 @@ impl<'a> Reader<'a> {
             _ if !certain => return Shape::Unknown(value),
             _ if encoding == Encoding::Text => self.nested(text, level),
             Ok(decoded) => self.nested(decoded, level),
-            Err(fault) => self.dead(text.into(), fault),
+            Err(fault) => self.dead_text(ItemText::Text(text), fault),
         }
         Shape::Known
     }
@@ -468,11 +521,21 @@ impl<'a> Reader<'a> {
     /// batch goes on.
     fn nested(&mut self, text: &'a str, level: u32) {
         let first = self.items.len();
+        self.room -= text.len().min(self.room);
         if let Err(fault) = self.text(&mut Scanner::new(text), level + 1) {
             self.items.truncate(first);
-            self.dead(text.into(), MessageFault::NotJson(fault));
+            self.dead_text(ItemText::Text(text), MessageFault::NotJson(fault));
         }
     }
+}
+
+/// Adds to a list that may get large. Where the system has no memory left, it ends the reading as the arena does.
+#[inline]
+fn push<T>(list: &mut Vec<T>, element: T) {
+    if list.len() == list.capacity() && list.try_reserve(1).is_err() {
+        panic!("out of memory");
+    }
+    list.push(element);
 }
 
 /// What is wrong with a value that was not recognised.

@@ -87,6 +87,11 @@ impl<'a> Jsonb<'a> {
         }
     }
 
+    /// How many bytes the value takes.
+    pub fn size(self) -> usize {
+        self.bytes.len()
+    }
+
     /// The truth of a boolean.
     pub fn as_bool(self) -> Option<bool> {
         match self.form {
@@ -107,6 +112,41 @@ impl<'a> Jsonb<'a> {
     /// The characters of a string.
     pub fn string(self) -> Option<Cow<'a, str>> {
         (self.form == Form::String).then(|| String::from_utf8_lossy(self.bytes))
+    }
+
+    /// Whether all keys and strings in the value are UTF-8.
+    pub fn is_utf8(self) -> bool {
+        let text = |bytes: &[u8]| bytes.is_ascii() || std::str::from_utf8(bytes).is_ok();
+        let mut open = vec![self.inside()];
+        if self.form == Form::String {
+            return text(self.bytes);
+        }
+        while let Some(children) = open.last_mut() {
+            match children.next() {
+                Some(child) if child.form == Form::String => {
+                    if !text(child.bytes) {
+                        return false;
+                    }
+                }
+                Some(child) if matches!(child.form, Form::Array | Form::Object) => {
+                    open.push(child.inside());
+                }
+                Some(_) => {}
+                None => {
+                    open.pop();
+                }
+            }
+        }
+        true
+    }
+
+    /// All children: of an object the keys, then the values.
+    fn inside(self) -> Children<'a> {
+        let count = match self.form {
+            Form::Array | Form::Object => self.entries(),
+            _ => 0,
+        };
+        self.children(0..count)
     }
 
     /// A member of an object, found as `jsonb` finds it: keys are sorted by length, then bytes.

@@ -14,7 +14,7 @@ pub const WIDTH: usize = 16;
 const KEY: usize = 2;
 
 /// A small number that no other backend has while this one lives.
-fn slot() -> i32 {
+fn backend() -> i32 {
     // SAFETY: reads a backend variable that is set once.
     unsafe {
         #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16"))]
@@ -24,10 +24,32 @@ fn slot() -> i32 {
     }
 }
 
+/// How far apart the slots of one backend are: more than the server can have backends (2^18 - 1).
+const NEXT_SLOT: i32 = 1 << 18;
+
+/// Locks a slot until the transaction ends, and returns it. It is the backend's own number, unless a backend that
+/// had the number before has left a prepared transaction, which has its slot as long as it is not ended.
+fn lock_slot(counters: pg_sys::Oid) -> i32 {
+    let mut slot = backend();
+    // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
+    while !unsafe {
+        pg_sys::ConditionalLockDatabaseObject(
+            counters,
+            pg_sys::Oid::from(slot as u32),
+            0,
+            pg_sys::ExclusiveLock as i32,
+        )
+    } {
+        slot += NEXT_SLOT;
+    }
+    slot
+}
+
 /// `sequin.counter`, open to be written by this backend.
 pub struct Counters {
     relation: pg_sys::Relation,
     index: pg_sys::Oid,
+    slot: i32,
 }
 
 impl Counters {
@@ -40,6 +62,7 @@ impl Counters {
             Counters {
                 relation: pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32),
                 index: pg_sys::get_relname_relid(c"counter_pkey".as_ptr(), schema),
+                slot: lock_slot(table),
             }
         }
     }
@@ -51,7 +74,7 @@ impl Counters {
         mapping: i32,
         change: impl FnOnce(&mut [Datum; WIDTH], &mut [bool; WIDTH]),
     ) {
-        let key = [Datum::from(mapping), Datum::from(slot())];
+        let key = [Datum::from(mapping), Datum::from(self.slot)];
         let (mut values, mut nulls) = ([Datum::from(0); WIDTH], [false; WIDTH]);
         // SAFETY: the table has WIDTH columns, all of them passed by value, the key first; the scan's
         // tuple is used before the scan ends. As in the server's own catalog updates.

@@ -2,11 +2,14 @@
 //! as they lie in memory, without a copy or a tree, and an error of a trigger leaves with the SQLSTATE,
 //! constraint and context that it has.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 
 use pgrx::pg_sys::{self, Datum, panic::pgrx_extern_c_guard};
 use pgrx::{IntoDatum, varlena};
 
+use super::memory::OUT_OF_MEMORY;
 use super::raise::{raise, throw, to_error_data};
 use crate::error::{Error, SqlError};
 
@@ -53,15 +56,17 @@ impl Arguments<'_> {
         self.value(i).map(|value| value.value() as i64)
     }
 
-    /// An argument that is declared as `text`.
-    pub fn text(&self, i: usize) -> Option<&str> {
-        // SAFETY: a database with this extension is UTF-8.
-        self.payload(i)
-            .map(|bytes| unsafe { std::str::from_utf8_unchecked(bytes) })
+    /// How large an argument of a variable length is. It is not read, nor decompressed.
+    pub fn size(&self, i: usize) -> usize {
+        // SAFETY: the function is declared with a type of variable length.
+        self.value(i)
+            .map_or(0, |value| unsafe { pg_sys::toast_raw_datum_size(value) }
+                as usize)
     }
 
-    /// What an argument that is declared as `jsonb` consists of, aligned as it needs to be.
-    pub fn jsonb(&self, i: usize) -> Option<&[u8]> {
+    /// What an argument that is declared as `text` or `jsonb` consists of; aligned as `jsonb` needs it. The
+    /// server does not warrant that text is UTF-8: casts, functions in C and clients have ways around its checks.
+    pub fn bytes(&self, i: usize) -> Option<&[u8]> {
         self.payload(i)
     }
 
@@ -91,7 +96,9 @@ pub unsafe fn counts<const N: usize>(
     unsafe {
         let answer = pgrx_extern_c_guard(move || {
             let count = (*fcinfo).nargs as usize;
-            match work(&Arguments((*fcinfo).args.as_slice(count))) {
+            let arguments = Arguments((*fcinfo).args.as_slice(count));
+            match catch_unwind(AssertUnwindSafe(|| work(&arguments))).unwrap_or_else(out_of_memory)
+            {
                 Ok(counts) => Ok(row(fcinfo, counts)),
                 Err(error) => Err(to_error_data(&error)),
             }
@@ -100,6 +107,14 @@ pub unsafe fn counts<const N: usize>(
             Ok(row) => row,
             Err(error) => throw(error),
         }
+    }
+}
+
+/// The error, if a panic is that the system has no memory left; else the panic goes on.
+fn out_of_memory<T>(panic: Box<dyn Any + Send>) -> Result<T, SqlError> {
+    match panic.downcast_ref::<&str>() {
+        Some(text) if *text == OUT_OF_MEMORY => Err(Error::OutOfMemory.into()),
+        _ => resume_unwind(panic),
     }
 }
 

@@ -18,13 +18,12 @@ thread_local! {
 }
 
 /// Blocks up to this size come from the heap, which keeps up to twice as much when they are freed.
-/// These are the highest values that glibc would come to by itself, now and then.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const HEAP_BLOCK: i32 = 32 << 20;
+const HEAP_BLOCK: i32 = 8 << 20;
 
 /// Once in a session: the heap keeps what a batch needed for the next one. `mallopt` sets it for the
 /// whole backend, other extensions and the server's own memory contexts included: from its first call
-/// on, a session keeps up to 64 MB of freed memory, and frees it when it ends. glibc cannot set it
+/// on, a session keeps up to 16 MB of freed memory, and frees it when it ends. glibc cannot set it
 /// for one arena.
 fn keep_heap() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -37,6 +36,28 @@ fn keep_heap() {
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
     ONCE.call_once(|| ());
 }
+
+/// After a large batch: gives freed memory back that the heap would keep because something above it is in
+/// use.
+fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: gives back what is free.
+    unsafe {
+        libc::malloc_trim(HEAP_BLOCK as usize);
+    }
+}
+
+/// Whether the system would give so much memory now. Where it refuses, an error is better now than an abort,
+/// which ends the whole server, later.
+pub fn is_there(bytes: usize) -> bool {
+    let mut probe = Vec::<u8>::new();
+    let is_there = probe.try_reserve_exact(bytes).is_ok();
+    std::hint::black_box(&probe);
+    is_there
+}
+
+/// The message of the panic of [`bumpalo`] that the system has no memory left.
+pub const OUT_OF_MEMORY: &str = "out of memory";
 
 /// An arena for Rust values without destructors.
 pub struct Arena {
@@ -68,6 +89,59 @@ impl Drop for Arena {
             bump.reset();
             if bump.allocated_bytes() <= 4 * KEPT {
                 ARENA.set(Some(bump));
+            } else {
+                drop(bump);
+                trim_heap();
+            }
+        }
+    }
+}
+
+/// A memory context for what is made of one row after the other, while the value lives. The row before is
+/// gone: a million of them would not fit.
+pub struct RowContext {
+    context: pg_sys::MemoryContext,
+    before: pg_sys::MemoryContext,
+}
+
+impl RowContext {
+    /// Enters a new context.
+    pub fn enter() -> RowContext {
+        // SAFETY: a child of the current context, which outlives the value.
+        unsafe {
+            let context = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"sequin row".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            RowContext {
+                context,
+                before: pg_sys::MemoryContextSwitchTo(context),
+            }
+        }
+    }
+
+    /// Says that nothing made so far is needed any more.
+    pub fn next_row(&self) {
+        // SAFETY: the context is ours; as the caller says, nothing points into it.
+        unsafe {
+            if pg_sys::MemoryContextMemAllocated(self.context, false) > KEPT as _ {
+                pg_sys::MemoryContextReset(self.context);
+            }
+        }
+    }
+}
+
+impl Drop for RowContext {
+    fn drop(&mut self) {
+        // After a panic the server enters another context, and the one around this one frees it.
+        if !std::thread::panicking() {
+            // SAFETY: nothing allocated in it is used any more.
+            unsafe {
+                pg_sys::MemoryContextSwitchTo(self.before);
+                pg_sys::MemoryContextDelete(self.context);
             }
         }
     }

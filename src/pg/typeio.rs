@@ -215,7 +215,13 @@ impl Drop for TypeInput {
 /// The largest value: `MaxAllocSize`.
 const MAX_VARLENA: usize = 0x3fff_ffff;
 
+/// From this size on, a value is handed to the server by a pointer.
+const LARGE: usize = 1 << 20;
+
 /// A variable-length value with these bytes; `None` if it is longer than any can be.
+///
+/// Of a large value it is a pointer to the value (`VARTAG_INDIRECT`), which the server follows where it needs the
+/// bytes: while a statement writes a row of 100 MB, its tuples would be two more copies of it.
 pub fn varlena(bytes: &[u8], out: &Bump) -> Option<Datum> {
     const HEADER: usize = 4;
     let size = bytes.len() + HEADER;
@@ -234,8 +240,26 @@ pub fn varlena(bytes: &[u8], out: &Bump) -> Option<Datum> {
         let at = out.alloc_layout(layout).as_ptr();
         at.cast::<u32>().write(header);
         ptr::copy_nonoverlapping(bytes.as_ptr(), at.add(HEADER), bytes.len());
-        Some(Datum::from(at))
+        Some(Datum::from(if size < LARGE {
+            at
+        } else {
+            indirect(at, out)
+        }))
     }
+}
+
+/// A pointer to a variable-length value, in place of the value: a `varattrib_1b_e` with a `varatt_indirect`.
+fn indirect(value: *mut u8, out: &Bump) -> *mut u8 {
+    const MARK: u8 = if cfg!(target_endian = "big") {
+        0x80
+    } else {
+        0x01
+    };
+    let mut bytes = [0; 2 + size_of::<*mut u8>()];
+    bytes[0] = MARK;
+    bytes[1] = pg_sys::vartag_external::VARTAG_INDIRECT as u8;
+    bytes[2..].copy_from_slice(&(value.expose_provenance()).to_ne_bytes());
+    out.alloc(bytes).as_mut_ptr()
 }
 
 /// A value of fixed length that is passed by reference.

@@ -41,6 +41,7 @@ const FOREIGN_KEY: &str = "
 thread_local! {
     static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
     static CONSTRAINTS: Lookup = const { Lookup::new(CONSTRAINT, &[BuiltinOid::TEXTOID; 3]) };
+    static EXCLUSIONS: Lookup = const { Lookup::new(EXCLUSION, &[BuiltinOid::TEXTOID; 3]) };
     static UNIQUE_INDEXES: Lookup = const { Lookup::new(UNIQUE_INDEX, &[BuiltinOid::TEXTOID; 2]) };
 }
 
@@ -92,6 +93,18 @@ const UNIQUE_INDEX: &str = "
     where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
       and i.indexprs is null and k.n <= i.indnkeyatts";
 
+/// The columns of an exclusion constraint with their operators, if it is of columns only.
+const EXCLUSION: &str = "
+    select a.attname::text, pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
+    from pg_catalog.pg_constraint k
+    join pg_catalog.pg_class c on c.oid = k.conrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    cross join lateral rows from (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.conexclop)) u(attnum, operator)
+    join pg_catalog.pg_operator o on o.oid = u.operator
+    join pg_catalog.pg_namespace s on s.oid = o.oprnamespace
+    left join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum and a.attnum > 0
+    where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype = 'x'";
+
 /// A constraint of a table; a trigger may name one that does not exist.
 const CONSTRAINT: &str = "
     select true from pg_catalog.pg_constraint k
@@ -117,6 +130,22 @@ pub fn unique_columns(target: &Target, error: &SqlError) -> Option<Vec<usize>> {
         .map(|name| target.column_number(name))
         .collect();
     columns.filter(|columns| !columns.is_empty())
+}
+
+/// The numbers of the columns of the exclusion constraint that an error is of, each with its operator; `None`
+/// where it has expressions, or the mapping does not write all columns.
+pub fn exclusion(target: &Target, error: &SqlError) -> Option<Vec<(usize, String)>> {
+    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    let read = |row: SpiHeapTupleData<'_>| {
+        let column = row.get::<String>(1)?;
+        Ok((column, row.get::<String>(2)?.expect("not null")))
+    };
+    let parts = EXCLUSIONS.with(|query| query.rows(&name.map(Into::into), read));
+    let parts: Option<Vec<_>> = parts
+        .into_iter()
+        .map(|(column, operator)| Some((target.column_number(&column?)?, operator)))
+        .collect();
+    parts.filter(|parts| !parts.is_empty())
 }
 
 /// The foreign key of this name by which another table refers to the destination.

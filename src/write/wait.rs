@@ -5,6 +5,7 @@
 //! | 23503, a row is written | the one that its foreign key refers to |
 //! | 23503, a row is deleted | one that refers to it |
 //! | 23505 | the one that has its unique value |
+//! | 23P01 | one that excludes it |
 //! | 23502 | its own: an older change of it has the value |
 //!
 //! Where no key can be told, any row of the table will do.
@@ -16,14 +17,14 @@ use std::collections::HashMap;
 use pgrx::pg_sys::{self, Datum};
 
 use super::cascade;
-use super::constraint::{ForeignKey, referrer, unique_columns};
+use super::constraint::{ForeignKey, exclusion, referrer, unique_columns};
 use super::pending::Pending;
 use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit, Values};
 use crate::destination::Destination;
 use crate::error::SqlError;
-use crate::error::sqlstate::{FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION};
+use crate::error::sqlstate::{EXCLUSION_VIOLATION, FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION};
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
@@ -73,6 +74,9 @@ fn find_of_constraint(
     };
     if error.is(UNIQUE_VIOLATION) {
         return holders(target, values, error, &subjects());
+    }
+    if error.is(EXCLUSION_VIOLATION) {
+        return excluders(target, values, error, &subjects());
     }
     if !error.is(FOREIGN_KEY_VIOLATION) {
         return Ok(own(changes, &subjects()));
@@ -201,6 +205,48 @@ fn holders(
         equal.join(" and ")
     );
     let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let keys = keys(target, values, &select, &columns, &from, nets)?;
+    Ok(waits(table, keys))
+}
+
+/// Rows that exclude these by the exclusion constraint that the error is of.
+fn excluders(
+    target: &Target,
+    values: &Values,
+    error: &SqlError,
+    nets: &[&NetChange],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let table = target.destination.oid;
+    let Some(parts) = exclusion(target, error) else {
+        return Ok(any(table, nets));
+    };
+    let name = |i: usize| &target.columns[i].sql.name;
+    let clashes: Vec<String> = parts
+        .iter()
+        .map(|(i, operator)| format!("d.{0} {operator} b.{0}", name(*i)))
+        .collect();
+    // A row does not stand in its own way.
+    let same: Vec<String> = target
+        .key_sql()
+        .iter()
+        .map(|key| format!("d.{0} {1} b.{0}", key.name, key.equals))
+        .collect();
+    let from = format!(
+        " cross join lateral (select d.* from {} d where {} and not ({}) limit 1) d",
+        target.relation().name,
+        clashes.join(" and "),
+        same.join(" and ")
+    );
+    let key: Vec<String> = target
+        .table_order()
+        .into_iter()
+        .map(|i| format!("d.{}", name(target.key[i])))
+        .collect();
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let mut columns: Vec<usize> = parts.into_iter().map(|(i, _)| i).collect();
+    columns.extend(&target.key);
+    columns.sort_unstable();
+    columns.dedup();
     let keys = keys(target, values, &select, &columns, &from, nets)?;
     Ok(waits(table, keys))
 }

@@ -8,7 +8,13 @@ mod a_superusers_mapping_to_anothers_table;
 mod an_owner_fails_the_batch;
 mod an_owner_pauses_the_batch;
 mod an_owner_stalls_the_batch;
+mod cancel;
+mod memory;
+mod memory_limits;
 mod next_row_in_a_trigger;
+mod not_unicode;
+mod plans;
+mod prepared_transactions;
 mod values_in_a_nested_call;
 
 use postgres::Client;

@@ -58,10 +58,19 @@ pub fn has_multiranges(client: &mut Client) -> bool {
 
 /// The most memory that a backend has had, without what it shares with others, in kB, where the system tells.
 pub fn peak_memory(pid: &str) -> Option<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// The memory that a backend has now, without what it shares with others, in kB, where the system tells.
+pub fn resident_memory(pid: &str) -> Option<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: &str, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kilobytes = |name| -> Option<u64> {
         let line = status.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse().ok()
     };
-    Some(kilobytes("VmHWM:")? - kilobytes("RssShmem:")?)
+    Some(kilobytes(name)? - kilobytes("RssShmem:")?)
 }

@@ -8,7 +8,7 @@ use crate::json::StringFault;
 #[test]
 fn faults_of_the_whole_text() {
     let arena = Bump::new();
-    let byte = |text: &str| read_text(text, &arena).unwrap_err().byte;
+    let byte = |text: &str| read_text(text, &arena, UNWATCHED).unwrap_err().byte;
     assert_eq!(byte(""), 0);
     assert_eq!(byte(" \n"), 2);
     assert_eq!(byte("1\"a\""), 1);
@@ -20,7 +20,7 @@ fn faults_of_the_whole_text() {
     assert_eq!(byte("{,\"a\":1}"), 1);
     assert_eq!(byte("{\"a\":1,}"), 7);
     assert_eq!(byte("{\"a\":1,,\"b\":1}"), 7);
-    let told = |text: &str| read_text(text, &arena).unwrap_err().to_string();
+    let told = |text: &str| read_text(text, &arena, UNWATCHED).unwrap_err().to_string();
     assert_eq!(
         told("{1}"),
         "expected a string or \"}\" at byte 1, found \"1\""
@@ -254,9 +254,9 @@ fn messages_that_are_not_right() {
         let arena = Bump::new();
         for batch in [message.clone(), format!("{{\"data\":[{message}]}}")] {
             read(&batch);
-            match &read_text(&batch, &arena).unwrap().items[..] {
+            match &read_text(&batch, &arena, UNWATCHED).unwrap().items[..] {
                 [Item::Dead { text, fault: found }] => {
-                    assert_eq!((&**text, found), (&*message, &fault));
+                    assert_eq!((&*text.text(), &**found), (&*message, &fault));
                 }
                 items => panic!("{message}: {items:?}"),
             }

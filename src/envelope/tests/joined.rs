@@ -34,16 +34,16 @@ fn added_messages_keep_their_fields_and_take_the_position() {
     let arena = Bump::new();
     let (first, second) = (message("a") + &message("b"), format!("1 {}", message("c")));
     let third = message("d");
-    let mut batch = read_text(&first, &arena).unwrap();
+    let mut batch = read_text(&first, &arena, UNWATCHED).unwrap();
     let end = batch.end();
-    let at = batch.add(read_text(&second, &arena).unwrap(), 7);
+    let at = batch.add(read_text(&second, &arena, UNWATCHED).unwrap(), 7, &arena);
     assert_eq!((at, batch.items.len(), end.items), (2..4, 4, 2));
     assert!(matches!(batch.items[2], Item::Dead { .. }));
     assert_eq!(shown(&batch), [line(0, "a"), line(1, "b"), line(7, "c")]);
 
     batch.cut(end);
     assert_eq!((batch.items.len(), batch.fields.len()), (2, 2));
-    batch.add(read_text(&third, &arena).unwrap(), 9);
+    batch.add(read_text(&third, &arena, UNWATCHED).unwrap(), 9, &arena);
     assert_eq!(shown(&batch), [line(0, "a"), line(1, "b"), line(9, "d")]);
 }
 
@@ -52,6 +52,9 @@ fn a_batch_that_begins_empty_takes_others() {
     let arena = Bump::new();
     let text = message("a");
     let mut batch = Batch::empty();
-    assert_eq!(batch.add(read_text(&text, &arena).unwrap(), 3), 0..1);
+    assert_eq!(
+        batch.add(read_text(&text, &arena, UNWATCHED).unwrap(), 3, &arena),
+        0..1
+    );
     assert_eq!(shown(&batch), [line(3, "a")]);
 }

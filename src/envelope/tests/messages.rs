@@ -45,7 +45,7 @@ fn fixtures() {
         let text = fixture(name);
         read(&text);
         let arena = Bump::new();
-        let batch = read_text(&text, &arena).unwrap();
+        let batch = read_text(&text, &arena, UNWATCHED).unwrap();
         let is_message = |item: &&Item| matches!(item, Item::Message(_));
         let messages = batch.items.iter().filter(is_message).count();
         let dead = batch.items.len() - messages;
@@ -58,7 +58,7 @@ fn fixtures() {
 fn a_message_in_full() {
     let text = fixture("azure_event_hub_event_body");
     let arena = Bump::new();
-    let batch = read_text(&text, &arena).unwrap();
+    let batch = read_text(&text, &arena, UNWATCHED).unwrap();
     let [Item::Message(message)] = &batch.items[..] else {
         panic!("{}", told(&batch));
     };
@@ -134,7 +134,7 @@ fn a_message_whatever_else_it_has() {
 fn keys_that_are_there_twice_or_escaped() {
     let message = r#"{"action":"delete","\u0061ction":"insert","record":{"x":0},"metadata":{"table_name":"x"},"record":{"id":0,"\u0069d":1,"i\ud800":2},"metadata":{"table_schema":"a","table_\u006eame":"t","table_schema":"public","commit_lsn":1,"commit_lsn":7,"database":{"id":"x"},"database":{"name":"n"}}}"#;
     let arena = Bump::new();
-    let batch = read_text(message, &arena).unwrap();
+    let batch = read_text(message, &arena, UNWATCHED).unwrap();
     assert_eq!(told(&batch), GOOD);
     let Item::Message(message) = &batch.items[0] else {
         panic!();
@@ -179,7 +179,7 @@ fn a_backslash_in_a_key_is_one() {
     let message = MESSAGE.replace("\"id\"", "\"i\\\\u0064\"");
     assert_eq!(read(&message), GOOD);
     let arena = Bump::new();
-    let batch = read_text(&message, &arena).unwrap();
+    let batch = read_text(&message, &arena, UNWATCHED).unwrap();
     let Item::Message(message) = &batch.items[0] else {
         panic!();
     };
@@ -191,7 +191,7 @@ fn an_entry_of_a_redis_stream_has_changes() {
     let entry = r#"["action","update","record","{\"id\":1}","changes","{\"id\":0}","metadata","{\"table_schema\":\"public\",\"table_name\":\"t\"}"]"#;
     read(entry);
     let arena = Bump::new();
-    let batch = read_text(entry, &arena).unwrap();
+    let batch = read_text(entry, &arena, UNWATCHED).unwrap();
     let Item::Message(message) = &batch.items[0] else {
         panic!("{}", told(&batch));
     };
@@ -242,7 +242,7 @@ fn the_name_of_the_source() {
         let message = MESSAGE.replace("\"metadata\":{", &more);
         assert_eq!(read(&message), GOOD);
         let arena = Bump::new();
-        let batch = read_text(&message, &arena).unwrap();
+        let batch = read_text(&message, &arena, UNWATCHED).unwrap();
         let Item::Message(message) = &batch.items[0] else {
             panic!();
         };

@@ -1,0 +1,53 @@
+//! A session that comes by every mapping.
+
+use support::{Database, batch, message, resident_memory, run, value};
+use support::{apply, upserted};
+
+#[test]
+fn plans_of_many_mappings_are_bounded() {
+    let count: u64 = if std::env::var("HOSTILE").is_ok_and(|v| v == "full") {
+        3_000
+    } else {
+        600
+    };
+    let database = Database::new("plans");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &format!(
+            "set client_min_messages = error;
+             create table item (id bigint primary key, name text, at timestamptz, price numeric, tags text[]);
+             do $$ begin for i in 1..{count} loop
+                 perform sequin.map('public.source_' || i, 'item', guard => 'off', name => 'm' || i);
+             end loop; end $$"
+        ),
+    );
+    let mut client = database.connect();
+    let pid = value(&mut client, "select pg_backend_pid()");
+    let of = |table: u64| {
+        let record =
+            format!(r#"{{"id":{table},"name":"x","at":"2026-01-01","price":1.5,"tags":["a"]}}"#);
+        message("insert", &format!("source_{table}"), table, &record)
+    };
+    apply(&mut client, &of(1));
+    let before = resident_memory(&pid);
+    for first in (1..=count).step_by(50) {
+        let messages: Vec<_> = (first..first + 50).map(of).collect();
+        assert_eq!(apply(&mut client, &batch(&messages)), upserted(50));
+    }
+    if let (Some(before), Some(after)) = (before, resident_memory(&pid)) {
+        println!("{count} mappings: {} kB", after - before);
+        assert!(after - before < 80_000, "{} kB", after - before);
+    }
+    if value(
+        &mut client,
+        "select to_regclass('pg_catalog.pg_backend_memory_contexts') is not null",
+    ) == "t"
+    {
+        let inputs =
+            "select count(*) from pg_backend_memory_contexts where name = 'sequin type input'";
+        let inputs: u64 = value(&mut client, inputs).parse().expect("a number");
+        assert!(inputs <= 250 * 5, "{inputs} columns are ready");
+        assert!(inputs >= 200 * 5, "{inputs} columns are ready");
+    }
+}
