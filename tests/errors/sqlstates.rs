@@ -71,7 +71,7 @@ fn every_sqlstate_has_its_outcome() {
                 ..Counts::default()
             };
             assert_eq!(counts, wanted, "{state}");
-            let waits = matches!(state.as_str(), "23503" | "23505");
+            let waits = matches!(state.as_str(), "23503" | "23505" | "23P01");
             let waits = if waits { "waiting" } else { "dead" };
             let letter = format!(r#"1|{state}|as asked|{waits}|["{}"]"#, id + 1);
             assert_eq!(letters, [letter]);
