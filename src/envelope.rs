@@ -30,6 +30,7 @@
 mod batch;
 mod body;
 mod content;
+mod limits;
 mod parts;
 mod reader;
 mod source;
@@ -47,9 +48,7 @@ use crate::message::MessageFault;
 use reader::Reader;
 
 pub use batch::{Batch, End, Item, ItemText};
-
-/// Sees how many items there are, time and again while a batch is read; it ends the reading by unwinding.
-pub type Watch = fn(items: usize);
+pub use limits::Watch;
 
 /// Watches nothing.
 #[cfg(test)]

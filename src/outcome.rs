@@ -156,6 +156,17 @@ pub struct Failure {
     pub wait: Option<Wait>,
 }
 
+/// A failure of one mapping among those of a call. The message's letter, which is much larger, is made when it is stored.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The position of the message.
+    pub position: Position,
+    /// The number of the mapping's changes among those of the call.
+    pub changes: usize,
+    /// Why.
+    pub failure: Failure,
+}
+
 /// Which messages may be why a set of rows could not be written. It is a hint only: these messages are
 /// written after the others.
 #[derive(Debug, Clone, Default)]

@@ -26,22 +26,12 @@ use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
-use crate::outcome::{Counts, Failure, Position};
+use crate::outcome::{Counts, Failed, Failure, Position};
 use crate::pg::invalidation;
 use crate::pg::turn::Turn;
 use crate::pg::user::current_user;
 use crate::settings;
 use crate::stop::Stop;
-
-/// A message that a mapping could not write. Its letter, which is much larger, is made when it is stored.
-pub struct Failed {
-    /// The position of the message.
-    pub position: Position,
-    /// The number of the mapping's changes among those of the call.
-    pub changes: usize,
-    /// Why.
-    pub failure: Failure,
-}
 
 /// A message that becomes a letter.
 enum Dead<'d> {

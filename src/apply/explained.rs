@@ -7,14 +7,13 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use super::attempt::Failed;
 use super::images::images;
 use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::error::Error;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
-use crate::outcome::{Outcome, Position};
+use crate::outcome::{Failed, Outcome, Position};
 use crate::pg::user::may_act_as;
 
 /// What became of a message in a mapping.

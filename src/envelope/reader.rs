@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use bumpalo::Bump;
 
-use super::Watch;
 use super::batch::{Batch, Item, ItemText};
 use super::body::{Encoding, begins_like_json, decode};
 use super::content::{Content, Where};
+use super::limits::{BODIES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
@@ -20,15 +20,6 @@ use crate::message::{self, Field, Message, MessageFault};
 
 /// The most envelopes that can be around a message.
 pub(super) const MAX_ENVELOPES: u32 = 16;
-
-/// How often, among the members of records, the watch looks too.
-const WATCHED_FIELDS: usize = 4096;
-
-/// How many times its size a batch may take to read bodies in bodies, each a copy of what is in it.
-const BODIES: usize = 3;
-
-/// Beside that, what a small batch may take.
-const SMALL_BODIES: usize = 1 << 20;
 
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {
@@ -527,15 +518,6 @@ impl<'a> Reader<'a> {
             self.dead_text(ItemText::Text(text), MessageFault::NotJson(fault));
         }
     }
-}
-
-/// Adds to a list that may get large. Where the system has no memory left, it ends the reading as the arena does.
-#[inline]
-fn push<T>(list: &mut Vec<T>, element: T) {
-    if list.len() == list.capacity() && list.try_reserve(1).is_err() {
-        panic!("out of memory");
-    }
-    list.push(element);
 }
 
 /// What is wrong with a value that was not recognised.
