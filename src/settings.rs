@@ -4,6 +4,8 @@
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::pg::settings::reserve;
+
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60 * 60);
 
@@ -29,6 +31,7 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_S,
     );
+    reserve(c"sequin");
 }
 
 /// `sequin.read_skew` in microseconds.
