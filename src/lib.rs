@@ -43,6 +43,7 @@ mod cast;
 mod key;
 mod outcome;
 mod prepared;
+mod settings;
 mod stop;
 
 mod envelope;
@@ -52,7 +53,6 @@ mod pg;
 mod error;
 mod image;
 mod message;
-mod settings;
 mod spell;
 
 mod civil;

@@ -9,6 +9,7 @@
 pub mod catalog;
 pub mod check;
 pub mod columns;
+pub mod search_path;
 pub mod source;
 pub mod sql;
 pub mod trigger;
@@ -25,6 +26,7 @@ use pgrx::pg_sys;
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::list;
+use search_path::temporary_last;
 
 /// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of their
 /// types. Only the guard writes them: a record's key of the same name never does.
@@ -65,7 +67,7 @@ pub struct Mapping {
     pub enabled: bool,
     /// OID of the role that writes the rows.
     pub owner: u32,
-    /// The search_path that SQL in the mapping was checked under.
+    /// The search_path that SQL in the mapping is run under: `pg_temp` is last in it.
     pub search_path: String,
 }
 
@@ -187,7 +189,7 @@ impl MappingRow {
             guard,
             enabled: self.enabled,
             owner: self.owner,
-            search_path: self.search_path.clone(),
+            search_path: temporary_last(&self.search_path),
         };
         (mapping, faults)
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::pg::settings::reserve;
+
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -82,6 +84,7 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    reserve(c"sequin");
 }
 
 /// `sequin.read_skew` in microseconds.

@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
+use super::search_path::temporary_last;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -92,14 +93,15 @@ fn checked<'a>(
     set_oid(&mut new, "owner", pg_sys::Oid::from(row.owner));
 
     // names in the mapping's SQL mean what they mean to the session that writes it
-    let given_path: Option<String> = given.get("search_path");
+    let given_path = given.get::<String>("search_path");
+    let given_path = given_path.as_deref().map(temporary_last);
     let sql_written = old.as_ref().is_some_and(|old| {
         (&old.columns, &old.filter) != (&row.columns, &row.filter)
-            && given_path.as_ref() == Some(&old.search_path)
+            && given_path == Some(temporary_last(&old.search_path))
     });
     row.search_path = match given_path {
         Some(path) if !sql_written => path,
-        _ => session.search_path.clone(),
+        _ => temporary_last(&session.search_path),
     };
     set_text(&mut new, "search_path", &row.search_path);
 

@@ -35,6 +35,17 @@ pub const INDEX_DRIVEN: &[(&CStr, &CStr)] = &[
     (c"max_parallel_workers_per_gather", c"0"),
 ];
 
+/// Makes names that begin with `prefix.` the library's: a setting that it does not define is no setting.
+pub fn reserve(prefix: &CStr) {
+    // SAFETY: reads the string and copies it.
+    unsafe {
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        pg_sys::EmitWarningsOnPlaceholders(prefix.as_ptr());
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        pg_sys::MarkGUCPrefixReserved(prefix.as_ptr());
+    }
+}
+
 /// Settings changed for as long as the value lives. An error puts them back as well.
 pub struct Settings {
     level: i32,

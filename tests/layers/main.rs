@@ -33,10 +33,12 @@ const RULES: Rules<'static> = Rules {
         &["blame", "route"],
         &["mapping"],
         &["counters", "destination"],
-        &["backfill", "cast", "key", "outcome", "prepared", "stop"],
+        &[
+            "backfill", "cast", "key", "outcome", "prepared", "settings", "stop",
+        ],
         &["envelope", "merge", "pg"],
         &["error", "image", "message", "spell"],
-        &["civil", "column_set", "json", "settings", "statement"],
+        &["civil", "column_set", "json", "statement"],
     ],
     knows_only: &[("pg", &["error"])],
     may_lack_forbid: &[

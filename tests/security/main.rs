@@ -4,7 +4,9 @@
 
 mod a_cast_of_a_fingerprinted_table;
 mod a_publication_for_all_tables;
+mod a_setting_that_does_not_exist;
 mod a_superusers_mapping_to_anothers_table;
+mod a_temporary_view;
 mod an_owner_fails_the_batch;
 mod an_owner_pauses_the_batch;
 mod an_owner_stalls_the_batch;
