@@ -1,0 +1,345 @@
+//! What each error says: SQLSTATE, message, DETAIL and HINT, in one match.
+//!
+//! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
+
+#![forbid(unsafe_code)]
+
+use super::did_you_mean;
+use super::fault::summary;
+use super::{Error, SqlError, quote, sqlstate};
+
+/// What the SQL of a column or filter has to be.
+const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
+
+/// A mapping is checked when it is made; the table has become another since then.
+const TABLE_CHANGED: &str = "The table has changed since the mapping was made.";
+
+impl Error {
+    /// What the error says.
+    pub fn report(&self) -> SqlError {
+        match self {
+            Error::BadJson {
+                byte,
+                expected,
+                found,
+            } => SqlError::new(
+                sqlstate::INVALID_TEXT_REPRESENTATION,
+                "invalid input syntax for type json",
+            )
+            .with_detail(format!(
+                "Expected {expected}, but found {found} at byte {byte} of the batch."
+            ))
+            .with_hint(
+                "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
+                     batch was applied.",
+            ),
+            Error::NullBatch => SqlError::new(
+                sqlstate::NULL_VALUE_NOT_ALLOWED,
+                "batch must not be null",
+            )
+            .with_hint("Pass a message, an array of messages or an envelope of them."),
+            Error::BatchTooLarge { bytes, most } => SqlError::new(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!("batch has {bytes} bytes, more than the maximum of {most}"),
+            )
+            .with_detail("Nothing of it was applied.")
+            .with_hint(
+                "Send smaller batches: Sequin's sinks have the setting batch_size. Or raise \
+                 sequin.max_batch_bytes: a call takes up to four times as much memory.",
+            ),
+            Error::TooManyMessages { most } => SqlError::new(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                format!("batch has more than {most} messages"),
+            )
+            .with_detail("Nothing of it was applied.")
+            .with_hint(
+                "Send smaller batches: Sequin's sinks have the setting batch_size. Or raise \
+                 sequin.max_batch_messages.",
+            ),
+            Error::NotUnicode { byte } => SqlError::new(
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "invalid byte sequence for encoding \"UTF8\" in the batch",
+            )
+            .with_detail(match byte {
+                Some(byte) => format!("Byte {byte} of the batch begins it. Nothing of the batch was applied."),
+                None => "A string of the batch has it. Nothing of the batch was applied.".to_owned(),
+            })
+            .with_hint("Pass the batch as Sequin sent it, as text of the encoding that client_encoding names."),
+            Error::OutOfMemory => SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory")
+                .with_detail("The batch needs more than the system gives. Nothing of it was applied.")
+                .with_hint("Send smaller batches."),
+            Error::MappingPaused { name, keep } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("mapping \"{name}\" is paused"),
+            )
+            .with_detail(match keep {
+                true => "The message is kept, and applied when the mapping is enabled.",
+                false => "Nothing of this batch was applied, so that the sender tries again later.",
+            })
+            .with_hint(format!(
+                "To resume it, run: UPDATE sequin.mapping SET enabled = true WHERE name = {};",
+                quote::literal(name)
+            )),
+            Error::OutOfTime { mapping } => SqlError::new(
+                sqlstate::QUERY_CANCELED,
+                format!("canceling mapping \"{mapping}\" due to sequin.mapping_timeout"),
+            )
+            .with_detail("The mapping's SQL, its triggers or a lock on its table took too long.")
+            .with_hint(format!(
+                "To try its messages again, run: SELECT * FROM sequin.retry({});",
+                quote::literal(mapping)
+            )),
+            Error::OutsideApply => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "sequin.batch() can be called only by sequin_apply",
+            )
+            .with_hint("Call sequin_apply(batch) to apply messages."),
+            Error::NotInFrom => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.batch() can be called only in FROM",
+            ),
+            Error::Variadic => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                "sequin.row_key does not support VARIADIC",
+            )
+            .with_hint("Pass each column of the key as an argument of its own."),
+            Error::UnknownArgumentType { number } => SqlError::new(
+                sqlstate::DATATYPE_MISMATCH,
+                format!("could not determine data type of argument {number} of sequin.row_key"),
+            )
+            .with_detail("Something else than an expression called the function, for example a cast.")
+            .with_hint("Call it in an expression, such as SELECT sequin.row_key(id) FROM table_name;"),
+            Error::SeveralColumns => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it stands for several columns")
+                    .with_detail(ONE_VALUE)
+            }
+            Error::NotScalar { what } => SqlError::new(
+                sqlstate::GROUPING_ERROR,
+                format!("{what} are not allowed in it"),
+            )
+            .with_detail(ONE_VALUE),
+            Error::NotExpression => {
+                SqlError::new(sqlstate::SYNTAX_ERROR, "it is not one expression")
+                    .with_detail(
+                        "Clauses, aliases, lists and several statements have no place in it.",
+                    )
+                    .with_hint("A query is an expression when it is put between parentheses.")
+            }
+            Error::NotAMessage { fault } => {
+                SqlError::new(sqlstate::INVALID_PARAMETER_VALUE, fault).with_hint(
+                    "Send change messages of Sequin as they are, without a transform.",
+                )
+            }
+            Error::Unmapped { table } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("no mapping takes messages of table {table}"),
+            )
+            .with_hint(format!(
+                "To write them to a table, run: SELECT sequin.map({source}, 'schema.table'); \
+                 to receive and ignore them, run: SELECT sequin.map({source}, null);",
+                source = quote::literal(table)
+            )),
+            Error::WouldCascade {
+                table,
+                referrer,
+                constraint,
+            } => SqlError::new(
+                sqlstate::FOREIGN_KEY_VIOLATION,
+                format!(
+                    "delete on table \"{table}\" would cascade to rows of table {referrer} through \
+                     foreign key constraint \"{constraint}\""
+                ),
+            )
+            .with_detail(
+                "Those rows are written by a mapping: messages of their own will move or delete them.",
+            )
+            .with_hint(
+                "It is tried again when they come. If the source does not send them, delete the rows.",
+            ),
+            Error::NoKeyValue { column } => SqlError::new(
+                sqlstate::NOT_NULL_VIOLATION,
+                format!("key column \"{column}\" has no value in the message"),
+            )
+            .with_hint("Map every key column to something that each message has."),
+            Error::NotOneRow => SqlError::new(
+                sqlstate::CARDINALITY_VIOLATION,
+                "an SQL expression of the mapping returned more or less than one row",
+            )
+            .with_hint("Use expressions that neither return sets nor filter."),
+            Error::DestinationGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_TABLE,
+                format!("the destination of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("It was dropped.")
+            .with_hint(format!(
+                "To remove the mapping, run: SELECT sequin.unmap({}); \
+                 to keep it, recreate the table and map it with sequin.map.",
+                quote::literal(mapping)
+            )),
+            Error::OwnerGone { mapping } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("the owner of mapping \"{mapping}\" does not exist"),
+            )
+            .with_detail("The role was dropped.")
+            .with_hint(format!(
+                "Give the mapping to another role: \
+                 UPDATE sequin.mapping SET owner = 'role_name' WHERE name = {};",
+                quote::literal(mapping)
+            )),
+            Error::KeyGone {
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::INVALID_COLUMN_REFERENCE,
+                format!("mapping \"{mapping}\" has no key in {destination}"),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the table its primary key back, or name the key's columns with \
+                 sequin.map(…, key => …).",
+            ),
+            Error::ColumnGone {
+                column,
+                mapping,
+                destination,
+            } => SqlError::new(
+                sqlstate::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{column}\" of {destination}, which mapping \"{mapping}\" writes, does \
+                     not exist"
+                ),
+            )
+            .with_detail(TABLE_CHANGED)
+            .with_hint(
+                "Give the column its name back, or name the columns as they are now with \
+                 sequin.map(…, columns => …).",
+            ),
+            Error::OwnStatement { what, why } => SqlError::new(
+                sqlstate::INTERNAL_ERROR,
+                format!("could not {what}: {why}"),
+            ),
+            Error::MappingNotFound { name, nearest } => {
+                let report = SqlError::new(
+                    sqlstate::UNDEFINED_OBJECT,
+                    format!("mapping \"{name}\" does not exist"),
+                );
+                match did_you_mean(nearest) {
+                    Some(hint) => report.with_hint(hint),
+                    None => report.with_hint("The mappings are in the table sequin.mapping."),
+                }
+            }
+            Error::LetterNotFound { id } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("dead letter {id} does not exist"),
+            )
+            .with_hint("Your dead letters are listed in the table sequin.dead_letter."),
+            Error::BatchNotMapping => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                "argument is a batch, not the name of a mapping",
+            )
+            .with_hint(
+                "To explain a batch, name the argument, sequin.explain(batch => …), or call \
+                 sequin.explain_batch(…) for a value of type text.",
+            ),
+            Error::NotYoursToExplain { position } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("messages[{position}] goes to a mapping of another role"),
+            )
+            .with_detail("To explain a batch shows the rows that its mappings write.")
+            .with_hint("Leave such messages out, or SET ROLE to the owner of all their mappings."),
+            Error::NoRelation { oid } => SqlError::new(
+                sqlstate::UNDEFINED_TABLE,
+                format!("relation with OID {oid} does not exist"),
+            ),
+            Error::NoColumn {
+                name,
+                relation,
+                nearest,
+            } => {
+                let report = SqlError::new(
+                    sqlstate::UNDEFINED_COLUMN,
+                    format!("column \"{name}\" of {relation} does not exist"),
+                );
+                match did_you_mean(nearest) {
+                    Some(hint) => report.with_hint(hint),
+                    None => report,
+                }
+            }
+            Error::NoColumns => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                "a list of columns is empty",
+            )
+            .with_hint("Leave columns out to compare all of them, and key for the primary key."),
+            Error::NoBuckets { count } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("bucket_count must be at least 1, not {count}"),
+            ),
+            Error::NotUtf8 { encoding } => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                format!("database encoding \"{encoding}\" is not supported"),
+            )
+            .with_detail("Sequin sends UTF-8, and every character of it must fit in the database.")
+            .with_hint(
+                "Use a database made with: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0;",
+            ),
+            Error::InvalidMapping { name, faults } => summary(name, faults),
+            Error::OwnerNotYours { name } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("only a superuser can choose the owner of mapping \"{name}\""),
+            )
+            .with_detail("A mapping's rows are written as its owner, which is the role that makes it.")
+            .with_hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NoResync { name } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("no resync of mapping \"{name}\" has begun"),
+            )
+            .with_hint(format!(
+                "Run SELECT sequin.begin_resync({}); then a backfill in Sequin, then this.",
+                quote::literal(name)
+            )),
+            Error::SharedDestination { name } => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                format!("cannot tell the rows of mapping \"{name}\" from those of other mappings"),
+            )
+            .with_detail("Other mappings write to the same destination, and versions are not in sequin.row_version.")
+            .with_hint("Use guard => 'table' for mappings that share a destination."),
+            Error::Isolation => SqlError::new(
+                sqlstate::ACTIVE_SQL_TRANSACTION,
+                "sequin_apply must be called in a READ COMMITTED transaction",
+            )
+            .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
+            .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),
+            Error::ReadOnly { work, standby: true } => SqlError::new(
+                sqlstate::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot {work} on a standby"),
+            )
+            .with_hint("Connect to the primary, for example with target_session_attrs=read-write."),
+            Error::ReadOnly { work, standby: false } => SqlError::new(
+                sqlstate::READ_ONLY_SQL_TRANSACTION,
+                format!("cannot {work} in a read-only transaction"),
+            )
+            .with_hint("Run SET default_transaction_read_only = off, or begin the transaction READ WRITE."),
+            Error::MappingsChange => SqlError::new(
+                sqlstate::SERIALIZATION_FAILURE,
+                "mappings changed again and again while the call waited for them",
+            )
+            .with_detail("Nothing of this batch was applied.")
+            .with_hint("Send the batch again."),
+            Error::NotOfMapping => SqlError::new(
+                sqlstate::TRIGGER_PROTOCOL_VIOLATED,
+                "function can be used only by the triggers of sequin.mapping",
+            )
+            .with_hint("Drop the trigger of the other table."),
+            Error::NullArgument { argument } => SqlError::new(
+                sqlstate::NULL_VALUE_NOT_ALLOWED,
+                format!("{argument} must not be null"),
+            ),
+        }
+    }
+}
+
+impl From<Error> for SqlError {
+    fn from(error: Error) -> SqlError {
+        error.report()
+    }
+}
