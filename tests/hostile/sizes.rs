@@ -19,7 +19,7 @@ fn is_full() -> bool {
 fn report(what: &str, pid: &str, before: Option<u64>, start: Instant, size: usize, most: f64) {
     let took = start.elapsed();
     if let (Some(before), Some(after)) = (before, peak_memory(pid)) {
-        let more = (after - before) as f64 * 1024.0;
+        let more = after.saturating_sub(before) as f64 * 1024.0;
         let times = more / size as f64;
         println!(
             "{what}: {took:?}; {:.0} MB, {times:.1} times its size",

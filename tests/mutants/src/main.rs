@@ -66,7 +66,7 @@ fn equivalents(path: &Path) -> Result<Vec<Equivalent>> {
 
 fn main() -> Result<()> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = own.parent().expect("the repository");
+    let root = own.ancestors().nth(2).expect("the repository");
     let mut asked: Vec<String> = env::args().skip(1).collect();
     if asked.is_empty() {
         asked = ROOMS.map(str::to_owned).into();

@@ -82,7 +82,7 @@ fn is_test(path: &Path) -> bool {
 /// program of the tests.
 pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mutant>>, PathBuf)> {
     let (src, made) = (root.join("src"), place.join("crate"));
-    let pure = root.join("mutants/pure");
+    let pure = root.join("tests/mutants/pure");
     let mut unviable = BTreeSet::new();
     for round in 1.. {
         if made.exists() {
@@ -162,7 +162,7 @@ pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mu
         unviable.extend(bad);
         if unviable.len() == before || round > 20 {
             let said = String::from_utf8_lossy(&built.stderr);
-            return Err(format!("the rooms do not compile; see mutants/pure\n{told}{said}").into());
+            return Err(format!("the rooms do not compile; see tests/mutants/pure\n{told}{said}").into());
         }
     }
     unreachable!("each round ends or returns")
