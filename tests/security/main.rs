@@ -89,7 +89,8 @@ impl Scene {
             &mut self.mallory(),
             &format!(
                 "create or replace function mallory.act() returns trigger language plpgsql as $$ {body} $$;
-                 create or replace trigger act before insert or update on mallory.item
+                 drop trigger if exists act on mallory.item;
+                 create trigger act before insert or update on mallory.item
                      for each row execute function mallory.act()"
             ),
         );
