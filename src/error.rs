@@ -166,6 +166,16 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
+    /// A source is to be granted that is not a pattern of source tables.
+    InvalidSource {
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A role changes a mapping of an owner whose rights it lacks.
+    MappingNotYours {
+        /// Name of the mapping.
+        name: String,
+    },
     /// A resync is to be finished that was not begun.
     NoResync {
         /// Name of the mapping.
@@ -422,6 +432,13 @@ impl Error {
             )
             .with_detail("A mapping's rows are written as its owner, which is the role that makes it.")
             .with_hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::InvalidSource { fault } => (**fault).clone(),
+            Error::MappingNotYours { name } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("must have the rights of the owner of mapping \"{name}\""),
+            )
+            .with_detail("A mapping's SQL is run, and its rows are written, as its owner.")
+            .with_hint("Let its owner change it, or SET ROLE to that role first."),
             Error::NoResync { name } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("no resync of mapping \"{name}\" has begun"),

@@ -77,7 +77,12 @@ mod fuzz;
 ::pgrx::extension_sql_file!(
     "../sql/apply.sql",
     name = "apply",
-    requires = ["fingerprint"],
+    requires = ["fingerprint"]
+);
+::pgrx::extension_sql_file!(
+    "../sql/privileges.sql",
+    name = "privileges",
+    requires = ["apply"],
     finalize
 );
 
@@ -85,6 +90,7 @@ mod fuzz;
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    pg::settings::reserve_prefix();
 }
 
 /// Set-up for `cargo pgrx test`.

@@ -9,6 +9,7 @@
 pub mod catalog;
 pub mod check;
 pub mod columns;
+pub mod grants;
 pub mod source;
 pub mod sql;
 pub mod trigger;
