@@ -14,7 +14,7 @@ fn a_stranger_executes_no_internal_function() {
              alter table item owner to {alice};
              grant create on schema public to {alice};
              select sequin.grant_source('public.*', '{alice}');
-             grant select, insert on sequin.mapping to {alice};
+             grant select, insert, update on sequin.mapping to {alice};
              grant execute on function sequin.map to {alice}"
         ),
     );

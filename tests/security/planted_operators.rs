@@ -4,8 +4,10 @@ use support::{Database, apply, item, message, run, value};
 
 /// For each type, operators and functions that fit better than those of pg_catalog wherever a name is not qualified.
 const PLANT: &str = r#"
-    create table public.called (what text, who text);
-    grant all on public.called to public;
+    create schema spy;
+    create table spy.called (what text, who text);
+    grant usage on schema spy to public;
+    grant all on spy.called to public;
     do $$
     declare
         type text; symbol text;
@@ -16,7 +18,7 @@ const PLANT: &str = r#"
                 execute format('create function public.%I(a %s, b %s) returns %s language plpgsql volatile as
                     %L', 'f' || md5(symbol || type), type, type,
                     case when symbol in ('+', '-', '*', '||', '->', '->>') then type else 'boolean' end,
-                    format('begin insert into public.called values (%L, current_user); return null; end', symbol || ' ' || type));
+                    format('begin insert into spy.called values (%L, current_user); return null; end', symbol || ' ' || type));
                 execute format('create operator public.%s (leftarg = %s, rightarg = %s, function = public.%I)',
                     symbol, type, type, 'f' || md5(symbol || type));
             end loop;
@@ -24,7 +26,7 @@ const PLANT: &str = r#"
         foreach symbol in array array['count(int4)', 'max(timestamptz)', 'pg_has_role(regrole, text)', 'now(int4)',
                                       'has_guard_columns(regclass)', 'format(text, name)'] loop
             execute format('create function public.%s returns bigint language plpgsql volatile as %L', symbol,
-                format('begin insert into public.called values (%L, current_user); return null; end', symbol));
+                format('begin insert into spy.called values (%L, current_user); return null; end', symbol));
         end loop;
     end $$;"#;
 
@@ -89,7 +91,7 @@ fn nothing_planted_is_called() {
     assert_eq!(
         value(
             &mut admin,
-            "select pg_catalog.string_agg(distinct what, ', ') from public.called"
+            "select pg_catalog.string_agg(distinct what, ', ') from spy.called"
         ),
         ""
     );
