@@ -87,4 +87,5 @@ delete from sequin.mapping where name like 'perm%';
 set client_min_messages = warning;
 drop schema mapping_permissions, mapping_secret cascade;
 revoke all on sequin.mapping, sequin.dead_letter from mapping_alice, mapping_bob;
+drop owned by mapping_alice, mapping_bob;
 drop role mapping_alice, mapping_bob, mapping_carol, mapping_dave;

@@ -50,4 +50,5 @@ delete from sequin.mapping;
 delete from sequin.dead_letter;
 drop schema row_security cascade;
 revoke all on sequin.mapping from row_security_owner;
+drop owned by row_security_owner;
 drop role row_security_owner;
