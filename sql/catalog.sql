@@ -70,7 +70,7 @@ create table sequin.dead_letter (
     idx             integer,
     committed_at    timestamp with time zone,
     attempts        integer not null default 1,
-    state           text not null default 'dead' check (state in ('dead', 'waiting', 'paused')),
+    state           text not null default 'dead' check (state operator(pg_catalog.=) any (array['dead', 'waiting', 'paused']::pg_catalog.text[])),
     waits_on        regclass,
     waits_for       bytea,
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
@@ -81,10 +81,10 @@ create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- Changes that come again, and have no key to be known by.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
-create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state = 'waiting';
+create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- What is tried again when a row is written that it waits for, and from time to time.
-create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state = 'waiting';
-create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state in ('waiting', 'paused');
+create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
+create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state operator(pg_catalog.=) any (array['waiting', 'paused']::pg_catalog.text[]);
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
 comment on column sequin.dead_letter.id is 'Names the dead letter, for sequin.retry and sequin.discard';
 comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write it; null when no mapping took it';
@@ -147,7 +147,51 @@ create function sequin.mapping_changed() returns trigger
 comment on function sequin.mapping_changed() is 'Makes every session read the mappings again';
 revoke all on function sequin.mapping_changed() from public;
 
-create trigger mapping_check before insert or update on sequin.mapping
+-- Which sources may be mapped by whom, apart from members of the extension's owner.
+create table sequin.granted_source (
+    source text not null,
+    role   pg_catalog.regrole not null,
+    primary key (source, role)
+);
+comment on table sequin.granted_source is 'Sources that roles may map: sequin.grant_source and sequin.revoke_source';
+comment on column sequin.granted_source.source is 'Pattern of source tables, as in sequin.mapping: every mapping whose source it covers may be made';
+comment on column sequin.granted_source.role is 'The role; its members may map the source too';
+select pg_catalog.pg_extension_config_dump('sequin.granted_source', '');
+
+create function sequin.source_check() returns trigger
+    language c as 'MODULE_PATHNAME', 'source_check_wrapper';
+comment on function sequin.source_check() is 'Refuses a source that is not a pattern of source tables';
+create trigger source_check before insert or update on sequin.granted_source
+    for each row execute function sequin.source_check();
+
+create function sequin.grant_source(source_pattern text, role regrole) returns void
+    language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
+    insert into sequin.granted_source (source, role) values (grant_source.source_pattern, grant_source.role)
+    on conflict do nothing $$;
+comment on function sequin.grant_source(text, regrole) is
+    'Lets a role, and its members, map the source tables of a pattern';
+
+create function sequin.revoke_source(source_pattern text, role regrole) returns void
+    language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from sequin.granted_source g
+    where g.source = revoke_source.source_pattern and g.role = revoke_source.role;
+    if not found then
+        raise exception 'source "%" was not granted to role %', revoke_source.source_pattern, revoke_source.role
+            using errcode = 'undefined_object', hint = 'sequin.source_grant lists what was granted.';
+    end if;
+end $$;
+comment on function sequin.revoke_source(text, regrole) is
+    'Takes back what sequin.grant_source gave; mappings that were made stay until sequin.unmap removes them';
+
+create view sequin.source_grant with (security_barrier) as
+select g.source, g.role
+from sequin.granted_source g
+where pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE')
+   or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE');
+comment on view sequin.source_grant is 'Sources that roles may map: a role sees its own, members of pg_monitor all';
+
+create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
 create trigger mapping_changed after insert or update or delete or truncate on sequin.mapping
     for each statement execute function sequin.mapping_changed();
@@ -155,8 +199,8 @@ create trigger mapping_changed after insert or update or delete or truncate on s
 -- USAGE, not MEMBER: who may act as the owner only after SET ROLE, or not at all, must SET ROLE.
 alter table sequin.mapping enable row level security;
 create policy own on sequin.mapping
-    using (pg_catalog.pg_has_role(owner::oid, 'USAGE'))
-    with check (pg_catalog.pg_has_role(owner::oid, 'USAGE'));
+    using (pg_catalog.pg_has_role(owner::pg_catalog.oid, 'USAGE'))
+    with check (pg_catalog.pg_has_role(owner::pg_catalog.oid, 'USAGE'));
 alter table sequin.dead_letter enable row level security;
 create policy own on sequin.dead_letter
     using (exists (select from sequin.mapping m

@@ -86,15 +86,17 @@ begin
 end $$;
 revoke all on function sequin.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
-    for each row when (old.name is distinct from new.name)
+    for each row when (old.name operator(pg_catalog.<>) new.name)
     execute function sequin.mapping_renamed();
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
 -- Versions are of rows of one table, by one key.
 create trigger mapping_moved after update of destination, key on sequin.mapping
-    for each row when (old.destination is distinct from new.destination
-                       or old.key is distinct from new.key)
+    for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                       or coalesce(old.key, '{}'::pg_catalog.text[])
+                           operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[]))
     execute function sequin.mapping_removed();
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,

@@ -55,59 +55,61 @@ select m.name, m.source, m.destination, m.owner,
             when s.mapping is not null then 'resyncing'
             else 'running' end as state,
        case when m.destination is null then null
-            when m.mode = 'append' then 'off'
-            when m.guard <> 'auto' then m.guard
+            when m.mode operator(pg_catalog.=) 'append'::pg_catalog.text then 'off'
+            when m.guard operator(pg_catalog.<>) 'auto'::pg_catalog.text then m.guard
             when sequin.has_guard_columns(m.destination) then 'columns'
             else 'table' end as guard,
        c.calls, c.received, c.upserted, c.deleted, c.collapsed, c.stale, c.filtered, c.ignored, c.dead,
        n.last_lsn, n.last_commit_timestamp,
-       n.last_change_at - n.last_commit_timestamp as lag,
+       n.last_change_at operator(pg_catalog.-) n.last_commit_timestamp as lag,
        c.last_applied_at,
        (select pg_catalog.count(*) from sequin.dead_letter d
-        where d.mapping = m.name and d.state = 'dead') as dead_letters_dead,
+        where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'dead'::pg_catalog.text) as dead_letters_dead,
        (select pg_catalog.count(*) from sequin.dead_letter d
-        where d.mapping = m.name and d.state = 'waiting') as dead_letters_waiting,
+        where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'waiting'::pg_catalog.text) as dead_letters_waiting,
        (select pg_catalog.count(*) from sequin.dead_letter d
-        where d.mapping = m.name and d.state = 'paused') as dead_letters_paused,
-       (select (t.reltuples * v.stanumbers1[pg_catalog.array_position(
-                    v.stavalues1::text::integer[], m.id)])::bigint
+        where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'paused'::pg_catalog.text) as dead_letters_paused,
+       (select (t.reltuples operator(pg_catalog.*) v.stanumbers1[pg_catalog.array_position(
+                    v.stavalues1::pg_catalog.text::pg_catalog.int4[], m.id)])::pg_catalog.int8
         from pg_catalog.pg_class t
-        join pg_catalog.pg_statistic v on v.starelid = t.oid and v.staattnum = 1 and v.stakind1 = 1
-        where t.oid = 'sequin.row_version'::regclass) as row_versions_estimate,
+        join pg_catalog.pg_statistic v on v.starelid operator(pg_catalog.=) t.oid and v.staattnum operator(pg_catalog.=) 1::pg_catalog.int2 and v.stakind1 operator(pg_catalog.=) 1::pg_catalog.int2
+        where t.oid operator(pg_catalog.=) 'sequin.row_version'::pg_catalog.regclass::pg_catalog.oid) as row_versions_estimate,
        (select pg_catalog.count(*) from sequin.row_version v
-        where v.mapping = m.id and v.gaps @? '$.* ? (@ == null)') as unknown_values,
+        where v.mapping operator(pg_catalog.=) m.id and v.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values,
        s.started_at as resync_started_at,
-       c.confirmed - s.confirmed_before as resync_confirmed,
+       c.confirmed operator(pg_catalog.-) s.confirmed_before as resync_confirmed,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
                                when o.gone then 'the owner does not exist' end) as broken_reason,
        k.since as broken_since
 from sequin.mapping m
-left join sequin.resync s on s.mapping = m.id
-left join sequin.broken_mapping k on k.mapping = m.id
+left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
+left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id
 cross join lateral (
     select m.destination is not null
-           and not exists (select from pg_catalog.pg_class r where r.oid = m.destination::oid) as gone) d
+           and not exists (select from pg_catalog.pg_class r
+                           where r.oid operator(pg_catalog.=) m.destination::pg_catalog.oid) as gone) d
 cross join lateral (
-    select not exists (select from pg_catalog.pg_roles r where r.oid = m.owner::oid) as gone) o
+    select not exists (select from pg_catalog.pg_roles r
+                       where r.oid operator(pg_catalog.=) m.owner::pg_catalog.oid) as gone) o
 cross join lateral (
-    select coalesce(pg_catalog.sum(c.calls), 0)::bigint as calls,
-           coalesce(pg_catalog.sum(c.received), 0)::bigint as received,
-           coalesce(pg_catalog.sum(c.upserted), 0)::bigint as upserted,
-           coalesce(pg_catalog.sum(c.deleted), 0)::bigint as deleted,
-           coalesce(pg_catalog.sum(c.collapsed), 0)::bigint as collapsed,
-           coalesce(pg_catalog.sum(c.stale), 0)::bigint as stale,
-           coalesce(pg_catalog.sum(c.filtered), 0)::bigint as filtered,
-           coalesce(pg_catalog.sum(c.ignored), 0)::bigint as ignored,
-           coalesce(pg_catalog.sum(c.dead), 0)::bigint as dead,
-           coalesce(pg_catalog.sum(c.confirmed), 0)::bigint as confirmed,
+    select coalesce(pg_catalog.sum(c.calls), 0::pg_catalog.numeric)::pg_catalog.int8 as calls,
+           coalesce(pg_catalog.sum(c.received), 0::pg_catalog.numeric)::pg_catalog.int8 as received,
+           coalesce(pg_catalog.sum(c.upserted), 0::pg_catalog.numeric)::pg_catalog.int8 as upserted,
+           coalesce(pg_catalog.sum(c.deleted), 0::pg_catalog.numeric)::pg_catalog.int8 as deleted,
+           coalesce(pg_catalog.sum(c.collapsed), 0::pg_catalog.numeric)::pg_catalog.int8 as collapsed,
+           coalesce(pg_catalog.sum(c.stale), 0::pg_catalog.numeric)::pg_catalog.int8 as stale,
+           coalesce(pg_catalog.sum(c.filtered), 0::pg_catalog.numeric)::pg_catalog.int8 as filtered,
+           coalesce(pg_catalog.sum(c.ignored), 0::pg_catalog.numeric)::pg_catalog.int8 as ignored,
+           coalesce(pg_catalog.sum(c.dead), 0::pg_catalog.numeric)::pg_catalog.int8 as dead,
+           coalesce(pg_catalog.sum(c.confirmed), 0::pg_catalog.numeric)::pg_catalog.int8 as confirmed,
            pg_catalog.max(c.last_applied_at) as last_applied_at
-    from sequin.counter c where c.mapping = m.id) c
+    from sequin.counter c where c.mapping operator(pg_catalog.=) m.id) c
 left join lateral (
     select n.last_lsn, n.last_commit_timestamp, n.last_change_at
-    from sequin.counter n where n.mapping = m.id and n.last_change_at is not null
+    from sequin.counter n where n.mapping operator(pg_catalog.=) m.id and n.last_change_at is not null
     order by n.last_commit_timestamp desc nulls last, n.last_lsn desc nulls last limit 1) n on true
-where pg_catalog.pg_has_role(m.owner::oid, 'USAGE')
-   or pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+   or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 comment on view sequin.status is 'A row for each mapping that the role may see: how it stands, what became of its messages, how far behind it is';
 comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail or its messages are kept; broken: it cannot write anything, as broken_reason says, and its messages wait; resyncing: running, and a resync is on';
 comment on column sequin.status.guard is 'Where the versions of rows are kept: columns, table or off; null without a destination';
@@ -134,10 +136,10 @@ cross join lateral (
     select pg_catalog.count(*) as row_versions,
            pg_catalog.count(*) filter (where r.deleted) as tombstones,
            pg_catalog.count(r.gaps) as gaps,
-           pg_catalog.count(*) filter (where r.gaps @? '$.* ? (@ == null)') as unknown_values
-    from sequin.row_version r where r.mapping = m.id) v
-where pg_catalog.pg_has_role(m.owner::oid, 'USAGE')
-   or pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+           pg_catalog.count(*) filter (where r.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values
+    from sequin.row_version r where r.mapping operator(pg_catalog.=) m.id) v
+where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
+   or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 comment on view sequin.versions is 'What sequin.row_version holds for each mapping, counted row by row: on a large table ask for one mapping';
 comment on column sequin.versions.row_versions is 'Its entries';
 comment on column sequin.versions.tombstones is 'Those of rows that were deleted';
@@ -145,4 +147,3 @@ comment on column sequin.versions.gaps is 'Those of rows with columns whose valu
 comment on column sequin.versions.unknown_values is 'Those of rows with a column whose value has not come yet';
 
 comment on column sequin.status.dead_letters_paused is 'Dead letters that were kept while it was paused';
-grant select on sequin.status, sequin.versions to public;

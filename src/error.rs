@@ -199,6 +199,16 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
+    /// A source is to be granted that is not a pattern of source tables.
+    InvalidSource {
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// A role changes a mapping of an owner whose rights it lacks.
+    MappingNotYours {
+        /// Name of the mapping.
+        name: String,
+    },
     /// A resync is to be finished that was not begun.
     NoResync {
         /// Name of the mapping.

@@ -79,7 +79,12 @@ mod fuzz;
 ::pgrx::extension_sql_file!(
     "../sql/apply.sql",
     name = "apply",
-    requires = ["fingerprint"],
+    requires = ["fingerprint"]
+);
+::pgrx::extension_sql_file!(
+    "../sql/privileges.sql",
+    name = "privileges",
+    requires = ["apply"],
     finalize
 );
 

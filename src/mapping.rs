@@ -9,7 +9,7 @@
 pub mod catalog;
 pub mod check;
 pub mod columns;
-pub mod search_path;
+pub mod grants;
 pub mod source;
 pub mod sql;
 pub mod trigger;
@@ -26,7 +26,6 @@ use pgrx::pg_sys;
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::list;
-use search_path::temporary_last;
 
 /// The columns that hold a row's version under `guard => 'columns'`, and the OIDs and names of their
 /// types. Only the guard writes them: a record's key of the same name never does.
@@ -189,7 +188,7 @@ impl MappingRow {
             guard,
             enabled: self.enabled,
             owner: self.owner,
-            search_path: temporary_last(&self.search_path),
+            search_path: self.search_path.clone(),
         };
         (mapping, faults)
     }

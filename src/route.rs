@@ -1,13 +1,14 @@
 //! Which mappings a message goes to.
 //!
-//! Every exact mapping that matches takes the message. If none does, the most specific pattern that
+//! Each owner's mappings are routed by themselves, so no owner takes the messages of another. Of an owner's
+//! mappings, every exact one that matches takes the message. If none does, the most specific pattern that
 //! matches decides among the mappings with wildcards: its mapping takes the message, or its mappings if
 //! several have the very same pattern.
 
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::mapping::source::Part;
 use crate::mapping::{Mapping, SourcePattern};
@@ -15,6 +16,15 @@ use crate::mapping::{Mapping, SourcePattern};
 /// Routes messages to mappings, given and returned by their index in the slice of all mappings.
 #[derive(Debug, Default)]
 pub struct Router {
+    /// By owner.
+    owners: BTreeMap<u32, OfOwner>,
+    /// The id of each mapping.
+    ids: Vec<i32>,
+}
+
+/// Routes messages to the mappings of one owner.
+#[derive(Debug, Default)]
+struct OfOwner {
     /// By schema, then table. A hit costs two hashes and no allocation.
     exact: HashMap<String, HashMap<String, Candidates>>,
     /// Most specific first.
@@ -33,15 +43,54 @@ impl Router {
     /// A router for `mappings`. Paused mappings take their messages too: the caller decides what a pause
     /// means.
     pub fn new(mappings: &[Mapping]) -> Router {
-        Router::of(mappings.iter().map(|m| (m.id, &m.source)))
+        Router::of(mappings.iter().map(|m| (m.id, m.owner, &m.source)))
     }
 
-    /// A router for patterns with the ids of their mappings.
-    pub fn of<'a>(patterns: impl IntoIterator<Item = (i32, &'a SourcePattern)>) -> Router {
+    /// A router for patterns with the ids and owners of their mappings.
+    pub fn of<'a>(patterns: impl IntoIterator<Item = (i32, u32, &'a SourcePattern)>) -> Router {
         let mut patterns: Vec<_> = patterns.into_iter().enumerate().collect();
-        patterns.sort_by_key(|(_, (id, _))| *id);
-        let mut router = Router::default();
-        for (index, (_, pattern)) in patterns {
+        let ids = patterns.iter().map(|(_, (id, ..))| *id).collect();
+        patterns.sort_by_key(|(_, (id, ..))| *id);
+        let mut owners: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (index, (_, owner, pattern)) in patterns {
+            owners.entry(owner).or_default().push((index, pattern));
+        }
+        let owners = owners
+            .into_iter()
+            .map(|(owner, patterns)| (owner, OfOwner::new(patterns)))
+            .collect();
+        Router { owners, ids }
+    }
+
+    /// The mappings that take a message of this table, in order of their ids; empty if there are none.
+    /// `database_name` and `database_id` are `metadata.database.name` and `.id`.
+    pub fn route(
+        &self,
+        database_name: Option<&str>,
+        database_id: Option<&str>,
+        schema: &str,
+        table: &str,
+    ) -> Cow<'_, [usize]> {
+        let mut found: Cow<'_, [usize]> = Cow::Borrowed(&[]);
+        for owner in self.owners.values() {
+            let more = owner.route(database_name, database_id, schema, table);
+            if found.is_empty() {
+                found = more;
+            } else if !more.is_empty() {
+                found.to_mut().extend_from_slice(&more);
+            }
+        }
+        if let Cow::Owned(found) = &mut found {
+            found.sort_by_key(|index| self.ids[*index]);
+        }
+        found
+    }
+}
+
+impl OfOwner {
+    fn new(patterns: Vec<(usize, &SourcePattern)>) -> OfOwner {
+        let mut router = OfOwner::default();
+        for (index, pattern) in patterns {
             if let (Part::Exact(schema), Part::Exact(table), true) =
                 (&pattern.schema, &pattern.table, pattern.is_exact())
             {
@@ -66,9 +115,7 @@ impl Router {
         router
     }
 
-    /// The mappings that take a message of this table, in order of their ids; empty if there are none.
-    /// `database_name` and `database_id` are `metadata.database.name` and `.id`.
-    pub fn route(
+    fn route(
         &self,
         database_name: Option<&str>,
         database_id: Option<&str>,
@@ -113,7 +160,7 @@ mod tests {
 
     fn route(patterns: &[&str], database: Option<&str>, schema: &str, table: &str) -> Vec<usize> {
         let patterns: Vec<_> = patterns.iter().map(|p| pattern(p)).collect();
-        let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, p)));
+        let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, 1, p)));
         router.route(database, None, schema, table).into_owned()
     }
 
@@ -163,8 +210,16 @@ mod tests {
     #[test]
     fn ids_decide_the_order_not_places() {
         let p = pattern("a.b");
-        let router = Router::of([(7, &p), (3, &p), (5, &p)]);
+        let router = Router::of([(7, 1, &p), (3, 2, &p), (5, 1, &p)]);
         assert_eq!(*router.route(None, None, "a", "b"), [1, 2, 0]);
+    }
+
+    #[test]
+    fn each_owner_is_routed_by_himself() {
+        let (exact, wildcard) = (pattern("a.b"), pattern("a.*"));
+        let router = Router::of([(1, 7, &wildcard), (2, 8, &exact), (3, 8, &wildcard)]);
+        assert_eq!(*router.route(None, None, "a", "b"), [0, 1]);
+        assert_eq!(*router.route(None, None, "a", "c"), [0, 2]);
     }
 
     fn any_pattern() -> impl Strategy<Value = SourcePattern> {
@@ -180,7 +235,7 @@ mod tests {
             schema in "[ab]{1,2}",
             table in "[ab]{1,2}",
         ) {
-            let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, p)));
+            let router = Router::of(patterns.iter().enumerate().map(|(i, p)| (i as i32, 1, p)));
             let found = router.route(database.as_deref(), id.as_deref(), &schema, &table);
             let matching: Vec<usize> = (0..patterns.len())
                 .filter(|i| patterns[*i].matches(database.as_deref(), id.as_deref(), &schema, &table))

@@ -76,6 +76,8 @@ fn in_use(client: &mut Client, owner: &str) {
              create table child (id integer primary key, parent integer references parent);
              grant select, insert, update, delete on shop.item to {owner};
              grant select, insert, update, delete on sequin.mapping to {owner};
+             grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {owner};
+             select sequin.grant_source('*.*', '{owner}');
              select sequin.map('public.other', 'shop.other', key => '{{id,part}}', guard => 'columns', name => 'other',
                  on_delete => 'soft', soft_delete => 'gone', columns => $${{\"part\": {{\"sql\": \"lower(action)\"}},
                  \"*\": \"record.*\"}}$$);
@@ -308,14 +310,23 @@ fn what_an_update_script_forgets_is_found() {
     let directory = extension_directory();
     let script = fs::read_to_string(directory.join(format!("pg_sequin--{version}.sql"))).unwrap();
     let part = include_str!("../sql/status.sql");
-    let apart = script.replace(part.trim(), "");
-    assert!(apart.len() < script.len(), "the script has no such part");
+    const GRANT: &str =
+        "grant select on sequin.status, sequin.versions, sequin.source_grant to public;";
+    assert!(script.contains(GRANT));
+    let apart = script
+        .replace(part.trim(), "")
+        .replace(GRANT, "grant select on sequin.source_grant to public;");
+    assert!(
+        apart.len() < script.len() - part.len() / 2,
+        "the script has no such part"
+    );
+    let part = format!("{part}\ngrant select on sequin.status, sequin.versions to public;\n");
     let update = |name: &str, change: &dyn Fn(&str) -> String| {
         let old = format!("0.0.0{name}");
         let _old = File::new(directory.join(format!("pg_sequin--{old}.sql")), &apart);
         let _update = File::new(
             directory.join(format!("pg_sequin--{old}--{version}.sql")),
-            change(part),
+            change(&part),
         );
         updated_from(&old)
     };

@@ -74,6 +74,7 @@ fn every_error() -> Vec<Error> {
             encoding: "LATIN1".into(),
         },
         Error::OwnerNotYours { name: "a".into() },
+        Error::MappingNotYours { name: "a".into() },
         Error::NoResync { name: "a".into() },
         Error::LetterNotFound { id: 1 },
         Error::NoRelation { oid: 1 },

@@ -33,6 +33,13 @@ impl Error {
                 "Pass the message or the batch exactly as Sequin sent it. Nothing of this \
                      batch was applied.",
             ),
+            Error::InvalidSource { fault } => (**fault).clone(),
+            Error::MappingNotYours { name } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("must have the rights of the owner of mapping \"{name}\""),
+            )
+            .with_detail("A mapping's SQL is run, and its rows are written, as its owner.")
+            .with_hint("Let its owner change it, or SET ROLE to that role first."),
             Error::NullBatch => SqlError::new(
                 sqlstate::NULL_VALUE_NOT_ALLOWED,
                 "batch must not be null",

@@ -38,6 +38,18 @@ impl Part {
         }
     }
 
+    /// Whether every name that `other` stands for is one of this part's. A star of `other` counts as a
+    /// character that only a star matches.
+    pub fn covers(&self, other: &Part) -> bool {
+        match (self, other) {
+            (Part::Exact(exact), Part::Exact(name)) => exact == name,
+            (Part::Exact(_), Part::Glob(_)) => false,
+            (Part::Glob(glob), Part::Exact(text) | Part::Glob(text)) => {
+                matches(glob.as_bytes(), text.as_bytes())
+            }
+        }
+    }
+
     /// Whether the part stands for one name only.
     pub fn is_exact(&self) -> bool {
         matches!(self, Part::Exact(_))
@@ -94,6 +106,16 @@ impl SourcePattern {
             schema: any(),
             table: any(),
         }
+    }
+
+    /// Whether every table that `other` stands for is one of this pattern's.
+    pub fn covers(&self, other: &SourcePattern) -> bool {
+        let database = match (&self.database, &other.database) {
+            (None, _) => true,
+            (Some(database), Some(other)) => database.covers(other),
+            (Some(_), None) => false,
+        };
+        database && self.schema.covers(&other.schema) && self.table.covers(&other.table)
     }
 
     /// Reads a pattern.

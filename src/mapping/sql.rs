@@ -60,8 +60,8 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
 fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Result<(), SqlError> {
     subtransaction(|| {
         let _owner = ActingAs::new(mapping.owner_oid(), true);
-        let settings = Settings::new(&[(c"standard_conforming_strings", c"on")]);
-        settings.set(c"search_path", &mapping.search_path);
+        let settings = Settings::search_path(&mapping.search_path);
+        settings.set(c"standard_conforming_strings", "on");
         ask()
     })
 }

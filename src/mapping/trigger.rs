@@ -12,8 +12,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
-use super::search_path::temporary_last;
-use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, sql};
+use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -21,9 +20,11 @@ use crate::error::quote::ident;
 use crate::error::{Error, list, sqlstate};
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
+use crate::pg::keys::extension_owner;
 use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
-use crate::pg::settings::Settings;
+use crate::pg::settings::{Settings, temporary_last};
+use crate::pg::user::{ActingAs, current_user, may_act_as};
 
 /// The session that changes the mapping: its role and settings.
 struct Session {
@@ -55,8 +56,8 @@ impl Session {
     }
 }
 
-/// Before a row of `sequin.mapping` is inserted or updated: fills in name, owner and search_path, and
-/// raises all faults of the mapping in one error.
+/// Before a row of `sequin.mapping` is inserted, updated or deleted: refuses who lacks the owner's rights,
+/// fills in name, owner and search_path, and raises all faults of the mapping in one error.
 #[pg_trigger(sql = false)]
 fn mapping_check<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -67,15 +68,20 @@ fn mapping_check<'a>(
 fn checked<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Error> {
+    let of_before = Row::old(trigger);
+    if let Some(old) = &of_before {
+        let name = old.get("name").unwrap_or_default();
+        require_rights(old.oid("owner"), name)?;
+    }
     let (Some(new), Some(given)) = (trigger.new(), Row::new(trigger)) else {
-        return Ok(None);
+        return Ok(trigger.old().map(PgHeapTuple::into_owned));
     };
     let mut new = new.into_owned();
     let session = Session::now();
     let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
 
     let mut row = read(&given)?;
-    let old = Row::old(trigger).map(|old| read(&old)).transpose()?;
+    let old = of_before.map(|old| read(&old)).transpose()?;
 
     let destination = row
         .destination
@@ -90,35 +96,60 @@ fn checked<'a>(
     if row.owner != owner_before && !session.superuser {
         return Err(Error::OwnerNotYours { name: row.name });
     }
+    require_rights(Some(pg_sys::Oid::from(row.owner)), row.name.clone())?;
     set_oid(&mut new, "owner", pg_sys::Oid::from(row.owner));
 
     // names in the mapping's SQL mean what they mean to the session that writes it
     let given_path = given.get::<String>("search_path");
-    let given_path = given_path.as_deref().map(temporary_last);
     let sql_written = old.as_ref().is_some_and(|old| {
         (&old.columns, &old.filter) != (&row.columns, &row.filter)
-            && given_path == Some(temporary_last(&old.search_path))
+            && given_path.as_ref() == Some(&old.search_path)
     });
     row.search_path = match given_path {
         Some(path) if !sql_written => path,
-        _ => temporary_last(&session.search_path),
+        _ => session.search_path.clone(),
     };
     set_text(&mut new, "search_path", &row.search_path);
 
     let (mapping, mut faults) = row.read();
-    if session.checks_bodies && !old.is_some_and(|old| only_operated(&old, &row)) {
+    if temporary_last(&row.search_path).is_none() {
+        faults.push(
+            Fault::value(format!(
+                "search_path \"{}\" is not a list of schemas",
+                row.search_path
+            ))
+            .hint("Use names with commas between them, as in 'public, \"Other Schema\"'."),
+        );
+    }
+    let operated = old.is_some_and(|old| only_operated(&old, &row));
+    // A restore is the extension's owner's; anybody can set check_function_bodies.
+    let restored = !session.checks_bodies && may_act_as(current_user(), extension_owner());
+    if !operated && !restored {
+        faults.extend(grants::check(&mapping));
+    }
+    if session.checks_bodies && !operated {
         faults.extend(check(&mapping, destination.as_ref()));
         let table = destination.as_ref().filter(|d| check_relation(d).is_none());
         faults.extend(sql::check(&mapping, table));
         faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
     }
     if faults.is_empty() {
+        grants::internal_functions(mapping.owner_oid());
         Ok(Some(new))
     } else {
         Err(Error::InvalidMapping {
             name: row.name,
             faults,
         })
+    }
+}
+
+/// Refuses a change of a mapping by a role without the rights of its owner. Row security asks too, but not
+/// whoever bypasses it.
+fn require_rights(owner: Option<pg_sys::Oid>, name: String) -> Result<(), Error> {
+    match owner {
+        Some(owner) if !may_act_as(current_user(), owner) => Err(Error::MappingNotYours { name }),
+        _ => Ok(()),
     }
 }
 
@@ -262,37 +293,40 @@ fn mapping_changed<'a>(
     Ok(None)
 }
 
-/// `sequin.unmap(name)`: removes a mapping.
+/// `sequin.unmap(name)`: removes a mapping of an owner whose rights the caller has.
 #[pg_extern(sql = false)]
 fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
     require_writable("remove a mapping")?;
-    const UNMAP: &str = "delete from sequin.mapping where name operator(pg_catalog.=) $1";
-    const NAMES: &str = "select name from sequin.mapping order by 1";
+    const ALL: &str = "select id, name, owner::pg_catalog.oid from sequin.mapping order by 2";
+    const UNMAP: &str = "delete from sequin.mapping where id operator(pg_catalog.=) $1";
     let Some(name) = name else {
         return Err(Error::NullArgument { argument: "name" }.into());
     };
-    let found = Spi::connect_mut(|client| {
-        if !client.update(UNMAP, None, &[name.into()])?.is_empty() {
-            return Ok(None);
-        }
-        client
-            .select(NAMES, None, &[])?
-            .map(|row| row.get::<String>(1))
-            .collect::<Result<_, _>>()
-    });
-    let names: Option<Vec<String>> =
-        found.unwrap_or_else(|e: spi::Error| error!("could not remove the mapping: {e}"));
-    match names {
-        None => Ok(()),
-        Some(names) => {
-            let nearest = nearest(name, names.iter().map(String::as_str));
-            Err(Error::MappingNotFound {
+    let caller = current_user();
+    let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
+    let _definer = ActingAs::new(extension_owner(), false);
+    let removed = Spi::connect_mut(|client| {
+        let all: Vec<(i32, String, pg_sys::Oid)> = client
+            .update(ALL, None, &[])?
+            .map(|row| {
+                Ok((
+                    row.get(1)?.expect("not null"),
+                    row.get(2)?.expect("not null"),
+                    row.get(3)?.expect("not null"),
+                ))
+            })
+            .collect::<Result<_, spi::Error>>()?;
+        let mut mine = all.iter().filter(|(.., owner)| may_act_as(caller, *owner));
+        match mine.clone().find(|(_, known, _)| known == name) {
+            Some((id, ..)) => client.update(UNMAP, None, &[(*id).into()]).map(|_| Ok(())),
+            None => Ok(Err(Error::MappingNotFound {
                 name: name.to_owned(),
-                nearest,
-            }
-            .into())
+                nearest: nearest(name, mine.by_ref().map(|(_, name, _)| name.as_str())),
+            })),
         }
-    }
+    });
+    removed.unwrap_or_else(|e: spi::Error| error!("could not remove the mapping: {e}"))?;
+    Ok(())
 }
 
 /// Run once by `create extension`: refuses a database whose encoding cannot hold every JSON text.

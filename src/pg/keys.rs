@@ -155,3 +155,17 @@ pub fn extension_owner() -> pg_sys::Oid {
     .flatten()
     .unwrap_or_else(|| pgrx::error!("extension pg_sequin is not installed"))
 }
+
+/// The name of a role. `None` if it is gone.
+pub fn role_name(role: pg_sys::Oid) -> Option<String> {
+    // SAFETY: a catalog look-up; the name is copied and freed.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return None;
+        }
+        let copy = CStr::from_ptr(name).to_string_lossy().into_owned();
+        pg_sys::pfree(name.cast());
+        Some(copy)
+    }
+}

@@ -65,6 +65,17 @@ impl Settings {
         }
     }
 
+    /// The `search_path` of a mapping, with `pg_temp` last. A path that is not a list of names finds nothing.
+    pub fn search_path(path: &str) -> Settings {
+        let settings = Settings::new(&[]);
+        let path = temporary_last(path);
+        settings.set(
+            c"search_path",
+            path.as_deref().unwrap_or("pg_catalog, pg_temp"),
+        );
+        settings
+    }
+
     /// Changes one more setting.
     pub fn set(&self, name: &CStr, value: &str) {
         let value = CString::new(value.replace('\0', "")).expect("no NUL is left");
@@ -93,6 +104,61 @@ unsafe fn set(name: &CStr, value: &CStr) {
     }
 }
 
+/// A `search_path` with `pg_temp` last. Where it is not named, the server searches it first, and a caller's
+/// temporary view would stand in for a table. `None` if it is not a list of names.
+pub fn temporary_last(path: &str) -> Option<String> {
+    let mut names = names(path)?;
+    names.retain(|name| name != "pg_temp" && !name.starts_with("pg_temp_"));
+    names.push("pg_temp".to_owned());
+    let quoted = names
+        .iter()
+        .map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    Some(quoted.collect::<Vec<_>>().join(", "))
+}
+
+/// The names of a list, as `SplitIdentifierString` of the server reads them. An empty list has none.
+fn names(list: &str) -> Option<Vec<String>> {
+    let space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
+    let mut names = Vec::new();
+    let mut rest = list.trim_matches(space);
+    if rest.is_empty() {
+        return Some(names);
+    }
+    loop {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let mut name = String::new();
+            let mut parts = quoted;
+            loop {
+                let (part, after) = parts.split_once('"')?;
+                name.push_str(part);
+                match after.strip_prefix('"') {
+                    Some(more) => {
+                        name.push('"');
+                        parts = more;
+                    }
+                    None => {
+                        rest = after;
+                        break;
+                    }
+                }
+            }
+            names.push(name);
+        } else {
+            let end = rest.find(|c| c == ',' || space(c)).unwrap_or(rest.len());
+            names.push(rest[..end].to_lowercase());
+            rest = &rest[end..];
+        }
+        if names.last().is_some_and(String::is_empty) {
+            return None;
+        }
+        rest = rest.trim_start_matches(space);
+        if rest.is_empty() {
+            return Some(names);
+        }
+        rest = rest.strip_prefix(',')?.trim_start_matches(space);
+    }
+}
+
 impl Drop for Settings {
     fn drop(&mut self) {
         // After an error the level is already gone, and a panic must not meet another.
@@ -100,6 +166,28 @@ impl Drop for Settings {
             // SAFETY: ends the level that `new` began. What was set meanwhile, by a trigger, is not
             // kept either.
             unsafe { pg_sys::AtEOXact_GUC(false, self.level) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::temporary_last;
+
+    #[test]
+    fn pg_temp_is_searched_last() {
+        for (path, last) in [
+            ("", "\"pg_temp\""),
+            ("public", "\"public\", \"pg_temp\""),
+            ("\"$user\", Public", "\"$user\", \"public\", \"pg_temp\""),
+            ("PG_TEMP, a", "\"a\", \"pg_temp\""),
+            ("\"pg_temp\",a , pg_temp_3", "\"a\", \"pg_temp\""),
+            ("\"a\"\"b\", \"c, d\"", "\"a\"\"b\", \"c, d\", \"pg_temp\""),
+        ] {
+            assert_eq!(temporary_last(path).as_deref(), Some(last), "{path}");
+        }
+        for path in [",", "a,", "a b", "\"a", "\"\"", "a,,b"] {
+            assert_eq!(temporary_last(path), None, "{path}");
         }
     }
 }

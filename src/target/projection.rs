@@ -89,8 +89,7 @@ impl Projection {
             column("metadata", pg_sys::JSONBOID),
             text,
         ]);
-        let settings = Settings::new(&[]);
-        settings.set(c"search_path", &mapping.search_path);
+        let settings = Settings::search_path(&mapping.search_path);
         let sql = statement::project(expressions, mapping.filter.as_deref());
         let mut projection = Projection {
             plan: Plan::prepare(&sql)?,
@@ -130,8 +129,7 @@ impl Projection {
 
     /// Evaluates the expressions for each input.
     pub fn run(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Projected, SqlError> {
-        let settings = Settings::new(&[]);
-        settings.set(c"search_path", &self.search_path);
+        let _settings = Settings::search_path(&self.search_path);
         let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
         let outcome = self.plan.run(rows)?;
         let returned = outcome.returned.expect("a SELECT returns rows");
@@ -199,8 +197,7 @@ impl Projection {
         memory: &Bump,
     ) -> SqlError {
         let position = input.position;
-        let settings = Settings::new(&[]);
-        settings.set(c"search_path", &self.search_path);
+        let _settings = Settings::search_path(&self.search_path);
         let inputs = std::slice::from_ref(input);
         let parts = subtransaction(|| match self.rows(inputs, memory) {
             Ok(_) => Ok(()),

@@ -14,6 +14,9 @@ fn letters_are_their_owners() {
         &mut client,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {alice}, {bob};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {alice}, {bob};
+            select sequin.grant_source('*.*', '{alice}');
+            select sequin.grant_source('*.*', '{bob}');
              grant create on schema public to {alice}, {bob}"
         ),
     );
@@ -71,6 +74,8 @@ fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
         &mut client,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {mallory};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {mallory};
+            select sequin.grant_source('*.*', '{mallory}');
              create schema m authorization {mallory}; grant usage on schema m to public"
         ),
     );
@@ -124,6 +129,9 @@ fn policies_do_not_run_as_the_owner_of_another_table() {
             &mut client,
             &format!(
                 "grant select, insert, update, delete on sequin.mapping to {mallory}, {alice};
+                grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {mallory}, {alice};
+                select sequin.grant_source('*.*', '{mallory}');
+                select sequin.grant_source('*.*', '{alice}');
                  create schema m authorization {mallory}; grant usage on schema m to public;
                  create schema a authorization {alice}; grant usage on schema a to public"
             ),

@@ -299,6 +299,9 @@ fn explain_shows_rows_only_to_their_owner() {
         &mut admin,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {alice}, {bob};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {alice}, {bob};
+            select sequin.grant_source('*.*', '{alice}');
+            select sequin.grant_source('*.*', '{bob}');
              create table secret (id integer primary key, name text);
              alter table secret owner to {alice};
              insert into secret values (1, 'hidden');

@@ -15,14 +15,21 @@ mod cancel;
 #[path = "../crash/cluster.rs"]
 #[allow(dead_code, reason = "some is for crashes")]
 mod cluster;
+mod default_privileges;
 mod every_function;
+mod foreign_mappings;
+mod internal_functions;
 mod memory;
 mod memory_limits;
 mod next_row_in_a_trigger;
 mod not_unicode;
+mod others_messages;
 mod plans;
+mod planted_operators;
 mod prepared_transactions;
 mod standby;
+mod temporary_names;
+mod unknown_settings;
 mod values_in_a_nested_call;
 
 use postgres::Client;
@@ -45,6 +52,8 @@ impl Scene {
             &format!(
                 "create schema mallory authorization {mallory};
                  grant select, insert, update, delete on sequin.mapping to {mallory};
+                 grant execute on all functions in schema sequin to {mallory};
+                 select sequin.grant_source('*.*', '{mallory}');
                  grant select, delete on sequin.dead_letter to {mallory};
                  grant execute on function sequin_apply(text), sequin_apply(jsonb) to {forwarder};
                  create table good (id integer primary key, name text);

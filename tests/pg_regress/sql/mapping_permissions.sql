@@ -17,6 +17,9 @@ select sequin.map('perm.a', null);
 reset role;
 -- the recipe
 grant select, insert, update, delete on sequin.mapping to mapping_alice, mapping_bob;
+grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to mapping_alice, mapping_bob;
+select sequin.grant_source('*.*', 'mapping_alice');
+select sequin.grant_source('*.*', 'mapping_bob');
 grant select, delete on sequin.dead_letter to mapping_alice;
 
 -- the owner needs the privileges that writing needs
@@ -84,4 +87,5 @@ delete from sequin.mapping where name like 'perm%';
 set client_min_messages = warning;
 drop schema mapping_permissions, mapping_secret cascade;
 revoke all on sequin.mapping, sequin.dead_letter from mapping_alice, mapping_bob;
+drop owned by mapping_alice, mapping_bob;
 drop role mapping_alice, mapping_bob, mapping_carol, mapping_dave;

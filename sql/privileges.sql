@@ -1,0 +1,49 @@
+-- Who may use what. Objects get privileges from ALTER DEFAULT PRIVILEGES and from the server's own defaults:
+-- all of them go, and the grants below are the only ones.
+
+do $$
+declare
+    member record;
+begin
+    for member in
+        select o.kind, o.name, a.grantee,
+               case when a.grantee operator(pg_catalog.=) 0::pg_catalog.oid then 'public'
+                    else a.grantee::pg_catalog.regrole::pg_catalog.text end as role
+        from pg_catalog.pg_extension e
+        join pg_catalog.pg_depend d on d.refobjid operator(pg_catalog.=) e.oid
+        cross join lateral (
+            select 'function' as kind, p.oid::pg_catalog.regprocedure::pg_catalog.text as name, p.proowner as owner,
+                   coalesce(p.proacl, pg_catalog.acldefault('f'::pg_catalog."char", p.proowner)) as acl
+            from pg_catalog.pg_proc p
+            where d.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+              and p.oid operator(pg_catalog.=) d.objid
+            union all
+            select case when c.relkind operator(pg_catalog.=) 'S'::pg_catalog."char" then 'sequence' else 'table' end,
+                   c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner, c.relacl
+            from pg_catalog.pg_class c
+            where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+              and c.oid operator(pg_catalog.=) d.objid
+              and c.relkind operator(pg_catalog.=) any (array['r', 'v', 'S']::pg_catalog."char"[])
+            union all
+            select 'schema', n.oid::pg_catalog.regnamespace::pg_catalog.text, n.nspowner, n.nspacl
+            from pg_catalog.pg_namespace n
+            where d.classid operator(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid
+              and n.oid operator(pg_catalog.=) d.objid) o
+        cross join lateral pg_catalog.aclexplode(o.acl) a
+        where e.extname operator(pg_catalog.=) 'pg_sequin'::pg_catalog.name
+          and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid
+          and a.grantee operator(pg_catalog.<>) o.owner
+        group by o.kind, o.name, a.grantee
+    loop
+        execute pg_catalog.format('revoke all on %s %s from %s cascade', member.kind, member.name, member.role);
+    end loop;
+end $$;
+
+grant usage on schema sequin to public;
+grant select on sequin.status, sequin.versions, sequin.source_grant to public;
+grant execute on function
+    sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
+    sequin.fingerprint(regclass, text[], integer, text[]),
+    sequin.fingerprint_query(regclass, text[], integer, text[], text),
+    sequin.begin_resync(text), sequin.finish_resync(text, boolean), sequin.forget_versions(text)
+    to public;

@@ -1,0 +1,111 @@
+//! Who may map which source, and what the owners of mappings need of the extension.
+
+#![forbid(unsafe_code)]
+
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::prelude::*;
+use pgrx::{pg_sys, spi};
+
+use super::{Mapping, SourcePattern};
+use crate::error::Error;
+use crate::error::fault::Fault;
+use crate::error::quote::{ident, literal};
+use crate::error::sqlstate;
+use crate::pg::keys::{extension_owner, role_name};
+use crate::pg::raise::raise;
+use crate::pg::row::Row;
+use crate::pg::user::{ActingAs, may_act_as};
+
+/// The fault of an owner to whom the mapping's source was not granted. Members of the extension's owner may
+/// map every source.
+pub fn check(mapping: &Mapping) -> Option<Fault> {
+    let owner = mapping.owner_oid();
+    if may_act_as(owner, extension_owner()) || granted(owner, &mapping.source) {
+        return None;
+    }
+    let role = role_name(owner)?;
+    let grantor = role_name(extension_owner()).unwrap_or_default();
+    let source = mapping.source.to_string();
+    Some(
+        Fault::new(
+            sqlstate::INSUFFICIENT_PRIVILEGE,
+            format!("role \"{role}\" may not map source \"{source}\""),
+        )
+        .detail(
+            "Members of the extension's owner may map every source, others those granted to them.",
+        )
+        .hint(format!(
+            "Let role \"{}\" run: SELECT sequin.grant_source({}, {});",
+            grantor,
+            literal(&source),
+            literal(&ident(&role))
+        )),
+    )
+}
+
+/// Whether a source that was granted to `owner`, or to a role that it is a member of, covers `source`.
+fn granted(owner: pg_sys::Oid, source: &SourcePattern) -> bool {
+    const GRANTED: &str = "select source, role::pg_catalog.oid from sequin.granted_source";
+    let _definer = ActingAs::new(extension_owner(), false);
+    let grants: Vec<(String, pg_sys::Oid)> = Spi::connect_mut(|client| {
+        client
+            .update(GRANTED, None, &[])?
+            .map(|row| {
+                Ok((
+                    row.get(1)?.expect("not null"),
+                    row.get(2)?.expect("not null"),
+                ))
+            })
+            .collect::<Result<_, spi::Error>>()
+    })
+    .unwrap_or_else(|e| error!("could not read sequin.granted_source: {e}"));
+    grants.iter().any(|(pattern, role)| {
+        SourcePattern::parse(pattern).is_ok_and(|pattern| pattern.covers(source))
+            && may_act_as(owner, *role)
+    })
+}
+
+/// Before a row of `sequin.granted_source` is inserted or updated: refuses what is not a pattern.
+#[pg_trigger(sql = false)]
+fn source_check<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, std::convert::Infallible> {
+    let source: Option<String> = Row::new(trigger).and_then(|row| row.get("source"));
+    if let Some(Err(fault)) = source.map(|source| SourcePattern::parse(&source)) {
+        raise(Error::InvalidSource { fault });
+    }
+    Ok(trigger.new().map(PgHeapTuple::into_owned))
+}
+
+/// Lets an owner of mappings execute the functions that the statements which write its rows call. They are
+/// nobody else's.
+pub fn internal_functions(owner: pg_sys::Oid) {
+    const LACKING: &str = "
+        select p.oid::pg_catalog.regprocedure::pg_catalog.text
+        from pg_catalog.pg_proc p
+        where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
+          and p.proname operator(pg_catalog.=) any (array['batch', 'next_row', 'row_key', 'in_resync',
+              'is_confirmed', 'is_known', 'note_gone']::pg_catalog.name[])
+          and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
+    const ONE_AT_A_TIME: &str = "lock table sequin.granted_source in share row exclusive mode";
+    let _definer = ActingAs::new(extension_owner(), false);
+    let lacking = || {
+        Spi::connect_mut(|client| {
+            client
+                .update(LACKING, None, &[owner.into()])?
+                .map(|row| Ok(row.get::<String>(1)?.expect("not null")))
+                .collect::<Result<Vec<_>, spi::Error>>()
+        })
+        .unwrap_or_else(|e| error!("could not read privileges: {e}"))
+    };
+    let Some(role) = role_name(owner).filter(|_| !lacking().is_empty()) else {
+        return;
+    };
+    let role = ident(&role);
+    let granted = Spi::run(ONE_AT_A_TIME).and_then(|()| {
+        lacking().iter().try_for_each(|function| {
+            Spi::run(&format!("grant execute on function {function} to {role}"))
+        })
+    });
+    granted.unwrap_or_else(|e| error!("could not grant the internal functions: {e}"));
+}

@@ -1,0 +1,52 @@
+//! What the extension's own statements call is not for everybody.
+
+use support::{Database, apply, code, error, item, run, upserted, value};
+
+#[test]
+fn a_stranger_executes_no_internal_function() {
+    let mut database = Database::new("internal_functions");
+    let (stranger, alice) = (database.role("stranger"), database.role("alice"));
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        &format!(
+            "create table item (id integer primary key, name text);
+             alter table item owner to {alice};
+             grant create on schema public to {alice};
+             select sequin.grant_source('public.*', '{alice}');
+             grant select, insert, update on sequin.mapping to {alice};
+             grant execute on function sequin.map to {alice}"
+        ),
+    );
+    let mut client = database.connect_as(&stranger);
+    for sql in [
+        "select sequin.row_key(1)",
+        "select sequin.row_key(variadic array[1])",
+        "select sequin.next_row()",
+        "select * from sequin.batch() b (id integer)",
+        "select sequin.in_resync(1)",
+        "select sequin.is_confirmed(1, '')",
+        "select sequin.is_known(1, '')",
+        "select sequin.note_gone(1, '', 1, 1, now())",
+        "select * from sequin.explain_rows('[]')",
+        "select * from sequin.explain_batch('[]')",
+        "select * from sequin.explain('[]'::jsonb)",
+        "select * from sequin.explain('x')",
+        "select * from sequin.retry()",
+        "select sequin.discard(1)",
+        "select sequin.unmap('item')",
+        "select sequin.map('public.item', null)",
+        "select sequin.map_schema('public', 'public')",
+        "select sequin.grant_source('*.*', current_user::regrole)",
+        "select * from sequin.granted_source",
+    ] {
+        assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
+    }
+    // The owner's statements may.
+    run(
+        &mut database.connect_as(&alice),
+        "select sequin.map('public.item', 'item', guard => 'table', name => 'item')",
+    );
+    assert_eq!(apply(&mut admin, &item(1, "one")), upserted(1));
+    assert_eq!(value(&mut admin, "table item"), "1|one");
+}

@@ -1,0 +1,64 @@
+//! An owner takes no other owner's messages, and copies only what was granted to him.
+
+use support::{Database, apply, code, error, item, rows, run, value};
+
+#[test]
+fn an_exact_mapping_leaves_anothers_wildcard_its_messages() {
+    let mut database = Database::new("others_messages");
+    let mallory = database.role("mallory");
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        &format!(
+            "create table item (id integer primary key, name text);
+             create table hers (id integer primary key, name text);
+             alter table hers owner to {mallory};
+             select sequin.map('public.*', 'item', guard => 'off', name => 'all');
+             grant select, insert, update, delete on sequin.mapping to {mallory};
+             grant execute on function sequin.map to {mallory}"
+        ),
+    );
+    let mut client = database.connect_as(&mallory);
+    let map = "select sequin.map('public.item', 'hers', guard => 'off', name => 'hers')";
+    let check_off = "set check_function_bodies = off";
+    for setting in ["select 1", check_off] {
+        run(&mut client, setting);
+        let refused = error(&mut client, map);
+        assert_eq!(code(&refused), "42501");
+        assert_eq!(
+            refused.hint().map(|hint| hint.contains(&format!(
+                "SELECT sequin.grant_source('public.item', '{mallory}');"
+            ))),
+            Some(true),
+            "{refused:?}"
+        );
+    }
+    run(&mut client, "reset check_function_bodies");
+    for (granted, works) in [("public.it", false), ("*.item", true)] {
+        run(
+            &mut admin,
+            &format!("select sequin.grant_source('{granted}', '{mallory}')"),
+        );
+        assert_eq!(client.batch_execute(map).is_ok(), works, "{granted}");
+    }
+    let wider = "update sequin.mapping set source = 'public.*' where name = 'hers'";
+    assert_eq!(code(&error(&mut client, wider)), "42501");
+    assert_eq!(apply(&mut admin, &item(1, "one")).upserted, 2);
+    assert_eq!(value(&mut admin, "table item"), "1|one");
+    assert_eq!(value(&mut admin, "table hers"), "1|one");
+    assert_eq!(
+        rows(
+            &mut client,
+            "select source from sequin.source_grant order by 1"
+        ),
+        ["*.item", "public.it"]
+    );
+    run(
+        &mut admin,
+        &format!("select sequin.revoke_source('*.item', '{mallory}')"),
+    );
+    let again = format!("select sequin.revoke_source('*.item', '{mallory}')");
+    assert_eq!(code(&error(&mut admin, &again)), "42704");
+    let malformed = format!("select sequin.grant_source('item', '{mallory}')");
+    assert_eq!(code(&error(&mut admin, &malformed)), "42602");
+}
