@@ -25,7 +25,7 @@ use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
 use crate::mapping::versions::VersionsIn;
-use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
+use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
@@ -72,12 +72,13 @@ impl Target {
         let key_names = mapping.key_of(&destination).to_vec();
         let mut named = mapping.columns.named.iter().map(|(name, _)| name);
         if let Some(name) = named.find(|name| destination.column(name).is_none()) {
-            return Err(Error::ColumnGone {
-                column: name.clone(),
-                mapping: mapping.name.clone(),
-                destination: destination.qualified_name(),
-            }
-            .into());
+            return Err(column_gone(&mapping, &destination, name));
+        }
+        if let Some(name) = mapping.soft_delete.as_deref()
+            && mapping.on_delete == OnDelete::Soft
+            && destination.column(name).is_none()
+        {
+            return Err(column_gone(&mapping, &destination, name));
         }
         let (mut columns, expressions) = written_columns(&mapping, &destination, &key_names);
         let mut key: Vec<usize> = key_names
@@ -210,6 +211,16 @@ pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
     } else {
         table_owner
     }
+}
+
+/// A column that the mapping names was dropped, or has another name.
+pub fn column_gone(mapping: &Mapping, destination: &Destination, name: &str) -> SqlError {
+    Error::ColumnGone {
+        column: name.to_owned(),
+        mapping: mapping.name.clone(),
+        destination: destination.qualified_name(),
+    }
+    .into()
 }
 
 /// The columns of the destination that the mapping writes, and the SQL that some of them are read from.

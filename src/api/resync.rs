@@ -19,6 +19,7 @@ use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
+use crate::target::column_gone;
 use crate::target::mark::Mark;
 use crate::target::writer;
 
@@ -139,6 +140,10 @@ fn unconfirmed(
     let row_key = format!("sequin.row_key({})", columns.join(", "));
     let relation = destination.qualified_name();
     let mark = Mark::of(mapping, destination);
+    if mapping.on_delete == OnDelete::Soft && mark.is_none() {
+        let name = mapping.soft_delete.as_deref().unwrap_or_default();
+        return Err(column_gone(mapping, destination, name).into());
+    }
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
     // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
     // destination, nothing says which mapping wrote a row.

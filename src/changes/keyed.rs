@@ -196,6 +196,9 @@ impl Keyed {
 
     /// The run that a change is in.
     pub fn run_of(&self, change: u32) -> Run {
+        if self.append {
+            return Run::one(change);
+        }
         let key = self.key(change);
         let start = (0..change)
             .rev()

@@ -175,15 +175,16 @@ pub struct NetChanges {
 /// what becomes of the rows.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    first: NetChange,
-    second: Option<NetChange>,
+    // Boxed, since units are moved from set to set while it is found out which of them fail.
+    first: Box<NetChange>,
+    second: Option<Box<NetChange>>,
 }
 
 impl Unit {
     /// The net change of one row.
     pub fn one(net: NetChange) -> Unit {
         Unit {
-            first: net,
+            first: Box::new(net),
             second: None,
         }
     }
@@ -192,8 +193,8 @@ impl Unit {
     pub fn of(nets: impl IntoIterator<Item = NetChange>) -> Option<Unit> {
         let mut nets = nets.into_iter();
         let unit = Unit {
-            first: nets.next()?,
-            second: nets.next(),
+            first: Box::new(nets.next()?),
+            second: nets.next().map(Box::new),
         };
         debug_assert!(nets.next().is_none(), "a message concerns two rows at most");
         Some(unit)
@@ -202,17 +203,17 @@ impl Unit {
     /// Adds the net change of the second row.
     pub fn add(&mut self, net: NetChange) {
         debug_assert!(self.second.is_none(), "a message concerns two rows at most");
-        self.second = Some(net);
+        self.second = Some(Box::new(net));
     }
 
     /// Its net changes.
     pub fn nets(&self) -> impl Iterator<Item = &NetChange> {
-        std::iter::once(&self.first).chain(&self.second)
+        std::iter::once(&*self.first).chain(self.second.as_deref())
     }
 
     /// Its net changes, apart.
     pub fn into_nets(self) -> impl Iterator<Item = NetChange> {
-        std::iter::once(self.first).chain(self.second)
+        std::iter::once(*self.first).chain(self.second.map(|net| *net))
     }
 
     /// The first net change.

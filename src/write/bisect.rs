@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+
 use super::cycle;
 use super::pending::Pending;
 use super::{wait, write_set};
@@ -143,7 +145,8 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
 
 /// Sets of units that are still to be written, the next one last.
 struct Stack {
-    sets: Vec<Vec<Unit>>,
+    /// Queues, so that taking a few units from the front of many does not move the others.
+    sets: Vec<VecDeque<Unit>>,
     /// How many are written at once: few after failures, more and more after successes.
     at_once: usize,
     /// How many at most.
@@ -153,7 +156,7 @@ struct Stack {
 impl Stack {
     fn new(units: Vec<Unit>, at_most: usize) -> Stack {
         Stack {
-            sets: vec![units],
+            sets: vec![units.into()],
             at_once: at_most,
             at_most,
         }
@@ -161,23 +164,22 @@ impl Stack {
 
     fn push(&mut self, units: Vec<Unit>) {
         if !units.is_empty() {
-            self.sets.push(units);
+            self.sets.push(units.into());
         }
     }
 
     /// The next set.
     fn pop(&mut self) -> Option<Vec<Unit>> {
-        let mut units = self.sets.pop()?;
-        if units.len() > self.at_once {
-            let rest = units.split_off(self.at_once);
-            self.sets.push(rest);
+        let last = self.sets.last_mut()?;
+        if last.len() > self.at_once {
+            return Some(last.drain(..self.at_once).collect());
         }
-        Some(units)
+        self.sets.pop().map(Vec::from)
     }
 
     /// The set that was pushed last, however large.
     fn pop_all(&mut self) -> Vec<Unit> {
-        self.sets.pop().unwrap_or_default()
+        self.sets.pop().map(Vec::from).unwrap_or_default()
     }
 
     fn worked(&mut self, units: usize) {

@@ -263,3 +263,45 @@ fn triggers_that_change_the_catalog() {
         assert_eq!(value(&mut client, "select count(*) from child"), "2");
     }
 }
+
+/// What is tried once more when a table falls back to older changes of its rows are the messages that wait, also where
+/// rows have no key.
+#[test]
+fn appended_rows_that_wait_are_not_written_twice() {
+    let ddl = "
+        create table p (id integer primary key);
+        create table log (pid integer references p, note text);
+        create table t (id integer primary key, pid integer references p)";
+    let (_database, mut client) = Database::mapped("append_waits", ddl, &["p", "t"], "table");
+    run(
+        &mut client,
+        "insert into p values (1); select sequin.map('public.log', 'log', mode => 'append')",
+    );
+    let log = |lsn, pid: u64| {
+        let record = format!(r#"{{"pid":{pid},"note":"{lsn}"}}"#);
+        message("insert", "log", lsn, &record)
+    };
+    let t =
+        |action, lsn, pid: u64| message(action, "t", lsn, &format!(r#"{{"id":1,"pid":{pid}}}"#));
+    let counts = send(
+        &mut client,
+        &[log(1, 1), log(2, 9), t("insert", 3, 1), t("update", 4, 9)],
+    );
+    assert_eq!((counts.upserted, counts.dead), (2, 2));
+    assert_eq!(rows(&mut client, "select pid, note from log"), ["1|1"]);
+    assert_eq!(
+        rows(
+            &mut client,
+            "select state, sqlstate from sequin.dead_letter"
+        ),
+        ["waiting|23503", "waiting|23503"]
+    );
+    let parent = message("insert", "p", 5, r#"{"id":9}"#);
+    send(&mut client, &[parent]);
+    assert_eq!(
+        rows(&mut client, "select pid, note from log order by note"),
+        ["1|1", "9|2"]
+    );
+    assert_eq!(rows(&mut client, "select id, pid from t"), ["1|9"]);
+    assert_eq!(rows(&mut client, LETTERS), [""; 0]);
+}

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use postgres::Client;
-use support::{Database, apply, batch, message, rows, run, upserted, value};
+use support::{Database, GUARDS, apply, batch, code, error, message, rows, run, upserted, value};
 
 #[test]
 fn a_changed_destination_is_seen_by_other_sessions() {
@@ -293,4 +293,52 @@ fn a_destination_changes_while_two_sessions_apply() {
         value(&mut admin, "select count(*) from sequin.dead_letter"),
         "0"
     );
+}
+
+/// Without its mark a soft delete must not become a delete.
+#[test]
+fn a_row_is_not_deleted_for_want_of_its_mark() {
+    for guard in GUARDS {
+        let database = Database::new(&format!("mark_gone_{guard}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            &format!(
+                "create table item (id integer primary key, deleted_at timestamptz);
+                 select sequin.map('public.item', 'item', guard => '{guard}', name => 'item',
+                                   on_delete => 'soft', soft_delete => 'deleted_at')"
+            ),
+        );
+        let change = |action, lsn| message(action, "item", lsn, r#"{"id":1}"#);
+        assert_eq!(apply(&mut client, &change("insert", 1)), upserted(1));
+        run(
+            &mut client,
+            "alter table item rename column deleted_at to removed_at",
+        );
+        assert_eq!(apply(&mut client, &change("delete", 2)).dead, 1, "{guard}");
+        assert_eq!(
+            value(&mut client, "select count(*) from item"),
+            "1",
+            "{guard}"
+        );
+        assert_eq!(
+            value(
+                &mut client,
+                "select sqlstate, state from sequin.dead_letter"
+            ),
+            "42703|waiting",
+            "{guard}"
+        );
+        let resync = "select sequin.begin_resync('item'); select sequin.finish_resync('item')";
+        assert_eq!(code(&error(&mut client, resync)), "42703", "{guard}");
+        run(
+            &mut client,
+            "alter table item rename column removed_at to deleted_at; select sequin.retry()",
+        );
+        assert_eq!(
+            value(&mut client, "select deleted_at is not null from item"),
+            "t",
+            "{guard}"
+        );
+    }
 }
