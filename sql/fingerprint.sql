@@ -7,7 +7,8 @@ create function sequin.fingerprint_query(
     key          text[] default null,
     source       text default null
 ) returns text
-    language c stable as 'MODULE_PATHNAME', 'fingerprint_query_wrapper';
+    language c stable set search_path = pg_catalog, pg_temp
+    as 'MODULE_PATHNAME', 'fingerprint_query_wrapper';
 comment on function sequin.fingerprint_query(regclass, text[], integer, text[], text) is
     'The query of sequin.fingerprint as plain SQL, to be run at the source: source is the name of the table there';
 

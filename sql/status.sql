@@ -36,7 +36,8 @@ revoke all on sequin.counter from public;
 select pg_catalog.pg_extension_config_dump('sequin.counter', '');
 
 create function sequin.counter_removed() returns trigger
-    language c security definer as 'MODULE_PATHNAME', 'counter_removed_wrapper';
+    language c security definer as 'MODULE_PATHNAME', 'counter_removed_wrapper'
+    set search_path = pg_catalog, pg_temp;
 comment on function sequin.counter_removed() is 'Removes the counts of a mapping that is removed';
 revoke all on function sequin.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping

@@ -63,6 +63,13 @@ mod statement;
 #[cfg(test)]
 mod fuzz;
 
+// What views, indexes, policies and triggers call is bound when they are made. `create extension` searches
+// the schema that it was given, where anybody may have made operators that fit better.
+::pgrx::extension_sql!(
+    "set local search_path = pg_catalog, pg_temp;",
+    name = "search_path",
+    bootstrap
+);
 ::pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog");
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);
 ::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["guard"]);
