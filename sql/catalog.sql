@@ -208,6 +208,31 @@ create policy own on sequin.dead_letter
 revoke all on sequin.mapping, sequin.dead_letter from public;
 
 -- Without SET: the trigger notes the caller's search_path. Hence every name is qualified.
+create function sequin.save_mapping(
+    source text, destination oid, columns text, key text[], filter text, mode text, on_delete text, soft_delete text,
+    on_error text, guard text, name text
+) returns integer
+    language c volatile security invoker as 'MODULE_PATHNAME', 'save_mapping_wrapper';
+comment on function sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text) is
+    'Internal: writes a mapping of the caller''s for sequin.map';
+
+create function sequin.alter_mapping(
+    name        text,
+    enabled     boolean default null,
+    source      text default null,
+    columns     text default null,
+    key         text[] default null,
+    filter      text default null,
+    on_delete   text default null,
+    soft_delete text default null,
+    on_error    text default null,
+    guard       text default null,
+    new_name    text default null
+) returns void
+    language c volatile security invoker as 'MODULE_PATHNAME', 'alter_mapping_wrapper';
+comment on function sequin.alter_mapping(text, boolean, text, text, text[], text, text, text, text, text, text) is
+    'Changes the settings of a mapping that are not null; columns is the text of a JSON object';
+
 create function sequin.map(
     source      text,
     destination regclass,
@@ -224,23 +249,17 @@ create function sequin.map(
     language plpgsql volatile security invoker as $map$
 #variable_conflict use_column
 declare
-    made sequin.mapping;
+    saved pg_catalog.int4;
+    made  sequin.mapping;
 begin
     if map.guard operator(pg_catalog.=) 'columns' and map.destination is not null then
         perform sequin.add_guard_columns(map.destination);
     end if;
 
-    insert into sequin.mapping as m
-        (source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, name)
-    values
-        (map.source, map.destination, map.columns, map.key, map.filter, map.mode, map.on_delete,
-         map.soft_delete, map.on_error, map.guard, map.name)
-    on conflict on constraint mapping_name_key do update set
-        source = excluded.source, destination = excluded.destination, columns = excluded.columns,
-        key = excluded.key, filter = excluded.filter, mode = excluded.mode,
-        on_delete = excluded.on_delete, soft_delete = excluded.soft_delete,
-        on_error = excluded.on_error, guard = excluded.guard, search_path = excluded.search_path
-    returning m.* into made;
+    saved = sequin.save_mapping(
+        map.source, map.destination::pg_catalog.oid, map.columns::pg_catalog.text, map.key, map.filter,
+        map.mode, map.on_delete, map.soft_delete, map.on_error, map.guard, map.name);
+    select m.* into made from sequin.mapping m where m.id operator(pg_catalog.=) saved;
 
     if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
        and made.destination is not null then
@@ -310,6 +329,7 @@ declare
     relation record;
     pattern  text;
     made     sequin.mapping;
+    saved    integer;
     notices  text[] = '{}';
     tables   bigint = 0;
     faults   text[] = '{}';
@@ -350,8 +370,9 @@ begin
         order by m.id limit 1;
         if not found then
             begin
-                insert into sequin.mapping as m (source, destination)
-                values (pattern, relation.destination) returning m.* into made;
+                saved = sequin.save_mapping(pattern, relation.destination::oid, null, null, null, 'upsert', 'delete',
+                                            null, 'dead_letter', 'auto', null);
+                select m.* into made from sequin.mapping m where m.id = saved;
                 if not sequin.has_guard_columns(made.destination) then
                     notices = notices || made.name;
                 end if;

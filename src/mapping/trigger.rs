@@ -12,6 +12,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
+use super::save::caller;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -42,9 +43,9 @@ impl Session {
             select r.oid, r.rolsuper, pg_catalog.current_setting('search_path'),
                    pg_catalog.current_setting('check_function_bodies')::pg_catalog.bool
             from pg_catalog.pg_roles r
-            where r.rolname operator(pg_catalog.=) current_user";
+            where r.oid operator(pg_catalog.=) $1";
         Spi::connect(|client| {
-            let row = client.select(SESSION, Some(1), &[])?.first();
+            let row = client.select(SESSION, Some(1), &[caller().into()])?.first();
             Ok::<_, spi::Error>(Session {
                 user: row.get(1)?.expect("not null"),
                 superuser: row.get(2)?.expect("not null"),
@@ -123,7 +124,7 @@ fn checked<'a>(
     }
     let operated = old.is_some_and(|old| only_operated(&old, &row));
     // A restore is the extension's owner's; anybody can set check_function_bodies.
-    let restored = !session.checks_bodies && may_act_as(current_user(), extension_owner());
+    let restored = !session.checks_bodies && may_act_as(caller(), extension_owner());
     if !operated && !restored {
         faults.extend(grants::check(&mapping));
     }
@@ -148,7 +149,7 @@ fn checked<'a>(
 /// whoever bypasses it.
 fn require_rights(owner: Option<pg_sys::Oid>, name: String) -> Result<(), Error> {
     match owner {
-        Some(owner) if !may_act_as(current_user(), owner) => Err(Error::MappingNotYours { name }),
+        Some(owner) if !may_act_as(caller(), owner) => Err(Error::MappingNotYours { name }),
         _ => Ok(()),
     }
 }

@@ -96,7 +96,7 @@ fn tombstones_are_pruned() {
     let mut database = Database::new("convergence_retention");
     let forwarder = database.role("forwarder");
     let mut client = database.connect_as(&forwarder);
-    value(&mut client, "select sequin.row_key(1)"); // loads the library
+    value(&mut client, "select sequin.build_profile()"); // loads the library
     let error = error(&mut client, "set sequin.tombstone_retention = 0");
     assert_eq!(error.code().code(), "42501");
 }

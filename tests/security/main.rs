@@ -24,6 +24,7 @@ mod memory_limits;
 mod next_row_in_a_trigger;
 mod not_unicode;
 mod others_messages;
+mod owners_need_no_tables;
 mod plans;
 mod planted_operators;
 mod prepared_transactions;

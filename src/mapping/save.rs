@@ -1,0 +1,149 @@
+//! Writing `sequin.mapping` for a role that has no privileges on it: the extension's owner does it, and the
+//! trigger asks for the rights of the role that called.
+
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+
+use pgrx::pg_sys::{self, panic::ErrorReport};
+use pgrx::prelude::*;
+
+use crate::error::Error;
+use crate::pg::isolation::require_writable;
+use crate::pg::keys::extension_owner;
+use crate::pg::user::{ActingAs, current_user};
+
+thread_local! {
+    static CALLER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+}
+
+/// The role that changes a mapping: the one that called a function of this file, or the current one.
+pub fn caller() -> pg_sys::Oid {
+    CALLER.get().unwrap_or_else(current_user)
+}
+
+/// While it lives, the extension's owner changes mappings for the role that has called.
+struct ForCaller {
+    before: Option<pg_sys::Oid>,
+    _definer: ActingAs,
+}
+
+impl ForCaller {
+    fn begin() -> ForCaller {
+        ForCaller {
+            before: CALLER.replace(Some(current_user())),
+            _definer: ActingAs::new(extension_owner(), false),
+        }
+    }
+}
+
+impl Drop for ForCaller {
+    fn drop(&mut self) {
+        CALLER.set(self.before);
+    }
+}
+
+const SAVE: &str = "
+    insert into sequin.mapping as m
+        (source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, name)
+    values ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.jsonb, $4, $5, $6, $7, $8, $9, $10, $11)
+    on conflict on constraint mapping_name_key do update set
+        source = excluded.source, destination = excluded.destination, columns = excluded.columns,
+        key = excluded.key, filter = excluded.filter, mode = excluded.mode,
+        on_delete = excluded.on_delete, soft_delete = excluded.soft_delete,
+        on_error = excluded.on_error, guard = excluded.guard, search_path = excluded.search_path
+    returning m.id";
+
+/// `sequin.save_mapping(…)`: makes a mapping of the caller's, or replaces the one of that name; returns its
+/// id. Names in its SQL are resolved under the caller's `search_path`, so nothing here relies on it.
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn save_mapping(
+    source: Option<&str>,
+    destination: Option<pg_sys::Oid>,
+    columns: Option<&str>,
+    key: Option<Vec<Option<String>>>,
+    filter: Option<&str>,
+    mode: Option<&str>,
+    on_delete: Option<&str>,
+    soft_delete: Option<&str>,
+    on_error: Option<&str>,
+    guard: Option<&str>,
+    name: Option<&str>,
+) -> Result<i32, ErrorReport> {
+    require_writable("make a mapping")?;
+    let _caller = ForCaller::begin();
+    let args = [
+        source.into(),
+        destination.into(),
+        columns.into(),
+        key.into(),
+        filter.into(),
+        mode.into(),
+        on_delete.into(),
+        soft_delete.into(),
+        on_error.into(),
+        guard.into(),
+        name.into(),
+    ];
+    let saved = Spi::connect_mut(|client| client.update(SAVE, Some(1), &args)?.first().get_one());
+    match saved {
+        Ok(Some(id)) => Ok(id),
+        other => Err(Error::OwnStatement {
+            what: "save the mapping".to_owned(),
+            why: format!("{other:?}"),
+        }
+        .into()),
+    }
+}
+
+const ALTER: &str = "
+    update sequin.mapping as m
+    set enabled = coalesce($2, m.enabled), source = coalesce($3, m.source),
+        columns = coalesce($4::pg_catalog.jsonb, m.columns), key = coalesce($5, m.key),
+        filter = coalesce($6, m.filter), on_delete = coalesce($7, m.on_delete),
+        soft_delete = coalesce($8, m.soft_delete), on_error = coalesce($9, m.on_error),
+        guard = coalesce($10, m.guard), name = coalesce($11, m.name)
+    where m.name operator(pg_catalog.=) $1";
+
+/// `sequin.alter_mapping(…)`: changes the settings of a mapping that are not null here.
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn alter_mapping(
+    name: Option<&str>,
+    enabled: Option<bool>,
+    source: Option<&str>,
+    columns: Option<&str>,
+    key: Option<Vec<Option<String>>>,
+    filter: Option<&str>,
+    on_delete: Option<&str>,
+    soft_delete: Option<&str>,
+    on_error: Option<&str>,
+    guard: Option<&str>,
+    new_name: Option<&str>,
+) -> Result<(), ErrorReport> {
+    require_writable("alter a mapping")?;
+    // It says so where there is none of the caller's.
+    let mapping = super::catalog::mine(name)?;
+    let _caller = ForCaller::begin();
+    let args = [
+        mapping.name.as_str().into(),
+        enabled.into(),
+        source.into(),
+        columns.into(),
+        key.into(),
+        filter.into(),
+        on_delete.into(),
+        soft_delete.into(),
+        on_error.into(),
+        guard.into(),
+        new_name.into(),
+    ];
+    Spi::connect_mut(|client| client.update(ALTER, None, &args).map(drop)).map_err(|why| {
+        Error::OwnStatement {
+            what: "alter the mapping".to_owned(),
+            why: why.to_string(),
+        }
+    })?;
+    Ok(())
+}

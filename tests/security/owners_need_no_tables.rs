@@ -1,0 +1,68 @@
+//! An owner of mappings has EXECUTE and may read his own rows: he makes, changes and removes mappings, and cannot lock
+//! the catalog for everybody.
+
+use support::{Database, apply, code, error, message, run, upserted, value};
+
+#[test]
+fn an_owner_without_a_right_to_write_the_catalog() {
+    let mut database = Database::new("security_owners_need_no_tables");
+    let (owner, other) = (database.role("owner"), database.role("other"));
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        &format!(
+            "create schema mine authorization {owner};
+             grant execute on function sequin.map, sequin.save_mapping, sequin.map_schema, sequin.alter_mapping,
+                 sequin.unmap, sequin.discard, sequin.retry() to {owner}, {other};
+             grant select on sequin.mapping, sequin.dead_letter to {owner}, {other};
+             select sequin.grant_source('public.item', '{owner}')"
+        ),
+    );
+    let mut client = database.connect_as(&owner);
+    run(
+        &mut client,
+        "create table mine.item (id integer primary key, name text);
+         select sequin.map('public.item', 'mine.item', name => 'item')",
+    );
+    let made = "select owner::text, search_path from sequin.mapping";
+    assert!(value(&mut admin, made).starts_with(&format!("{owner}|")));
+    let insert = message("insert", "item", 1, r#"{"id":1,"name":"a"}"#);
+    assert_eq!(apply(&mut admin, &insert), upserted(1));
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', filter => 'record->>''name'' <> ''b''')",
+    );
+    assert_eq!(
+        value(&mut admin, "select filter, on_error from sequin.mapping"),
+        "record->>'name' <> 'b'|dead_letter"
+    );
+    // What the trigger refuses, it refuses here too.
+    let foreign = "select sequin.map('public.other', 'mine.item', name => 'other')";
+    assert_eq!(code(&error(&mut client, foreign)), "42501");
+    let wrong = "select sequin.alter_mapping('item', on_error => 'shrug')";
+    assert_eq!(code(&error(&mut client, wrong)), "22023");
+    // Nobody else's, and nothing of the catalog.
+    let mut client_of_other = database.connect_as(&other);
+    for sql in [
+        "select sequin.alter_mapping('item', enabled => false)",
+        "select sequin.unmap('item')",
+    ] {
+        assert_eq!(code(&error(&mut client_of_other, sql)), "42704", "{sql}");
+    }
+    let replace = "select sequin.map('public.item', null, name => 'item')";
+    assert_eq!(code(&error(&mut client_of_other, replace)), "42501");
+    for sql in [
+        "lock table sequin.mapping in access exclusive mode",
+        "lock table sequin.dead_letter in access exclusive mode",
+        "update sequin.mapping set enabled = false",
+        "insert into sequin.mapping (source) values ('public.item')",
+        "delete from sequin.dead_letter",
+    ] {
+        assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
+    }
+    run(&mut client, "select sequin.unmap('item')");
+    assert_eq!(
+        value(&mut admin, "select count(*) from sequin.mapping"),
+        "0"
+    );
+}
