@@ -86,7 +86,8 @@ fn save_mapping(
         guard.into(),
         name.into(),
     ];
-    let saved = Spi::connect_mut(|client| client.update(SAVE, Some(1), &args)?.first().get_one());
+    // Without a limit: a statement that stops at the first row fires no trigger at its end.
+    let saved = Spi::connect_mut(|client| client.update(SAVE, None, &args)?.first().get_one());
     match saved {
         Ok(Some(id)) => Ok(id),
         other => Err(Error::OwnStatement {
