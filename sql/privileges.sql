@@ -42,6 +42,7 @@ end $$;
 grant usage on schema sequin to public;
 grant select on sequin.status, sequin.versions, sequin.source_grant to public;
 grant execute on function
+    sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- asks for EXECUTE on sequin.map
     sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text),

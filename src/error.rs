@@ -204,6 +204,8 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// A role without EXECUTE on `sequin.map` makes a mapping.
+    MayNotMap,
     /// A role changes a mapping of an owner whose rights it lacks.
     MappingNotYours {
         /// Name of the mapping.

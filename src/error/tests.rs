@@ -16,6 +16,7 @@ fn every_error() -> Vec<Error> {
             name: "o'hara".into(),
             keep: true,
         },
+        Error::MayNotMap,
         Error::OutOfTime {
             mapping: "a".into(),
         },

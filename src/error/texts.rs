@@ -34,6 +34,11 @@ impl Error {
                      batch was applied.",
             ),
             Error::InvalidSource { fault } => (**fault).clone(),
+            Error::MayNotMap => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "permission denied for function map",
+            )
+            .with_hint("Let the function's owner run: GRANT EXECUTE ON FUNCTION sequin.map TO the role."),
             Error::MappingNotYours { name } => SqlError::new(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("must have the rights of the owner of mapping \"{name}\""),

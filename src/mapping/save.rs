@@ -43,6 +43,24 @@ impl Drop for ForCaller {
     }
 }
 
+/// Whether a role may call `sequin.map` or `sequin.map_schema`. These call [`save_mapping`] as their caller, so
+/// everybody may execute it, and it asks.
+fn may_map(role: pg_sys::Oid) -> bool {
+    const MAY: &str = "
+        select exists (
+            select from pg_catalog.pg_proc p
+            where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
+              and p.proname operator(pg_catalog.=) any (array['map', 'map_schema']::pg_catalog.name[])
+              and pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE'))";
+    let may = Spi::connect(|client| {
+        client
+            .select(MAY, None, &[role.into()])?
+            .first()
+            .get_one::<bool>()
+    });
+    matches!(may, Ok(Some(true)))
+}
+
 const SAVE: &str = "
     insert into sequin.mapping as m
         (source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, name)
@@ -72,6 +90,9 @@ fn save_mapping(
     name: Option<&str>,
 ) -> Result<i32, ErrorReport> {
     require_writable("make a mapping")?;
+    if !may_map(current_user()) {
+        return Err(Error::MayNotMap.into());
+    }
     let _caller = ForCaller::begin();
     let args = [
         source.into(),

@@ -128,6 +128,7 @@ fn by_a_dropped_owner() {
         &mut admin,
         "create role security_gone; create table item (id integer primary key, name text);
          alter table item owner to security_gone;
+         select sequin.grant_source('public.item', 'security_gone');
          select sequin.map('public.item', 'item', name => 'bad', guard => 'off');
          update sequin.mapping set owner = 'security_gone' where name = 'bad'",
     );
@@ -135,7 +136,8 @@ fn by_a_dropped_owner() {
     assert_eq!(apply(&mut forwarder, &mixed(1)), upserted(2));
     run(
         &mut admin,
-        "alter table item owner to current_user; drop owned by security_gone; drop role security_gone",
+        "alter table item owner to current_user; select sequin.revoke_source('public.item', 'security_gone');
+         drop owned by security_gone; drop role security_gone",
     );
     only_good(&mut forwarder, 2);
     let told = value(

@@ -12,7 +12,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         &mut admin,
         &format!(
             "create schema mine authorization {owner};
-             grant execute on function sequin.map, sequin.save_mapping, sequin.map_schema, sequin.alter_mapping,
+             grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
                  sequin.unmap, sequin.discard, sequin.retry() to {owner}, {other};
              grant select on sequin.mapping, sequin.dead_letter to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"
