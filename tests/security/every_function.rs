@@ -284,7 +284,7 @@ fn every_function_with_any_arguments() {
             if code.starts_with("XX") && !error.message().starts_with("PgTrigger::from_fcinfo") {
                 internal
                     .entry(error.message().to_owned())
-                    .or_insert_with(|| told());
+                    .or_insert_with(told);
             }
             let detail = error.detail().unwrap_or_default();
             assert!(

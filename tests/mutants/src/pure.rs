@@ -162,7 +162,9 @@ pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mu
         unviable.extend(bad);
         if unviable.len() == before || round > 20 {
             let said = String::from_utf8_lossy(&built.stderr);
-            return Err(format!("the rooms do not compile; see tests/mutants/pure\n{told}{said}").into());
+            return Err(
+                format!("the rooms do not compile; see tests/mutants/pure\n{told}{said}").into(),
+            );
         }
     }
     unreachable!("each round ends or returns")
