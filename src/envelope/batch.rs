@@ -20,8 +20,8 @@ pub struct Batch<'a> {
     pub(super) fields: Vec<Field<'a>>,
 }
 
-/// One message received. A batch can have items of two bytes and must not take a hundred times its size: an item is
-/// small, and items that are wrong in the same way share their fault.
+/// One message received. A batch can have items of two bytes and must not take a hundred times its size: an
+/// item is small, and items that are wrong in the same way share their fault.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A message that can be routed.

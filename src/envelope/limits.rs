@@ -14,7 +14,8 @@ pub(super) const BODIES: usize = 3;
 /// Bytes that a batch may take in addition, for small batches.
 pub(super) const SMALL_BODIES: usize = 1 << 20;
 
-/// Adds to a list that may get large. If the system is out of memory, this ends the reading as the arena does.
+/// Adds to a list that may get large. If the system is out of memory, this ends the reading as the arena
+/// does.
 #[inline]
 pub(super) fn push<T>(list: &mut Vec<T>, element: T) {
     if list.len() == list.capacity() && list.try_reserve(1).is_err() {

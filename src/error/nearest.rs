@@ -8,7 +8,7 @@ const MOST: usize = 3;
 /// The `candidates` that look like `name`, best first.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
-    // A third of the letters may be wrong, or two in a short name. A name of two letters is too short to compare.
+    // A third of the letters may be wrong, or two in a short name. Two letters are too few to compare.
     let allowed = (wanted.len() / 3)
         .max(2)
         .min(wanted.len().saturating_sub(1));

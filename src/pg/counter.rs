@@ -27,9 +27,10 @@ fn backend() -> i32 {
 /// The distance between two slots of one backend. The server can have at most 2^18 - 1 backends.
 const NEXT_SLOT: i32 = 1 << 18;
 
-/// Locks a slot until the transaction ends, and returns the slot. The slot is normally the backend's own number.
-/// An earlier backend with the same number may have left a prepared transaction, which keeps that slot locked;
-/// then the backend takes a slot further on.
+/// Locks a slot until the transaction ends, and returns the slot. The slot is normally the backend's own
+/// number.
+/// An earlier backend with the same number may have left a prepared transaction, which keeps that slot
+/// locked; then the backend takes a slot further on.
 fn lock_slot(counters: pg_sys::Oid) -> i32 {
     let mut slot = backend();
     // SAFETY: the lock's name is two numbers; nothing needs to exist under it.

@@ -64,7 +64,8 @@ impl Arguments<'_> {
     }
 
     /// The bytes of an argument that is declared as `text` or `jsonb`, aligned as `jsonb` needs. The
-    /// server does not guarantee that text is UTF-8: casts, functions in C and clients have ways around its checks.
+    /// server does not guarantee that text is UTF-8: casts, functions in C and clients have ways around its
+    /// checks.
     pub fn bytes(&self, i: usize) -> Option<&[u8]> {
         self.payload(i)
     }

@@ -220,8 +220,8 @@ const LARGE: usize = 1 << 20;
 
 /// A variable-length value with these bytes; `None` if it is longer than any can be.
 ///
-/// For a large value the datum is a pointer to the value (`VARTAG_INDIRECT`). The server follows the pointer where
-/// it needs the bytes. Otherwise a statement that writes a row of 100 MB would copy the row twice more.
+/// For a large value the datum is a pointer to the value (`VARTAG_INDIRECT`). The server follows the pointer
+/// where it needs the bytes. Otherwise a statement that writes a row of 100 MB would copy the row twice more.
 pub fn varlena(bytes: &[u8], out: &Bump) -> Option<Datum> {
     const HEADER: usize = 4;
     let size = bytes.len() + HEADER;
