@@ -42,7 +42,7 @@ pub fn select<'c, Q: pgrx::spi::Query<'c>>(
     }
 }
 
-/// A connection to SPI. What is allocated while it lives is freed with it.
+/// A connection to SPI. Its drop frees all memory allocated while it lives.
 pub struct Connection;
 
 impl Connection {
@@ -70,7 +70,7 @@ pub struct Plan {
     planned: bool,
 }
 
-/// What a statement gave back.
+/// The result of a statement.
 pub struct Executed {
     /// Rows written (or read).
     pub processed: u64,

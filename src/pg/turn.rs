@@ -79,7 +79,7 @@ pub fn begin_attempt(limit: Duration) {
     }
 }
 
-/// While it lives, what is done is done for one mapping, or for none.
+/// While the value lives, the backend works for one mapping, or for none.
 pub struct Turn {
     before: Option<i32>,
     limited: bool,
@@ -94,7 +94,7 @@ impl Turn {
         }
     }
 
-    /// The turn that it is.
+    /// The current turn.
     pub fn same() -> Turn {
         Turn {
             before: CURRENT.get(),
