@@ -145,7 +145,7 @@ fn alter_mapping(
     new_name: Option<&str>,
 ) -> Result<(), ErrorReport> {
     require_writable("alter a mapping")?;
-    // Raises the error if the caller does not have such a mapping.
+    // Returns an error if the caller has no such mapping.
     let mapping = super::catalog::mine(name)?;
     let _caller = ForCaller::begin();
     let args = [

@@ -92,7 +92,7 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the role that called the extension may, as far as known, read all of a relation. Within another
+/// Whether the calling role may certainly read all of a relation. Within another
 /// function the caller is not known, because that function may run as its owner.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
