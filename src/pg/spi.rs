@@ -29,7 +29,7 @@ unsafe extern "C-unwind" {
     fn raw_spi_plan_get_cached_plan(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::CachedPlan;
 }
 
-/// Runs a query that only reads, through pgrx. The query sees all commits of other transactions up to this moment,
+/// Runs a read-only query through pgrx. It sees all commits of other transactions up to this moment,
 /// and the changes of this transaction. For that the transaction gets an ID, which a standby cannot assign.
 pub fn select<'c, Q: pgrx::spi::Query<'c>>(
     client: &mut pgrx::spi::SpiClient<'c>,
