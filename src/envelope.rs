@@ -1,4 +1,4 @@
-//! From a batch to its messages, in whatever envelopes the sink, and the services behind it, put them.
+//! Reads the messages of a batch, in any envelope of the sink and of the services behind the sink.
 //!
 //! Envelopes are recognised by their shape and can be nested: an SNS notification in the body of an
 //! SQS message in the event of a Lambda. An object with an `action`, or with `record` and

@@ -1,4 +1,4 @@
-//! The errors that pg_sequin itself raises: one enum, and one match that words them.
+//! The errors that pg_sequin itself raises: one enum, and one match for their texts.
 //!
 //! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
 //! SQLSTATE, DETAIL and HINT are part of the interface.
@@ -25,28 +25,28 @@ pub enum Error {
     BadJson {
         /// Place in the batch, in bytes from 0.
         byte: usize,
-        /// What could stand there: `a value`, `"," or "]"`.
+        /// The expected text: `a value`, `"," or "]"`.
         expected: String,
-        /// What does: `the end of the batch`, `"x"`.
+        /// The text found: `the end of the batch`, `"x"`.
         found: String,
     },
     /// The batch is null.
     NullBatch,
     /// The batch is larger than `sequin.max_batch_bytes`.
     BatchTooLarge {
-        /// How large it is, in bytes.
+        /// Size of the batch, in bytes.
         bytes: usize,
-        /// How large it may be.
+        /// The limit, in bytes.
         most: usize,
     },
     /// The batch has more messages than `sequin.max_batch_messages`.
     TooManyMessages {
-        /// How many it may have.
+        /// The limit, in messages.
         most: usize,
     },
     /// The batch is not UTF-8.
     NotUnicode {
-        /// The first byte that is not, from 0, if it is known.
+        /// Place of the first invalid byte, from 0, if known.
         byte: Option<usize>,
     },
     /// The system has no memory left.
@@ -63,13 +63,13 @@ pub enum Error {
         /// Name of the mapping.
         mapping: String,
     },
-    /// `sequin.batch()` was called by somebody else than `sequin_apply`.
+    /// `sequin.batch()` was not called by `sequin_apply`.
     OutsideApply,
     /// `sequin.batch()` was called where a set cannot be returned.
     NotInFrom,
     /// `sequin.row_key` was called with the keyword VARIADIC.
     Variadic,
-    /// `sequin.row_key` was called by something that does not say of which types the arguments are.
+    /// The caller of `sequin.row_key` did not pass the types of its arguments.
     UnknownArgumentType {
         /// Number of the argument, from 1.
         number: usize,
@@ -78,14 +78,14 @@ pub enum Error {
     SeveralColumns,
     /// SQL of a column or filter has aggregates or the like on its own level.
     NotScalar {
-        /// What it has: `aggregate functions`.
+        /// The construct found: `aggregate functions`.
         what: &'static str,
     },
     /// SQL of a column or filter is not one expression.
     NotExpression,
     /// An item of the batch is not a change message.
     NotAMessage {
-        /// What is wrong with it, as a message.
+        /// The fault, as a message.
         fault: String,
     },
     /// No mapping takes the messages of a table.
@@ -93,7 +93,7 @@ pub enum Error {
         /// The table, with its schema.
         table: String,
     },
-    /// A delete would take rows along that a mapping writes.
+    /// A delete would cascade to rows that a mapping writes.
     WouldCascade {
         /// The table that is deleted from.
         table: String,
@@ -102,7 +102,7 @@ pub enum Error {
         /// The foreign key.
         constraint: String,
     },
-    /// A message has nothing for a column of the key.
+    /// A message has no value for a column of the key.
     NoKeyValue {
         /// The column.
         column: String,
@@ -135,11 +135,11 @@ pub enum Error {
         /// The destination, as SQL spells it.
         destination: String,
     },
-    /// A statement of the extension's own failed.
+    /// A statement of the extension itself failed.
     OwnStatement {
-        /// What could not be done: `read sequin.dead_letter`.
+        /// The work that failed: `read sequin.dead_letter`.
         what: String,
-        /// Why not.
+        /// The cause.
         why: String,
     },
     /// No mapping has this name.
@@ -154,9 +154,9 @@ pub enum Error {
         /// The number asked for.
         id: i64,
     },
-    /// A batch was given where a mapping's name is asked for.
+    /// The argument is a batch, not the name of a mapping.
     BatchNotMapping,
-    /// A batch that is to be explained goes to a mapping of another role.
+    /// A batch to explain goes to a mapping of another role.
     NotYoursToExplain {
         /// Place of the message in the batch.
         position: usize,
@@ -187,19 +187,19 @@ pub enum Error {
         /// Its encoding.
         encoding: String,
     },
-    /// The mapping says something that cannot be.
+    /// The mapping is invalid.
     InvalidMapping {
         /// Name of the mapping.
         name: String,
-        /// Everything that is wrong with it; at least one.
+        /// All faults of the mapping; at least one.
         faults: Vec<Fault>,
     },
-    /// A role without the right to gives a mapping to another role.
+    /// A role tries to give a mapping to another role without the right to do so.
     OwnerNotYours {
         /// Name of the mapping.
         name: String,
     },
-    /// A source is to be granted that is not a pattern of source tables.
+    /// The source in a grant is not a pattern of source tables.
     InvalidSource {
         /// What is wrong with it.
         fault: Fault,
@@ -211,7 +211,7 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
-    /// A resync is to be finished that was not begun.
+    /// The resync to finish was not begun.
     NoResync {
         /// Name of the mapping.
         name: String,
@@ -225,12 +225,12 @@ pub enum Error {
     Isolation,
     /// The caller's transaction may not write.
     ReadOnly {
-        /// What cannot be done: `apply messages`.
+        /// The refused work: `apply messages`.
         work: &'static str,
-        /// Because the server is a standby.
+        /// Whether the reason is that the server is a standby.
         standby: bool,
     },
-    /// The mappings changed each time that the call began again.
+    /// The mappings changed at every restart of the call.
     MappingsChange,
     /// A trigger's function of the extension is used for another table than its own.
     NotOfMapping,

@@ -1,7 +1,7 @@
-//! What a mapping says: which messages it takes, where they go, and how a row is made of one.
+//! The content of a mapping: which messages it takes, where they go, and how a message becomes a row.
 //!
 //! The catalog holds a mapping as text and JSON ([`MappingRow`]); [`Mapping`] is the parsed form. [`check`]
-//! tells whether it fits the destination, and [`sql`] whether its SQL is valid. [`trigger`] asks both
+//! compares the mapping with its destination, and [`sql`] checks the mapping's SQL. [`trigger`] calls both
 //! whenever `sequin.mapping` changes. [`catalog`] reads the catalog.
 
 #![forbid(unsafe_code)]
@@ -39,7 +39,7 @@ pub const GUARD_COLUMNS: [(&str, u32, &str); 3] = [
 /// One row of `sequin.mapping`, parsed.
 #[derive(Debug, Clone)]
 pub struct Mapping {
-    /// `sequin.mapping.id`, which stands for the mapping in row versions and counters.
+    /// `sequin.mapping.id`: row versions and counters refer to the mapping by it.
     pub id: i32,
     /// The unique name that users see.
     pub name: String,
@@ -134,7 +134,7 @@ impl MappingRow {
     }
 
     /// The mapping as far as the row describes one, and all faults of the row. A value that cannot be read
-    /// is replaced by the one that leads to the fewest further faults, so that the rest can be checked at
+    /// is replaced by the value that leads to the fewest further faults, so that the rest can be checked at
     /// once.
     pub fn read(&self) -> (Mapping, Vec<Fault>) {
         let mut faults = Vec::new();
@@ -305,7 +305,7 @@ words! {
         Columns = "columns",
         /// In `sequin.row_version`.
         Table = "table",
-        /// Nowhere: the message that arrives last decides.
+        /// Nowhere: the last message to arrive decides.
         Off = "off",
     }
 }

@@ -1,5 +1,5 @@
-//! The only room with `unsafe` in it: what the server offers, wrapped in types that let go of what
-//! they hold when they are dropped.
+//! The only module with `unsafe` in it. It wraps the server's functions in types that release their
+//! resources when they are dropped.
 //!
 //! Two ways lead into Postgres. Calls whose failure ends the whole `sequin_apply` use pgrx's own
 //! guarded functions: an SQL error becomes a panic that pgrx turns back into the SQL error. Calls

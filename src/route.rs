@@ -1,9 +1,9 @@
-//! Which mappings a message goes to.
+//! Finds the mappings that a message goes to.
 //!
-//! Each owner's mappings are routed by themselves, so no owner takes the messages of another. Of an owner's
+//! Each owner's mappings are routed separately, so no owner takes the messages of another. Of an owner's
 //! mappings, every exact one that matches takes the message. If none does, the most specific pattern that
 //! matches decides among the mappings with wildcards: its mapping takes the message, or its mappings if
-//! several have the very same pattern.
+//! several have exactly the same pattern.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The part of a value that has an error: the element, field or member that cannot be cast alone either.
+//! Finds the part of a value that has an error: the element, field or member that fails when cast separately.
 
 #![forbid(unsafe_code)]
 

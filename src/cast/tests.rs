@@ -1,4 +1,4 @@
-//! What needs a server: the input functions, and that the fast paths give the same as they do.
+//! Tests that need a server: the input functions, and that the fast paths give the same results.
 
 mod dice;
 mod documents;

@@ -20,23 +20,23 @@ pub struct Batch<'a> {
     pub(super) fields: Vec<Field<'a>>,
 }
 
-/// One message received. A batch of two bytes an item must not take a hundred times as much: an item is
-/// small, and items that are wrong in the same way share their fault.
+/// One message received. A batch can have items of two bytes and must not take a hundred times its size: an
+/// item is small, and items that are wrong in the same way share their fault.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A message that can be routed.
     Message(&'a Message<'a>),
     /// A value that cannot be a message.
     Dead {
-        /// What should have been a message.
+        /// The value in place of a message.
         text: ItemText<'a>,
-        /// Why it is not one.
+        /// The reason why the value is not a message.
         fault: Rc<MessageFault>,
     },
 }
 
-/// A JSON value, or the text of a body, that should have been a message. Its text is made when somebody asks
-/// for it: a number of a few bytes in `jsonb` can have a text of 130 kB.
+/// A JSON value, or the text of a body, that should have been a message. Its text is made only on
+/// demand: a number of a few bytes in `jsonb` can have a text of 130 kB.
 #[derive(Debug, Clone, Copy)]
 pub enum ItemText<'a> {
     /// As it came.
@@ -91,7 +91,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes off what was added since [`Self::end`] gave this end.
+    /// Removes everything added since [`Self::end`] gave this end.
     pub fn cut(&mut self, end: End) {
         self.items.truncate(end.items);
         self.fields.truncate(end.fields);

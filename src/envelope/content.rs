@@ -1,8 +1,8 @@
-//! What the members of an envelope hold, known by their names.
+//! The content of an envelope's members, known by their names.
 
 #![forbid(unsafe_code)]
 
-/// Where a value stands: how sure it is that the value is an envelope or a message.
+/// The place of a value. It decides how certain it is that the value is an envelope or a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
     /// The batch itself, or a body.
@@ -33,8 +33,8 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// What a member of this name holds, and its rank. If several members have content, the
-    /// envelope's is the one of the lowest rank, whatever the order of the members.
+    /// The content of a member with this name, and the rank of the member. If several members have content,
+    /// the envelope's is the one of the lowest rank, whatever the order of the members.
     pub(super) fn of(key: &str) -> Option<(u8, Content)> {
         Some(match key {
             "Records" => (0, Content::Records),

@@ -1,4 +1,4 @@
-//! What a batch may take while it is read.
+//! Limits on time and memory while a batch is read.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,11 @@ pub(super) const WATCHED_FIELDS: usize = 4096;
 /// How many times its size a batch may take to read bodies in bodies, each a copy of what is in it.
 pub(super) const BODIES: usize = 3;
 
-/// Beside that, what a small batch may take.
+/// Bytes that a batch may take in addition, for small batches.
 pub(super) const SMALL_BODIES: usize = 1 << 20;
 
-/// Adds to a list that may get large. Where the system has no memory left, it ends the reading as the arena does.
+/// Adds to a list that may get large. If the system is out of memory, this ends the reading as the arena
+/// does.
 #[inline]
 pub(super) fn push<T>(list: &mut Vec<T>, element: T) {
     if list.len() == list.capacity() && list.try_reserve(1).is_err() {

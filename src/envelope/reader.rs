@@ -35,9 +35,9 @@ pub(super) struct Reader<'a> {
 
 /// Whether a value was recognised.
 enum Shape<'a> {
-    /// It was: its messages are among the items.
+    /// The value was recognised: its messages are among the items.
     Known,
-    /// It was not, and nothing was added.
+    /// The value was not recognised, and nothing was added.
     Unknown(Json<'a>),
 }
 
@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
             None => place == Where::Whole,
             Some(Kind::Object | Kind::Array) => true,
             Some(Kind::String) => self.strings(whole, level),
-            // no message, but one may come after it
+            // not a message, but a message may come after it
             Some(_) => place == Where::Whole,
         };
         Ok(if known {
@@ -440,7 +440,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Metadata that did not come as an object, but maybe as the text of one.
+    /// Metadata that is not an object, but may be the text of an object.
     fn embedded_metadata(&self, value: Json<'a>) -> Result<Metadata<'a>, MessageFault> {
         let strings = self.strings;
         let metadata = match strings.embedded(value)? {
@@ -453,7 +453,7 @@ impl<'a> Reader<'a> {
             .ok_or(MessageFault::NoTable)
     }
 
-    /// A record that did not come as an object, but maybe as the text of one, with its fields.
+    /// A record that is not an object, but may be the text of an object; with its fields.
     fn embedded_record(
         &mut self,
         value: Json<'a>,
@@ -520,7 +520,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is wrong with a value that was not recognised.
+/// The fault of a value that was not recognised.
 fn what_it_is_instead(value: Json<'_>) -> MessageFault {
     if value.kind() != Kind::Object {
         return MessageFault::NotAnObject;

@@ -1,4 +1,4 @@
-//! What a batch is read from: text as it goes by, or a `jsonb` datum.
+//! The source of a batch: text read in one pass, or a `jsonb` datum.
 
 #![forbid(unsafe_code)]
 

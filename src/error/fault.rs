@@ -1,4 +1,4 @@
-//! What can be wrong with a mapping, said so that it can be put right.
+//! The faults of a mapping, worded so that the user can correct them.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use std::ops::Deref;
 use super::report::SqlError;
 use super::sqlstate::{self, Sqlstate};
 
-/// One thing that is wrong with a mapping. All of a mapping's faults are found before any is raised.
+/// One fault of a mapping. All of a mapping's faults are found before any is raised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault(SqlError);
 
@@ -17,12 +17,12 @@ impl Fault {
         Fault(SqlError::new(code, message))
     }
 
-    /// A value that is not allowed there.
+    /// A value that is not allowed in its place.
     pub fn value(message: impl Into<String>) -> Fault {
         Fault::new(sqlstate::INVALID_PARAMETER_VALUE, message)
     }
 
-    /// A name that cannot be one.
+    /// An invalid name.
     pub fn name(message: impl Into<String>) -> Fault {
         Fault::new(sqlstate::INVALID_NAME, message)
     }

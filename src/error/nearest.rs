@@ -1,14 +1,14 @@
-//! The names that somebody may have meant.
+//! The names that the user may have meant.
 
 #![forbid(unsafe_code)]
 
 /// How many names are offered at most.
 const MOST: usize = 3;
 
-/// Those of `candidates` that look like `name`, best first.
+/// The `candidates` that look like `name`, best first.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
-    // A third of the letters may be wrong, two in a short name; one of two letters says nothing.
+    // A third of the letters may be wrong, or two in a short name. Two letters are too few to compare.
     let allowed = (wanted.len() / 3)
         .max(2)
         .min(wanted.len().saturating_sub(1));

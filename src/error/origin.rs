@@ -1,8 +1,8 @@
-//! Whose an error is, as far as the place tells where it was raised.
+//! The origin of an error, as far as the place of its raise shows it.
 
 #![forbid(unsafe_code)]
 
-/// Who raised an error. The SQLSTATE alone does not tell: a function can raise any.
+/// Who raised an error. The SQLSTATE alone does not show this: a function can raise any SQLSTATE.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
     /// This extension, or the server on its behalf.
@@ -12,10 +12,10 @@ pub enum Origin {
     Server,
     /// SQL, triggers or types that run for a mapping (by id), or its destination.
     Mapping(i32),
-    /// SQL that runs for the mapping (by id), for want of a privilege: a GRANT helps.
+    /// SQL that runs for the mapping (by id) and lacks a privilege: a GRANT helps.
     Denied(i32),
-    /// What the mapping (by id) writes to cannot be reached: another server.
+    /// Another server that the mapping (by id) writes to and that cannot be reached.
     Unreachable(i32),
-    /// Nobody: the mapping (by id) has used up its time.
+    /// The time limit: the mapping (by id) has used up its time.
     OutOfTime(i32),
 }

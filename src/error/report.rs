@@ -1,11 +1,11 @@
-//! What an error says, whoever raised it: the server, or this extension.
+//! The fields of an error, raised by the server or by this extension.
 
 #![forbid(unsafe_code)]
 
 use super::origin::Origin;
 use super::sqlstate::Sqlstate;
 
-/// How many bytes of an error's texts are kept. The server's quote the value that is wrong, which may
+/// The limit of an error's texts, in bytes. The server's texts quote the wrong value, which may
 /// be as large as the batch.
 pub const KEPT: usize = 8192;
 
@@ -78,7 +78,7 @@ impl SqlError {
         self.code.to_string()
     }
 
-    /// The same error, as one of a mapping (by id), unless it is known whose it is.
+    /// The same error, attributed to a mapping (by id) unless its origin is already known.
     pub fn of_mapping(mut self, mapping: i32) -> SqlError {
         if self.origin == Origin::Extension {
             self.origin = Origin::Mapping(mapping);
@@ -108,7 +108,7 @@ impl SqlError {
     }
 }
 
-/// `Did you mean "a" or "b"?`, if there is anything to mean.
+/// `Did you mean "a" or "b"?`, if there are candidates.
 pub fn did_you_mean(nearest: &[String]) -> Option<String> {
     if nearest.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! What each error says: SQLSTATE, message, DETAIL and HINT, in one match.
+//! The text of each error: SQLSTATE, message, DETAIL and HINT, in one match.
 //!
 //! Messages follow PostgreSQL's style: lower case and no full stop; DETAIL and HINT are sentences.
 
@@ -8,14 +8,14 @@ use super::did_you_mean;
 use super::fault::summary;
 use super::{Error, SqlError, quote, sqlstate};
 
-/// What the SQL of a column or filter has to be.
+/// The rule for the SQL of a column or filter.
 const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
 
-/// A mapping is checked when it is made; the table has become another since then.
+/// For a mapping that passed its check when it was made: the table has changed since then.
 const TABLE_CHANGED: &str = "The table has changed since the mapping was made.";
 
 impl Error {
-    /// What the error says.
+    /// The error as an SQL error.
     pub fn report(&self) -> SqlError {
         match self {
             Error::BadJson {

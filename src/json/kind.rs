@@ -44,9 +44,9 @@ impl fmt::Display for StringFault {
 pub struct JsonFault {
     /// Offset of the first byte that is not JSON, from 0; the length of the text if it ends too soon.
     pub byte: usize,
-    /// What could stand there.
+    /// The expected text.
     pub expected: &'static str,
-    /// What stands there.
+    /// The text found.
     pub found: String,
 }
 

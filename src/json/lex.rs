@@ -32,7 +32,7 @@ pub(super) fn fault(text: &str, byte: usize, expected: &'static str) -> JsonFaul
     }
 }
 
-/// Where the text cannot be JSON, and what could have stood there.
+/// The place where the text stops being JSON, and the expected text.
 pub(super) struct Stop(pub(super) usize, pub(super) &'static str);
 
 /// The end of the white space at `pos`.

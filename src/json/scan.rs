@@ -25,7 +25,7 @@ impl<'a> Scanner<'a> {
         (text.as_bytes().first() == Some(&bracket)).then_some(Scanner { text, pos: 1 })
     }
 
-    /// Passes over white space; tells whether nothing else was left.
+    /// Skips white space. Returns whether the text ends after it.
     pub fn at_end(&mut self) -> bool {
         self.white();
         self.pos == self.text.len()

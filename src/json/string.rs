@@ -12,7 +12,7 @@ use super::lex;
 /// A string as it stands in the text, without its quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Str<'a> {
-    /// What stands between the quotes.
+    /// The text between the quotes.
     pub raw: &'a str,
     /// Whether there is a backslash in it.
     pub escaped: bool,
@@ -54,7 +54,7 @@ impl<'a> Str<'a> {
         Ok(std::str::from_utf8(&out[..len]).expect("escapes are of whole characters"))
     }
 
-    /// Whether the string's characters are those of `s`.
+    /// Whether the string has the same characters as `s`.
     pub fn is(self, s: &str) -> bool {
         if self.escaped {
             // every escape is longer than its character

@@ -62,7 +62,7 @@ fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
     })
 }
 
-/// The mapping of this name, for its owner or whoever has the owner's rights.
+/// The mapping of this name, if the caller has the rights of its owner.
 pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
     let Some(name) = name else {
         return Err(Error::NullArgument {
@@ -87,7 +87,7 @@ pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
     }
 }
 
-/// The OID of `sequin.mapping`, whose invalidation tells that a mapping changed.
+/// The OID of `sequin.mapping`. Its invalidation signals a changed mapping.
 pub fn relation() -> pg_sys::Oid {
     oid("sequin.mapping")
 }

@@ -1,4 +1,4 @@
-//! Whether a mapping fits its destination. All faults are found at once.
+//! Checks whether a mapping fits its destination, and finds all faults at once.
 
 #![forbid(unsafe_code)]
 
@@ -52,7 +52,7 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
     faults
 }
 
-/// The faults of a mapping that it has whatever its destination.
+/// The faults of a mapping that do not depend on its destination.
 fn check_alone(mapping: &Mapping, faults: &mut Vec<Fault>) {
     let soft = mapping.on_delete == OnDelete::Soft;
     if mapping.mode == Mode::Append && soft {
@@ -108,7 +108,7 @@ fn check_alone(mapping: &Mapping, faults: &mut Vec<Fault>) {
     }
 }
 
-/// The fault of a relation that messages cannot be written to.
+/// The fault of a relation to which messages cannot be written.
 pub fn check_relation(destination: &Destination) -> Option<Fault> {
     let name = qualified(destination);
     let (kind, hint) = match destination.relkind {

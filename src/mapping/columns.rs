@@ -1,4 +1,4 @@
-//! Where the columns of the destination come from.
+//! The sources of the destination's columns.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +34,7 @@ pub enum ColumnSource {
 /// A path to a value in the message, in Sequin's own syntax: keys, with dots between them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
-    /// Which part of the message.
+    /// The part of the message.
     pub root: Root,
     /// The keys on the way to the value; without keys, the value is the whole part.
     pub keys: Vec<String>,
@@ -47,7 +47,7 @@ pub enum Root {
     Record,
     /// The former values of changed columns.
     Changes,
-    /// Which table the row is of, and when it changed.
+    /// The table of the row, and the time of the change.
     Metadata,
     /// `insert`, `update`, `delete` or `read`.
     Action,
@@ -73,7 +73,7 @@ const FORMS: &str = "Use a path such as \"record.id\", {\"sql\": \"lower(record-
                      {\"value\": 42}.";
 
 impl ColumnSpecs {
-    /// What `columns => null` means: every column comes from the record.
+    /// The meaning of `columns => null`: every column comes from the record.
     pub fn everything() -> ColumnSpecs {
         ColumnSpecs {
             named: Vec::new(),

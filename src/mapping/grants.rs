@@ -1,4 +1,4 @@
-//! Who may map which source, and what the owners of mappings need of the extension.
+//! The sources that each role may map, and the privileges that owners of mappings need on the extension.
 
 #![forbid(unsafe_code)]
 
@@ -43,7 +43,7 @@ pub fn check(mapping: &Mapping) -> Option<Fault> {
     )
 }
 
-/// Whether a source that was granted to `owner`, or to a role that it is a member of, covers `source`.
+/// Whether a source granted to `owner`, or to a role with `owner` as a member, covers `source`.
 fn granted(owner: pg_sys::Oid, source: &SourcePattern) -> bool {
     const GRANTED: &str = "select source, role::pg_catalog.oid from sequin.granted_source";
     let _definer = ActingAs::new(extension_owner(), false);
@@ -65,7 +65,7 @@ fn granted(owner: pg_sys::Oid, source: &SourcePattern) -> bool {
     })
 }
 
-/// Before a row of `sequin.granted_source` is inserted or updated: refuses what is not a pattern.
+/// Before a row of `sequin.granted_source` is inserted or updated: refuses a source that is not a pattern.
 #[pg_trigger(sql = false)]
 fn source_check<'a>(
     trigger: &'a PgTrigger<'a>,

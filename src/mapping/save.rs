@@ -1,5 +1,5 @@
-//! Writing `sequin.mapping` for a role that has no privileges on it: the extension's owner does it, and the
-//! trigger asks for the rights of the role that called.
+//! Writes `sequin.mapping` for a role without privileges on the table. The extension's owner writes, and the
+//! trigger checks the rights of the calling role.
 
 #![forbid(unsafe_code)]
 
@@ -17,12 +17,12 @@ thread_local! {
     static CALLER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
-/// The role that changes a mapping: the one that called a function of this file, or the current one.
+/// The role that changes a mapping: the caller of a function of this file, or else the current role.
 pub fn caller() -> pg_sys::Oid {
     CALLER.get().unwrap_or_else(current_user)
 }
 
-/// While it lives, the extension's owner changes mappings for the role that has called.
+/// While the value lives, the extension's owner changes mappings for the calling role.
 struct ForCaller {
     before: Option<pg_sys::Oid>,
     _definer: ActingAs,
@@ -44,7 +44,7 @@ impl Drop for ForCaller {
 }
 
 /// Whether a role may call `sequin.map` or `sequin.map_schema`. These call [`save_mapping`] as their caller, so
-/// everybody may execute it, and it asks.
+/// every role may execute `save_mapping`, and `save_mapping` checks this right itself.
 fn may_map(role: pg_sys::Oid) -> bool {
     const MAY: &str = "
         select exists (
@@ -72,7 +72,7 @@ const SAVE: &str = "
         on_error = excluded.on_error, guard = excluded.guard, search_path = excluded.search_path
     returning m.id";
 
-/// `sequin.save_mapping(…)`: makes a mapping of the caller's, or replaces the one of that name; returns its
+/// `sequin.save_mapping(…)`: makes a mapping of the caller, or replaces the mapping of that name. Returns the
 /// id. Names in its SQL are resolved under the caller's `search_path`, so nothing here relies on it.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
@@ -145,7 +145,7 @@ fn alter_mapping(
     new_name: Option<&str>,
 ) -> Result<(), ErrorReport> {
     require_writable("alter a mapping")?;
-    // It says so where there is none of the caller's.
+    // Returns an error if the caller has no such mapping.
     let mapping = super::catalog::mine(name)?;
     let _caller = ForCaller::begin();
     let args = [

@@ -1,4 +1,4 @@
-//! Which messages a mapping takes.
+//! The source tables of a mapping's messages.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Whether the part stands for `name`.
+    /// Whether the part matches `name`.
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Part::Exact(exact) => exact == name,
@@ -38,7 +38,7 @@ impl Part {
         }
     }
 
-    /// Whether every name that `other` stands for is one of this part's. A star of `other` counts as a
+    /// Whether this part matches every name that `other` matches. A star of `other` counts as a
     /// character that only a star matches.
     pub fn covers(&self, other: &Part) -> bool {
         match (self, other) {
@@ -50,7 +50,7 @@ impl Part {
         }
     }
 
-    /// Whether the part stands for one name only.
+    /// Whether the part matches one name only.
     pub fn is_exact(&self) -> bool {
         matches!(self, Part::Exact(_))
     }
@@ -63,7 +63,8 @@ impl Part {
     }
 }
 
-/// Greedy, and goes back only to the last star: linear but for contrived patterns, never exponential.
+/// Matches greedily and backtracks only to the last star: linear except for contrived patterns, never
+/// exponential.
 fn matches(glob: &[u8], name: &[u8]) -> bool {
     let (mut g, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -108,7 +109,7 @@ impl SourcePattern {
         }
     }
 
-    /// Whether every table that `other` stands for is one of this pattern's.
+    /// Whether this pattern matches every table that `other` matches.
     pub fn covers(&self, other: &SourcePattern) -> bool {
         let database = match (&self.database, &other.database) {
             (None, _) => true,
@@ -198,8 +199,8 @@ impl SourcePattern {
             && self.database.as_ref().is_none_or(Part::is_exact)
     }
 
-    /// `Greater` for the more specific of two patterns: first the one that names its database, then the one
-    /// with more exact parts, then the one whose table is exact, then the one with more literal characters.
+    /// `Greater` for the more specific of two patterns. In this order: a named database, more exact
+    /// parts, an exact table, more literal characters.
     /// `Equal` only for equal patterns.
     pub fn specificity(&self, other: &SourcePattern) -> Ordering {
         self.rank()

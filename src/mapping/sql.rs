@@ -1,7 +1,8 @@
-//! Whether the SQL of a mapping is valid and fits the destination. The server's parser tells; nothing runs.
+//! Checks, with the server's parser, that the SQL of a mapping is valid and fits the destination. No SQL
+//! runs.
 //!
-//! Generated statements have each expression between parentheses. Two parses make sure that it is one
-//! expression and stays inside of them: first bare, as a target list of one entry, which shows a
+//! Generated statements put each expression between parentheses. Two parses make sure that the text is one
+//! expression and stays inside the parentheses: first bare, as a target list of one entry, which shows a
 //! parenthesis too many or a comma, and then between the parentheses.
 
 #![forbid(unsafe_code)]
@@ -17,7 +18,8 @@ use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::ActingAs;
 
-/// The relation that a mapping's SQL reads: these four columns, and none that could hide one of them.
+/// The relation that a mapping's SQL reads: these four columns only, since another column could hide one of
+/// them.
 pub const MESSAGE: &str = "(SELECT NULL::pg_catalog.jsonb AS record, NULL::pg_catalog.jsonb AS \
                            changes, NULL::pg_catalog.jsonb AS metadata, NULL::pg_catalog.text AS \
                            action) AS b";

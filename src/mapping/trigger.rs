@@ -57,8 +57,8 @@ impl Session {
     }
 }
 
-/// Before a row of `sequin.mapping` is inserted, updated or deleted: refuses who lacks the owner's rights,
-/// fills in name, owner and search_path, and raises all faults of the mapping in one error.
+/// Before a row of `sequin.mapping` is inserted, updated or deleted: refuses a role without the owner's
+/// rights, fills in name, owner and search_path, and raises all faults of the mapping in one error.
 #[pg_trigger(sql = false)]
 fn mapping_check<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -100,7 +100,7 @@ fn checked<'a>(
     require_rights(Some(pg_sys::Oid::from(row.owner)), row.name.clone())?;
     set_oid(&mut new, "owner", pg_sys::Oid::from(row.owner));
 
-    // names in the mapping's SQL mean what they mean to the session that writes it
+    // names in the mapping's SQL resolve as in the session that writes the mapping
     let given_path = given.get::<String>("search_path");
     let sql_written = old.as_ref().is_some_and(|old| {
         (&old.columns, &old.filter) != (&row.columns, &row.filter)
@@ -123,7 +123,7 @@ fn checked<'a>(
         );
     }
     let operated = old.is_some_and(|old| only_operated(&old, &row));
-    // A restore is the extension's owner's; anybody can set check_function_bodies.
+    // Only the extension's owner restores a dump, but any role can set check_function_bodies.
     let restored = !session.checks_bodies && may_act_as(caller(), extension_owner());
     if !operated && !restored {
         faults.extend(grants::check(&mapping));
@@ -145,8 +145,8 @@ fn checked<'a>(
     }
 }
 
-/// Refuses a change of a mapping by a role without the rights of its owner. Row security asks too, but not
-/// whoever bypasses it.
+/// Refuses a change of a mapping by a role without the rights of the mapping's owner. Row security checks the
+/// same, but some roles bypass row security.
 fn require_rights(owner: Option<pg_sys::Oid>, name: String) -> Result<(), Error> {
     match owner {
         Some(owner) if !may_act_as(caller(), owner) => Err(Error::MappingNotYours { name }),
@@ -252,7 +252,7 @@ fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Faul
 }
 
 /// Reads the row as far as it is filled in. A null in a column that must have a value is an error here
-/// already: that of NOT NULL would show the row half filled in.
+/// already: the error of NOT NULL would show the row half filled in.
 fn read(row: &Row) -> Result<MappingRow, Error> {
     let text = |name: &str| row.get::<String>(name);
     let oid = |name: &str| row.oid(name).map(pg_sys::Oid::to_u32);

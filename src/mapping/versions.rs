@@ -1,23 +1,24 @@
-//! Where the versions of a mapping's rows live.
+//! The place of the versions of a mapping's rows.
 
 #![forbid(unsafe_code)]
 
 use super::{GUARD_COLUMNS, Guard, Mapping, Mode};
 use crate::destination::Destination;
 
-/// Where the versions of a mapping's rows live.
+/// The place of the versions of a mapping's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionsIn {
     /// Nowhere.
     Nowhere,
-    /// In three columns of the destination; what those cannot hold, in `sequin.row_version`.
+    /// In three columns of the destination. Versions that these columns cannot hold are in
+    /// `sequin.row_version`.
     Columns,
     /// In `sequin.row_version`.
     Table,
 }
 
 impl VersionsIn {
-    /// Where the mapping wants them, given the columns of the destination.
+    /// The place that the mapping chooses, given the columns of the destination.
     pub fn of(mapping: &Mapping, destination: &Destination) -> VersionsIn {
         match guard(mapping, destination) {
             _ if mapping.mode == Mode::Append => VersionsIn::Nowhere,
@@ -28,7 +29,7 @@ impl VersionsIn {
     }
 }
 
-/// Where the mapping's row versions live: `guard => 'auto'` is decided by the destination's columns.
+/// The place of the mapping's row versions. For `guard => 'auto'` the destination's columns decide.
 pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
     let has = |(name, type_oid, _): &(&str, u32, &str)| {
         destination

@@ -5,7 +5,7 @@ use super::tuples::Rows;
 use super::user::ActingAs;
 use crate::error::SqlError;
 
-/// Defers what can be deferred, until [`check_at_once`] or the transaction's end.
+/// Defers all deferrable constraints, until [`check_at_once`] or the transaction's end.
 pub fn defer() -> Result<(), SqlError> {
     Plan::prepare("set constraints all deferred")?
         .run(Rows::new())

@@ -1,7 +1,7 @@
 //! Writing `sequin.counter`.
 //!
-//! Row by row, as the server writes its catalogs, and not by SQL: every call counts, and a statement
-//! would cost a call of one message a fifth more.
+//! The rows are written one by one, as the server writes its catalogs, instead of by SQL. Every call writes
+//! counters, and an SQL statement would make a call of one message a fifth slower.
 
 use std::ptr;
 
@@ -13,7 +13,7 @@ pub const WIDTH: usize = 16;
 /// The primary key: mapping and slot.
 const KEY: usize = 2;
 
-/// A small number that no other backend has while this one lives.
+/// A small number. No other backend has the same number while this backend lives.
 fn backend() -> i32 {
     // SAFETY: reads a backend variable that is set once.
     unsafe {
@@ -24,11 +24,13 @@ fn backend() -> i32 {
     }
 }
 
-/// How far apart the slots of one backend are: more than the server can have backends (2^18 - 1).
+/// The distance between two slots of one backend. The server can have at most 2^18 - 1 backends.
 const NEXT_SLOT: i32 = 1 << 18;
 
-/// Locks a slot until the transaction ends, and returns it. It is the backend's own number, unless a backend that
-/// had the number before has left a prepared transaction, which has its slot as long as it is not ended.
+/// Locks a slot until the transaction ends, and returns the slot. The slot is normally the backend's own
+/// number.
+/// An earlier backend with the same number may have left a prepared transaction, which keeps that slot
+/// locked; then the backend takes a slot further on.
 fn lock_slot(counters: pg_sys::Oid) -> i32 {
     let mut slot = backend();
     // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
@@ -67,8 +69,8 @@ impl Counters {
         }
     }
 
-    /// Changes the row of a mapping and of this backend's slot: `change` is given its values and
-    /// which are null, all zero in a new row. All columns are of types that are passed by value.
+    /// Changes the row of a mapping and of this backend's slot. `change` receives the row's values and its
+    /// null flags; in a new row all of them are zero. All columns have types that are passed by value.
     pub fn change(
         &mut self,
         mapping: i32,

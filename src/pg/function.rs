@@ -1,6 +1,5 @@
-//! Functions that the function manager enters by hand, not through `#[pg_extern]`: arguments are taken
-//! as they lie in memory, without a copy or a tree, and an error of a trigger leaves with the SQLSTATE,
-//! constraint and context that it has.
+//! Functions that the function manager calls directly, not through `#[pg_extern]`. They read arguments
+//! in place, without a copy or a tree. An error of a trigger keeps its SQLSTATE, constraint and context.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -56,7 +55,7 @@ impl Arguments<'_> {
         self.value(i).map(|value| value.value() as i64)
     }
 
-    /// How large an argument of a variable length is. It is not read, nor decompressed.
+    /// The size of an argument of variable length. The argument is neither read nor decompressed.
     pub fn size(&self, i: usize) -> usize {
         // SAFETY: the function is declared with a type of variable length.
         self.value(i)
@@ -64,8 +63,9 @@ impl Arguments<'_> {
                 as usize)
     }
 
-    /// What an argument that is declared as `text` or `jsonb` consists of; aligned as `jsonb` needs it. The
-    /// server does not warrant that text is UTF-8: casts, functions in C and clients have ways around its checks.
+    /// The bytes of an argument that is declared as `text` or `jsonb`, aligned as `jsonb` needs. The
+    /// server does not guarantee that text is UTF-8: casts, functions in C and clients have ways around its
+    /// checks.
     pub fn bytes(&self, i: usize) -> Option<&[u8]> {
         self.payload(i)
     }
@@ -110,7 +110,7 @@ pub unsafe fn counts<const N: usize>(
     }
 }
 
-/// The error, if a panic is that the system has no memory left; else the panic goes on.
+/// Turns a panic for lack of memory into an error. Any other panic goes on.
 fn out_of_memory<T>(panic: Box<dyn Any + Send>) -> Result<T, SqlError> {
     match panic.downcast_ref::<&str>() {
         Some(text) if *text == OUT_OF_MEMORY => Err(Error::OutOfMemory.into()),

@@ -77,7 +77,7 @@ pub fn watch() {
     }
 }
 
-/// Takes in what other sessions have committed, and returns what changed since the last call.
+/// Accepts the invalidations of other sessions' commits, and returns the changes since the last call.
 pub fn changed() -> Changed {
     // SAFETY: needs a transaction, which an apply always is in.
     unsafe { pg_sys::AcceptInvalidationMessages() };
@@ -103,7 +103,7 @@ pub fn lock_changes_out(oid: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::ShareLock as i32) }
 }
 
-/// Tells every session, at commit, that a relation changed; and this one again if it rolls back.
+/// Signals a changed relation to every session at commit, and to this session again on rollback.
 pub fn announce(oid: pg_sys::Oid) {
     // SAFETY: the OID is an existing relation's.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(oid) }
@@ -150,7 +150,7 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::O
     note(oid);
 }
 
-// Statements spell the schema's name out; that it was renamed is told in no other way.
+// Statements contain the schema's name. No other invalidation signals that the schema was renamed.
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGED.with_borrow_mut(Changed::note_many);

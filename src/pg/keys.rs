@@ -1,4 +1,4 @@
-//! What the server knows of a key's type: its base, its equality, its hash, its bytes.
+//! The server's facts about a key's type: its base, its equality, its hash, its bytes.
 
 use std::ffi::CStr;
 
@@ -79,8 +79,8 @@ pub fn fixed_bytes(value: &Datum, length: usize) -> &[u8] {
     unsafe { std::slice::from_raw_parts(value.cast_mut_ptr::<u8>(), length) }
 }
 
-/// The payload of a variable-length value; of one that is stored compressed or elsewhere, of a copy in
-/// the current memory context.
+/// The payload of a variable-length value. A value that is compressed or stored out of line is first copied
+/// to the current memory context.
 pub fn varlena_bytes(value: &Datum) -> &[u8] {
     // SAFETY: what comes back is plain, with a long or a short header.
     unsafe {
@@ -92,8 +92,7 @@ pub fn varlena_bytes(value: &Datum) -> &[u8] {
     }
 }
 
-/// A hash of bytes that does not change from one version of the server to the next: it partitions
-/// tables.
+/// A hash of bytes. The server uses the same hash to partition tables, so it is the same in every version.
 pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     // SAFETY: reads as many bytes as it is told there are.
     unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
@@ -156,7 +155,7 @@ pub fn extension_owner() -> pg_sys::Oid {
     .unwrap_or_else(|| pgrx::error!("extension pg_sequin is not installed"))
 }
 
-/// The name of a role. `None` if it is gone.
+/// The name of a role. `None` if the role does not exist any more.
 pub fn role_name(role: pg_sys::Oid) -> Option<String> {
     // SAFETY: a catalog look-up; the name is copied and freed.
     unsafe {

@@ -1,15 +1,15 @@
 //! The memory of a call, kept from one call to the next.
 //!
-//! A batch needs some megabytes for a moment. If a session asks the system for them and gives them back
-//! each time, they cost a page fault for every 4 kB: up to 4 µs a message were seen, half as much as all
-//! the rest. So a session that applies batches keeps the memory that it used, up to a limit.
+//! A batch needs some megabytes for a moment. Memory that a session requests and returns each time costs
+//! a page fault for every 4 kB. Measured: up to 4 µs a message, half as much as all other work. So a
+//! session that applies batches keeps the memory that it used, up to a limit.
 
 use std::cell::Cell;
 
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
-/// What is kept of either kind.
+/// Bytes kept of the arena, and bytes kept of the memory context.
 const KEPT: usize = 1 << 20;
 
 thread_local! {
@@ -21,7 +21,7 @@ thread_local! {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAP_BLOCK: i32 = 8 << 20;
 
-/// Once in a session: the heap keeps what a batch needed for the next one. `mallopt` sets it for the
+/// Once in a session: lets the heap keep the memory of a batch for the next batch. `mallopt` acts on the
 /// whole backend, other extensions and the server's own memory contexts included: from its first call
 /// on, a session keeps up to 16 MB of freed memory, and frees it when it ends. glibc cannot set it
 /// for one arena.
@@ -37,8 +37,8 @@ fn keep_heap() {
     ONCE.call_once(|| ());
 }
 
-/// After a large batch: gives freed memory back that the heap would keep because something above it is in
-/// use.
+/// After a large batch: returns freed memory to the system. The heap would keep freed memory below a block
+/// in use.
 fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: gives back what is free.
@@ -47,8 +47,8 @@ fn trim_heap() {
     }
 }
 
-/// Whether the system would give so much memory now. Where it refuses, an error is better now than an abort,
-/// which ends the whole server, later.
+/// Whether the system would allocate `bytes` now. If it refuses, an error now is better than an abort later:
+/// an abort ends the whole server.
 pub fn is_there(bytes: usize) -> bool {
     let mut probe = Vec::<u8>::new();
     let is_there = probe.try_reserve_exact(bytes).is_ok();
@@ -56,7 +56,7 @@ pub fn is_there(bytes: usize) -> bool {
     is_there
 }
 
-/// The message of the panic of [`bumpalo`] that the system has no memory left.
+/// The message with which [`bumpalo`] panics when the system is out of memory.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
 /// An arena for Rust values without destructors.
@@ -65,7 +65,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Takes the kept arena; a call from inside a call gets one of its own.
+    /// Takes the kept arena. A nested call gets an arena of its own.
     pub fn take() -> Arena {
         keep_heap();
         Arena {
@@ -97,8 +97,8 @@ impl Drop for Arena {
     }
 }
 
-/// A memory context for what is made of one row after the other, while the value lives. The row before is
-/// gone: a million of them would not fit.
+/// A memory context for work on one row after another, while the value lives. The memory of earlier rows
+/// is freed on the way, because that of a million rows would not fit.
 pub struct RowContext {
     context: pg_sys::MemoryContext,
     before: pg_sys::MemoryContext,
@@ -123,7 +123,7 @@ impl RowContext {
         }
     }
 
-    /// Says that nothing made so far is needed any more.
+    /// Declares that nothing allocated so far is needed any more.
     pub fn next_row(&self) {
         // SAFETY: the context is ours; as the caller says, nothing points into it.
         unsafe {
@@ -154,7 +154,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Enters the kept context; a call from inside a call gets one of its own.
+    /// Enters the kept context. A nested call gets a context of its own.
     pub fn enter() -> Context {
         let kept = CONTEXT.replace(std::ptr::null_mut());
         // SAFETY: a child of TopMemoryContext lives until it is deleted; its first block, of KEPT

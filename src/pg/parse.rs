@@ -30,7 +30,7 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::Query;
 }
 
-/// What is known of a statement that was parsed and analysed.
+/// Facts about a statement, from its analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement {
     /// Columns that it returns.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-/// What every apply runs under. The names are `pg_settings` names.
+/// The settings of every apply. The names are `pg_settings` names.
 pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, MDY"),
     (c"intervalstyle", c"postgres"),
@@ -19,15 +19,15 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     // how Sequin spells money, if the source has C, en_US or the like
     (c"lc_monetary", c"C"),
     (c"quote_all_identifiers", c"off"),
-    // off, it makes an error of every policy that the owner is under
+    // with `off`, every policy that applies to the owner would raise an error
     (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
     (c"jit", c"off"),
 ];
 
-/// What plans of the batch relation are made under. A plan made while a table was empty is kept when
-/// it has ten million rows, so scans of the whole table and joins that need them are priced out.
-/// (The price would make the server compile the plan, were `jit` not off.)
+/// The settings for planning statements on the batch relation. The server keeps a plan made for an empty
+/// table when the table has grown to ten million rows. So these settings price out scans of the whole table
+/// and joins that need such scans. (With `jit` on, the price would make the server compile the plan.)
 pub const INDEX_DRIVEN: &[(&CStr, &CStr)] = &[
     (c"enable_seqscan", c"off"),
     (c"enable_hashjoin", c"off"),
@@ -35,7 +35,8 @@ pub const INDEX_DRIVEN: &[(&CStr, &CStr)] = &[
     (c"max_parallel_workers_per_gather", c"0"),
 ];
 
-/// Makes names that begin with `prefix.` the library's: a setting that it does not define is no setting.
+/// Reserves names that begin with `prefix.` for the library: the server rejects or warns of any name that
+/// the library does not define.
 pub fn reserve(prefix: &CStr) {
     // SAFETY: reads the string and copies it.
     unsafe {

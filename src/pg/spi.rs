@@ -29,8 +29,8 @@ unsafe extern "C-unwind" {
     fn raw_spi_plan_get_cached_plan(plan: pg_sys::SPIPlanPtr) -> *mut pg_sys::CachedPlan;
 }
 
-/// Runs a query that only reads, through pgrx. It sees what others have committed up to this moment, and what this
-/// transaction has done; for that the transaction gets a number, which there is none of on a standby.
+/// Runs a read-only query through pgrx. It sees all commits of other transactions up to this moment,
+/// and the changes of this transaction. For that the transaction gets an ID, which a standby cannot assign.
 pub fn select<'c, Q: pgrx::spi::Query<'c>>(
     client: &mut pgrx::spi::SpiClient<'c>,
     query: Q,
@@ -42,7 +42,7 @@ pub fn select<'c, Q: pgrx::spi::Query<'c>>(
     }
 }
 
-/// A connection to SPI. What is allocated while it lives is freed with it.
+/// A connection to SPI. Memory allocated while the connection lives is freed with the connection.
 pub struct Connection;
 
 impl Connection {
@@ -70,7 +70,7 @@ pub struct Plan {
     planned: bool,
 }
 
-/// What a statement gave back.
+/// The result of a statement.
 pub struct Executed {
     /// Rows written (or read).
     pub processed: u64,
@@ -210,8 +210,8 @@ impl Returned {
         }
     }
 
-    /// Takes row `i` apart into `values` and `nulls`, which have the row's width. What the datums
-    /// point at lives as long as the rows.
+    /// Takes row `i` apart into `values` and `nulls`, which have the row's width. The memory
+    /// behind the datums lives as long as the rows.
     pub fn read(&self, i: usize, values: &mut [Datum], nulls: &mut [bool]) {
         assert!(i < self.len());
         // SAFETY: the index is checked, and the widths against the descriptor's.

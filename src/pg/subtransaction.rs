@@ -6,11 +6,11 @@ use pgrx::pg_sys;
 
 use super::trap::note_undone;
 
-/// Runs `work` in a subtransaction: kept when it returns `Ok`, undone when it returns `Err`, with those
-/// that [`open_subtransaction`] left open in it.
+/// Runs `work` in a subtransaction: kept when it returns `Ok`, undone when it returns `Err`, together with
+/// the subtransactions that [`open_subtransaction`] left open in it.
 ///
 /// As plpgsql's exception blocks do: the memory context and the resource owner of the caller are
-/// put back, and what was allocated inside lives on in the caller's context. A panic undoes the work
+/// restored, and memory allocated inside lives on in the caller's context. A panic undoes the work
 /// too, and goes on.
 pub fn subtransaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     run(work, true)

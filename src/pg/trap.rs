@@ -16,13 +16,13 @@ thread_local! {
     static UNDONE: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Whether everything that raised an error has been undone since. Until then the server may be left in
-/// the middle of what it did, and is to be asked for nothing.
+/// Whether all work that raised an error has been rolled back since. Until then the server may be in an
+/// inconsistent state, and no function of the server may be called.
 pub fn is_undone() -> bool {
     UNDONE.get()
 }
 
-/// Notes that what raised an error is undone.
+/// Notes that the work that raised an error is rolled back.
 pub fn note_undone() {
     UNDONE.set(true);
 }

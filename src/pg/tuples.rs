@@ -108,7 +108,7 @@ pub struct Rows {
     _memory: Memory,
 }
 
-/// A memory context of its own: a statement that fails does not free what it was given.
+/// A separate memory context: a failed statement does not free its input.
 struct Memory(pg_sys::MemoryContext);
 
 impl Memory {
@@ -228,7 +228,7 @@ pub fn count_rows() -> usize {
     ROWS_READ.replace(0)
 }
 
-/// Ends counting: returns the count, and goes on with the one before.
+/// Ends counting: returns the count and restores the previous count.
 pub fn put_back_count(before: usize) -> usize {
     ROWS_READ.replace(before)
 }

@@ -1,5 +1,5 @@
-//! Whose turn it is: errors are attributed to the mapping that the backend works for, and its share of the
-//! call's time ends.
+//! The mapping that the backend works for. Errors are attributed to this mapping, and the mapping's share of
+//! the call's time is limited.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -79,7 +79,7 @@ pub fn begin_attempt(limit: Duration) {
     }
 }
 
-/// While it lives, what is done is done for one mapping, or for none.
+/// While the value lives, the backend works for one mapping, or for none.
 pub struct Turn {
     before: Option<i32>,
     limited: bool,
@@ -94,7 +94,7 @@ impl Turn {
         }
     }
 
-    /// The turn that it is.
+    /// The current turn.
     pub fn same() -> Turn {
         Turn {
             before: CURRENT.get(),
@@ -180,10 +180,10 @@ const INTERRUPTS: [&str; 3] = [
     "ProcessRecoveryConflictInterrupts",
 ];
 
-/// Whose an error is that was raised now, in a function and a text domain of the server.
+/// The origin of an error raised now, in a function and a text domain of the server.
 ///
-/// What the server itself raises has its text domain; what a procedural language raises for a function has
-/// the language's. A cancel, whoever asked for it, is answered in one place.
+/// Errors of the server itself have the server's text domain. Errors that a procedural language raises for a
+/// function have the language's. Every cancel, from any source, is raised in the same place.
 fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
     let of_turn = CURRENT.get().map_or(Origin::Extension, Origin::Mapping);
     if INTERRUPTS.contains(&function) {
@@ -246,7 +246,7 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
     }
 }
 
-/// What [`origin_of`] is to find out when an error is raised again: its function and text domain.
+/// The function and text domain from which [`origin_of`] recognises the origin of an error raised again.
 pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
     match origin {
         Origin::Server => (c"ProcessInterrupts", c"postgres"),
@@ -255,7 +255,7 @@ pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
 }
 
 /// Runs `work`, which undoes what it has done when it panics. An error that was raised by a panic in the
-/// turn of a mapping is returned; others go on.
+/// turn of a mapping is returned. Other panics go on.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, SqlError> {
     PANICKED.set(None);
     EXPIRED.set(None);

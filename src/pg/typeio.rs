@@ -84,8 +84,8 @@ pub fn type_row(oid: pg_sys::Oid) -> Option<TypeRow> {
     }
 }
 
-/// What a domain is over, through domains over domains, and the modifier that it sets; any other
-/// type is over itself, with `typmod`.
+/// The base type of a domain, through domains over domains, and the modifier that the domain sets. For any
+/// other type, the type itself and `typmod`.
 pub fn base_type(oid: pg_sys::Oid, typmod: i32) -> (pg_sys::Oid, i32) {
     let mut typmod = typmod;
     // SAFETY: reads the catalog and writes the one integer.
@@ -220,8 +220,8 @@ const LARGE: usize = 1 << 20;
 
 /// A variable-length value with these bytes; `None` if it is longer than any can be.
 ///
-/// Of a large value it is a pointer to the value (`VARTAG_INDIRECT`), which the server follows where it needs the
-/// bytes: while a statement writes a row of 100 MB, its tuples would be two more copies of it.
+/// For a large value the datum is a pointer to the value (`VARTAG_INDIRECT`). The server follows the pointer
+/// where it needs the bytes. Otherwise a statement that writes a row of 100 MB would copy the row twice more.
 pub fn varlena(bytes: &[u8], out: &Bump) -> Option<Datum> {
     const HEADER: usize = 4;
     let size = bytes.len() + HEADER;

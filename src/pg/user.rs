@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use super::settings::{PINNED, Settings};
 use super::turn::Turn;
 
-/// While it lives, the backend acts as another role; dropped, as the one before.
+/// While the value lives, the backend acts as another role. Its drop restores the previous role.
 ///
 /// Source: `SwitchToUntrustedUser` in `utils/init/usercontext.c`, which the logical replication
 /// worker uses. An error needs no drop: the end of a (sub)transaction puts the user back as well.
@@ -92,8 +92,8 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the role that called the extension may read all of a relation, as far as that is known. Within
-/// another function, which may be its owner's, it is not.
+/// Whether the calling role may certainly read all of a relation. Within another
+/// function the caller is not known, because that function may run as its owner.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
@@ -136,7 +136,7 @@ fn is_outermost() -> bool {
     }
 }
 
-/// Whether there is a role of this OID.
+/// Whether a role with this OID exists.
 pub fn role_exists(role: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up, which answers null if there is none.
     unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }

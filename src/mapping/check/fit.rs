@@ -1,4 +1,4 @@
-//! A mapping beside a destination that is a table: columns, soft delete, guard, NOT NULL.
+//! Compares a mapping with a destination table: columns, soft delete, guard, NOT NULL.
 
 #![forbid(unsafe_code)]
 
@@ -56,7 +56,7 @@ impl Fit<'_> {
         .hint(hint)
     }
 
-    /// Whether a message can bring a value for the column.
+    /// Whether a message can have a value for the column.
     pub(super) fn has_source(&self, column: &Column) -> bool {
         self.mapping.columns.source(&column.name).is_some()
             || (self.mapping.columns.rest

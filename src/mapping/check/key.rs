@@ -1,4 +1,4 @@
-//! Whether a row can be found by the mapping's key, and the key that is offered if not.
+//! Checks that the mapping's key can find a row, and offers another key if it cannot.
 
 #![forbid(unsafe_code)]
 
@@ -199,8 +199,8 @@ impl Fit<'_> {
         self.faults.push(fault.hint(format!("Run: {statement}")));
     }
 
-    /// A name for a unique constraint: `table_a_b_key`, as PostgreSQL would choose, or with a number if an
-    /// index has that name.
+    /// A name for a unique constraint: `table_a_b_key`, as PostgreSQL would choose it. A number follows if an
+    /// index already has the name.
     fn constraint_name(&self, key: &[String]) -> String {
         const MOST: usize = 63;
         let stem = format!("{}_{}", self.destination.name, key.join("_"));
