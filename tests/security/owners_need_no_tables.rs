@@ -52,8 +52,8 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     let replace = "select sequin.map('public.item', null, name => 'item')";
     assert_eq!(code(&error(&mut client_of_other, replace)), "42501");
     for sql in [
-        "lock table sequin.mapping in access exclusive mode",
-        "lock table sequin.dead_letter in access exclusive mode",
+        "do $$ begin lock table sequin.mapping in access exclusive mode; end $$",
+        "do $$ begin lock table sequin.dead_letter in access exclusive mode; end $$",
         "update sequin.mapping set enabled = false",
         "insert into sequin.mapping (source) values ('public.item')",
         "delete from sequin.dead_letter",
