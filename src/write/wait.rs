@@ -189,24 +189,12 @@ fn holders(
     let Some(columns) = unique_columns(target, error) else {
         return Ok(any(table, nets));
     };
-    let name = |i: &usize| &target.columns[*i].sql.name;
-    let key: Vec<String> = target
-        .table_order()
-        .into_iter()
-        .map(|i| format!("d.{}", name(&target.key[i])))
-        .collect();
     let equal: Vec<String> = columns
         .iter()
-        .map(|i| format!("d.{0} = b.{0}", name(i)))
+        .map(|&i| format!("d.{0} = b.{0}", target.columns[i].sql.name))
         .collect();
-    let from = format!(
-        " cross join lateral (select d.* from {} d where {} offset 0) d",
-        target.relation().name,
-        equal.join(" and ")
-    );
-    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
-    let keys = keys(target, values, &select, &columns, &from, nets)?;
-    Ok(waits(table, keys))
+    let rows = format!("{} offset 0", equal.join(" and "));
+    in_the_way(target, values, &columns, &rows, nets)
 }
 
 /// Rows that exclude these by the exclusion constraint that the error is of.
@@ -231,24 +219,39 @@ fn excluders(
         .iter()
         .map(|key| format!("d.{0} {1} b.{0}", key.name, key.equals))
         .collect();
-    let from = format!(
-        " cross join lateral (select d.* from {} d where {} and not ({}) limit 1) d",
-        target.relation().name,
+    let rows = format!(
+        "{} and not ({}) limit 1",
         clashes.join(" and "),
         same.join(" and ")
     );
-    let key: Vec<String> = target
-        .table_order()
-        .into_iter()
-        .map(|i| format!("d.{}", name(target.key[i])))
-        .collect();
-    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
     let mut columns: Vec<usize> = parts.into_iter().map(|(i, _)| i).collect();
     columns.extend(&target.key);
     columns.sort_unstable();
     columns.dedup();
-    let keys = keys(target, values, &select, &columns, &from, nets)?;
-    Ok(waits(table, keys))
+    in_the_way(target, values, &columns, &rows, nets)
+}
+
+/// The rows `d` of the table that stand in the way of net changes `b`. `rows` says which: a condition on
+/// both, and what follows it. It asks for these columns of `b`.
+fn in_the_way(
+    target: &Target,
+    values: &Values,
+    columns: &[usize],
+    rows: &str,
+    nets: &[&NetChange],
+) -> Result<Vec<Option<Wait>>, SqlError> {
+    let from = format!(
+        " cross join lateral (select d.* from {} d where {rows}) d",
+        target.relation().name
+    );
+    let key: Vec<String> = target
+        .table_order()
+        .into_iter()
+        .map(|i| format!("d.{}", target.columns[target.key[i]].sql.name))
+        .collect();
+    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let keys = keys(target, values, &select, columns, &from, nets)?;
+    Ok(waits(target.destination.oid, keys))
 }
 
 /// Which of these units violate the foreign key that the error is of: they hold a row that refers to one
