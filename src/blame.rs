@@ -1,9 +1,9 @@
-//! Whose fault an error is: the message's, the absence of another change, or the call's.
+//! The blame for an error: the message, a missing change of another row or of the same one, or the call.
 //!
-//! | SQLSTATE | verdict |
+//! | SQLSTATE | blamed |
 //! |---|---|
-//! | any that the server raised because it was cancelled or lacks something, or with `on_error => 'raise'` | the call |
-//! | of the server's classes, raised by this extension | the call |
+//! | any: the server was cancelled or lacks a resource, or `on_error => 'raise'` | the call |
+//! | of the classes in `OF_THE_CALL`, raised by this extension | the call |
 //! | 23503 foreign key, 23505 unique index, 23P01 exclusion constraint | another row |
 //! | 23502 not null | an older change of the row, if the column's value is unknown |
 //! | all others | the message |
@@ -16,22 +16,23 @@ use crate::error::sqlstate::{self, Sqlstate};
 use crate::mapping::{Mapping, OnError};
 use crate::pg::user::caller_may_read;
 
-/// Why an error was raised.
+/// What an error is to be blamed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server, the connection, the operator or the mapping's `on_error`: the call fails, and the
-    /// sender tries again.
+    /// The call fails, and the sender tries again. The cause is the server, the connection or the operator,
+    /// or the mapping's `on_error` demands it.
     TheCall,
     /// The message itself.
     TheMessage,
-    /// A row that has not come, or has not gone: the message may work later.
+    /// Another row, which has not come yet or has not gone yet: the message may work later.
     AnotherRow,
-    /// The row's value in a column that may not be null: an older change of the row may bring it.
+    /// The row has no value yet in a column that may not be null: an older change of the row may bring the
+    /// value.
     AnOlderChange,
 }
 
-/// SQLSTATE classes of errors that say nothing of the message. A mapping's SQL, triggers and types can raise
-/// them too: see [`Origin`].
+/// SQLSTATE classes of errors that say nothing about the message. The SQL, triggers and types of a mapping
+/// can raise them too, so the [`Origin`] decides.
 const OF_THE_CALL: &[Sqlstate] = &[
     sqlstate::CONNECTION_EXCEPTION,
     sqlstate::INVALID_TRANSACTION_STATE,
@@ -46,7 +47,7 @@ const OF_THE_CALL: &[Sqlstate] = &[
     sqlstate::INTERNAL_ERROR,
 ];
 
-/// SQLSTATE classes of errors that can be of one message among others.
+/// SQLSTATE classes of errors that a single message can cause.
 const OF_A_MESSAGE: &[Sqlstate] = &[
     sqlstate::CARDINALITY_VIOLATION,
     sqlstate::DATA_EXCEPTION,
@@ -55,25 +56,25 @@ const OF_A_MESSAGE: &[Sqlstate] = &[
     sqlstate::PLPGSQL_ERROR,
 ];
 
-/// The verdict on an error that was raised for messages of the mapping.
+/// The verdict on an error that was raised while messages of the mapping were written.
 pub fn verdict(error: &SqlError, mapping: &Mapping) -> Verdict {
     if mapping.on_error == OnError::Raise {
         return Verdict::TheCall;
     }
     match error.origin {
-        // With the last two, the call goes on without the mapping.
+        // The call starts over without the mapping after `OutOfTime` and `Unreachable`.
         Origin::Server | Origin::OutOfTime(_) | Origin::Unreachable(_) => Verdict::TheCall,
         Origin::Extension if OF_THE_CALL.contains(&error.class()) => Verdict::TheCall,
         Origin::Extension | Origin::Mapping(_) | Origin::Denied(_) => cause(error),
     }
 }
 
-/// Whether a GRANT makes the message work.
+/// Whether a GRANT can make the message work.
 pub fn heals_by_grant(error: &SqlError) -> bool {
     matches!(error.origin, Origin::Denied(_))
 }
 
-/// The mapping (by id) that is set aside for an error, so that the call can go on without it.
+/// The mapping (by id) that the call sets aside because of the error. The call then goes on without it.
 pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
     match error.origin {
         Origin::Mapping(mapping)
@@ -84,12 +85,13 @@ pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
     }
 }
 
-/// Whether an error that is a mapping's may not be raised a second time: as if the server had raised it.
+/// Whether the same work may succeed the second time: code of the mapping raised an error of a class that
+/// otherwise blames the server.
 pub fn deserves_another_try(error: &SqlError) -> bool {
     matches!(error.origin, Origin::Mapping(_)) && OF_THE_CALL.contains(&error.class())
 }
 
-/// The verdict on an error that is not the call's.
+/// The verdict on an error for which the call is not to blame.
 pub fn cause(error: &SqlError) -> Verdict {
     match error.code {
         sqlstate::FOREIGN_KEY_VIOLATION
@@ -105,12 +107,12 @@ pub fn is_missing_relation(error: &SqlError) -> bool {
     error.is(sqlstate::INVALID_SCHEMA_NAME) || error.is(sqlstate::UNDEFINED_TABLE)
 }
 
-/// Whether an error of this kind can be of one message among others, whatever `on_error` says.
+/// Whether a single message can cause an error of this kind, whatever `on_error` says.
 pub fn may_be_of_a_message(error: &SqlError) -> bool {
     OF_A_MESSAGE.contains(&error.class())
 }
 
-/// The error, if the call can go on without the message. `Err`: the call fails with it.
+/// `Ok(error)`: the call can go on without the message. `Err(error)`: the call must fail with the error.
 pub fn blame(mut error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlError> {
     if verdict(&error, mapping) != Verdict::TheCall {
         return Ok(error);
@@ -120,7 +122,8 @@ pub fn blame(mut error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlErro
         Some(context) => format!("{context}\n{line}"),
         None => line,
     });
-    // The server shows the mapping's owner the row that a constraint refuses.
+    // The DETAIL of a constraint error shows the refused row to the mapping's owner. The caller may lack the
+    // right to read the row.
     let destination = mapping.destination_oid();
     if error.class() == sqlstate::INTEGRITY_CONSTRAINT_VIOLATION
         && !destination.is_some_and(caller_may_read)
@@ -130,7 +133,7 @@ pub fn blame(mut error: SqlError, mapping: &Mapping) -> Result<SqlError, SqlErro
     Err(error)
 }
 
-/// Forgets an error after which the call can go on. `Err`: the call fails with it.
+/// Drops an error after which the call can go on. `Err`: the call must fail with the error.
 pub fn forgive(error: SqlError, mapping: &Mapping) -> Result<(), SqlError> {
     blame(error, mapping).map(drop)
 }
