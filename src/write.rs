@@ -1,4 +1,9 @@
-//! Writing one set of net changes: claim them, write what is news, store the new states; all or none.
+//! Writes one set of net changes, all or none: claims their rows, writes the newer changes, and stores the
+//! new states.
+//!
+//! To claim a row is to write its new version into `sequin.row_version` before the row itself is written. A
+//! claim fails if the stored version is not older. With guard columns, the write itself compares the
+//! versions instead. Without stored versions, the last change to arrive wins.
 
 #![forbid(unsafe_code)]
 
@@ -25,19 +30,20 @@ use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};
 
-/// Claims net changes and writes those that are news, all or none.
+/// Claims the rows of net changes and writes the newer changes, all or none.
 pub fn write_set(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), Stop> {
     let news = claim(changes, nets)?;
     Ok(write_news(changes, &news)?)
 }
 
-/// Writes net changes that are claimed, all or none.
+/// Writes net changes whose rows are claimed, all or none.
 fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlError> {
     let call = &changes.intake.call;
-    // A statement that only returns a count cannot say which rows were stale: where that matters, it gets
-    // one row at a time.
+    // A statement that only returns a count cannot say which rows were stale. It gets one row at a time if
+    // every single outcome matters: when the call is explained, and when outcomes of retried letters stay
+    // out of the counts.
     let exact = call.explained || call.letters;
-    // It matters where a batch has several changes of a row, or not all outcomes are counted.
+    // With several changes of one row, the statement must also name the rows that it wrote.
     let several = exact || news.iter().any(|net| net.run.len() > 1);
     let append = changes.target.mapping.mode == Mode::Append;
     let mut deletes = Vec::new();
@@ -72,8 +78,9 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     store_states(changes, news)
 }
 
-/// Whether calls that share the mapping can write these changes without waiting for each other in a
-/// circle: each takes the rows in key order, by its claims or else by statements of one kind.
+/// Whether the call can write these changes under a shared lock on the mapping without a deadlock. Every
+/// call must lock its rows in key order, either through its claims or because one kind of statement writes
+/// all rows.
 pub fn may_share(changes: &Changes<'_>) -> bool {
     let target = &changes.target;
     if target.versions == VersionsIn::Table || target.mapping.mode == Mode::Append {
@@ -88,8 +95,8 @@ pub fn may_share(changes: &Changes<'_>) -> bool {
     one_kind && nets.iter().all(|net| rows::is_one_statement(target, net))
 }
 
-/// Claims the changes whose versions live in `sequin.row_version`; returns the net changes that are
-/// news, and notes the others as stale.
+/// Claims the rows whose versions are stored in `sequin.row_version`. Returns the newer net changes and
+/// notes the others as stale.
 fn claim<'n>(
     changes: &mut Changes<'_>,
     nets: &[&'n NetChange],
@@ -115,7 +122,8 @@ fn claim<'n>(
     Ok(news.map(|(net, _)| *net).collect())
 }
 
-/// Claims changes, or reads, among `nets`; returns the numbers of those that are not news.
+/// Claims the rows of the changes (or `reads`) at these indexes of `nets`. Returns the indexes of the
+/// changes that are not newer.
 fn claim_these(
     changes: &mut Changes<'_>,
     nets: &[&NetChange],

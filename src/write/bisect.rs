@@ -1,4 +1,4 @@
-//! Who is to blame when a set cannot be written; the others are written.
+//! Finds the units that make a set fail, and writes all others.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +15,15 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::Suspects;
 use crate::stop::{Again, Stop};
 
-/// Tries units once more that could not be written, all at once.
+/// Writes all units at once that failed before.
 pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Stop> {
     let units = alike(changes, units)?;
     write_units(changes, units, usize::MAX)
 }
 
-/// With guard columns, rows that are examined are written by another statement than the others. If there
-/// are some of both, all are examined: rows that refer to each other must be written by one.
+/// Makes one statement write all units. With guard columns, examined rows need another statement than the
+/// others, but rows that refer to each other must be in the same one. So if only some rows are examined,
+/// all are.
 fn alike(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
     let simple = |net: &&NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);
     let nets = || units.iter().flat_map(Unit::nets);
@@ -35,9 +36,9 @@ fn alike(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop>
     changes.fold_examined(units)
 }
 
-/// Writes units of a mapping on which the call holds the exclusive lock, set by set, and if a set fails,
-/// those before the one that is suspected, those after it, and that one alone; in halves where nobody is
-/// suspected.
+/// Writes units set by set. The call must hold the exclusive lock on the mapping. A set that fails is
+/// divided: the units before the suspected one, the suspected one alone, and the units after it. A set
+/// without a suspect is halved.
 pub fn write_units(
     changes: &mut Changes<'_>,
     units: Vec<Unit>,
@@ -108,9 +109,9 @@ pub fn write_units(
     Ok(later)
 }
 
-/// Of a message that moves its row to another key: writes the row there, and leaves it at the old key for
-/// the moment. Rows that refer to it by the old key may need it at the new one first. Returns what is
-/// left to do, if that worked.
+/// For a message that moves its row to another key: writes the row at the new key and leaves it at the old
+/// key for now. Rows that refer to the old key may need the new one before they can change. Returns the
+/// rest of the work if that succeeds.
 fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> {
     let (arrives, gone): (Vec<&NetChange>, Vec<&NetChange>) =
         unit.nets().partition(|net| net.present());
@@ -126,7 +127,7 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
     if !error.is(UNIQUE_VIOLATION) {
         return Ok(None);
     }
-    // It may be itself, at the old key, that has its unique value.
+    // The row itself, at its old key, may hold the unique value that its new key needs.
     let result = changes.attempt(|changes| {
         if !cycle::give_up(&changes.target, &changes.nets.values, &error, &gone)? {
             return Err(Stop::Failed(error.clone()));
@@ -143,13 +144,13 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
     }
 }
 
-/// Sets of units that are still to be written, the next one last.
+/// Sets of units that are not written yet; the last set is the next.
 struct Stack {
-    /// Queues, so that taking a few units from the front of many does not move the others.
+    /// Deques: taking a few units from the front of many does not move the rest.
     sets: Vec<VecDeque<Unit>>,
-    /// How many are written at once: few after failures, more and more after successes.
+    /// How many units to write at once: fewer after a failure, more after a success.
     at_once: usize,
-    /// How many at most.
+    /// The upper limit of `at_once`.
     at_most: usize,
 }
 
@@ -190,7 +191,9 @@ impl Stack {
         self.at_once = (self.at_once / 4).max(1);
     }
 
-    /// Puts what is suspected behind the rest of the last set; false if that tells nothing.
+    /// Divides the last set by its suspects. A unit that was being written is tried alone, between the
+    /// units before and after it; violators of a foreign key come after all others. False if the suspects
+    /// tell nothing.
     fn divide(&mut self, changes: &Changes<'_>, suspects: &Suspects) -> Result<bool, Stop> {
         if suspects.is_empty() || self.sets.last().is_none_or(|units| units.len() < 2) {
             return Ok(false);
@@ -236,8 +239,8 @@ impl Stack {
     }
 }
 
-/// A message that failed has no effect at all, also not at the key that its row left: what is left of
-/// its rows' changes stands for itself.
+/// Takes the failed messages out of the units. A failed message has no effect at all, also not at the key
+/// that its row left. The other changes of its rows become units of their own.
 fn without_dead(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
     if changes.ledger.failures.is_empty() {
         return Ok(units);

@@ -1,10 +1,11 @@
-//! Rows that a delete would take along: those of tables whose foreign keys say `ON DELETE CASCADE`,
+//! Rows that a delete would change by cascading: rows of tables whose foreign keys say `ON DELETE CASCADE`,
 //! `SET NULL` or `SET DEFAULT`.
 //!
-//! The source has the same foreign keys, as a rule, and sends what they did as changes of those rows.
-//! A row that refers to the one that goes may be newer than the delete: it was made after the other came
-//! back, and that message has not come yet. So rows that a mapping writes are not taken along: the delete
-//! waits until their own messages have moved them. Other tables are the database's to care for.
+//! The source usually has the same foreign keys, and sends the effects of a cascade as changes of those
+//! rows. A referring row may be newer than the delete: the source restored the deleted row and then added
+//! the referring row, and the message about the restored row is still to come. So a delete does not cascade
+//! to rows that a mapping writes. It waits until their own messages have moved them. Rows of other tables
+//! are left to the database.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +22,8 @@ use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
 use crate::statement;
 use crate::target::Target;
 
-/// Fails if one of the rows that are to be deleted is still referred to so.
+/// Fails if a row that a mapping writes refers to a row that is to be deleted, through a foreign key that
+/// cascades.
 pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (target, values) = (&mut changes.target, &changes.nets.values);
     for i in 0..target.destination.referrers.len() {
@@ -30,7 +32,7 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
             continue;
         }
         let rows = Rows::read(target, values, referrer, nets)?;
-        // As the server's own checks of foreign keys do.
+        // The server's own checks of foreign keys run as the owner of the referring table, too.
         let owner = ActingAs::untrusted(referrer.owner);
         let kept = target.statements.referrers.remove(&i);
         let mut statement = match kept {
@@ -55,8 +57,8 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
     Ok(())
 }
 
-/// For each row that is to go, the key (as bytes, of these columns; empty without any) of one that still
-/// refers to it.
+/// For each row that is to be deleted, the key of a row that still refers to it. The key is given as bytes,
+/// of the columns in `key`; it is empty if `key` is.
 pub fn holders(
     target: &Target,
     values: &Values,
@@ -80,7 +82,7 @@ pub fn holders(
     Ok(numbered_keys(&returned, nets.len()))
 }
 
-/// The columns outside of the mapping's key that a foreign key refers to.
+/// The referenced columns of a foreign key that are not in the mapping's key.
 fn others<'t>(target: &'t Target, referrer: &Referrer) -> Vec<&'t Column> {
     let key: Vec<&str> = target
         .key
@@ -95,11 +97,12 @@ fn others<'t>(target: &'t Target, referrer: &Referrer) -> Vec<&'t Column> {
         .collect()
 }
 
-/// Rows that are to go, by which those that refer to them are looked for: the key, as a rule. What else
-/// is referred to is read as the mapping's owner: a policy of the destination must not run as the owner
-/// of another table.
+/// The rows that are to be deleted, as input for the search for referring rows. Usually their keys are
+/// enough. Other referenced columns are read as the mapping's owner: a policy of the destination must not
+/// run as the owner of another table.
 struct Rows {
-    /// The other columns of the rows that are there, behind their number; none if there are no such.
+    /// The [`others`] of the rows that exist, behind the row's number; `None` if the foreign key refers to
+    /// the mapping's key only.
     others: Option<Returned>,
 }
 
@@ -128,7 +131,7 @@ impl Rows {
         })
     }
 
-    /// Executes a statement of [`prepare`] over the rows.
+    /// Runs a statement of [`prepare`] over the rows.
     fn query(
         &self,
         target: &Target,
@@ -153,7 +156,7 @@ impl Rows {
     }
 }
 
-/// A number and the key.
+/// A row of the batch relation: a number and the key.
 fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> BatchRow {
     let mut row = vec![Some(Datum::from(n as i32))];
     row.extend(key_values(target, values, net).into_iter().map(Some));
@@ -166,8 +169,8 @@ fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement,
     Statement::new(sql, &row)
 }
 
-/// `select` from rows of the destination, which `b` has the key and the [`others`] of, and for each the
-/// first row `c` that refers to it.
+/// `select` from deleted rows `b` (their key and the [`others`]), each joined with the first row `c` that
+/// refers to it.
 fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
     let key = target.key_sql();
     let quote = |name: &str| pgrx::spi::quote_identifier(name);
@@ -197,7 +200,7 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
         " and ",
         referrer.columns.len(),
     );
-    // Of a table that refers to itself, rows that go together do not hold each other.
+    // In a table that refers to itself, rows that are deleted together do not block each other.
     let unless = if referrer.oid == target.destination.oid {
         format!(" and not exists (select from b o where {})", same("c", "o"))
     } else {
@@ -211,7 +214,7 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
     )
 }
 
-/// What the server says of a foreign key that does nothing on delete.
+/// The error, with the fields that the server fills for a foreign key without an action on delete.
 fn error(target: &Target, referrer: &Referrer) -> SqlError {
     let error = Error::WouldCascade {
         table: target.destination.name.clone(),

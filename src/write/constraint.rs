@@ -1,4 +1,4 @@
-//! The constraint that an error is of.
+//! The constraint that raised an error.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::error::SqlError;
 use crate::prepared::Lookup;
 use crate::target::Target;
 
-/// A foreign key, of the partitioned table if it is a partition's.
+/// A foreign key. For a foreign key of a partition: the one of its partitioned table.
 const FOREIGN_KEY: &str = "
     with recursive up as (
         select k.* from pg_catalog.pg_constraint k
@@ -47,24 +47,24 @@ thread_local! {
 
 /// A foreign key, as [`FOREIGN_KEY`] finds it.
 pub struct ForeignKey {
-    /// The table that has it.
+    /// The referring table.
     pub child: pg_sys::Oid,
-    /// The table that it refers to.
+    /// The referenced table.
     pub parent: pg_sys::Oid,
-    /// That table's schema and name, quoted where SQL needs it.
+    /// The schema and name of the referenced table, quoted where SQL needs it.
     pub name: String,
-    /// Its columns, in the order of those that they refer to.
+    /// The referring columns, in the order of `to`.
     pub of: Vec<String>,
-    /// The columns that they refer to, in the order of the table.
+    /// The referenced columns, in the order of the referenced table.
     pub to: Vec<String>,
-    /// Their types, as SQL spells them.
+    /// The types of the referenced columns, as SQL spells them.
     pub types: Vec<String>,
-    /// The primary key of the table that it refers to.
+    /// The primary key of the referenced table.
     pub primary: Vec<String>,
 }
 
 impl ForeignKey {
-    /// The one that an error is of.
+    /// The foreign key that raised the error.
     pub fn of(error: &SqlError) -> Option<ForeignKey> {
         let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
         let read = |row: SpiHeapTupleData<'_>| {
@@ -82,7 +82,7 @@ impl ForeignKey {
     }
 }
 
-/// The columns of a unique index, if it is of all rows and of columns alone.
+/// The columns of a unique index; nothing if the index is partial or has expressions.
 const UNIQUE_INDEX: &str = "
     select a.attname::text
     from pg_catalog.pg_index i
@@ -93,7 +93,7 @@ const UNIQUE_INDEX: &str = "
     where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
       and i.indexprs is null and k.n <= i.indnkeyatts";
 
-/// The columns of an exclusion constraint with their operators, if it is of columns only.
+/// The columns of an exclusion constraint with their operators. The column is null for an expression.
 const EXCLUSION: &str = "
     select a.attname::text, pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
     from pg_catalog.pg_constraint k
@@ -105,22 +105,23 @@ const EXCLUSION: &str = "
     left join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum and a.attnum > 0
     where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype = 'x'";
 
-/// A constraint of a table; a trigger may name one that does not exist.
+/// A constraint of a table. The query is needed because a trigger may name a constraint that does not
+/// exist.
 const CONSTRAINT: &str = "
     select true from pg_catalog.pg_constraint k
     join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype <> 't'";
 
-/// Whether the error is of a constraint of a table, and not of a trigger.
+/// Whether a constraint of a table raised the error, and not a trigger.
 pub fn is_of_constraint(error: &SqlError) -> bool {
     let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
     let found = |query: &Lookup| query.rows(&name.map(Into::into), |row| row.get::<bool>(1));
     error.constraint.is_some() && !CONSTRAINTS.with(found).is_empty()
 }
 
-/// The numbers of the columns of the unique index that an error is of; `None` where the mapping does not write
-/// all of them.
+/// The numbers of the columns of the unique index that raised the error. `None` if the index is partial or
+/// has expressions, or if the mapping does not write all its columns.
 pub fn unique_columns(target: &Target, error: &SqlError) -> Option<Vec<usize>> {
     let name = [&error.schema, &error.constraint].map(Option::as_deref);
     let read = |row: SpiHeapTupleData<'_>| Ok(row.get::<String>(1)?.expect("not null"));
@@ -132,8 +133,8 @@ pub fn unique_columns(target: &Target, error: &SqlError) -> Option<Vec<usize>> {
     columns.filter(|columns| !columns.is_empty())
 }
 
-/// The numbers of the columns of the exclusion constraint that an error is of, each with its operator; `None`
-/// where it has expressions, or the mapping does not write all columns.
+/// The numbers of the columns of the exclusion constraint that raised the error, each with its operator.
+/// `None` if the constraint has expressions, or if the mapping does not write all its columns.
 pub fn exclusion(target: &Target, error: &SqlError) -> Option<Vec<(usize, String)>> {
     let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
     let read = |row: SpiHeapTupleData<'_>| {
@@ -148,7 +149,7 @@ pub fn exclusion(target: &Target, error: &SqlError) -> Option<Vec<(usize, String
     parts.filter(|parts| !parts.is_empty())
 }
 
-/// The foreign key of this name by which another table refers to the destination.
+/// The foreign key of this name through which the table `child` refers to the destination.
 pub fn referrer<'t>(
     target: &'t Target,
     child: pg_sys::Oid,

@@ -1,10 +1,10 @@
-//! Changes that wait for each other, so that none can be first: rows that exchange values of a unique
-//! index, rows whose foreign keys go round. The source made them in one statement, or under a deferred
-//! constraint.
+//! Changes that wait for each other in a circle: rows that exchange values of a unique index, and rows
+//! whose foreign keys form a circle. None of them can be written first. The source wrote them in one
+//! statement, or with a deferred constraint.
 //!
-//! They are written together, with constraints deferred where they can be. Values of a unique index
-//! are exchanged with a step between: all rows give theirs up for null, or for one that nobody else
-//! has, and then take the new one. A trigger sees that step.
+//! The call writes them together, with constraints deferred where that is possible. Values of a unique
+//! index are exchanged in two steps: first, all rows replace their value by null, or by a value that no
+//! other row has; then they take the new values. Triggers see the intermediate step.
 
 #![forbid(unsafe_code)]
 
@@ -29,14 +29,14 @@ use crate::statement;
 use crate::stop::{Again, Stop};
 use crate::target::Target;
 
-/// What waits, mapping by mapping, with what it waits for.
+/// The pending units of each mapping, with their waits.
 pub type Waiting = Vec<Vec<(Pending, Option<Wait>)>>;
 
-/// A unit among [`Waiting`]: its mapping's number, and its own.
+/// A unit of [`Waiting`]: the number of its mapping, and its number there.
 type UnitNo = (usize, usize);
 
-/// Writes the changes that only wait for each other, and takes them out; returns whether there were
-/// any.
+/// Writes the changes that only wait for each other, and removes them from `waiting`. Returns whether there
+/// were any.
 pub fn write_cycles(all: &mut [Changes<'_>], waiting: &mut Waiting) -> Result<bool, Stop> {
     let cycles = find(all, waiting);
     if cycles.len() < 2 {
@@ -60,7 +60,7 @@ pub fn write_cycles(all: &mut [Changes<'_>], waiting: &mut Waiting) -> Result<bo
     });
     match result {
         Ok(()) => {}
-        // Each was tried alone before, so this is not expected; they wait as they did.
+        // Every unit was tried alone before, so this is not expected. The units go on waiting.
         Err(stop) if stop.is(Again::Examine) => return Ok(false),
         Err(stop) => {
             forgive(stop.error()?, &all[0].target.mapping)?;
@@ -75,7 +75,7 @@ pub fn write_cycles(all: &mut [Changes<'_>], waiting: &mut Waiting) -> Result<bo
     Ok(true)
 }
 
-/// Which of them wait for one another and for nobody else.
+/// The units that wait for each other, and for no other row.
 fn find(all: &[Changes<'_>], waiting: &Waiting) -> HashSet<UnitNo> {
     type Row = (pg_sys::Oid, Vec<u8>);
     let mut held: HashMap<Row, (UnitNo, Row)> = HashMap::new();
@@ -89,8 +89,8 @@ fn find(all: &[Changes<'_>], waiting: &Waiting) -> HashSet<UnitNo> {
             held.insert(row, ((i, j), (*table, key.clone())));
         }
     }
-    // Each waits for one row, so what is left when nobody is missing, and nobody superfluous, is
-    // cycles.
+    // Each unit waits for one row. Remove the units whose row is not held, and the units that no other unit
+    // waits for, until nothing changes: only circles remain.
     loop {
         let before = held.len();
         let rows: HashSet<Row> = held.keys().cloned().collect();
@@ -102,7 +102,7 @@ fn find(all: &[Changes<'_>], waiting: &Waiting) -> HashSet<UnitNo> {
     }
 }
 
-/// Lets rows give up the values of unique indexes that others of them wait for.
+/// Makes rows release the values of unique indexes that other rows among them wait for.
 fn exchange(changes: &Changes<'_>, pending: &[&Pending]) -> Result<(), SqlError> {
     let mut by_index: HashMap<Option<&str>, Vec<&Pending>> = HashMap::new();
     for held in pending {
@@ -135,8 +135,8 @@ thread_local! {
     };
 }
 
-/// Lets the rows give up one of their values in the unique index that the error is of. False: there is
-/// none that they could do without.
+/// Replaces the value of each row in one column of the unique index that raised the error. False if no
+/// column allows that.
 pub fn give_up(
     target: &Target,
     values: &Values,
@@ -180,14 +180,14 @@ pub fn give_up(
     Ok(true)
 }
 
-/// An expression for a value of the type that is unlikely to be in use, another one for each
-/// `b.sequin_n`.
+/// An SQL expression for a value of the type that is probably not in use, different for each `b.sequin_n`.
+/// `None`: the type has no such values.
 fn other_value(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
     let (base, typmod) = base_type(type_oid, typmod);
     let digest = "pg_catalog.md5(pg_catalog.concat(pg_catalog.random(), b.sequin_n))";
     Some(match base {
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
-            // The modifier is the length and the size of a header.
+            // The type modifier is the length plus the size of a header (4).
             let length = if typmod < 0 { 32 } else { (typmod - 4).min(32) };
             let first = "pg_catalog.chr(57344 + b.sequin_n % 6400)"; // of nobody's alphabet
             format!("pg_catalog.left({first} || {digest}, {length})")

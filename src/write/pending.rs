@@ -1,4 +1,4 @@
-//! Units that could not be written yet, and may work when others are written.
+//! Units that could not be written yet, and that may work after other units are written.
 
 #![forbid(unsafe_code)]
 
@@ -8,25 +8,26 @@ use crate::changes::net::Unit;
 use crate::error::SqlError;
 use crate::target::Target;
 
-/// A unit that may work when others are written.
+/// A unit that may work after other units are written.
 pub struct Pending {
     pub unit: Unit,
-    /// Why it did not work yet.
+    /// Why the unit failed the last time.
     pub error: SqlError,
-    /// How many sets the call had written when it failed; `None` if it has not been tried as it is now.
+    /// How many sets the call had written when the unit failed; `None` if the unit was not tried in its
+    /// present form.
     pub written: Option<u64>,
 }
 
 impl Pending {
-    /// Whether the error may come from an after trigger that misses a row which is still to come.
+    /// Whether an after trigger may have raised the error because it misses a row that is still to come.
     pub fn may_work_together(&self, target: &Target) -> bool {
         let error = &self.error;
         let of_a_value = || error.column.is_some() || error.datatype.is_some();
         target.destination.after_triggers && !of_a_value() && !is_of_constraint(error)
     }
 
-    /// Whether a row that arrives, or leaves, can make the unit work; or an older change of the row itself,
-    /// when a column that may not be null is not known yet.
+    /// Whether the unit can work later: when another row arrives or leaves, or when an older change of the
+    /// same row brings the value of a column that may not be null.
     pub fn may_work_later(&self, target: &Target) -> bool {
         match cause(&self.error) {
             Verdict::AnotherRow => true,

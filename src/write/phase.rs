@@ -1,8 +1,8 @@
-//! The upserts or the deletes of one mapping.
+//! Writes the upserts or the deletes of one mapping.
 //!
-//! A call begins with a shared lock on the mapping, and takes the exclusive one at the first failure:
-//! while it finds out which message is to blame, and keeps that as a dead letter, nobody else may write
-//! what the message waits for, or something newer.
+//! A call begins with a shared lock on the mapping and takes the exclusive lock at the first failure. It
+//! then finds the message to blame and stores a dead letter. Meanwhile no other call may write the row that
+//! the message waits for, or a newer change of its row.
 
 #![forbid(unsafe_code)]
 
@@ -18,12 +18,12 @@ use crate::changes::{Changes, MappingLock};
 use crate::mapping::versions::VersionsIn;
 use crate::stop::{Again, Stop};
 
-/// Which half of a mapping's work.
+/// The half of a mapping's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Rows that are to be there.
+    /// Writes rows that must exist.
     Upserts,
-    /// Rows that are to be gone.
+    /// Deletes rows that must not exist.
     Deletes,
 }
 
@@ -33,13 +33,13 @@ impl Phase {
     }
 }
 
-/// The fewest rows of which it is worth to keep those that do not fail; with fewer, the call begins
-/// again.
+/// With fewer rows than this, a failure makes the call start over. With more, each set has a subtransaction
+/// of its own, and the sets written before the failure stay.
 const MIN_KEPT: usize = 16;
 
-/// Writes the net changes of one phase, as the mapping's owner. What fails but may work when
-/// other rows are written is added to `pending`, to be tried again; what fails for good is noted. From the
-/// first failure on the call must hold the exclusive lock on the mapping.
+/// Writes the net changes of one phase as the mapping's owner. Units that may work after other rows are
+/// written are added to `pending`. Units that fail for good are noted. From the first failure on, the call
+/// must hold the exclusive lock on the mapping.
 pub fn write(
     changes: &mut Changes<'_>,
     phase: Phase,
@@ -52,7 +52,7 @@ pub fn write(
         rest = write_claimed(changes, rest)?;
     }
     if changes.lock == MappingLock::Shared {
-        // So that the claims of all are made in one order, those of deletes are made with the others.
+        // Deletes are claimed together with the upserts, so that every call claims its rows in key order.
         let deletes_too = phase == Phase::Upserts
             && changes.target.versions == VersionsIn::Table
             && !(changes.intake.call.single && rest.is_empty());
@@ -64,7 +64,7 @@ pub fn write(
     let _owner = changes.acting_as_owner();
     let mut units = Vec::new();
     for net in rest.into_iter().filter(|net| phase.has(net)) {
-        // While the row is not at its new key, it stays at the old one.
+        // A message moves its row. Until the row is written at its new key, it must stay at the old one.
         let held = pending
             .iter_mut()
             .find(|held| held.unit.message() == net.message);
@@ -80,8 +80,8 @@ pub fn write(
     Ok(())
 }
 
-/// Writes the deletes whose claims were made with the upserts and were news; returns the deletes that have
-/// not been claimed.
+/// Writes the deletes that were claimed together with the upserts, if they were newer. Returns the deletes
+/// that are not claimed yet.
 fn write_claimed<'n>(
     changes: &mut Changes<'_>,
     mut deletes: Vec<&'n NetChange>,
@@ -95,15 +95,16 @@ fn write_claimed<'n>(
     deletes.retain(|net| !claimed.contains_key(&net.run.start));
     let _owner = changes.acting_as_owner();
     if let Err(error) = write_news(changes, &news) {
-        // Their claims are among others', and would stay.
+        // The claims of these deletes share a subtransaction with other claims, so they cannot be undone
+        // alone.
         forgive(error, &changes.target.mapping)?;
         return Err(Stop::EXCLUSIVE);
     }
     Ok(deletes)
 }
 
-/// Claims net changes, and writes those of the phase, while other calls may share the mapping. Returns
-/// what was left to do when that did not work any more; the call holds the exclusive lock then.
+/// Claims net changes and writes those of the phase while other calls may hold the mapping's shared lock.
+/// After a failure, the call takes the exclusive lock and gets the rest back, or starts over ([`MIN_KEPT`]).
 fn share<'n>(
     changes: &mut Changes<'_>,
     phase: Phase,
@@ -141,7 +142,8 @@ fn share<'n>(
                     Stop::BeginAgain(Again::Reload) => return Err(stop),
                     Stop::BeginAgain(_) => {}
                     Stop::Failed(error) if keep => drop(changes.blame(error)?),
-                    // It is not undone: nothing more is asked of the server.
+                    // The work had no subtransaction and is not undone yet: the server must not be asked
+                    // anything now.
                     Stop::Failed(error) => forgive(error, &changes.target.mapping)?,
                 }
                 if !keep {

@@ -1,4 +1,4 @@
-//! Writing rows change by change, in commit order, as the source did.
+//! Writes rows change by change in the source's commit order.
 
 #![forbid(unsafe_code)]
 
@@ -17,8 +17,8 @@ use crate::outcome::Outcome;
 use crate::stop::{Again, Stop};
 use crate::target::statements::WriteKind;
 
-/// Writes rows that could not be written at once, such as two that swap a unique value by way of a
-/// third, as the source did: change by change, in commit order. All or none; returns whether.
+/// Writes rows change by change in commit order, all or none, when their net changes cannot be written at
+/// once. Example: two rows swap a unique value by way of a third. Returns whether that succeeded.
 pub fn replay_all(changes: &mut Changes<'_>, pending: &[Pending]) -> Result<bool, Stop> {
     let nets: Vec<&NetChange> = pending.iter().flat_map(|held| held.unit.nets()).collect();
     let columns = changes.target.versions == VersionsIn::Columns;
@@ -31,7 +31,7 @@ pub fn replay_all(changes: &mut Changes<'_>, pending: &[Pending]) -> Result<bool
             changes.intake.call.wrote();
             Ok(true)
         }
-        // Each was tried alone before, so this is not expected; it waits as it did.
+        // Every unit was tried alone before, so this is not expected. The units go on waiting.
         Err(stop) if stop.is(Again::Examine) => Ok(false),
         Err(stop) => {
             forgive(stop.error()?, &changes.target.mapping)?;
@@ -40,7 +40,7 @@ pub fn replay_all(changes: &mut Changes<'_>, pending: &[Pending]) -> Result<bool
     }
 }
 
-/// A change that is written alone.
+/// One change, or the net change of an examined row, written by its own statement.
 struct Step {
     version: Option<Version>,
     net: NetChange,
@@ -76,7 +76,7 @@ fn replay(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), Stop> {
     Ok(store_states(changes, &news)?)
 }
 
-/// The changes of these rows, each alone; of rows that are examined, the net change.
+/// The single changes of these rows; for examined rows, the net change.
 fn steps(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<Vec<Step>, Stop> {
     let mut steps = Vec::new();
     for net in news.iter().copied() {
@@ -93,7 +93,8 @@ fn steps(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<Vec<Step>, St
                 continue;
             }
             if let Some(mut net) = changes.fold_change(i)? {
-                // With guard columns the server compares; else it is claimed.
+                // With guard columns the server compares the versions. Without them, the row is claimed
+                // already.
                 net.guarded = match changes.target.versions {
                     VersionsIn::Columns => Guarded::Change,
                     _ => Guarded::No,

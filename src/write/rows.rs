@@ -26,8 +26,8 @@ use crate::target::sql::{prepare_delete, prepare_write, version_columns};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
 
-/// How the row of a net change is written; `None` if it is deleted. `several`: where the server compares
-/// versions, it must tell which rows it wrote.
+/// The statement that writes the row of a net change; `None` if the row is deleted. With `several`, a
+/// statement that compares versions must also return the rows that it wrote.
 pub fn kind(target: &Target, net: &NetChange, several: bool) -> Option<WriteKind> {
     let replaces = match net.effect {
         NetEffect::Mark { .. } => return Some(WriteKind::UpsertMarked),
@@ -46,13 +46,13 @@ pub fn kind(target: &Target, net: &NetChange, several: bool) -> Option<WriteKind
     })
 }
 
-/// Whether an insert of the row could name every column that it must.
+/// Whether the row has a value for every column that an insert needs.
 pub fn insertable(target: &Target, net: &NetChange) -> bool {
     let mut columns = target.columns.iter().enumerate();
     columns.all(|(i, column)| !column.required || net.has(i))
 }
 
-/// Whether one statement writes the row, whatever is there.
+/// Whether one statement can write the row, no matter whether it exists.
 pub fn is_one_statement(target: &Target, net: &NetChange) -> bool {
     match net.effect {
         NetEffect::Write { replaces, .. } => !replaces && insertable(target, net),
@@ -74,7 +74,7 @@ pub fn upsert(
     if !update_first {
         return write(changes, kind, nets);
     }
-    // An insert would fail for want of a column before it found the row: update what is there.
+    // An insert would fail because a column is missing before it finds the existing row, so update first.
     let missing = update(changes, nets)?;
     if missing.is_empty() {
         return Ok(());
@@ -86,7 +86,7 @@ pub fn upsert(
     write(changes, kind, &missing)
 }
 
-/// Updates the rows that are there; returns the net changes of the others.
+/// Updates the rows that exist. Returns the net changes of the others.
 fn update<'n>(
     changes: &mut Changes<'_>,
     nets: &[&'n NetChange],
@@ -94,7 +94,7 @@ fn update<'n>(
     let updated = returned(execute(changes, WriteKind::Update, nets)?);
     let mut there = numbers(&updated, nets.len());
     if there.contains(&false) {
-        // A trigger may have skipped a row that is there.
+        // A trigger can skip an existing row, which the update then does not return.
         let keys: Vec<_> = nets
             .iter()
             .map(|net| key_values(&changes.target, &changes.nets.values, net))
@@ -114,7 +114,7 @@ fn update<'n>(
     Ok(missing)
 }
 
-/// Writes rows that may be there or not, and notes what became of their messages.
+/// Writes rows, whether they exist or not, and notes the outcomes of their messages.
 fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
     let outcome = execute(changes, kind, nets)?;
     let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
@@ -131,7 +131,8 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
     }
     let processed = outcome.processed as usize;
     if kind == WriteKind::UpsertRead {
-        // The rows that have a change's time in the destination.
+        // These rows have the time of a change in the destination, so `sequin.row_version` keeps the time
+        // of the read.
         let changed = keys_of(&changes.target, &returned(outcome), 1, |row| {
             row.bool(0) == Some(true)
         });
@@ -149,7 +150,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
         WriteKind::UpsertNewer | WriteKind::UpsertRead => true,
         _ => changes.target.mapping.mode == Mode::Append && !changes.target.key.is_empty(),
     };
-    // Which of the rows were stale does not matter to the count.
+    // The statement only returns a count. Which rows were stale makes no difference to the call's counts.
     let written = if counted { processed } else { nets.len() };
     for (i, net) in nets.iter().enumerate() {
         let outcome = if i < written {
@@ -162,7 +163,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
     Ok(())
 }
 
-/// Executes the statement that writes rows with the columns of the first one.
+/// Runs the statement that writes rows with the columns of the first net change.
 fn execute(
     changes: &mut Changes<'_>,
     kind: WriteKind,
@@ -201,7 +202,7 @@ fn execute(
 
 static NO_COLUMNS: ColumnSet = ColumnSet::new();
 
-/// What an error of a statement that wrote these rows tells of who is to blame.
+/// The suspects after a statement for these rows raised the error.
 fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
     if error.is(FOREIGN_KEY_VIOLATION) {
         return Suspects {
@@ -209,7 +210,7 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
             foreign_key: Some(error.clone()),
         };
     }
-    // When all rows were read, it may be the last, or something that the end of the statement does.
+    // Once all rows are read, the error can be about the last row, or come from the end of the statement.
     let at = error
         .rows_read
         .filter(|read| (1..nets.len()).contains(read) || *read == 1 && nets.len() == 1);
@@ -219,7 +220,7 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
     }
 }
 
-/// Deletes (or marks) rows, and notes what became of their messages.
+/// Deletes rows, or marks them as deleted, and notes the outcomes of their messages.
 pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let target = &mut changes.target;
     let mut statement = match target.statements.delete.take() {
@@ -255,14 +256,14 @@ pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlE
     Ok(())
 }
 
-/// The values of the key of a net change's row.
+/// The key values of a net change's row.
 pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datum> {
     let key = target.key.iter();
     key.map(|&column| values.datum(net.row, column)).collect()
 }
 
-/// The rows of a batch relation of this shape: numbered for an update; with their versions where the
-/// destination holds those; with the mark of a soft delete.
+/// The rows of a batch relation of this shape. They have a number for an update, the versions if the
+/// destination has guard columns, and the mark of a soft delete.
 fn written_rows(
     target: &Target,
     intake: &Intake<'_>,
@@ -307,7 +308,7 @@ fn written_rows(
     Ok(rows)
 }
 
-/// Which of `count` rows a statement has returned, by the numbers that they have in its batch relation.
+/// Which of `count` rows a statement returned, by their numbers in the batch relation.
 fn numbers(returned: &Returned, count: usize) -> Vec<bool> {
     let mut found = vec![false; count];
     let mut row = RowReader::new(returned);
@@ -317,7 +318,8 @@ fn numbers(returned: &Returned, count: usize) -> Vec<bool> {
     found
 }
 
-/// The keys, as bytes, of the wanted rows that a statement returned. The key comes after `skip` other values.
+/// The keys (as bytes) of the rows that a statement returned and that are `wanted`. In a returned row,
+/// `skip` values precede the key.
 fn keys_of(
     target: &Target,
     returned: &Returned,

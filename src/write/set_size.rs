@@ -1,5 +1,5 @@
-//! How the rows of a call are divided into sets, each written by one statement (or one for each shape):
-//! few, since a statement costs something, but several, since one that fails takes its set with it.
+//! The size of a set of rows that one statement writes (or one statement per shape). Few large sets save
+//! the cost of statements. Several smaller sets limit the damage of a failure, which undoes its whole set.
 
 #![forbid(unsafe_code)]
 
@@ -10,21 +10,21 @@ use crate::key;
 use crate::mapping::{Mode, OnError};
 use crate::target::Target;
 
-/// Into how many sets the rows are divided.
+/// The number of sets, except for destinations with after triggers.
 const SETS: usize = 4;
 
-/// The fewest rows that are worth a set of their own.
+/// The fewest rows for which a separate set pays.
 const MIN_SET: usize = 100;
 
-/// How many of the rows one statement is to write.
+/// How many rows one statement should write.
 pub fn set_size(changes: &Changes<'_>) -> usize {
     let (target, nets) = (&changes.target, &changes.nets.list);
     let destination = &target.destination;
-    // Where the first failure fails the call, it must not be that a row needs one of a later set.
+    // Under `raise` the first failure fails the call, so no row may need a row of a later set.
     if destination.checks_sets || target.mapping.on_error == OnError::Raise {
         return usize::MAX;
     }
-    // Which row a trigger refused when all were written is found by halves.
+    // An after trigger does not show which row it refuses. The search halves the set, so smaller sets help.
     let sets = if destination.after_triggers {
         2 * SETS
     } else {
@@ -41,8 +41,8 @@ pub fn set_size(changes: &Changes<'_>) -> usize {
     size
 }
 
-/// Whether a row may refer, by a foreign key of the table to itself, to one of a later set. The foreign
-/// key is given by its columns, each with the one that it refers to.
+/// Whether a row may refer to a row of a later set, through a foreign key of the table to itself. `columns`
+/// are the referring columns of the foreign key, each with the column that it refers to.
 fn refers_ahead(
     target: &Target,
     keyed: &Keyed,
@@ -51,7 +51,7 @@ fn refers_ahead(
     nets: &[NetChange],
     size: usize,
 ) -> bool {
-    // For each column of the mapping's key the one that refers to it, of the same type.
+    // For each column of the mapping's key, the referring column of the same type.
     let of: Option<Vec<usize>> = target
         .key
         .iter()
@@ -68,7 +68,7 @@ fn refers_ahead(
     let (Some(of), true) = (of, sorted && columns.len() == target.key.len()) else {
         return true;
     };
-    // Which rows refer to one that goes is not known here.
+    // Which rows refer to a deleted row is not known here.
     if nets.iter().any(|net| !net.present()) {
         return true;
     }

@@ -1,14 +1,14 @@
-//! What a message that failed is waiting for: the row that must come, go or change before it can work.
+//! The row that a failed message waits for: it must come, go or change before the message can work.
 //!
 //! | SQLSTATE | row |
 //! |---|---|
-//! | 23503, a row is written | the one that its foreign key refers to |
-//! | 23503, a row is deleted | one that refers to it |
-//! | 23505 | the one that has its unique value |
-//! | 23P01 | one that excludes it |
-//! | 23502 | its own: an older change of it has the value |
+//! | 23503, a row is written | the row that the foreign key refers to |
+//! | 23503, a row is deleted | a row that still refers to the deleted row |
+//! | 23505 | the row that has the unique value |
+//! | 23P01 | a row that excludes the message's row |
+//! | 23502 | the message's own row: an older change may bring the value |
 //!
-//! Where no key can be told, any row of the table will do.
+//! If the key is not known, the message waits for any row of the table.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,7 @@ use crate::prepared::{Statement, numbered_keys};
 use crate::stop::Stop;
 use crate::target::Target;
 
-/// What each of these waits for, as far as that can be told.
+/// For each pending unit, the row that it waits for; `None` if that is not known.
 pub fn find(
     changes: &Changes<'_>,
     pending: &[Pending],
@@ -53,14 +53,14 @@ pub fn find(
                 .into_iter()
                 .zip(found)
                 .for_each(|(i, wait)| waits[i] = wait),
-            // Not worth failing for: it is tried again from time to time.
+            // Not worth a failed call: the message is retried from time to time anyway.
             Err(error) => forgive(error, &changes.target.mapping)?,
         }
     }
     Ok(waits)
 }
 
-/// What units wait for that failed for the same constraint.
+/// The [`Wait`]s of units that failed on the same constraint.
 fn find_of_constraint(
     changes: &Changes<'_>,
     error: &SqlError,
@@ -84,7 +84,8 @@ fn find_of_constraint(
     let Some(key) = ForeignKey::of(error) else {
         return Ok(vec![None; units.len()]);
     };
-    // Of a message that moved its row the one part may fail, or the other.
+    // A message that moves its row has two parts, and each can fail: the insert at the new key, the delete
+    // at the old one.
     let nets = if key.child == target.destination.oid {
         subjects()
     } else {
@@ -97,7 +98,7 @@ fn find_of_constraint(
     parents(target, values, &key, &nets, mappings)
 }
 
-/// The rows themselves.
+/// [`Wait`]s for the rows of the net changes themselves.
 fn own(changes: &Changes<'_>, nets: &[&NetChange]) -> Vec<Option<Wait>> {
     let table = changes.target.destination.oid;
     nets.iter()
@@ -108,19 +109,19 @@ fn own(changes: &Changes<'_>, nets: &[&NetChange]) -> Vec<Option<Wait>> {
         .collect()
 }
 
-/// For rows of this table, with the keys that were found.
+/// [`Wait`]s for the rows of this table with these keys; without a key, for any row.
 fn waits(table: pg_sys::Oid, keys: Vec<Option<Vec<u8>>>) -> Vec<Option<Wait>> {
     keys.into_iter()
         .map(|key| Some(Wait::of(table, key)))
         .collect()
 }
 
-/// For any row of this table.
+/// [`Wait`]s for any row of this table.
 fn any(table: pg_sys::Oid, nets: &[&NetChange]) -> Vec<Option<Wait>> {
     vec![Some(Wait::AnyRow { table }); nets.len()]
 }
 
-/// The rows that a foreign key refers to.
+/// [`Wait`]s for the rows that a foreign key refers to.
 fn parents(
     target: &Target,
     values: &Values,
@@ -128,7 +129,7 @@ fn parents(
     nets: &[&NetChange],
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
-    // What is written of the parent is known by its mapping's key.
+    // A written parent row is found by the key of its mapping, so the foreign key must refer to that key.
     let is_key = mappings.iter().any(|mapping| {
         let mut known_by = mapping.key.clone().unwrap_or_else(|| key.primary.clone());
         let mut to = key.to.clone();
@@ -150,7 +151,7 @@ fn parents(
     Ok(waits(key.parent, keys))
 }
 
-/// For each row that is to go, one that still refers to it by this foreign key.
+/// For each row that is to be deleted, a [`Wait`] for a row that still refers to it through this foreign key.
 fn children(
     target: &Target,
     values: &Values,
@@ -178,7 +179,7 @@ fn children(
     Ok(waits(child, keys))
 }
 
-/// The rows that have the unique values.
+/// [`Wait`]s for the rows that have the unique values.
 fn holders(
     target: &Target,
     values: &Values,
@@ -197,7 +198,7 @@ fn holders(
     in_the_way(target, values, &columns, &rows, nets)
 }
 
-/// Rows that exclude these by the exclusion constraint that the error is of.
+/// [`Wait`]s for rows that exclude the new rows through the exclusion constraint that raised the error.
 fn excluders(
     target: &Target,
     values: &Values,
@@ -213,7 +214,7 @@ fn excluders(
         .iter()
         .map(|(i, operator)| format!("d.{0} {operator} b.{0}", name(*i)))
         .collect();
-    // A row does not stand in its own way.
+    // A row does not exclude itself.
     let same: Vec<String> = target
         .key_sql()
         .iter()
@@ -231,8 +232,8 @@ fn excluders(
     in_the_way(target, values, &columns, &rows, nets)
 }
 
-/// The rows `d` of the table that stand in the way of net changes `b`. `rows` says which: a condition on
-/// both, and what follows it. It asks for these columns of `b`.
+/// [`Wait`]s for the rows `d` of the table that block the net changes `b`. `rows` is the SQL condition on both,
+/// with the clauses that follow it, and needs these columns of `b`.
 fn in_the_way(
     target: &Target,
     values: &Values,
@@ -254,9 +255,9 @@ fn in_the_way(
     Ok(waits(target.destination.oid, keys))
 }
 
-/// Which of these units violate the foreign key that the error is of: they hold a row that refers to one
-/// that is not there, or are to delete one that another still refers to. False for all where that cannot
-/// be told, or rows refer to others of their own table.
+/// Which units violate the foreign key that raised the error: the unit writes a row whose parent does not
+/// exist, or deletes a row that another row still refers to. False for all units if that cannot be found
+/// out, or if the table refers to itself.
 pub fn violators(
     changes: &Changes<'_>,
     error: &SqlError,
@@ -276,12 +277,12 @@ pub fn violators(
     });
     match found {
         Ok(found) => Ok(found.map_or(nothing, |keys| keys.iter().map(Option::is_some).collect())),
-        // A privilege may be missing.
+        // The owner may lack a privilege for the query.
         Err(error) => forgive(error, &target.mapping).map(|()| nothing),
     }
 }
 
-/// Something for each unit that is to delete a row that another still refers to.
+/// A value for each unit that deletes a row that another row still refers to.
 fn held(
     target: &Target,
     values: &Values,
@@ -296,7 +297,7 @@ fn held(
     cascade::holders(target, values, referrer, &[], &nets).map(Some)
 }
 
-/// Something for each unit with a row that refers to one that is not there.
+/// A value for each unit with a row whose foreign key refers to a missing row.
 fn orphans(
     target: &Target,
     values: &Values,
@@ -325,7 +326,7 @@ fn orphans(
     keys(target, values, select, &columns, &from, &nets).map(Some)
 }
 
-/// Runs a query over some columns of the rows, which returns the number of each and a key.
+/// Runs a query over some columns of the rows. The query returns row numbers, each with a key.
 fn keys(
     target: &Target,
     values: &Values,
