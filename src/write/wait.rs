@@ -232,8 +232,8 @@ fn excluders(
     in_the_way(target, values, &columns, &rows, nets)
 }
 
-/// [`Wait`]s for the rows `d` of the table that block the net changes `b`. `rows` is the SQL condition on both,
-/// with the clauses that follow it, and needs these columns of `b`.
+/// [`Wait`]s for the rows `d` of the table that block the net changes `b`. `rows` is the SQL condition on
+/// both, with the clauses that follow it. The condition needs these columns of `b`.
 fn in_the_way(
     target: &Target,
     values: &Values,
