@@ -1,8 +1,8 @@
 //! Letters: messages that could not be applied, kept in `sequin.dead_letter`.
 //!
-//! A letter that waits is tried again by a later call that writes what it waits for ([`due`]); letters that
-//! are tried again are read into that call's batch ([`retried`]); a letter goes when it is applied, or when a
-//! newer change of its row was ([`superseded`]).
+//! A later call retries a waiting letter when it writes the row that the letter waits for ([`due`]).
+//! Retried letters are read into the batch of that call ([`retried`]). A letter is removed when it is
+//! applied, or when a newer change of its row was applied ([`superseded`]).
 
 #![forbid(unsafe_code)]
 
@@ -23,19 +23,19 @@ use crate::outcome::Wait;
 use crate::pg::clock;
 use crate::prepared::Kept;
 
-/// What becomes of a letter.
+/// The state of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It needs somebody.
+    /// The letter needs intervention.
     Dead,
-    /// It is tried again by itself.
+    /// The letter is retried automatically.
     Waiting,
-    /// It is tried again when its mapping is enabled.
+    /// The letter is retried when its mapping is enabled.
     Paused,
 }
 
 impl State {
-    /// As `sequin.dead_letter.state` has it.
+    /// The state's name in `sequin.dead_letter.state`.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Dead => "dead",
@@ -47,36 +47,36 @@ impl State {
 
 /// A message that is kept in `sequin.dead_letter`.
 pub struct Letter<'a> {
-    /// Its number, if it is kept there already.
+    /// The letter's number, if it is stored already.
     pub id: Option<i64>,
-    /// The mapping, if one took it.
+    /// The mapping's name; `None` if no mapping took the message.
     pub mapping: Option<String>,
     /// The message as it came.
     pub text: Cow<'a, str>,
-    /// Its place in the batch.
+    /// The message's position in its batch, from 0.
     pub position: usize,
-    /// Why.
+    /// Why the message was not applied.
     pub error: Cow<'a, SqlError>,
-    /// What it waits for, if it may work later.
+    /// The row that the message waits for, if it may work later.
     pub wait: Option<Wait>,
-    /// What becomes of it.
     pub state: State,
-    /// Its key, as a JSON array.
+    /// The row's key, as a JSON array.
     pub key: Option<String>,
-    /// Its key, as bytes.
+    /// The row's key, as bytes.
     pub row_key: Option<Vec<u8>>,
-    /// The key that the row left, as bytes.
+    /// The key that the message moved its row from, as bytes.
     pub former_key: Option<Vec<u8>>,
     /// The source database.
     pub source: Option<&'a str>,
-    /// Its place in the source.
+    /// The position of the change in the source.
     pub version: Option<Version>,
-    /// When it was committed, in microseconds since 1970.
+    /// When the change was committed, in microseconds since 1970.
     pub committed_at: Option<i64>,
 }
 
-/// What comes again, by its number or because it is the same change of the same row, is kept once; where no
-/// row is known, because a change is the same text. What is no change is kept each time.
+/// A letter that exists is renewed instead of stored twice. It is found by its number, or by its row and
+/// version; a letter without an LSN must also have the same text. If the row is not known, the letter is
+/// found by LSN and text. A message without a known row and without an LSN is stored each time.
 const STORE: &str = "
     with b as materialized (
         select b.*, coalesce(b.id, (
@@ -135,7 +135,7 @@ thread_local! {
     static REMOVED: Kept = const { Kept::new(REMOVE, &[("id", pg_sys::INT8OID)]) };
 }
 
-/// Keeps the letters, in this order.
+/// Stores the letters, in this order.
 pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlError> {
     let mut letters = letters.peekable();
     if letters.peek().is_none() {
@@ -176,7 +176,7 @@ pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlErr
 const REMOVE: &str =
     "delete from sequin.dead_letter l using sequin.batch() b(id bigint) where l.id = b.id";
 
-/// Forgets the letters of these numbers.
+/// Deletes the letters with these numbers.
 pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
     if ids.is_empty() {
         return Ok(());
@@ -186,7 +186,7 @@ pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
         .map(drop)
 }
 
-// A NUL cannot be in a text; as JSON's escape it can.
+// A `text` value cannot contain NUL, so NUL is stored as its JSON escape.
 fn text(text: Option<&str>) -> Option<Datum> {
     let text = text?;
     match text.contains('\0') {

@@ -1,4 +1,4 @@
-//! Mappings that cannot write anything as they are now, for `sequin.status` to tell.
+//! Mappings that cannot write anything at present, for `sequin.status` to show.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! Letters that the rows of this call may help.
+//! Letters that may work once the rows of this call are written.
 //!
-//! A call that writes what letters wait for takes them along: it begins again with its own messages and
-//! theirs, so that all are ordered and written as if they had come together.
+//! A call that writes rows which letters wait for retries these letters. It starts over with its own
+//! messages and the letters' messages, so that all are ordered and written as if they had arrived together.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,14 @@ use crate::error::SqlError;
 use crate::outcome::Wait;
 use crate::prepared::{Kept, Lookup, RowReader};
 
-/// Letters that wait for the rows written, and those that wait for the rows of these; those that wait
-/// for each other in a circle with a row that could not be written; those that wait for any row of the
-/// tables written; and, where a row without a table is among those touched, letters that have waited for
-/// a while. Keys that are waited for are stored, and compared, as hashes. What has failed often, twenty times if it waits for any row, is tried once a minute.
+/// Letters that may work now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
+/// - wait for a row that the call wrote, or for the row of another letter found so (`found`);
+/// - wait in a circle together with a row that the call could not write (`circle`);
+/// - wait for any row of a table that the call wrote;
+/// - were not tried for a minute, if the batch relation has a row without a table (a sweep).
+///
+/// Letters that failed often (1000 times, or 20 times if they wait for any row) are tried at most once a
+/// minute.
 const FIND: &str = "
     with recursive t as materialized (
         select b.relation, sha256(b.key) as key, b.waits_on, sha256(b.waits_for) as waits_for, b.written, b.tried
@@ -97,7 +101,7 @@ const KEPT: &str = "
           and l.row_key is null and l.waits_on is null)
     order by l.id limit 20000";
 
-/// See [`KEPT`].
+/// The letters of [`KEPT`], by number.
 pub fn kept_for(mapping: &str) -> Vec<i64> {
     KEPT_FOR.with(|query| {
         query.rows(&[mapping.into()], |row| {
@@ -124,32 +128,32 @@ thread_local! {
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// About how many letters one call takes along.
+/// A call that has this many letters does not look for more.
 const MANY: usize = 20_000;
 
-/// How often a session tries letters that no row has come for.
+/// How often a session also tries letters whose rows have not come.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// A row of [`FIND`]'s batch relation.
 #[derive(Debug, Default)]
 struct Touched {
-    /// With a key: a row that the call has written, or could not write.
+    /// The table of a row that the call wrote or could not write.
     table: Option<pg_sys::Oid>,
     key: Option<Vec<u8>>,
     written: bool,
-    /// What the row waits for now, if it was not written.
+    /// The wait of a row that was not written.
     wait: Option<Wait>,
-    /// Instead of a row: the number of a letter that the call has with it.
+    /// Instead of a row: the number of a letter that the call retries already.
     tried: Option<i64>,
 }
 
-/// Adds the rows of a mapping.
+/// Adds the rows that a mapping's changes concern.
 fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
     let table = Some(changes.target.destination.oid);
     let keyed = &changes.keyed;
     let mut failed = HashSet::new();
     for failure in &changes.ledger.failures {
-        // A message that moves its row may have written it, and be left with the delete.
+        // A message that moves its row may have written the row and only wait to delete it at its old key.
         if keyed.former_key(failure.message).is_none() {
             failed.insert(failure.message);
         }
@@ -165,7 +169,7 @@ fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
         }
     }
     for net in changes.nets.list.iter() {
-        // A message that failed may have left an older change of its row to be written.
+        // Although the message failed, an older change of its row may have been written.
         if !failed.contains(&net.message) || net.run.len() > 1 {
             rows.push(Touched {
                 table,
@@ -179,13 +183,14 @@ fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
 
 /// A letter that may work now.
 pub struct Due {
-    /// Its number.
+    /// The letter's number.
     pub letter: i64,
-    /// Its mapping's id.
+    /// The id of the letter's mapping.
     pub mapping: i32,
 }
 
-/// Looks for letters that wait for what the call has written, beside those that it `has` with it.
+/// Finds letters that wait for rows which the call wrote. `has` are the letters that the call retries
+/// already.
 pub fn look_for_more(
     presence: &Presence,
     has: &BTreeSet<i64>,
@@ -214,7 +219,7 @@ pub fn look_for_more(
     let returned = FINDER.with(|statement| {
         statement.query(rows.into_iter(), |row| {
             let wait = row.wait.unwrap_or_default();
-            // The query joins on it: it must not be null.
+            // The query joins on this OID, so it must not be null.
             let waits_on = wait.table().unwrap_or(pg_sys::InvalidOid);
             vec![
                 row.table.map(Datum::from),

@@ -1,4 +1,5 @@
-//! What there are dead letters of, so that calls whose messages have nothing to do with any do not ask.
+//! The mappings and tables that have dead letters. A call whose messages concern none of them does not
+//! query the letters.
 
 #![forbid(unsafe_code)]
 
@@ -12,18 +13,18 @@ use crate::mapping::catalog;
 use crate::pg::invalidation;
 use crate::prepared::Lookup;
 
-/// What there are dead letters of.
+/// The mappings and tables that have dead letters.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// Mappings (by id) that have letters of known rows.
+    /// Mappings (by id) that have letters with a known row.
     of: HashSet<i32>,
-    /// Tables that letters wait for rows of.
+    /// Tables whose rows letters wait for.
     on: HashSet<pg_sys::Oid>,
-    /// Mappings (by id) with letters that were kept while they were paused or broken.
+    /// Mappings (by id) with letters that were kept while the mapping was paused or broken.
     kept: HashSet<i32>,
     /// Mappings (by id) that are known to be broken.
     broken: HashSet<i32>,
-    /// Whether any letter waits.
+    /// Whether any letter is waiting or paused.
     any: bool,
 }
 
@@ -44,7 +45,7 @@ thread_local! {
 }
 
 impl Presence {
-    /// Asks the table.
+    /// Loads the presence from the catalog.
     pub fn load() -> Presence {
         let mut presence = Presence::default();
         let read = |row: SpiHeapTupleData<'_>| {
@@ -76,7 +77,7 @@ impl Presence {
         presence
     }
 
-    /// Whether there are letters of known rows of a mapping.
+    /// Whether a mapping has letters with a known row.
     pub fn of_mapping(&self, mapping: i32) -> bool {
         self.of.contains(&mapping)
     }
@@ -96,18 +97,18 @@ impl Presence {
         self.broken.contains(&mapping)
     }
 
-    /// Whether any letter waits.
+    /// Whether any letter is waiting or paused.
     pub fn any_waits(&self) -> bool {
         self.any
     }
 }
 
-/// What tells that there are new letters: announced by a trigger of `sequin.dead_letter`.
+/// The relation whose invalidation tells all sessions that letters or broken mappings changed.
 pub fn announced() -> pg_sys::Oid {
     catalog::oid("sequin.dead_letter_id_seq")
 }
 
-/// After a statement that inserted or updated letters.
+/// Runs after a statement that inserted or updated letters, and tells all sessions.
 #[pg_trigger(sql = false)]
 fn dead_letter_changed<'a>(
     _trigger: &'a PgTrigger<'a>,

@@ -13,16 +13,16 @@ use crate::error::SqlError;
 use crate::pg::interrupts;
 use crate::prepared::{Kept, RowReader};
 
-/// A dead letter that is tried again.
+/// A dead letter that the call retries.
 #[derive(Debug)]
 pub struct Retried {
-    /// Its number.
+    /// The letter's number.
     pub id: i64,
-    /// The mapping that could not write it; none if no mapping took it.
+    /// The mapping that could not write the message; `None` if no mapping took it.
     pub mapping: Option<String>,
-    /// Its position in the batch that it came with.
+    /// The message's position in the batch that it came with.
     pub position: usize,
-    /// The items of the call's batch that it has become.
+    /// The items that the letter adds to the call's batch.
     pub items: Range<usize>,
 }
 
@@ -35,7 +35,7 @@ thread_local! {
     static READER: Kept = const { Kept::new(READ, &[("id", pg_sys::INT8OID)]) };
 }
 
-/// Reads the letters of these numbers into the batch. Letters that are gone, or that another session has
+/// Reads the letters with these numbers into the batch. Letters that are gone, or that another session has
 /// locked at this moment, are left out.
 pub fn read<'a>(
     ids: &BTreeSet<i64>,

@@ -1,4 +1,4 @@
-//! Letters, and failures of this call, that newer changes of their rows have made void.
+//! Letters, and failures of this call, that newer changes of their rows supersede.
 
 #![forbid(unsafe_code)]
 
@@ -39,12 +39,13 @@ thread_local! {
     };
 }
 
-/// What becomes of the letters of a mapping's rows.
+/// The superseded letters of a mapping's rows, and the letters to retry.
 #[derive(Debug, Default)]
 pub struct Superseded {
-    /// The letters (by number) that are void.
+    /// The letters (by number) that are superseded.
     pub remove: Vec<i64>,
-    /// The letters that must be tried again with the call's messages: they bring what is missing.
+    /// The letters (by number) that must be retried with the call's messages: only a retry shows whether
+    /// they still change something.
     pub again: Vec<i64>,
 }
 
@@ -52,12 +53,12 @@ pub struct Superseded {
 struct LetterOfRow {
     id: i64,
     unapplied: Unapplied,
-    /// Whether it may be tried again now; `None`: it is dead, and is not tried.
+    /// Whether the letter may be retried now. `None`: the letter is dead and is not retried.
     due: Option<bool>,
 }
 
-/// Finds the letters of the mapping's rows that newer changes have made void. `has` are the letters that the
-/// call has with it; `may_retry`: whether it may begin again with more of them.
+/// Finds the letters of the mapping's rows that newer changes supersede. `has` are the letters that the
+/// call retries already. `may_retry`: whether the call may start over with more letters.
 pub fn supersede(
     presence: &Presence,
     has: &BTreeSet<i64>,
@@ -87,13 +88,14 @@ pub fn supersede(
     Ok(superseded)
 }
 
-/// The letters of the rows that the call has written, but for those that it has with it: they speak for
-/// themselves.
+/// The letters of the rows that the call wrote. Letters that the call retries are left out: they have
+/// outcomes of their own.
 fn letters_of_rows(
     changes: &Changes<'_>,
     has: &BTreeSet<i64>,
 ) -> Result<Vec<LetterOfRow>, SqlError> {
-    // Which of a statement's rows were stale is not always known: what is stored will tell.
+    // A statement does not always say which rows were stale, so all rows count here. The stored state
+    // decides.
     let decided: Vec<u32> = changes
         .nets
         .list
@@ -139,14 +141,16 @@ fn letters_of_rows(
     Ok(letters)
 }
 
-/// Takes the failures of a mapping, without those that do not matter: something newer of their row was
-/// applied, in this call or before. Whatever is wrong with them, they are collapsed, or stale.
+/// Takes the failures of a mapping and returns the failures that must become letters. A failure does not
+/// matter if a newer change of its row was applied, in this call or before. Whatever its error is, the
+/// outcome is then collapsed or stale.
 pub fn settle_failures(changes: &mut Changes<'_>) -> Result<Vec<Failure>, SqlError> {
     let failures = std::mem::take(&mut changes.ledger.failures);
     if failures.is_empty() || changes.target.mapping.mode == Mode::Append {
         return Ok(failures);
     }
-    // Each with the number of its failure: a message that moved its row has two changes.
+    // `of` has the index of the failure of each unapplied change: a message that moved its row has two
+    // changes.
     let mut of = Vec::new();
     let mut unapplied = Vec::new();
     for (i, failure) in failures.iter().enumerate() {
@@ -164,7 +168,7 @@ pub fn settle_failures(changes: &mut Changes<'_>) -> Result<Vec<Failure>, SqlErr
         }
     }
     let arrival = changes.target.versions == VersionsIn::Nowhere;
-    // What waits was no old news when it was to be written.
+    // A message that waits for another row was newer than the stored state when it was tried.
     let waits =
         |failure: &Failure| failure.wait.is_some() && cause(&failure.error) == Verdict::AnotherRow;
     let mut old: Vec<bool> = failures.iter().map(|f| !arrival && !waits(f)).collect();
@@ -202,21 +206,21 @@ pub fn settle_failures(changes: &mut Changes<'_>) -> Result<Vec<Failure>, SqlErr
 
 /// A change that was not applied.
 struct Unapplied {
-    /// A change of its row.
+    /// A change of the same row in this call, which gives the key.
     change: u32,
     event: Event,
     stamp: Stamp,
     image: Option<u64>,
 }
 
-/// What such a change is to what is stored of its row.
+/// An unapplied change, compared with the stored state of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Newer.
+    /// The change is newer.
     News,
-    /// Older, but it has a value that is missing.
+    /// The change is older but has a missing value.
     Fills,
-    /// Older, or applied, and nothing would change.
+    /// The change is older, or was applied: it would change nothing.
     Old,
 }
 
