@@ -1,8 +1,8 @@
-//! One call: a batch goes to its mappings, and every message ends as one counted outcome in each.
-//! Dead letters that may work now go with it.
+//! One call: hands a batch to its mappings. In each mapping, every message ends with one counted outcome.
+//! Dead letters that may work now are retried with the batch.
 //!
-//! A call is tried until one attempt stands. The first attempt shares its mappings with other calls; when
-//! that does not do, the next holds exclusive locks, on further mappings and with dead letters as needed.
+//! A call makes attempts until one succeeds. The first attempt takes shared locks on its mappings. Later
+//! attempts take exclusive locks, also on further mappings if needed, and retry dead letters.
 
 #![forbid(unsafe_code)]
 
@@ -42,12 +42,13 @@ use explained::{Explained, Observer};
 use registry::Registry;
 use routes::Routes;
 
-/// Applies the batch. What is made on the way is kept in `memory`.
+/// Applies the batch. `memory` holds the intermediate data.
 pub fn apply<'a>(batch: &mut Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
     call(batch, memory, &mut Attempts::default())
 }
 
-/// What [`apply`] does with the batch, for a role that may see it. All of it is undone.
+/// Applies the batch as [`apply`] does, for a `caller` who may see its rows; reports the outcomes and
+/// undoes everything.
 pub fn explain<'a>(
     batch: &mut Batch<'a>,
     memory: &'a Bump,
@@ -70,7 +71,7 @@ pub fn explain<'a>(
     }
 }
 
-/// Tries dead letters (by number) again, and those that wait for their rows.
+/// Retries dead letters (by number), and the letters that wait for their rows.
 pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, SqlError> {
     let memory = Arena::take();
     let mut attempts = Attempts {
@@ -82,7 +83,7 @@ pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, S
     call(&mut Batch::empty(), &memory, &mut attempts)
 }
 
-/// Attempts the call until one attempt stands, with the mappings as they are then.
+/// Makes attempts until one succeeds. Reloads the mappings when they change.
 fn call<'a>(
     batch: &mut Batch<'a>,
     memory: &'a Bump,
@@ -95,7 +96,7 @@ fn call<'a>(
     let _connection = Connection::open();
     let _context = Context::enter();
     let _settings = Settings::new(PINNED);
-    // A call within a mapping's trigger is not that mapping's any more.
+    // A call from inside a mapping's trigger no longer runs for that mapping.
     let _turn = Turn::own();
     let own = batch.end();
     for tried in 0..ATTEMPTS {
@@ -115,7 +116,7 @@ fn call<'a>(
     Err(Error::MappingsChange.into())
 }
 
-/// Attempts the call until one attempt stands, with these mappings.
+/// Makes attempts with these mappings until one succeeds.
 fn with_registry<'a>(
     batch: &mut Batch<'a>,
     own: End,
@@ -157,7 +158,8 @@ fn with_registry<'a>(
     }
 }
 
-/// Sets the mapping aside whose fault the error is: the call goes on without it. Returns whether.
+/// Sets aside the mapping that is to blame for the error: the call goes on without it. Returns whether that
+/// was possible.
 fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> bool {
     let id = mapping_at_fault(error).filter(|id| !attempts.aside.contains_key(id));
     let mapping = id.and_then(|id| registry.mappings.iter().find(|m| m.id == id));
@@ -178,7 +180,7 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
     true
 }
 
-/// Prunes tombstones. What fails in it is undone, and is no reason to apply nothing.
+/// Prunes tombstones. A failure is undone and must not fail the call.
 fn prune_if_possible() {
     if let Err(error) = subtransaction(prune)
         && error.origin != Origin::Server
@@ -189,8 +191,8 @@ fn prune_if_possible() {
     }
 }
 
-/// Whether an attempt with exclusive locks may stand where one ended so. A deadlock is another reason: that
-/// attempt takes its locks in another way.
+/// Whether an attempt with exclusive locks may succeed after an attempt ended like this. After a deadlock
+/// it may, because exclusive locks are taken in another way.
 fn needs_exclusive_locks(stop: &Stop) -> bool {
     match stop {
         Stop::BeginAgain(again) => *again != Again::Reload,

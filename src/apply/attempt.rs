@@ -1,4 +1,4 @@
-//! One attempt: lock, prepare, write, keep what is dead, count.
+//! One attempt: lock, prepare, write, store dead letters, count.
 
 #![forbid(unsafe_code)]
 
@@ -50,8 +50,8 @@ impl Dead<'_> {
     }
 }
 
-/// Locks the mappings, reads the dead letters that are tried again, writes all, and stores what is
-/// dead.
+/// Locks the mappings, reads the dead letters to retry, writes all messages, and stores the new dead
+/// letters.
 pub fn attempt<'a>(
     batch: &mut Batch<'a>,
     own: End,
@@ -102,7 +102,7 @@ pub fn attempt<'a>(
                 let id = changes.target.mapping.id;
                 attempts.suspects.insert(id, suspects);
             }
-            // It was noted in what is undone now.
+            // The attempt may have stored the home source, and is undone now.
             changes.target.home = None;
         }
         registry.put_back(changes.target);
@@ -110,10 +110,10 @@ pub fn attempt<'a>(
     result
 }
 
-/// What one attempt has to do.
+/// The work of one attempt.
 struct Work<'a, 'b> {
     batch: &'b Batch<'a>,
-    /// How many of the batch's items are the call's own; the others are of dead letters.
+    /// How many of the batch's items are the call's own. The items after them belong to dead letters.
     own: usize,
     letters: Vec<Retried>,
     routes: Routes,
@@ -121,7 +121,8 @@ struct Work<'a, 'b> {
 }
 
 impl<'b> Work<'_, 'b> {
-    /// Does it. `all` is given the changes of each mapping, parents first, also where an error ends it.
+    /// Does the work. Fills `all` with the changes of each mapping, parents first, even if an error ends
+    /// the work.
     fn run(
         &self,
         registry: &mut Registry,
@@ -155,8 +156,8 @@ impl<'b> Work<'_, 'b> {
         self.finish(registry, attempts, all)
     }
 
-    /// Looks for letters that were kept while a mapping was paused or broken, now that it works: they come
-    /// before the batch. Returns whether there are some.
+    /// Adds the letters that were kept while a mapping was paused or broken, now that the mapping works.
+    /// They come before the batch. Returns whether there are any.
     fn replay_kept(
         &self,
         registry: &Registry,
@@ -175,7 +176,7 @@ impl<'b> Work<'_, 'b> {
         some
     }
 
-    /// Takes the changes of each mapping.
+    /// Collects the changes of each mapping.
     fn take(
         &self,
         registry: &mut Registry,
@@ -203,7 +204,7 @@ impl<'b> Work<'_, 'b> {
                 let _turn = Turn::of(registry.mappings[*index].id);
                 registry.target(*index)?
             };
-            // Dead letters came before the batch.
+            // Dead letters arrived before the batch.
             let first = messages.partition_point(|at| at.index() < self.own);
             let messages = [&messages[first..], &messages[..first]].concat();
             let batch: &'b Batch<'b> = self.batch;
@@ -217,12 +218,12 @@ impl<'b> Work<'_, 'b> {
         Ok(())
     }
 
-    /// Whether what becomes of the item is counted.
+    /// Whether the item's outcome is counted.
     fn is_counted(&self, attempts: &Attempts, position: Position) -> bool {
         attempts.explicit || position.index() < self.own
     }
 
-    /// The dead letter that the item is of.
+    /// The dead letter that the item belongs to.
     fn letter(&self, position: Position) -> Option<&Retried> {
         let n = self
             .letters
@@ -230,7 +231,7 @@ impl<'b> Work<'_, 'b> {
         self.letters.get(n).filter(|_| position.index() >= self.own)
     }
 
-    /// Stores what is dead, removes what no longer is, and counts.
+    /// Stores new dead letters, removes letters that were applied or superseded, and counts.
     fn finish(
         &self,
         registry: &Registry,
@@ -266,8 +267,8 @@ impl<'b> Work<'_, 'b> {
         Ok(counts)
     }
 
-    /// Removes the letters that the mapping's rows have made void, or begins again with those that they
-    /// need.
+    /// Removes the letters that newer changes of the mapping's rows supersede. The call starts over if the
+    /// rows need some of the letters.
     fn supersede(
         &self,
         registry: &Registry,
@@ -287,7 +288,7 @@ impl<'b> Work<'_, 'b> {
         Ok(dead_letter::remove(&superseded.remove)?)
     }
 
-    /// Counts what became of the messages: for the result row, and for each mapping.
+    /// Counts the outcomes of the messages, for the result row and for each mapping.
     fn count(
         &self,
         registry: &Registry,
@@ -325,8 +326,8 @@ impl<'b> Work<'_, 'b> {
         (counts, tally)
     }
 
-    /// The messages that become letters, in the order of the batch; behind them those that are kept for mappings
-    /// which cannot take them now.
+    /// The messages that become letters, in the order of the batch. The messages that are kept for mappings
+    /// which cannot take them now come last.
     fn dead<'d>(&'d self, failed: &'d [Failed]) -> impl Iterator<Item = Dead<'d>> {
         let mut refused = self.routes.refused.iter().peekable();
         let mut failed = failed.iter().peekable();
@@ -340,7 +341,7 @@ impl<'b> Work<'_, 'b> {
         .chain(self.routes.kept.iter().map(Dead::Kept))
     }
 
-    /// Stores letters, in this order, and removes the letters that were tried again and are none now.
+    /// Stores letters, in this order. Removes the retried letters whose messages did not fail again.
     fn keep(
         &self,
         registry: &Registry,
@@ -355,7 +356,8 @@ impl<'b> Work<'_, 'b> {
         let tried = self.letters.iter().map(|letter| letter.id);
         let healed: Vec<i64> = tried.filter(|id| !renewed.contains(id)).collect();
         dead_letter::remove(&healed)?;
-        // A letter that several mappings take now becomes one for each of them that fails.
+        // If several mappings now take a letter's message, each mapping that fails has a letter. The first
+        // of these keeps the letter's number.
         let mut left = renewed;
         dead_letter::store(self.dead(failed).map(|dead| {
             let letter = match dead {
@@ -462,8 +464,8 @@ fn note_broken(
     broken::mended(&mended)
 }
 
-/// Makes dead letters of messages of which nobody has noted what became of them. That is a fault of this
-/// extension; to fail the call for it would bring the batch back for ever.
+/// Makes dead letters of messages without an outcome. A missing outcome is a bug in this extension. If it
+/// failed the call, the sender would resend the batch for ever.
 fn give_up_missing(changes: &mut Changes<'_>) {
     for message in changes.ledger.missing() {
         let mapping = &changes.target.mapping.name;
@@ -478,8 +480,8 @@ fn give_up_missing(changes: &mut Changes<'_>) {
     }
 }
 
-/// Orders the changes so that a table comes after those that its foreign keys refer to; where they
-/// refer to each other, by mapping.
+/// Orders the changes so that a table comes after the tables that its foreign keys refer to. In a circle of
+/// foreign keys, the first mapping comes first.
 fn parents_first(all: &mut Vec<Changes<'_>>) {
     let mut waiting = std::mem::take(all);
     while !waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! What the attempts of a call so far have taught.
+//! What a call carries over from one attempt to the next.
 
 #![forbid(unsafe_code)]
 
@@ -13,36 +13,36 @@ use crate::outcome::Suspects;
 /// then a session that is not one of ours can deadlock with the call.
 pub const ATTEMPTS: usize = 30;
 
-/// How often the mappings may change under a call. Then it locks changes out: somebody may change a mapping of
-/// his own without end.
+/// After so many changes of the mappings during a call, the call locks changes out. Otherwise a user who
+/// changes a mapping of his own again and again could hold the call up for ever.
 pub const PATIENT: usize = 5;
 
-/// After so many attempts it is no reason to begin again that a relation is not found: a trigger may look
-/// for one in vain, and make the server say that something changed, every time.
+/// Later attempts do not start over because a relation is missing. A trigger may look for a missing
+/// relation in every attempt, and make the server report a change each time.
 const EARLY: usize = 5;
 
-/// What a call has learnt in its attempts so far. It only grows.
+/// What a call has learnt from its attempts so far.
 #[derive(Debug, Default)]
 pub struct Attempts {
     /// Whether the call takes exclusive locks on its mappings.
     pub exclusive: bool,
-    /// The mappings (by id) that it locks beside those of its messages.
+    /// The mappings (by id) that the call locks in addition to the mappings of its messages.
     pub mappings: BTreeSet<i32>,
-    /// The dead letters (by number) that it tries again.
+    /// The dead letters (by number) that the call retries.
     pub letters: BTreeSet<i64>,
-    /// By mapping (id), the messages that are suspected of having made an attempt fail.
+    /// By mapping (id), the messages that may have made an attempt fail.
     pub suspects: HashMap<i32, Suspects>,
-    /// The mappings (by id) that the call goes on without, and why: their messages become letters.
+    /// The mappings (by id) that the call has set aside, and why. Their messages become letters.
     pub aside: BTreeMap<i32, SqlError>,
-    /// The mappings (by id) whose kept letters the call has looked for.
+    /// The mappings (by id) whose kept letters the call has looked up.
     pub replayed: BTreeSet<i32>,
-    /// Whether the letters are what the call is for: they are counted.
+    /// Whether the call was made to retry the letters. Their outcomes are then counted.
     pub explicit: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.
     pub last: bool,
-    /// Observes the call, if it is made to be explained.
+    /// Observes the call, if it is to be explained.
     pub observer: Option<Observer>,
 }
 
@@ -52,8 +52,8 @@ impl Attempts {
         self.begun < EARLY
     }
 
-    /// After the mappings changed: leaves out the letters that the call has taken along by itself, since
-    /// their mappings may be paused now.
+    /// After the mappings changed: drops the letters that the call added by itself, since their mappings
+    /// may be paused now.
     pub fn forget_implicit_letters(&mut self) {
         if !self.explicit {
             self.letters.clear();

@@ -1,4 +1,4 @@
-//! What an observer of a call sees.
+//! Records what a call does, to explain it.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use crate::mapping::Mapping;
 use crate::outcome::{Failed, Outcome, Position};
 use crate::pg::user::may_act_as;
 
-/// What became of a message in a mapping.
+/// The outcome of a message in a mapping.
 #[derive(Debug)]
 pub struct Explained {
     /// The message's position in the batch, from 0.
@@ -25,9 +25,8 @@ pub struct Explained {
     pub mapping: Option<String>,
     /// The row's key, as a JSON array.
     pub key: Option<String>,
-    /// What became of the message.
     pub outcome: Outcome,
-    /// Why it is a dead letter, if it is one.
+    /// The error, if the message is a dead letter.
     pub error: Option<Rc<SqlError>>,
     /// The row before the call, as JSON.
     pub before: Option<String>,
@@ -35,7 +34,8 @@ pub struct Explained {
     pub after: Option<String>,
 }
 
-/// The errors of messages that a mapping could not write, by position and the number of its changes.
+/// The errors of messages that a mapping could not write, by position and by the index of the mapping's
+/// changes.
 type Errors<'d> = HashMap<(Position, usize), &'d SqlError>;
 
 /// Observes a call for the role that wants it explained.
@@ -54,12 +54,12 @@ impl Observer {
         }
     }
 
-    /// What it has seen, in the order of the messages.
+    /// The recorded rows, in the order of the messages.
     pub fn into_rows(self) -> Vec<Explained> {
         self.rows
     }
 
-    /// Rows are read as the mapping's owner, so the caller needs the owner's rights.
+    /// Fails unless the caller has the rights of the mapping's owner: rows are read as the owner.
     pub fn admit(&self, mapping: &Mapping, position: usize) -> Result<(), SqlError> {
         if may_act_as(self.caller, mapping.owner_oid()) {
             Ok(())
@@ -68,9 +68,9 @@ impl Observer {
         }
     }
 
-    /// Notes what an attempt has done, before it is undone: what became of the first `own` items of
-    /// the batch (the others are of dead letters). `refused` are the items that no mapping takes, `ignored`
-    /// those of mappings that ignore them, `kept` those of mappings that cannot take them now.
+    /// Records an attempt before it is undone: the outcomes of the first `own` items of the batch (the
+    /// others belong to dead letters). No mapping takes the `refused` items. The `ignored` items go to
+    /// mappings that ignore them, and the `kept` items to mappings that cannot take them now.
     pub fn see(
         &mut self,
         own: usize,
@@ -90,7 +90,7 @@ impl Observer {
             before: None,
             after: None,
         };
-        // Items that are wrong in the same way share the error.
+        // Items that fail in the same way share one error.
         let mut last: Option<Rc<SqlError>> = None;
         for (position, error) in refused.filter(|(position, _)| position.index() < own) {
             let error = match &last {
@@ -148,7 +148,7 @@ impl Observer {
             if position.index() >= own {
                 continue;
             }
-            // A message that moved its row has two changes: the row was at one key and is at the other.
+            // A message that moved its row has two keys: the row was at `left` before and is at `key` now.
             let here = keyed.of_subject(message);
             let left = keyed.former_key(message);
             let key = here.map(|change| keyed.key(change));

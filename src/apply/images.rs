@@ -1,4 +1,4 @@
-//! The rows of a mapping as the destination has them, for the explanation of a call.
+//! The rows of a mapping in the destination, for the explanation of a call.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::error::SqlError;
 use crate::prepared::{RowReader, Statement};
 use crate::statement;
 
-/// The rows with the keys of these changes that the destination has now, as the mapping's owner sees them.
+/// The rows that the destination has now at the keys of these changes, as the mapping's owner sees them.
 pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     let mut found = Images::new();
     let (target, keyed) = (&changes.target, &changes.keyed);

@@ -1,4 +1,4 @@
-//! From the messages of one mapping to what is to be done with its rows.
+//! From the messages of one mapping to the net changes of its rows.
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// While a resync is on: notes the rows that the batch says are there, also by messages that are stale.
+/// During a resync: notes the rows that the batch confirms to exist. Stale messages confirm rows, too.
 pub fn confirm(changes: &mut Changes<'_>) -> Result<(), SqlError> {
     if changes.target.mapping.mode == Mode::Append {
         return Ok(());
@@ -50,7 +50,7 @@ pub fn confirm(changes: &mut Changes<'_>) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// Takes back that messages wait: what is to be done with their rows, once more.
+/// Makes waiting messages undecided again. Returns the net changes of their rows, to be written once more.
 pub fn revive(changes: &mut Changes<'_>) -> Result<Vec<Unit>, Stop> {
     let waiting = changes.ledger.revive();
     let mut seen = HashSet::new();
@@ -62,7 +62,7 @@ pub fn revive(changes: &mut Changes<'_>) -> Result<Vec<Unit>, Stop> {
             runs.filter(|run| seen.insert(*run)).collect()
         })
         .collect();
-    // Older changes of a row may have been written instead.
+    // Older changes of a row may have been written in the meantime, so the stored state is loaded again.
     let examined: Vec<Run> = runs
         .iter()
         .flatten()

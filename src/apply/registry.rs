@@ -1,5 +1,5 @@
-//! The mappings of the database, kept by the backend until one of them, or what it is made of,
-//! changes.
+//! The mappings of the database. The backend keeps them until a mapping, or an object that a mapping
+//! depends on, changes.
 
 #![forbid(unsafe_code)]
 
@@ -19,29 +19,29 @@ use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;
 
-/// The mappings, the way to them, and those made ready so far.
+/// The mappings, their router, and the targets made ready so far.
 pub struct Registry {
-    /// Every mapping, by id.
+    /// Every mapping, in the order of the ids.
     pub mappings: Vec<Mapping>,
-    /// Which of them a message goes to.
+    /// Finds the mappings of a message.
     pub router: Router,
-    /// The tables that they write and delete from.
+    /// The tables that mappings write and delete from.
     pub mapped: Mapped,
-    /// The mappings (by id) that a resync is on for.
+    /// The mappings (by id) with a resync in progress.
     pub resyncing: Vec<i32>,
-    /// What there are dead letters of, as of [`Self::see_letters`].
+    /// The mappings and tables with dead letters, as of the last [`Self::see_letters`].
     pub letters: Presence,
     /// The OID of `sequin.mapping`.
     pub relation: pg_sys::Oid,
     announced: pg_sys::Oid,
     letters_changed: bool,
-    /// By the mapping's id, with the number of the last use.
+    /// By the mapping's id: the number of the last use, and the target.
     ready: HashMap<i32, (u64, Target)>,
     uses: u64,
 }
 
-/// How many mappings a session keeps ready: with their plans, each takes some 50 to 200 kB. To make one ready again
-/// takes about a millisecond.
+/// How many targets a session keeps ready. With its plans, a target takes some 50 to 200 kB. Making it
+/// ready again takes about a millisecond.
 const READY: usize = 250;
 
 thread_local! {
@@ -49,8 +49,8 @@ thread_local! {
 }
 
 impl Registry {
-    /// Takes the registry, as the catalog is now. While it is out, a call from inside (a trigger
-    /// that applies messages) makes its own.
+    /// Takes the registry out, up to date with the catalog. Until it is given back, a call from inside (a
+    /// trigger that applies messages) loads a registry of its own.
     pub fn take() -> Result<Registry, Error> {
         invalidation::watch();
         let kept = KEPT.take();
@@ -91,13 +91,14 @@ impl Registry {
     /// Keeps the registry for the next call.
     pub fn give_back(mut self) {
         self.trim();
-        // One that a call from inside has made since is newer.
+        // If a call from inside has given back a registry in the meantime, that registry is newer and
+        // stays.
         KEPT.with_borrow_mut(|kept| {
             kept.get_or_insert(self);
         });
     }
 
-    /// Looks for dead letters again, if some have come since the last look.
+    /// Loads the presence of dead letters again if letters have changed since the last look.
     pub fn see_letters(&mut self) {
         if self.letters_changed || invalidation::has_changed(self.announced) {
             self.letters = Presence::load();
@@ -113,8 +114,8 @@ impl Registry {
         }
     }
 
-    /// Takes a mapping made ready, its destination locked as a write locks it, so that it stays as
-    /// it is until the transaction ends.
+    /// Takes the target of a mapping. Locks the destination as a write does, so that its definition stays
+    /// the same until the transaction ends.
     pub fn target(&mut self, index: usize) -> Result<Target, Stop> {
         let mapping = &self.mappings[index];
         let (id, destination) = (mapping.id, mapping.destination);
@@ -140,13 +141,13 @@ impl Registry {
         Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
-    /// Puts a mapping back, ready for the next call.
+    /// Puts a target back for the next call.
     pub fn put_back(&mut self, target: Target) {
         self.uses += 1;
         self.ready.insert(target.mapping.id, (self.uses, target));
     }
 
-    /// Forgets the mappings that were not used for the longest time, if too many are ready.
+    /// Drops the least recently used targets if too many are ready.
     fn trim(&mut self) {
         if self.ready.len() <= READY {
             return;
@@ -157,7 +158,7 @@ impl Registry {
     }
 }
 
-/// The destination was dropped.
+/// The error for a destination that was dropped.
 pub fn gone(mapping: &Mapping) -> SqlError {
     Error::DestinationGone {
         mapping: mapping.name.clone(),

@@ -16,18 +16,17 @@ use crate::outcome::{Outcome, Position};
 use crate::pg::interrupts;
 use crate::settings;
 
-/// An item that no mapping takes. There may be a million of them: what the error says is made when somebody
-/// asks for it.
+/// An item that no mapping takes. There may be a million of them, so the error is made only on request.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    /// Where it is.
+    /// The item's position.
     pub position: Position,
-    /// Why no mapping takes it, if the item does not tell.
+    /// Why no mapping takes the item; `None` if that follows from the item.
     other: Option<Rc<SqlError>>,
 }
 
 impl Refused {
-    /// Why no mapping takes it.
+    /// Why no mapping takes the item.
     pub fn error(&self, batch: &Batch<'_>) -> SqlError {
         match (&self.other, &batch.items[self.position.index()]) {
             (Some(error), _) => (**error).clone(),
@@ -46,13 +45,13 @@ impl Refused {
 /// A message that is kept for a mapping which cannot take it now.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// Where it is.
+    /// The message's position.
     pub position: Position,
-    /// The mapping, by its index.
+    /// The mapping's index.
     pub mapping: usize,
-    /// Why it cannot.
+    /// Why the mapping cannot take the message.
     pub error: Rc<SqlError>,
-    /// What becomes of the letter.
+    /// The state of the letter.
     pub state: State,
 }
 
@@ -65,14 +64,14 @@ pub struct Routes {
     pub ignored: Vec<(Position, usize)>,
     /// The items that no mapping takes, in the order of their positions.
     pub refused: Rc<Vec<Refused>>,
-    /// The messages that are kept for mappings which are paused, or broken.
+    /// The messages that are kept for paused or broken mappings.
     pub kept: Vec<Kept>,
-    /// A table that no mapping takes messages of, and how many such messages there are, of all tables.
+    /// The first table that no mapping takes messages of, and the number of such messages of all tables.
     unmapped: Option<(String, usize)>,
 }
 
 impl Routes {
-    /// Adds what becomes of the batch's items in this range.
+    /// Routes the batch's items in this range.
     pub fn add(
         &mut self,
         batch: &Batch<'_>,
@@ -118,8 +117,8 @@ impl Routes {
         Ok(())
     }
 
-    /// Adds the items of a dead letter. The mapping that could not write it takes it again; a letter of no
-    /// mapping is routed.
+    /// Routes the items of a dead letter. The mapping that could not write the letter takes it again; a
+    /// letter without a mapping is routed anew.
     pub fn add_letter(
         &mut self,
         letter: &Retried,
@@ -128,7 +127,7 @@ impl Routes {
     ) -> Result<(), SqlError> {
         let Some(name) = &letter.mapping else {
             return match self.add(batch, letter.items.clone(), registry) {
-                // It stays, and others are tried.
+                // The letter stays, and the call goes on with the others.
                 Err(error) if letter.items.len() == 1 => {
                     self.refuse(Position(letter.items.start as u32), Some(error));
                     Ok(())
@@ -193,7 +192,7 @@ impl Routes {
         Rc::make_mut(&mut self.refused).push(Refused { position, other });
     }
 
-    /// Takes the messages away from mappings (by id) that are set aside.
+    /// Takes the messages of mappings (by id) that are set aside: they become letters.
     pub fn set_aside(&mut self, aside: &BTreeMap<i32, SqlError>, registry: &Registry) {
         for (id, error) in aside {
             let index = registry.mappings.iter().position(|m| m.id == *id);
@@ -215,7 +214,8 @@ impl Routes {
         }
     }
 
-    /// What became of the items that no mapping writes; with the mapping that ignores or keeps them.
+    /// The outcomes of the items that no mapping writes, each with the mapping that ignores or keeps the
+    /// item.
     pub fn outcomes(&self) -> impl Iterator<Item = (Position, Outcome, Option<usize>)> + '_ {
         let refused = self.refused.iter();
         let ignored = self.ignored.iter();

@@ -1,5 +1,6 @@
-//! Writes all that the mappings of a call are to write: upserts parents first, deletes children first, and
-//! then what failed for want of another row, until nothing more helps.
+//! Writes the changes of all mappings of a call: upserts with parents first, then deletes with children
+//! first. Then retries the units that failed because another row was missing or in the way, until no retry
+//! helps.
 
 #![forbid(unsafe_code)]
 
@@ -24,11 +25,11 @@ use crate::write::phase::{self, Phase};
 use crate::write::replay::replay_all;
 use crate::write::wait;
 
-/// How often what has been given up is tried once more before a call ends. Each time writes at least one
-/// more of the messages that wait; what then still waits is tried again with later calls.
+/// How often given-up messages are tried again before a call ends. Each round writes at least one more of
+/// the waiting messages. Later calls retry the messages that still wait.
 const REVIVALS: usize = 4;
 
-/// Writes all. `locked` are the mappings (by id) that the call has locked.
+/// Writes all changes. `locked` are the mappings (by id) that the call has locked.
 pub fn write_all(
     registry: &Registry,
     attempts: &mut Attempts,
@@ -38,9 +39,10 @@ pub fn write_all(
     if all.is_empty() {
         return Ok(());
     }
-    // What is deferred must not fail at commit, where nobody could be blamed for it. It is checked
-    // when all is written, which serves rows that refer to each other; to find out who is to blame, for
-    // owners that may not defer, and for triggers, which run as the role that writes, as each statement ends.
+    // Deferred constraints must not fail at commit, where no message could be blamed. Usually they are
+    // checked once everything is written, because rows may refer to each other. In three cases they are
+    // checked as each statement ends: when the call looks for the message to blame, for owners that may not
+    // defer, and for triggers, which run as the role that writes.
     let deferred = all
         .iter()
         .any(|changes| changes.target.destination.deferred);
@@ -78,14 +80,14 @@ pub fn write_all(
     settling.settle_all()
 }
 
-/// The settling of what could not be written.
+/// Settles the units that could not be written.
 struct Settling<'s, 'a> {
     registry: &'s Registry,
     attempts: &'s mut Attempts,
     /// The mappings (by id) on which the call holds exclusive locks.
     exclusive: BTreeSet<i32>,
     all: &'s mut [Changes<'a>],
-    /// What could not be written, mapping by mapping.
+    /// The units that could not be written, by mapping.
     pending: Vec<Vec<Pending>>,
 }
 
@@ -96,7 +98,8 @@ impl Settling<'_, '_> {
 
     fn settle_all(&mut self) -> Result<(), Stop> {
         let mut given_up = self.settle()?;
-        // What was written instead of the messages that wait may be what others of them wait for.
+        // While a message waits, an older change of its row may have been written. Others may wait for that
+        // row.
         let mut left = self.waiting();
         for _ in 0..REVIVALS {
             if left == 0 || self.written() == given_up {
@@ -134,8 +137,8 @@ impl Settling<'_, '_> {
             .count()
     }
 
-    /// Tries what could not be written until nothing more helps, and gives the rest up; returns how many
-    /// sets the call had written when it first did.
+    /// Retries the pending units until no retry helps, and gives the rest up. Returns how many sets the
+    /// call had written when it first gave up.
     fn settle(&mut self) -> Result<u64, Stop> {
         let mut given_up = None;
         while self.pending.iter().any(|pending| !pending.is_empty()) {
@@ -176,7 +179,7 @@ impl Settling<'_, '_> {
                     changes.give_up(held.unit.message(), held.error, wait);
                     units.push(held.unit);
                 }
-                // What older changes of a row can do without the one that waits, they do now.
+                // Older changes of a row are written now if they do not need the message that waits.
                 let _owner = changes.acting_as_owner();
                 pending.extend(retry(changes, units)?);
             }
@@ -184,9 +187,10 @@ impl Settling<'_, '_> {
         Ok(given_up.unwrap_or(self.written()))
     }
 
-    /// Makes sure that no other call writes the tables that are waited for: a call that does at this moment
-    /// would not see that somebody waits for its row. Returns whether one may have done so before. If the
-    /// call cannot have exclusive locks on all of their mappings now, it begins again with them.
+    /// Keeps other calls from writing the tables that units wait for. A call that writes such a table at
+    /// this moment would not see the letter that waits for its row. Returns whether a call may have written
+    /// such a table before. If exclusive locks on all mappings of these tables are not free, the call
+    /// starts over and waits for them.
     fn exclude_writers(&mut self, waiting: &Waiting) -> Result<bool, Stop> {
         let tables: HashSet<pg_sys::Oid> = waiting
             .iter()
@@ -229,13 +233,13 @@ impl Settling<'_, '_> {
         }
         self.exclusive.extend(missing);
         if again {
-            // Others may have written what is waited for.
+            // Other calls may have written rows that units wait for.
             self.all[0].intake.call.wrote();
         }
         Ok(again)
     }
 
-    /// Tries what failed for want of another row again as long as that helps.
+    /// Retries units that failed because another row was missing or in the way, as long as that helps.
     fn retry_pending(&mut self) -> Result<(), Stop> {
         let count = |pending: &[Vec<Pending>]| pending.iter().map(Vec::len).sum();
         let mut left: usize = count(&self.pending);
