@@ -72,7 +72,7 @@ pub fn supersede(
     let may_retry = may_retry && mapping.on_error == OnError::DeadLetter;
     let letters = letters_of_rows(changes, has)?;
     let standings = if changes.target.versions == VersionsIn::Nowhere {
-        vec![Standing::Old; letters.len()] // what arrives is newer
+        vec![Standing::Old; letters.len()] // the last change to arrive is the newest
     } else {
         standings(changes, letters.iter().map(|letter| &letter.unapplied))?
     };
