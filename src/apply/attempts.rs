@@ -10,7 +10,7 @@ use crate::outcome::Suspects;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
 /// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
-/// then a session that is not one of ours can deadlock with the call.
+/// then a session that does not run this extension's code can deadlock with the call.
 pub const ATTEMPTS: usize = 30;
 
 /// After so many changes of the mappings during a call, the call locks changes out. Otherwise a user who
