@@ -1,4 +1,4 @@
-//! The blame for an error: the message, a missing change of another row or of the same one, or the call.
+//! The blame for an error: the message, a missing change (of another row or the same row), or the call.
 //!
 //! | SQLSTATE | blamed |
 //! |---|---|
