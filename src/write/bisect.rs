@@ -22,7 +22,7 @@ pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>
 }
 
 /// Makes one statement write all units. With guard columns, examined rows need another statement than the
-/// others, but rows that refer to each other must be in the same one. So if only some rows are examined,
+/// others, but one statement must write rows that refer to each other. So if only some rows are examined,
 /// all are.
 fn alike(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
     let simple = |net: &&NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);

@@ -10,7 +10,7 @@ use crate::error::SqlError;
 use crate::prepared::Lookup;
 use crate::target::Target;
 
-/// A foreign key. For a foreign key of a partition: the one of its partitioned table.
+/// A foreign key. For a partition: the foreign key of the partitioned table.
 const FOREIGN_KEY: &str = "
     with recursive up as (
         select k.* from pg_catalog.pg_constraint k

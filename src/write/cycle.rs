@@ -189,7 +189,7 @@ fn other_value(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
             // The type modifier is the length plus the size of a header (4).
             let length = if typmod < 0 { 32 } else { (typmod - 4).min(32) };
-            let first = "pg_catalog.chr(57344 + b.sequin_n % 6400)"; // of nobody's alphabet
+            let first = "pg_catalog.chr(57344 + b.sequin_n % 6400)"; // private use area: U+E000 to U+F8FF
             format!("pg_catalog.left({first} || {digest}, {length})")
         }
         pg_sys::BYTEAOID => format!("pg_catalog.decode({digest}, 'hex')"),

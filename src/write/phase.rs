@@ -64,7 +64,7 @@ pub fn write(
     let _owner = changes.acting_as_owner();
     let mut units = Vec::new();
     for net in rest.into_iter().filter(|net| phase.has(net)) {
-        // A message moves its row. Until the row is written at its new key, it must stay at the old one.
+        // A message moves its row. Until the row is written at its new key, it must stay at its old key.
         let held = pending
             .iter_mut()
             .find(|held| held.unit.message() == net.message);
@@ -95,16 +95,16 @@ fn write_claimed<'n>(
     deletes.retain(|net| !claimed.contains_key(&net.run.start));
     let _owner = changes.acting_as_owner();
     if let Err(error) = write_news(changes, &news) {
-        // The claims of these deletes share a subtransaction with other claims, so they cannot be undone
-        // alone.
+        // These deletes were claimed together with other changes, so their claims cannot be undone alone.
         forgive(error, &changes.target.mapping)?;
         return Err(Stop::EXCLUSIVE);
     }
     Ok(deletes)
 }
 
-/// Claims net changes and writes those of the phase while other calls may hold the mapping's shared lock.
-/// After a failure, the call takes the exclusive lock and gets the rest back, or starts over ([`MIN_KEPT`]).
+/// Claims net changes and writes the changes of the phase, while other calls may hold shared locks on the
+/// mapping. After a failure, the call takes the exclusive lock and this returns the rest; with few rows, the
+/// call starts over ([`MIN_KEPT`]).
 fn share<'n>(
     changes: &mut Changes<'_>,
     phase: Phase,

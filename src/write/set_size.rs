@@ -20,7 +20,8 @@ const MIN_SET: usize = 100;
 pub fn set_size(changes: &Changes<'_>) -> usize {
     let (target, nets) = (&changes.target, &changes.nets.list);
     let destination = &target.destination;
-    // Under `raise` the first failure fails the call, so no row may need a row of a later set.
+    // A constraint that checks sets may compare several rows of a statement. Under `raise` the first failure
+    // fails the call, so no row may need a row of a later set.
     if destination.checks_sets || target.mapping.on_error == OnError::Raise {
         return usize::MAX;
     }

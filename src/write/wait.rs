@@ -85,7 +85,7 @@ fn find_of_constraint(
         return Ok(vec![None; units.len()]);
     };
     // A message that moves its row has two parts, and each can fail: the insert at the new key, the delete
-    // at the old one.
+    // at the old key.
     let nets = if key.child == target.destination.oid {
         subjects()
     } else {
