@@ -67,7 +67,8 @@ pub struct Progress {
     /// The deletes that were claimed together with the upserts, by the start of their run. True: the delete
     /// is news.
     pub claimed_deletes: HashMap<u32, bool>,
-    /// Hints at the messages that made the last set of rows fail. The next division of a set uses them.
+    /// Hints at the messages that made the last set of rows fail. The next division of a set uses these
+    /// hints.
     pub suspects: Suspects,
     /// The number of rows that this call is the first to confirm in a resync.
     pub confirmed: i64,

@@ -25,8 +25,8 @@ struct Scratch<'a> {
 }
 
 impl<'a> Changes<'a> {
-    /// Makes a change with its key from each message (two changes if the message moved its row), and sorts
-    /// all.
+    /// Makes a change with its key from each message (two changes if the message moved its row). Sorts the
+    /// changes.
     pub fn find_rows(&mut self) -> Result<(), Stop> {
         let mut scratch = Scratch::default();
         self.each(self.intake.len(), |changes, n| {

@@ -1,5 +1,5 @@
-//! Folds the changes of one row into its net change and casts the values. Where "the newer wins" does
-//! not settle it, the stored state has been loaded before, and [`crate::merge`]'s rule decides.
+//! Folds the changes of one row into its net change and casts the values. Where "the newer wins" does not
+//! settle the row, the stored state has been loaded before, and [`crate::merge`]'s rule decides.
 
 #![forbid(unsafe_code)]
 

@@ -34,7 +34,7 @@ pub enum Guarded {
     },
 }
 
-/// What a net change does to its row.
+/// The effect of a net change on its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetEffect {
     /// The row is written.

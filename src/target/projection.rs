@@ -187,7 +187,7 @@ impl Projection {
         Ok(rows)
     }
 
-    /// Adds the place of an error to its message: the part of the input, or the expression of the mapping.
+    /// Adds the place of an error to the error: the part of the input, or the expression of the mapping.
     pub fn locate(
         &mut self,
         error: SqlError,
