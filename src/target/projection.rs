@@ -210,7 +210,8 @@ impl Projection {
         if let Err((name, inner)) = parts {
             return error.at(&format!("messages[{position}].{name}{inner}"));
         }
-        // The filter comes first: for refused messages, nothing else is evaluated.
+        // The filter comes first, as in the statement: a failing filter is the culprit, whatever else
+        // fails.
         let mut order = self.filter.into_iter().chain(0..self.alone.len());
         let culprit = order.find(|&i| self.fails_alone(i, inputs, memory));
         let culprit = culprit.map(
