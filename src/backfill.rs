@@ -1,5 +1,5 @@
-//! What a backfill cannot read: Sequin leaves such columns out of its SELECT and sends null for them.
-//! That null means unknown, not NULL.
+//! Types that a backfill cannot read: Sequin leaves their columns out of its SELECT and sends null for
+//! them. Such a null means unknown, not NULL.
 
 #![forbid(unsafe_code)]
 
@@ -7,9 +7,9 @@ use pgrx::pg_sys;
 
 use crate::pg::typeio::{base_type, type_row};
 
-/// The types that it can read, by name, from running Sequin 0.14.6's loader over every type; enums
-/// besides. Of a type that nobody has tried, a null is rather taken for unknown: a change tells of a
-/// NULL too, but what a read has overwritten is gone.
+/// The types that a backfill can read, by name; it can read enums too. The list comes from running Sequin
+/// 0.14.6's loader over every type. For an untried type, null is taken for unknown: a change still reports
+/// a real NULL, but a value that a read has overwritten is lost.
 const READABLE: &[&str] = &[
     "bool",
     "int2",
@@ -41,14 +41,14 @@ const READABLE: &[&str] = &[
     "sparsevec",
 ];
 
-/// Whether a read's null for a column of this type says nothing.
+/// Whether a read's null for a column of this type means an unknown value.
 pub fn is_unreadable(type_oid: pg_sys::Oid) -> bool {
     let (base, _) = base_type(type_oid, -1);
     let Some(row) = type_row(base) else {
         return false;
     };
     if let Some(element) = row.element {
-        // A list of enums, domains, composites or ranges is not read either.
+        // Sequin does not read arrays of enums, domains, composites or ranges either.
         let kind = type_row(element).map(|row| row.kind);
         return kind.is_some_and(|kind| kind != b'b') || is_unreadable(element);
     }

@@ -1,8 +1,8 @@
 //! JSON value → datum of the destination column's type.
 //!
-//! [`spell()`] makes a text of the JSON value, and the type's own input function reads the text. Values of the
-//! commonest types are read here instead, if that gives the same bytes. A value that is out of the
-//! ordinary goes to the input function all the same, so that every error is the server's.
+//! [`spell()`] makes a text of the JSON value, and the type's own input function reads the text. Ordinary
+//! values of the commonest types are read here instead, where the result has the same bytes. All other
+//! values go to the input function, so that every error is the server's.
 //!
 //! Measured on PostgreSQL 15, ns a value, here and by the input function: `int8` 25 and 65, `timestamptz` 30
 //! and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and 75 (of which 10 are the call),
@@ -114,8 +114,8 @@ impl Caster {
         format!("{way}; {how}")
     }
 
-    /// The relations of the composite types in this type. When one of them is altered, a new caster must be
-    /// made.
+    /// The relations of the composite types in this type. When one of these relations is altered, a new
+    /// caster must be made.
     pub fn depends_on(&self) -> &[pg_sys::Oid] {
         &self.relations
     }
@@ -152,8 +152,8 @@ impl From<Misfit> for SqlError {
     }
 }
 
-/// Makes an internal error one of the value. Some input functions, such as hstore's before PostgreSQL 16,
-/// refuse a text by an internal error, which would not count as the message's.
+/// Turns an internal error into an error of the value. Some input functions, such as hstore's before
+/// PostgreSQL 16, refuse a text by an internal error, which would not count as the message's fault.
 fn of_the_value(error: SqlError) -> SqlError {
     if !error.is(sqlstate::INTERNAL_ERROR) {
         return error;

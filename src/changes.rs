@@ -1,13 +1,13 @@
 //! The changes that one mapping takes from a batch, from messages to the net change of each row.
 //!
 //! ```text
-//! intake ─ project ─ find ─ keyed ─ examine ─ fold ─ net
-//! messages  SQL of    key    rows'   stored    one    what is to be done
-//!           mapping          changes state     a row  with each row
+//! intake   ─ project   ─ find     ─ keyed    ─ examine ─ fold    ─ net
+//! messages   mapping's   events     changes    stored    one net   effect
+//!            SQL         and keys   by row     state     per row   on the row
 //! ```
 //!
-//! The parts of [`Changes`] are borrowed apart: what takes `&Keyed` and `&Values` can change neither the
-//! outcomes of messages nor the target.
+//! The parts of [`Changes`] can be borrowed separately: a function that takes only `&Keyed` and `&Values`
+//! can change neither the outcomes of messages nor the target.
 
 #![forbid(unsafe_code)]
 
@@ -48,56 +48,57 @@ use net::{Images, NetChanges, Values};
 pub enum MappingLock {
     /// Other calls may write the mapping's rows at the same time.
     Shared,
-    /// No other call writes them until the transaction ends.
+    /// No other call writes the mapping's rows until the transaction ends.
     Exclusive,
 }
 
-/// What is stored of rows, as far as it was loaded.
+/// The stored state of the rows that were loaded.
 #[derive(Default)]
 pub struct Examined {
-    /// With guard columns: the source whose positions the destination's columns hold.
+    /// With guard columns: the home source, whose positions the destination's columns hold.
     pub home: i64,
-    /// By the start of the row's run.
+    /// The stored states, by the start of the row's run.
     pub stored: HashMap<u32, Stored>,
 }
 
 /// How far the writing of the rows has come.
 #[derive(Default)]
 pub struct Progress {
-    /// Deletes (by the start of their run) that were claimed before their time, and whether they are
-    /// news.
+    /// The deletes that were claimed together with the upserts, by the start of their run. True: the delete
+    /// is news.
     pub claimed_deletes: HashMap<u32, bool>,
-    /// What a set that could not be written is known to have failed for, for as long as it is of use.
+    /// Hints at the messages that made the last set of rows fail. The next division of a set uses these
+    /// hints.
     pub suspects: Suspects,
-    /// How many rows the call is the first to confirm in a resync.
+    /// The number of rows that this call is the first to confirm in a resync.
     pub confirmed: i64,
 }
 
 /// The changes that one mapping takes from a batch.
 pub struct Changes<'a> {
-    /// The mapping, ready.
+    /// The mapping, prepared to write its destination.
     pub target: Target,
-    /// The messages. They do not change.
+    /// The messages, which do not change.
     pub intake: Intake<'a>,
-    /// The changes of rows, with their keys. They do not change once they are sorted.
+    /// The changes of rows, with their keys. Sorted changes do not change any more.
     pub keyed: Keyed,
-    /// What is stored of the rows that are examined.
+    /// The stored state of the examined rows.
     pub examined: Examined,
-    /// What is to be done.
+    /// The net change of each row.
     pub nets: NetChanges,
-    /// What became of the messages.
+    /// The outcomes of the messages.
     pub ledger: Ledger,
     /// The lock that the call holds on the mapping.
     pub lock: MappingLock,
     /// How far the writing has come.
     pub progress: Progress,
-    /// When the call is explained: the rows as they were before it, by key.
+    /// For an explained call: the rows before the call, by key.
     pub before: Images,
 }
 
 impl<'a> Changes<'a> {
-    /// The messages of `batch` at these positions, which `target` takes. What is made of them is kept in
-    /// `memory` and in the current memory context.
+    /// The messages of `batch` at these positions, which `target` takes. Data that is made from the
+    /// messages is kept in `memory` and in the current memory context.
     pub fn new(
         target: Target,
         call: Rc<Call>,
@@ -130,10 +131,10 @@ impl<'a> Changes<'a> {
         ActingAs::owner(self.target.writer(), mapping.id)
     }
 
-    /// Takes the exclusive lock on the mapping, or ends the attempt. What the call has seen of its rows
-    /// before may have changed since.
+    /// Takes the exclusive lock on the mapping, or ends the attempt. Rows that the call has read before may
+    /// have changed until it took the lock.
     ///
-    /// Not to be called in a subtransaction that may be undone: the lock would go with it.
+    /// Do not call this in a subtransaction that may be rolled back: the rollback would release the lock.
     pub fn take_exclusive(&mut self) -> Result<(), Stop> {
         if self.lock == MappingLock::Exclusive {
             return Ok(());
@@ -143,13 +144,13 @@ impl<'a> Changes<'a> {
             return Err(Stop::EXCLUSIVE);
         }
         self.lock = MappingLock::Exclusive;
-        // Others may have written, up to now, what a message of another mapping has failed for.
+        // Until now, other calls may have written rows that a failed message of another mapping waits for.
         self.intake.call.wrote();
         Ok(())
     }
 
-    /// Runs `work` for each number below `count`, each failure noted with its message and undone; an
-    /// error of the call ends it.
+    /// Runs `work` for each number below `count`. The failure of a message is rolled back and noted, and
+    /// the work continues. An error of the call ends the work.
     fn each(
         &mut self,
         count: usize,
@@ -178,7 +179,7 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Runs `work` in a subtransaction. If it fails, what it noted of messages is undone with it.
+    /// Runs `work` in a subtransaction. If `work` fails, the outcomes that it noted are undone too.
     pub fn attempt<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
         let mark = self.ledger.begin();
         let result = subtransaction(|| work(self));
@@ -186,7 +187,7 @@ impl<'a> Changes<'a> {
         result
     }
 
-    /// The same; if it is kept, the subtransaction ends with the one around it: see
+    /// Like [`Self::attempt`], but a subtransaction that is kept ends with the one around it: see
     /// [`open_subtransaction`].
     pub fn open_attempt<T, E>(
         &mut self,
@@ -219,7 +220,7 @@ impl<'a> Changes<'a> {
         Ok(blame::blame(error, &self.target.mapping)?)
     }
 
-    /// Notes that a message failed; it may wait for another row.
+    /// Notes that a message failed. With `wait`, the message waits for another row.
     pub fn give_up(&mut self, message: MessageNo, error: SqlError, wait: Option<Wait>) {
         self.ledger.fail(Failure {
             message,
@@ -251,8 +252,8 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Runs `work` over the changes of several mappings in one subtransaction. If it fails, what it noted of
-/// messages is undone with it.
+/// Runs `work` over the changes of several mappings in one subtransaction. If `work` fails, the outcomes
+/// that it noted are undone too.
 pub fn attempt_together<T, E>(
     all: &mut [Changes<'_>],
     work: impl FnOnce(&mut [Changes<'_>]) -> Result<T, E>,

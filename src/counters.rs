@@ -1,8 +1,9 @@
-//! What became of the messages of each mapping, counted without a row that two sessions write.
+//! Counts the outcomes of messages per mapping, without a row that two sessions write.
 //!
-//! `sequin.counter` has a row for each mapping and backend slot. While a backend lives no other has
-//! its slot, but a prepared transaction may, and then it takes another: calls do not wait for each other to count. A
-//! call that is rolled back takes its counts with it. `sequin.status` adds the rows up.
+//! `sequin.counter` has a row for each mapping and backend slot. No other live backend has the same slot. A
+//! prepared transaction may still hold the slot; then the backend takes another one. So calls do not wait
+//! for each other to count. A call that is rolled back takes its counts with it. `sequin.status` adds the
+//! rows up.
 
 #![forbid(unsafe_code)]
 
@@ -22,33 +23,33 @@ pub struct Tally {
     mappings: Vec<(i32, Count)>,
 }
 
-/// One mapping's.
+/// The counts of one mapping.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
     /// Messages, each with one outcome.
     received: i64,
-    /// By [`Outcome::number`].
+    /// The outcomes, by [`Outcome::number`].
     outcomes: [i64; 7],
-    /// Rows that a resync did not know to be there yet.
+    /// Rows that the call is the first to confirm in a resync.
     confirmed: i64,
-    /// `commit_timestamp` and `commit_lsn` of the newest change that is no dead letter.
+    /// `commit_timestamp` and `commit_lsn` of the newest change that is not a dead letter.
     newest: Option<(Option<i64>, Option<u64>)>,
 }
 
 impl Tally {
-    /// Counts what became of a message in a mapping.
+    /// Counts the outcome of a message in a mapping.
     pub fn count(&mut self, mapping: i32, outcome: Outcome, message: &Message<'_>) {
         self.of(mapping).count(outcome, message);
     }
 
-    /// Adds rows that a resync did not know to be there yet.
+    /// Adds rows that the call is the first to confirm in a resync.
     pub fn confirm(&mut self, mapping: i32, rows: i64) {
         if rows > 0 {
             self.of(mapping).confirmed += rows;
         }
     }
 
-    // The last one counted is asked for again, as a rule.
+    // The search starts at the end: usually the last mapping is counted again.
     fn of(&mut self, mapping: i32) -> &mut Count {
         let at = match self.mappings.iter().rposition(|(id, _)| *id == mapping) {
             Some(at) => at,
@@ -72,7 +73,7 @@ impl Count {
     }
 }
 
-/// Adds the counts of a call to those of this backend's slot.
+/// Adds the counts of a call to the rows of this backend's slot.
 pub fn store(tally: &Tally) {
     if tally.mappings.is_empty() {
         return;
@@ -95,7 +96,7 @@ const LAST_CHANGE_AT: usize = 14;
 const LAST_APPLIED_AT: usize = 15;
 
 impl Count {
-    /// Adds to a row of `sequin.counter`.
+    /// Adds the counts to a row of `sequin.counter`.
     fn add_to(&self, values: &mut [Datum; WIDTH], nulls: &mut [bool; WIDTH], now: i64) {
         let is_new = values[CALLS].value() == 0;
         let mut add = |column: usize, number: i64| {
@@ -116,7 +117,7 @@ impl Count {
             values[column] = Datum::from(value.unwrap_or_default());
             nulls[column] = value.is_none();
         };
-        // The newest change decides all three.
+        // The newest change decides all three columns.
         let known = (!was_null).then_some(was);
         if let Some((committed_at, lsn)) = self.newest
             && (is_new || known <= committed_at.map(clock::from_unix))
@@ -132,8 +133,8 @@ impl Count {
     }
 }
 
-/// After a mapping was removed: its counts go. Calls that are counting in them are waited for, and
-/// those that wait meanwhile see that the mapping is gone.
+/// Removes the counts of a mapping that was removed. The exclusive lock waits for calls that are counting
+/// for the mapping; calls that wait for the lock will see that the mapping is gone.
 #[pg_trigger(sql = false)]
 fn counter_removed<'a>(
     trigger: &'a PgTrigger<'a>,

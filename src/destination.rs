@@ -27,41 +27,42 @@ pub struct Destination {
     pub unique_indexes: Vec<UniqueIndex>,
     /// Whether it has constraints that are checked at commit.
     pub deferred: bool,
-    /// Whether triggers are among them: they are to run as the mapping's owner.
+    /// Whether triggers are among these constraints: they must run as the mapping's owner.
     pub deferred_triggers: bool,
-    /// Whether a constraint that is checked when a statement ends may be about several of its rows: they
-    /// must be written by one statement.
+    /// Whether the end of a statement may check a constraint over several rows of the relation: one
+    /// statement must write such rows.
     pub checks_sets: bool,
-    /// Whether it has triggers of its own that fire after its rows are written. What one of them refuses
-    /// may be a row, or that another one is not there.
+    /// Whether it has triggers of its own that fire after its rows are written. Such a trigger may refuse
+    /// the row, or complain that another row is missing.
     pub after_triggers: bool,
     /// OIDs of the other tables that its foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
-    /// Foreign keys by which it refers to itself, or as a partition to its table: their columns, each
-    /// with the one that it refers to.
+    /// Foreign keys by which it refers to itself, or a partition to its partitioned table: their columns,
+    /// each with the column that it refers to.
     pub self_references: Vec<Vec<(String, String)>>,
     /// Foreign keys that refer to it.
     pub referrers: Vec<Referrer>,
 }
 
-/// A foreign key of another table (or the same).
+/// A foreign key that refers to the destination.
 #[derive(Debug, Clone)]
 pub struct Referrer {
-    /// The table that has it.
+    /// The table that has the foreign key; it can be the destination.
     pub oid: pg_sys::Oid,
     /// The role that owns the table.
     pub owner: pg_sys::Oid,
-    /// Whether a delete changes or deletes its rows.
+    /// Whether a delete in the destination changes or deletes rows of the table.
     pub cascades: bool,
     /// The table's schema.
     pub schema: String,
     /// The table's name.
     pub table: String,
-    /// Both, quoted where SQL needs it.
+    /// Schema and name of the table, quoted where SQL needs it.
     pub name: String,
-    /// Its name.
+    /// The name of the foreign key.
     pub constraint: String,
-    /// Its columns, each with the one that it refers to, and the operator that compares that with it.
+    /// The columns of the foreign key, each with the column that it refers to, and the operator that
+    /// compares the two (the referenced column on the left).
     pub columns: Vec<(String, String, String)>,
 }
 
@@ -79,7 +80,7 @@ pub struct Column {
     pub type_name: String,
     /// Whether it refuses null.
     pub not_null: bool,
-    /// Whether a row that does not name it gets a value: a default or an identity.
+    /// Whether an insert without the column gives it a value: a default or an identity.
     pub has_default: bool,
     /// Whether it is generated from other columns.
     pub generated: bool,
@@ -97,9 +98,9 @@ pub struct UniqueIndex {
     pub primary: bool,
     /// False when its constraint is deferrable: `ON CONFLICT` cannot use it.
     pub immediate: bool,
-    /// Whether it covers some of the rows only.
+    /// Whether it covers only some of the rows.
     pub partial: bool,
-    /// Whether it was built to the end.
+    /// Whether it was built completely.
     pub valid: bool,
 }
 
@@ -185,7 +186,7 @@ impl Column {
 }
 
 impl Destination {
-    /// Reads the relation from the catalog; `None` if there is none of this OID.
+    /// Reads the relation from the catalog; `None` if no relation has this OID.
     pub fn load(oid: pg_sys::Oid) -> Option<Destination> {
         QUERIES.with(|queries| queries.read(oid))
     }

@@ -1,9 +1,9 @@
 //! The key of a row as bytes: equal bytes exactly where the type's equality says equal.
 //!
-//! A batch is ordered and grouped by them, and row versions are stored under them. Types whose
-//! equality is that of their bytes are kept readable and in order (integers big-endian with the
-//! sign turned, text as it is); of the others (numeric, citext, char(n), nondeterministic
-//! collations, …) 128 bits of the type's own extended hash stand for the value.
+//! A batch is ordered and grouped by these bytes, and row versions are stored under them. Types whose
+//! equality is bytewise keep readable and sortable bytes (integers big-endian with the sign bit flipped,
+//! text as it is). For other types (numeric, citext, char(n), nondeterministic collations, …), 128 bits of
+//! the type's own extended hash stand for the value.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ pub enum KeyColumn {
     Bytes,
     /// Enums: the label, since OIDs do not survive a dump.
     Label(pg_sys::Oid),
-    /// Everything else that can be hashed.
+    /// Any other type with a hash function.
     Hash(HashFunction),
     /// A type without a hash function: its text.
     Text(pg_sys::Oid),
@@ -59,7 +59,7 @@ impl KeyColumn {
         match self {
             KeyColumn::Int(width) => {
                 let value = value.value() as i64;
-                // The sign bit turned makes the bytes sort as the numbers do.
+                // With the sign bit flipped, the bytes sort as the numbers do.
                 let bytes = match width {
                     1 => i64::from(value as i8),
                     2 => i64::from(value as i16),
@@ -82,15 +82,16 @@ impl KeyColumn {
     }
 }
 
-/// Keys longer than this are stored by a hash: an index entry has 2,700 bytes at most.
+/// The most bytes of a key that is stored as it is. Longer keys are stored by a hash: an index entry has
+/// 2,700 bytes at most.
 const LONG: usize = 1000;
 
-/// Appends the encoding of a whole key, or 256 bits of hash for it if it is long.
+/// Appends the encoding of a whole key; of a long key, the length and 256 bits of hash.
 pub fn encode(columns: &[KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
     encode_places(columns, values, 0..columns.len(), out);
 }
 
-/// The same with the columns in another order: `order` has their places.
+/// Like [`encode`], with the columns in another order: `order` has their places.
 pub fn encode_in_order(
     columns: &[KeyColumn],
     values: &[Datum],
@@ -117,7 +118,7 @@ fn encode_places(
     }
 }
 
-/// Appends the encoding of a whole key: one column as it is, several each behind its length.
+/// Appends the encoding of a whole key: a single column as it is, several columns each behind its length.
 fn encode_whole(
     columns: &[KeyColumn],
     values: &[Datum],

@@ -1,4 +1,4 @@
-//! What became of a message.
+//! The outcomes of messages, and the failures among them.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::error::SqlError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u32);
 
-/// A message's number among those that one mapping takes from a batch, from 0.
+/// A message's number among the messages that one mapping takes from a batch, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageNo(pub u32);
 
@@ -28,27 +28,27 @@ impl MessageNo {
     }
 }
 
-/// What became of a message in one mapping.
+/// The outcome of a message in one mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It decided the row, which is there.
+    /// The message decided the row, which is there.
     Upserted,
-    /// It decided the row, which is gone.
+    /// The message decided the row, which is gone.
     Deleted,
     /// A newer change of the same row in the same batch decided.
     Collapsed,
-    /// It is older than what was applied before, or the same change again.
+    /// The message is older than the known state of the row, or the same change again.
     Stale,
-    /// The filter refused it, and there was nothing to delete.
+    /// The filter refused the message, and there was nothing to delete.
     Filtered,
-    /// The mapping ignores it.
+    /// The mapping ignores the message.
     Ignored,
-    /// It is a dead letter.
+    /// The message is a dead letter.
     Dead,
 }
 
 impl Outcome {
-    /// Its number among the counts of the result row.
+    /// The outcome's number among the counts of the result row.
     pub fn number(self) -> usize {
         match self {
             Outcome::Upserted => 0,
@@ -61,7 +61,7 @@ impl Outcome {
         }
     }
 
-    /// The name of its count.
+    /// The name of the outcome's count.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Upserted => "upserted",
@@ -99,15 +99,15 @@ impl Counts {
     }
 }
 
-/// The row that a message waits for. A row is known by its table and its key as bytes, the key's
+/// The row that a message waits for. A row is known by its table and by its key as bytes, with the key's
 /// columns in the order of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Wait {
     /// This row must come, go or change.
     Row {
-        /// Its table.
+        /// The row's table.
         table: pg_sys::Oid,
-        /// Its key.
+        /// The row's key.
         key: Vec<u8>,
     },
     /// Some row of the table must come, go or change.
@@ -115,13 +115,13 @@ pub enum Wait {
         /// The table.
         table: pg_sys::Oid,
     },
-    /// Some row must, and its table is not known.
+    /// Some row of an unknown table must come, go or change.
     #[default]
     Unknown,
 }
 
 impl Wait {
-    /// For the row with this key; without a key for any row of the table.
+    /// The wait for the row with this key; without a key, for any row of the table.
     pub fn of(table: pg_sys::Oid, key: Option<Vec<u8>>) -> Wait {
         match key {
             Some(key) => Wait::Row { table, key },
@@ -150,35 +150,36 @@ impl Wait {
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub message: MessageNo,
-    /// What the server said.
+    /// Why the message failed.
     pub error: SqlError,
-    /// What the message waits for, if it may work later.
+    /// The row that the message waits for; `None` if the message cannot work later.
     pub wait: Option<Wait>,
 }
 
-/// A failure of one mapping among those of a call. The message's letter, which is much larger, is made when it is stored.
+/// A failure of one mapping among the failures of a call. The dead letter, which is much larger, is made
+/// when it is stored.
 #[derive(Debug, Clone)]
 pub struct Failed {
     /// The position of the message.
     pub position: Position,
-    /// The number of the mapping's changes among those of the call.
+    /// The index of the mapping's changes among all changes of the call.
     pub changes: usize,
-    /// Why.
+    /// The message's failure.
     pub failure: Failure,
 }
 
-/// Which messages may be why a set of rows could not be written. It is a hint only: these messages are
-/// written after the others.
+/// Messages that may be the reason why a set of rows could not be written. This is only a hint: these
+/// messages are written after the others.
 #[derive(Debug, Clone, Default)]
 pub struct Suspects {
     /// The message whose row was being written when the error was raised.
     pub position: Option<Position>,
-    /// The error, where a foreign key was checked for all rows at the end of a statement.
+    /// The error, if a foreign key was checked for all rows at the end of a statement.
     pub foreign_key: Option<SqlError>,
 }
 
 impl Suspects {
-    /// Whether nothing is known.
+    /// Whether there is no hint.
     pub fn is_empty(&self) -> bool {
         self.position.is_none() && self.foreign_key.is_none()
     }

@@ -1,4 +1,4 @@
-//! Statements over a batch relation, and queries of the catalog, made once and kept.
+//! Statements over a batch relation, and queries of the catalog, prepared once and kept.
 
 #![forbid(unsafe_code)]
 
@@ -38,12 +38,12 @@ impl Statement {
         })
     }
 
-    /// Executes it over rows of [`Self::rows`].
+    /// Executes the statement over rows of type [`Self::rows`].
     pub fn execute_over(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan.run(rows)
     }
 
-    /// Executes it over a batch relation with a row for each item.
+    /// Executes the statement over a batch relation with a row for each item.
     pub fn execute<T>(
         &mut self,
         items: impl Iterator<Item = T>,
@@ -66,7 +66,7 @@ impl Statement {
         self.execute_over(rows)
     }
 
-    /// The same for a statement that returns rows.
+    /// Like [`Self::execute`], for a statement that returns rows.
     pub fn query<T>(
         &mut self,
         items: impl Iterator<Item = T>,
@@ -76,7 +76,7 @@ impl Statement {
     }
 }
 
-/// The rows of a statement that returns some, by its form.
+/// The rows of a statement that always returns rows, such as a SELECT.
 pub fn returned(outcome: Executed) -> Returned {
     outcome
         .returned
@@ -103,7 +103,7 @@ impl<'r> RowReader<'r> {
         }
     }
 
-    /// Goes to the next row; false if there is none.
+    /// Goes to the next row; false after the last row.
     pub fn next(&mut self) -> bool {
         if self.next >= self.returned.len() {
             return false;
@@ -112,23 +112,23 @@ impl<'r> RowReader<'r> {
         true
     }
 
-    /// Goes to the row of this number, from 0. It must be there.
+    /// Goes to the row with this number, from 0. The row must exist.
     pub fn go_to(&mut self, row: usize) {
         self.returned.read(row, &mut self.values, &mut self.nulls);
         self.next = row + 1;
     }
 
-    /// A value as it is; `None` is null. It lives as long as the rows.
+    /// A value without conversion; `None` is null. It lives as long as the rows.
     pub fn datum(&self, column: usize) -> Option<Datum> {
         (!self.nulls[column]).then_some(self.values[column])
     }
 
-    /// The values from this column on, whatever they are.
+    /// The values from this column on. The datums of nulls are arbitrary.
     pub fn datums_from(&self, column: usize) -> &[Datum] {
         &self.values[column..]
     }
 
-    /// An `integer` that numbers rows of the batch relation, as an index.
+    /// An `integer` that numbers the rows of a batch relation, as an index.
     pub fn index(&self, column: usize) -> usize {
         self.values[column].value() as i32 as usize
     }
@@ -172,7 +172,7 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// The keys (as bytes) that a statement returned behind the numbers of `count` rows.
+/// The keys (as bytes) that a statement returned behind row numbers; a place for each of `count` rows.
 pub fn numbered_keys(returned: &Returned, count: usize) -> Vec<Option<Vec<u8>>> {
     let mut keys = vec![None; count];
     let mut row = RowReader::new(returned);
@@ -182,7 +182,7 @@ pub fn numbered_keys(returned: &Returned, count: usize) -> Vec<Option<Vec<u8>>> 
     keys
 }
 
-/// A statement that the backend makes when it is first needed, and keeps.
+/// A statement that the backend prepares on first use, and keeps.
 pub struct Kept {
     sql: &'static str,
     columns: &'static [(&'static str, pg_sys::Oid)],
@@ -199,13 +199,13 @@ impl Kept {
         }
     }
 
-    /// Executes it over a batch relation with a row for each item.
+    /// Executes the statement over a batch relation with a row for each item.
     pub fn execute<T>(
         &self,
         items: impl Iterator<Item = T>,
         row: impl FnMut(T) -> BatchRow,
     ) -> Result<Executed, SqlError> {
-        // While it runs, a trigger may need it too: then there are two for a while.
+        // A trigger may need the statement while it runs: then the trigger makes a second one.
         let kept = self.statement.take();
         let mut statement = match kept {
             Some(statement) => statement,
@@ -216,7 +216,7 @@ impl Kept {
         outcome
     }
 
-    /// The same for a statement that returns rows.
+    /// Like [`Self::execute`], for a statement that returns rows.
     pub fn query<T>(
         &self,
         items: impl Iterator<Item = T>,
@@ -235,8 +235,8 @@ impl Kept {
     }
 }
 
-/// A query that the backend makes when it is first needed, and keeps. It sees what others have committed
-/// up to the moment it runs.
+/// A query that the backend prepares on first use, and keeps. It sees all changes of other sessions that
+/// are committed when it runs.
 pub struct Lookup {
     sql: &'static str,
     types: &'static [pg_sys::BuiltinOid],
@@ -253,7 +253,7 @@ impl Lookup {
         }
     }
 
-    /// Runs it; returns what `read` makes of each row.
+    /// Runs the query. Returns the result of `read` for each row.
     pub fn rows<T>(
         &self,
         args: &[DatumWithOid<'_>],
@@ -272,8 +272,8 @@ impl Lookup {
                     prepared.keep()
                 }
             };
-            // Not read-only for SPI: read by the caller's snapshot, a change that the call has just
-            // waited for would not be seen.
+            // Not read-only for SPI: with the caller's snapshot, the query would miss a change that the
+            // call has just waited for.
             let rows: Result<Vec<T>, _> = select(client, &statement, args)?.map(read).collect();
             self.statement.replace(Some(statement));
             rows

@@ -16,7 +16,7 @@ static MAX_BATCH_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 << 20);
 static MAX_BATCH_MESSAGES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60 * 60);
 
-/// Defines them. Only a superuser (or who was granted it) changes them: a forwarder must not.
+/// Defines the settings. Only a superuser, or a role with a GRANT, can change them: a forwarder must not.
 pub fn define() {
     GucRegistry::define_int_guc(
         c"sequin.read_skew",
@@ -92,7 +92,7 @@ pub fn read_skew() -> i64 {
     i64::from(READ_SKEW.get()) * 1_000
 }
 
-/// `sequin.mapping_timeout`; zero is none.
+/// `sequin.mapping_timeout`; zero means unlimited.
 pub fn mapping_timeout() -> Duration {
     Duration::from_millis(MAPPING_TIMEOUT.get().unsigned_abs().into())
 }

@@ -14,7 +14,7 @@ pub enum Stop {
     Failed(SqlError),
 }
 
-/// What must be different when the work begins again.
+/// The condition under which the work begins again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
     /// The call must have exclusive locks on its mappings.

@@ -1,8 +1,8 @@
-//! A mapping made ready to write its destination: what each column is read from, how it is cast,
-//! and the kept plans of the statements.
+//! A mapping, prepared to write its destination: the source and the cast of each column, and the kept plans
+//! of the statements.
 //!
-//! A target is made from the catalog once and kept by the backend until the mapping, the destination
-//! or a type that it is made of changes.
+//! The backend makes a target from the catalog once. It keeps the target until the mapping, the destination
+//! or a type of its columns changes.
 
 #![forbid(unsafe_code)]
 
@@ -38,21 +38,22 @@ use projection::Projection;
 use reading::Reading;
 use statements::Statements;
 
-/// A mapping, ready.
+/// A mapping, prepared to write its destination.
 pub struct Target {
     pub mapping: Mapping,
     pub destination: Destination,
-    /// The columns that it writes.
+    /// The columns that the mapping writes.
     pub columns: Vec<TargetColumn>,
-    /// Which of them are the key.
+    /// The numbers of the key's columns.
     pub key: Vec<usize>,
-    /// How the key's values become bytes.
+    /// The encoding of the key's values as bytes.
     pub key_encoding: Vec<KeyColumn>,
-    /// SQL that the server evaluates, if there is any.
+    /// The mapping's SQL, which the server evaluates, if there is any.
     pub projection: Option<Projection>,
-    /// Where row versions live.
+    /// The place of the row versions.
     pub versions: VersionsIn,
-    /// With guard columns: the home source, the source database whose positions the columns hold.
+    /// With guard columns: the home source, the source database whose positions the columns hold. `None`
+    /// until it is read.
     pub home: Option<i64>,
     /// The statements that write the destination.
     pub statements: Statements,
@@ -62,7 +63,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes the mapping ready. `None`: the destination is gone.
+    /// Prepares the mapping. `None`: the destination is gone.
     pub fn make(mapping: &Mapping) -> Option<Result<Target, SqlError>> {
         let destination = Destination::load(mapping.destination_oid()?)?;
         Some(Self::of(mapping.clone(), destination))
@@ -86,7 +87,7 @@ impl Target {
             .filter_map(|name| columns.iter().position(|c| c.name == *name))
             .collect();
         if mapping.mode == Mode::Append && key.len() < key_names.len() {
-            // The key is not the message's: a default makes it.
+            // A default makes the key, not the message.
             key.clear();
         }
         if mapping.mode == Mode::Upsert && (key.is_empty() || key.len() < key_names.len()) {
@@ -126,12 +127,12 @@ impl Target {
         })
     }
 
-    /// The role as which its rows are written.
+    /// The role that writes the mapping's rows.
     pub fn writer(&self) -> pg_sys::Oid {
         writer(&self.mapping, &self.destination)
     }
 
-    /// Reads what the message says of each column into `slots`.
+    /// Fills `slots` with the message's value for each column.
     pub fn read<'a>(
         &mut self,
         message: &Message<'a>,
@@ -141,8 +142,8 @@ impl Target {
         self.reading.read(&self.columns, message, fields, slots);
     }
 
-    /// Whether the message moved its row from another key, as far as its `changes` tell: a column
-    /// that the key is read from is among them.
+    /// Whether the message moved its row from another key: whether its `changes` list a member that the key
+    /// is read from.
     pub fn changes_key(&self, message: &Message<'_>) -> bool {
         if message.action != Action::Update || self.mapping.mode == Mode::Append {
             return false;
@@ -154,7 +155,7 @@ impl Target {
         sources.any(|source| reading::is_changed(source, changes))
     }
 
-    /// What the row's former image says of a column: the record overlaid with `changes`.
+    /// The value of a column in the row's former image: the record overlaid with `changes`.
     pub fn former<'a>(&self, message: &Message<'a>, column: usize) -> Slot<'a> {
         reading::former(&self.columns[column].source, message)
     }
@@ -164,7 +165,7 @@ impl Target {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// The column that soft deletes set, if the mapping has them.
+    /// The column that soft deletes set, if the mapping has soft deletes.
     pub fn mark(&self) -> Option<Mark<'_>> {
         Mark::of(&self.mapping, &self.destination)
     }
@@ -181,7 +182,7 @@ impl Target {
         }
     }
 
-    /// The columns of a batch relation of keys, each behind its number.
+    /// The columns of a batch relation of keys: a number, then the key.
     pub fn numbered_key(&self) -> Vec<RowColumn> {
         let key = self.key.iter().map(|&i| self.columns[i].row.clone());
         std::iter::once(RowColumn::number("sequin_n"))
@@ -202,8 +203,8 @@ impl Target {
     }
 }
 
-/// The role as which a mapping's rows are written: its owner. Of a superuser's mapping it is the table's
-/// owner, whose triggers, defaults and checks must not run as the superuser.
+/// The role that writes a mapping's rows: the mapping's owner. For a superuser's mapping, the table's
+/// owner, so that the table's triggers, defaults and checks do not run as the superuser.
 pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
     let (owner, table_owner) = (mapping.owner_oid(), destination.owner);
     if settings::allow_superuser_mappings() || !is_superuser(owner) || is_superuser(table_owner) {
@@ -213,7 +214,7 @@ pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
     }
 }
 
-/// A column that the mapping names was dropped, or has another name.
+/// The error for a column that the mapping names and the destination lacks.
 pub fn column_gone(mapping: &Mapping, destination: &Destination, name: &str) -> SqlError {
     Error::ColumnGone {
         column: name.to_owned(),
@@ -223,7 +224,7 @@ pub fn column_gone(mapping: &Mapping, destination: &Destination, name: &str) -> 
     .into()
 }
 
-/// The columns of the destination that the mapping writes, and the SQL that some of them are read from.
+/// The columns of the destination that the mapping writes, and the SQL expressions among their sources.
 fn written_columns(
     mapping: &Mapping,
     destination: &Destination,
@@ -266,7 +267,8 @@ fn written_columns(
     (columns, expressions)
 }
 
-/// Where the mapping reads a column from; `None` if it does not write it. SQL is added to `expressions`.
+/// The source that the mapping reads a column from; `None` if the mapping does not write the column. SQL is
+/// added to `expressions`.
 fn source(
     mapping: &Mapping,
     column: &Column,
@@ -317,8 +319,8 @@ const EQUALITY: &str = "
                                                   and x.attname::text = any ($2)))
     order by i.indisprimary, i.indexrelid";
 
-/// The equality operator of each key column in the unique index on the key. With the search_path
-/// pinned, a plain `=` would miss those of extension types.
+/// The equality operator of each key column, from the unique index on the key. The search_path is pinned,
+/// so a plain `=` would miss the operators of extension types.
 fn equality_operators(relation: pg_sys::Oid, key: &[String]) -> Vec<String> {
     let found = Spi::connect_mut(|client| {
         spi::select(client, EQUALITY, &[relation.into(), key.to_vec().into()])?

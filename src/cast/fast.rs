@@ -25,7 +25,7 @@ pub(super) enum Fast {
     Text(usize),
     Uuid,
     Date,
-    /// The value must be a multiple of so many microseconds, which the modifier rounds to.
+    /// The value must be a multiple of this number of microseconds, to which the modifier rounds.
     Timestamp(i64),
     /// As for `Timestamp`.
     Timestamptz(i64),

@@ -75,7 +75,7 @@ fn members<'a>(value: Json<'a>, of: pg_sys::Oid, parts: &mut Vec<Part<'a>>) {
     parts.extend(listed.map(|(i, part)| (format!("[{i}]"), part, of, -1)));
 }
 
-/// Collects the elements of an array, also those in its inner dimensions.
+/// Collects the elements of an array, the inner dimensions included.
 fn elements<'a>(
     value: Json<'a>,
     shape: &Shape,

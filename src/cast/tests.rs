@@ -12,7 +12,7 @@ use super::*;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::typeio::look;
 
-/// A type as SQL writes it, as a column has it.
+/// The OID and the modifier of a column of this type, which SQL spells `name`.
 fn column_type(name: &str) -> (pg_sys::Oid, i32) {
     Spi::run("drop table if exists pg_temp.probe").expect("dropped");
     Spi::run(&format!("create temp table probe (c {name})")).expect(name);
@@ -26,7 +26,7 @@ fn column_type(name: &str) -> (pg_sys::Oid, i32) {
     }
 }
 
-/// As `sequin_apply` has them.
+/// Sets what `sequin_apply` pins.
 fn pin_settings() {
     for set in [
         "datestyle = 'ISO, MDY'",
@@ -50,7 +50,7 @@ impl Column {
         Column { oid, caster }
     }
 
-    /// The same without the fast path.
+    /// A column without the fast path.
     fn slow(name: &str) -> Column {
         let mut column = Column::new(name);
         column.caster.fast = Fast::No;
@@ -63,7 +63,7 @@ impl Column {
             .map(|datum| datum.map(|datum| (look::image(oid, datum), look::text(oid, datum))))
     }
 
-    /// By the fast path alone.
+    /// Casts by the fast path only.
     fn fast(&mut self, value: Json<'_>, out: &Bump) -> Option<(Vec<u8>, String)> {
         let datum = self
             .caster
@@ -72,14 +72,14 @@ impl Column {
         Some((look::image(self.oid, datum), look::text(self.oid, datum)))
     }
 
-    /// By the input function alone.
+    /// Casts by the input function only.
     fn input(&mut self, value: Json<'_>) -> Result<(Vec<u8>, String), SqlError> {
         let (oid, out) = (self.oid, Bump::new());
         subtransaction(|| self.caster.read(value, &out))
             .map(|datum| (look::image(oid, datum), look::text(oid, datum)))
     }
 
-    /// What it prints.
+    /// The text that the cast value prints.
     fn text(&mut self, json: &str) -> Result<Option<String>, SqlError> {
         let value = Json::parse(json).expect(json);
         self.of(value).map(|of| of.map(|(_, text)| text))
@@ -102,7 +102,7 @@ fn fault(of: &str, json: &str) -> (String, String) {
     Column::new(of).fault(json)
 }
 
-/// Whether the server offers these extensions: some are built without any.
+/// Whether the server offers these extensions: some servers are built without any.
 fn offered(names: &[&str]) -> bool {
     let sql = "select count(*) from pg_available_extensions where name = any ($1)";
     let count = Spi::get_one_with_args::<i64>(sql, &[names.to_vec().into()]);

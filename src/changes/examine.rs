@@ -1,4 +1,4 @@
-//! Which rows must be examined, and what is stored of them.
+//! Finds the rows that must be examined, and loads their stored state.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use crate::stop::Stop;
 use crate::target::column::Slot;
 
 impl<'a> Changes<'a> {
-    /// Finds the rows that must be examined, and loads what is stored of them.
+    /// Finds the rows that must be examined, and loads their stored state.
     pub fn examine(&mut self, runs: &[Run]) -> Result<(), Stop> {
         if self.target.versions == VersionsIn::Nowhere || runs.is_empty() {
             return Ok(());
@@ -28,7 +28,7 @@ impl<'a> Changes<'a> {
         let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs
             .iter()
             .partition(|run| self.is_simple(**run, &mut slots));
-        // In the destination's columns a claim sees no tombstone and no gap: ask before.
+        // The comparison with the destination's columns misses tombstones and gaps: look for these first.
         if self.target.versions == VersionsIn::Columns {
             let keys = keys_of(&self.keyed, &simple);
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -47,7 +47,7 @@ impl<'a> Changes<'a> {
         self.load(&examined)
     }
 
-    /// Loads what is stored of these rows, for which the call must hold the exclusive lock.
+    /// Loads the stored state of these rows. Without the exclusive lock, the call begins again.
     pub fn load(&mut self, runs: &[Run]) -> Result<(), Stop> {
         if runs.is_empty() {
             return Ok(());
@@ -73,7 +73,7 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Whether the server can apply the rule while it writes the row.
+    /// Whether the server can apply the merge rule while it writes the row.
     fn is_simple(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> bool {
         let columns = self.target.versions == VersionsIn::Columns;
         let source = self.keyed.change(run.start).stamp.source;

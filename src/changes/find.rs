@@ -1,4 +1,4 @@
-//! From messages to changes of rows: what each says of which row.
+//! Turns messages into changes of rows: each with its event and its key.
 
 #![forbid(unsafe_code)]
 
@@ -15,17 +15,18 @@ use crate::outcome::{MessageNo, Outcome};
 use crate::stop::Stop;
 use crate::target::column::Slot;
 
-/// What is made over and over while rows are found.
+/// Buffers that are reused from message to message.
 #[derive(Default)]
 struct Scratch<'a> {
     slots: Vec<Slot<'a>>,
     key: Vec<Datum>,
-    /// The last source, and its number.
+    /// The source of the last message, and the number of this source.
     source: Option<(&'a str, i64)>,
 }
 
 impl<'a> Changes<'a> {
-    /// Makes a change, with its key, of each message (two if the message moved its row), and sorts them.
+    /// Makes a change with its key from each message (two changes if the message moved its row). Sorts the
+    /// changes.
     pub fn find_rows(&mut self) -> Result<(), Stop> {
         let mut scratch = Scratch::default();
         self.each(self.intake.len(), |changes, n| {
@@ -92,7 +93,8 @@ impl<'a> Changes<'a> {
         if let Some(left) = left
             && self.keyed.key(left) == self.keyed.key(here)
         {
-            // The columns differ, the key does not (its case, say): nothing moved.
+            // `changes` lists a key column, but the keys are equal (only the case differs, say): the row
+            // did not move.
             self.keyed.change_mut(here).event = if refused {
                 Event::Delete
             } else {
@@ -139,7 +141,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// When and where the message's change happened.
+/// The stamp of the message's change. `known` caches the number of the last source.
 fn stamp<'a>(message: &Message<'a>, known: &mut Option<(&'a str, i64)>) -> Stamp {
     let source = message.source();
     let number = match known {

@@ -1,5 +1,5 @@
-//! Folds the changes of one row into its net change and casts the values. Where "the newer wins" does
-//! not settle it, the stored state has been loaded before, and [`crate::merge`]'s rule decides.
+//! Folds the changes of one row into its net change and casts the values. Where "the newer wins" does not
+//! settle the row, the stored state has been loaded before, and [`crate::merge`]'s rule decides.
 
 #![forbid(unsafe_code)]
 
@@ -24,14 +24,14 @@ use crate::target::reading::collect;
 /// A message that fails, and why.
 type MessageError = (MessageNo, SqlError);
 
-/// What the changes of a row say.
+/// The contents of the changes of one row.
 struct Said<'a> {
     /// The numbers of the changes. [`Change::id`] is an index into these lists.
     changes: Vec<u32>,
-    /// Of each column.
+    /// For each change, one slot per column.
     slots: Vec<Vec<Slot<'a>>>,
     provided: Vec<Vec<Provided>>,
-    /// Fingerprints of the records.
+    /// For each change, the fingerprint of its record; `None` for reads, deletes and departures.
     images: Vec<Option<u64>>,
 }
 
@@ -40,7 +40,7 @@ impl Said<'_> {
         self.changes[id as usize]
     }
 
-    /// The changes as the rule wants them.
+    /// The changes in the form that [`crate::merge`] takes.
     fn changes(&self, keyed: &Keyed) -> Vec<Change<'_>> {
         let changes = self.changes.iter().enumerate();
         changes
@@ -58,15 +58,15 @@ impl Said<'_> {
     }
 }
 
-/// What the rule made of the changes of a row.
+/// The result of the rule for the changes of one row.
 struct Merged {
     before: State,
     state: State,
-    /// The change that decided, or else the last one that filled a gap.
+    /// The change that decided, or else the last change that filled a gap.
     news: Option<u32>,
-    /// Whether a change removed the row, at least for a while.
+    /// Whether a change removed the row, even if a later change brought the row back.
     removed: bool,
-    /// The columns of the row as it was removed last.
+    /// With soft deletes: the cells of the row before its last removal.
     last_cells: Option<Vec<Cell>>,
 }
 
@@ -76,7 +76,8 @@ impl<'a> Changes<'a> {
         let mut nets = Vec::with_capacity(runs.len());
         self.nets.values.reserve(runs.len());
         let mut slots = Vec::new();
-        // A message that fails may leave an older one of its row to decide: its run comes again.
+        // When a message fails, an older message of its row may decide instead: the run is folded once
+        // more.
         let mut pending = runs;
         while !pending.is_empty() {
             let mut again = Vec::new();
@@ -119,13 +120,13 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The net change of one change alone, whatever others there are of its row.
+    /// The net change of one change by itself, whatever other changes its row has.
     pub fn fold_change(&mut self, change: u32) -> Result<Option<NetChange>, SqlError> {
         self.fold_one(Run::one(change), &mut Vec::new())
             .map_err(|(_, error)| error)
     }
 
-    /// The units once more, with what has been loaded of their rows.
+    /// Folds those units again whose stored states have been loaded since.
     pub fn fold_examined(&mut self, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
         let mut again = Vec::with_capacity(units.len());
         for unit in units {
@@ -144,7 +145,7 @@ impl<'a> Changes<'a> {
         Ok(again)
     }
 
-    /// The net change of the changes of one row, its values cast. `slots` is room to work in.
+    /// Folds the changes of one row into its net change, and casts the values. `slots` is a buffer.
     fn fold(
         &mut self,
         run: Run,
@@ -167,15 +168,15 @@ impl<'a> Changes<'a> {
         let stored = self.examined.stored.get(&run.start).cloned();
         let merged = self.merge(&said, &changes, stored.as_ref());
         let changed = merged.state != merged.before;
-        // No change may have decided, and yet there is more to know now; the row may turn out to be
-        // the one that had left, or its values those of a row before it.
+        // Even if no change decided, the state may differ: the changes can show that the row is the
+        // departed one, or that its values belong to an earlier row.
         if merged.news.is_none() && !changed {
             return Ok(None);
         }
         self.net(run, &said, &changes, merged, stored).map(Some)
     }
 
-    /// What the changes of a run say, but for those of messages that failed.
+    /// Reads the changes of a run, except those of failed messages.
     fn read_changes(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> Said<'a> {
         let changes: Vec<u32> = run
             .changes()
@@ -202,7 +203,7 @@ impl<'a> Changes<'a> {
         said
     }
 
-    /// Applies the rule, and notes what became of changes that did not decide.
+    /// Applies the rule. Notes the outcomes of the changes that did not decide.
     fn merge(
         &mut self,
         said: &Said<'a>,
@@ -254,7 +255,7 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The net change that the rule's answer comes to.
+    /// Makes the net change from the result of the rule.
     fn net(
         &mut self,
         run: Run,
@@ -266,7 +267,7 @@ impl<'a> Changes<'a> {
         let number = said.change_no(merged.news.unwrap_or(0));
         let change = *self.keyed.change(number);
         let row = self.start_row(number);
-        // A row that is only marked keeps what the batch says it had.
+        // A row that is only marked as deleted keeps the last values that the batch has for it.
         let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
         let marked = merged.last_cells.as_deref();
         let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
@@ -331,9 +332,9 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// Sets the columns of a row whose values are in changes of the batch; returns which columns have a
-    /// value, the key's among them, and the documents of which only a part is known. `number` is the change
-    /// whose key the row has.
+    /// Sets the columns of a row whose values are in the batch. Returns the columns that have a value (the
+    /// key's included), and the documents of which only a part is known. The row has the key of change
+    /// `number`.
     fn put_merged(
         &mut self,
         row: ValueRow,
@@ -342,7 +343,7 @@ impl<'a> Changes<'a> {
         changes: &[Change<'_>],
         cells: &[Cell],
     ) -> Result<(ColumnSet, ColumnSet), MessageError> {
-        // The key names the row, whatever the deciding message says of it.
+        // The key identifies the row, whatever value the deciding message has for it.
         let mut columns: ColumnSet = self.target.key.iter().copied().collect();
         let mut merges = ColumnSet::new();
         for (column, cell) in cells.iter().enumerate() {
@@ -363,7 +364,8 @@ impl<'a> Changes<'a> {
         Ok((columns, merges))
     }
 
-    /// The columns whose stored values turned out to be another row's. They become null where they can.
+    /// The nullable columns whose stored values turned out to belong to another row. The caller sets them
+    /// to null.
     fn lost_values(&self, merged: &Merged) -> Vec<usize> {
         let (before, state) = (&merged.before, &merged.state);
         if !before.present || !state.present {
@@ -380,8 +382,8 @@ impl<'a> Changes<'a> {
             .collect()
     }
 
-    /// The members of a document that change `id` brings a part of, with what older changes of the batch
-    /// say of the rest; and whether these are all that the document has.
+    /// The members of a document of which change `id` brings only a part. Older changes of the batch supply
+    /// further members. True: the document has no other members.
     fn document(
         &self,
         said: &Said<'a>,
@@ -407,7 +409,7 @@ impl<'a> Changes<'a> {
         (document, complete)
     }
 
-    /// The net change of the one change that a row has.
+    /// The net change of a row that has only one change.
     fn fold_one(
         &mut self,
         run: Run,
@@ -453,8 +455,8 @@ impl<'a> Changes<'a> {
         }))
     }
 
-    /// Sets all columns of a row that a change says something of; returns which, and the documents among
-    /// them that it brings a part of.
+    /// Sets all columns of a row that a change has values for. Returns these columns, and the documents
+    /// among them of which the change brings only a part.
     fn put_all(
         &mut self,
         row: ValueRow,
@@ -481,8 +483,8 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Without a guard every change is newer than the one that arrived before it. Only a row that left
-/// its key in the transaction in which another came there is still told apart by its image.
+/// Without a guard, every change is newer than the changes that arrived before it. The image matters in one
+/// case only: a row leaves its key in the transaction in which another row came to this key.
 fn in_arrival_order(changes: &mut [Change<'_>]) {
     let mut came = None;
     for (at, change) in changes.iter_mut().enumerate() {

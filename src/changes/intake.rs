@@ -1,4 +1,4 @@
-//! What a mapping takes from a batch, as it came.
+//! The messages that one mapping takes from a batch, unchanged.
 
 #![forbid(unsafe_code)]
 
@@ -15,13 +15,13 @@ use crate::message::{Field, Message};
 use crate::outcome::{MessageNo, Position};
 use crate::target::projection::Projected;
 
-/// One attempt of a call, as all its mappings see it.
+/// One attempt of a call, shared by all its mappings.
 #[derive(Debug)]
 pub struct Call {
     /// The role that owns the extension's tables.
     pub definer: pg_sys::Oid,
-    /// How much later than a change's commit a read must be to have seen it for certain, in
-    /// microseconds.
+    /// `sequin.read_skew` in microseconds. A read has certainly seen a change if it is later than the
+    /// change's commit by more than this time.
     pub read_skew: i64,
     /// The OID of `sequin.mapping`.
     pub mappings: pg_sys::Oid,
@@ -29,14 +29,14 @@ pub struct Call {
     pub mapped: Mapped,
     /// Whether this is one of the first attempts of the call.
     pub early: bool,
-    /// Whether the call has one mapping only.
+    /// Whether the call has only one mapping.
     pub single: bool,
-    /// Whether dead letters are tried again, which are not counted with the batch.
+    /// Whether the call retries dead letters, which the counts of the batch leave out.
     pub letters: bool,
-    /// Whether the call is explained: each outcome must be told for its message, where otherwise only
-    /// their number matters.
+    /// Whether the call is explained. An explained call needs the outcome of each message; other calls only
+    /// need the number of each outcome.
     pub explained: bool,
-    /// What [`Self::written`] returns.
+    /// The value of [`Self::written`].
     pub sets_written: Cell<u64>,
 }
 
@@ -46,18 +46,18 @@ impl Call {
         self.sets_written.set(self.sets_written.get() + 1);
     }
 
-    /// Counts what may help a message that failed before: sets of rows that were written by this call or,
-    /// before it had exclusive locks, by others.
+    /// The number of sets of rows that this call wrote, or that other calls may have written before this
+    /// call had exclusive locks. A new set may help a message that failed before.
     pub fn written(&self) -> u64 {
         self.sets_written.get()
     }
 }
 
-/// The messages that one mapping takes from a batch. Only the values of its SQL are added later.
+/// The messages that one mapping takes from a batch. Only the results of the mapping's SQL are added later.
 pub struct Intake<'a> {
-    /// The attempt.
+    /// The attempt that applies the messages.
     pub call: Rc<Call>,
-    /// Keeps what is made of the messages.
+    /// The memory for data that is made from the messages.
     pub memory: &'a Bump,
     batch: &'a Batch<'a>,
     messages: Vec<Position>,
@@ -91,7 +91,7 @@ impl<'a> Intake<'a> {
         (0..self.messages.len() as u32).map(MessageNo)
     }
 
-    /// Where in the batch the message is.
+    /// The message's position in the batch.
     pub fn position(&self, message: MessageNo) -> Position {
         self.messages[message.index()]
     }
@@ -109,8 +109,8 @@ impl<'a> Intake<'a> {
         self.batch.fields(message)
     }
 
-    /// Keeps the values of the mapping's SQL: row `row` of `projected`, for a message, or for the former
-    /// image of its row.
+    /// Keeps the results of the mapping's SQL for a message, or for the former image of its row: row `row`
+    /// of `projected`.
     pub fn project(
         &mut self,
         message: MessageNo,

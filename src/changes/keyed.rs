@@ -1,5 +1,4 @@
-//! The changes of rows that messages are: each with the key of its row, in the order in which rows are
-//! written.
+//! The changes of rows, with their keys, in the order in which rows are written.
 
 #![forbid(unsafe_code)]
 
@@ -17,22 +16,22 @@ use crate::outcome::MessageNo;
 #[derive(Debug, Clone, Copy)]
 pub struct RowChange {
     pub message: MessageNo,
-    /// What it says of the row.
+    /// What happened to the row.
     pub event: Event,
-    /// When.
+    /// When and where it happened.
     pub stamp: Stamp,
-    /// Whether the filter refused it.
+    /// Whether the filter refused the message.
     pub refused: bool,
     key: (u32, u32),
     key_values: u32,
 }
 
-/// The changes of one row, which stand beside each other.
+/// The changes of one row, which are neighbours once the changes are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Run {
     /// The number of the first change.
     pub start: u32,
-    /// The number behind the last one.
+    /// The number after the last change.
     pub end: u32,
 }
 
@@ -45,35 +44,35 @@ impl Run {
         }
     }
 
-    /// How many changes it has.
+    /// The number of changes.
     pub fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 
-    /// The numbers of its changes.
+    /// The numbers of the changes.
     pub fn changes(self) -> std::ops::Range<u32> {
         self.start..self.end
     }
 }
 
-/// The changes of rows, with their keys. A message has one, or two if it moved its row: at the old key and
-/// at the new one.
+/// The changes of rows, with their keys. A message has one change, or two if it moved its row: one at the
+/// old key, one at the new key.
 pub struct Keyed {
     changes: Vec<RowChange>,
-    /// The keys as bytes, one behind the other.
+    /// The keys as bytes, concatenated.
     keys: Vec<u8>,
-    /// The values of the keys, `width` for each.
+    /// The values of the keys, `width` per change.
     values: Vec<Datum>,
     width: usize,
     /// Whether each change is a row of its own.
     append: bool,
-    /// The changes of each message, made when they are first asked for, after they are sorted.
+    /// The changes of each message. The map is made on first use, after the changes are sorted.
     by_message: OnceCell<HashMap<MessageNo, Vec<u32>>>,
 }
 
 impl Keyed {
-    /// No changes yet, of rows with `width` key columns; room for some. `append`: each change is a row of
-    /// its own.
+    /// An empty list for rows with `width` key columns, with room for `capacity` changes. `append`: each
+    /// change is a row of its own.
     pub fn new(width: usize, append: bool, capacity: usize) -> Keyed {
         Keyed {
             changes: Vec::with_capacity(capacity),
@@ -125,12 +124,12 @@ impl Keyed {
         &self.changes[change as usize]
     }
 
-    /// A change, to be corrected before the changes are sorted.
+    /// A change to correct, before the changes are sorted.
     pub fn change_mut(&mut self, change: u32) -> &mut RowChange {
         &mut self.changes[change as usize]
     }
 
-    /// Takes a change back, before the changes are sorted. The last one takes its number.
+    /// Removes a change, before the changes are sorted. The last change takes its number.
     pub fn take_back(&mut self, change: u32) {
         self.changes.swap_remove(change as usize);
     }
@@ -147,7 +146,7 @@ impl Keyed {
         &self.values[start..start + self.width]
     }
 
-    /// The key of a change's row as bytes, its columns in this order.
+    /// The key of a change's row as bytes, with the columns in this order.
     pub fn key_in_order(&self, change: u32, encoding: &[KeyColumn], order: &[usize]) -> Vec<u8> {
         if order.is_sorted() {
             return self.key(change).to_vec();
@@ -157,8 +156,8 @@ impl Keyed {
         bytes
     }
 
-    /// Orders the changes by key, so that sessions lock rows in one order and indexes are walked
-    /// from end to end; the changes of one row as their messages came.
+    /// Sorts the changes by key, so that sessions lock rows in one order and walk indexes from end to end.
+    /// The changes of one row stay in the order of their messages.
     pub fn sort(&mut self) {
         if self.append {
             return;
@@ -194,7 +193,7 @@ impl Keyed {
             .unwrap_or(all)
     }
 
-    /// The run that a change is in.
+    /// The run that contains a change.
     pub fn run_of(&self, change: u32) -> Run {
         if self.append {
             return Run::one(change);
@@ -222,7 +221,7 @@ impl Keyed {
         by_message.get(&message).into_iter().flatten().copied()
     }
 
-    /// Whether the change is that a row left its key.
+    /// Whether the change is the departure of a row from its key.
     pub fn leaves(&self, change: u32) -> bool {
         matches!(self.change(change).event, Event::Leave { .. })
     }
@@ -233,12 +232,12 @@ impl Keyed {
             .any(|i| self.change(i).message == message && self.leaves(i))
     }
 
-    /// The change of the row that a message is about: not of the key that the row left.
+    /// The change of the row that the message is about, not of the key that the row left.
     pub fn of_subject(&self, message: MessageNo) -> Option<u32> {
         self.of_message(message).find(|i| !self.leaves(*i))
     }
 
-    /// The key of a message's row, as bytes, if the row can be known by it.
+    /// The key of a message's row, as bytes; `None` if keys do not identify rows.
     pub fn row_key(&self, message: MessageNo) -> Option<&[u8]> {
         if self.append {
             return None;

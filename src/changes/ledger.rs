@@ -1,4 +1,4 @@
-//! What became of each message of a mapping. What an attempt notes is undone with its subtransaction.
+//! The outcome of each message of a mapping. The notes of an attempt are undone with its subtransaction.
 
 #![forbid(unsafe_code)]
 
@@ -13,9 +13,9 @@ pub struct Ledger {
     outcomes: Vec<Option<Outcome>>,
     /// The messages that failed.
     pub failures: Vec<Failure>,
-    /// Messages whose row was there at its old key, and was deleted there.
+    /// Messages whose row was found at its old key, and deleted there.
     left: HashSet<MessageNo>,
-    /// What was noted since the outermost open attempt began, to be undone backwards.
+    /// The notes since the outermost open attempt began, in order. The undo goes backwards.
     journal: Vec<Undo>,
     attempts: usize,
 }
@@ -34,7 +34,7 @@ pub struct Mark {
 }
 
 impl Ledger {
-    /// For so many messages.
+    /// A ledger for this number of messages, without outcomes.
     pub fn new(messages: usize) -> Ledger {
         Ledger {
             outcomes: vec![None; messages],
@@ -45,17 +45,17 @@ impl Ledger {
         }
     }
 
-    /// What became of a message so far.
+    /// The outcome of a message so far.
     pub fn outcome(&self, message: MessageNo) -> Option<Outcome> {
         self.outcomes[message.index()]
     }
 
-    /// What became of all messages so far, by their number.
+    /// The outcomes of all messages so far, by message number.
     pub fn outcomes(&self) -> &[Option<Outcome>] {
         &self.outcomes
     }
 
-    /// The messages of which nobody has noted what became of them.
+    /// The messages without an outcome.
     pub fn missing(&self) -> Vec<MessageNo> {
         let numbers = (0..self.outcomes.len() as u32).map(MessageNo);
         numbers.filter(|no| self.outcome(*no).is_none()).collect()
@@ -66,7 +66,7 @@ impl Ledger {
         self.outcome(message) == Some(Outcome::Dead)
     }
 
-    /// Notes what became of a message.
+    /// Notes the outcome of a message.
     pub fn set(&mut self, message: MessageNo, outcome: Outcome) {
         self.put(message, Some(outcome));
     }
@@ -84,7 +84,7 @@ impl Ledger {
         self.failures.push(failure);
     }
 
-    /// Takes back that messages wait; returns their failures.
+    /// Forgets the failures of waiting messages, and returns them.
     pub fn revive(&mut self) -> Vec<Failure> {
         let failures = std::mem::take(&mut self.failures);
         let (waiting, dead): (Vec<_>, Vec<_>) = failures
@@ -97,7 +97,7 @@ impl Ledger {
         waiting
     }
 
-    /// Begins an attempt, to be ended by [`Self::end`], the newest first.
+    /// Begins an attempt, which [`Self::end`] ends. The newest attempt ends first.
     pub fn begin(&mut self) -> Mark {
         self.attempts += 1;
         Mark {
@@ -106,7 +106,7 @@ impl Ledger {
         }
     }
 
-    /// Ends an attempt. What it noted stays if it is kept, and is undone if not.
+    /// Ends an attempt. The notes of an attempt that is not kept are undone.
     pub fn end(&mut self, mark: Mark, kept: bool) {
         self.attempts -= 1;
         if !kept {
@@ -128,14 +128,15 @@ impl Ledger {
         self.failures.truncate(mark.failures);
     }
 
-    /// Notes what became of a change's message, unless the change is only of the row's old key.
+    /// Notes the outcome of a change's message, unless the change is the departure from the row's old key.
     pub fn note(&mut self, keyed: &Keyed, change: u32, outcome: Outcome) {
         if !keyed.leaves(change) {
             self.set(keyed.change(change).message, outcome);
         }
     }
 
-    /// Notes what became of the row of `net`.
+    /// Notes the outcome of the message that decided `net`, unless the message's row left the key of `net`.
+    /// A filtered message whose row was deleted at its old key counts as deleted.
     pub fn settle(&mut self, keyed: &Keyed, net: &NetChange, outcome: Outcome) {
         if keyed.has_left(net.run, net.message) {
             return;
@@ -144,7 +145,7 @@ impl Ledger {
         self.set(net.message, if moved { Outcome::Deleted } else { outcome });
     }
 
-    /// Notes that the row of `net` had something newer: all its changes are stale.
+    /// Notes that the stored row is newer than `net`: all its changes are stale.
     pub fn settle_stale(&mut self, keyed: &Keyed, net: &NetChange) {
         for i in net.run.changes() {
             let message = keyed.change(i).message;
@@ -155,7 +156,7 @@ impl Ledger {
         self.settle(keyed, net, Outcome::Stale);
     }
 
-    /// Notes that the row of `net` was there, and was deleted.
+    /// If `net` is a departure: notes that the row was found at its old key, and deleted there.
     pub fn note_left(&mut self, keyed: &Keyed, net: &NetChange) {
         if !keyed.has_left(net.run, net.message) {
             return;
@@ -168,8 +169,8 @@ impl Ledger {
         }
     }
 
-    /// Where messages are stale now and decided a row in `before`, the rows were written once more: that is
-    /// no news of the messages.
+    /// Restores outcomes after rows were written once more. A message that decided a row in `before` is not
+    /// stale only because its own change is stored now.
     pub fn ignore_rewrites(&mut self, before: &[Option<Outcome>]) {
         for (i, before) in before.iter().enumerate() {
             let stale = self.outcomes[i] == Some(Outcome::Stale);
@@ -207,7 +208,7 @@ mod tests {
         ledger.set(b, Outcome::Upserted);
         ledger.end(kept, true);
         assert_eq!(ledger.outcome(b), Some(Outcome::Upserted));
-        // The attempt around a kept one undoes it all the same.
+        // The attempt around a kept attempt still undoes the notes of both.
         ledger.end(outer, false);
         assert_eq!(ledger.outcome(a), Some(Outcome::Collapsed));
         assert_eq!(ledger.missing(), [b, c]);

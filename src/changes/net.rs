@@ -1,4 +1,4 @@
-//! Net changes: what is to be done with each row.
+//! Net changes: the effect of a batch on each row.
 
 #![forbid(unsafe_code)]
 
@@ -12,20 +12,20 @@ use crate::column_set::ColumnSet;
 use crate::merge::{Stamp, State};
 use crate::outcome::{MessageNo, Outcome};
 
-/// How a net change is guarded.
+/// How a net change is compared with the stored version.
 #[derive(Debug, Clone)]
 pub enum Guarded {
-    /// Not at all: it arrived last.
+    /// Not at all: the last arrival wins.
     No,
-    /// It is a change with a version; the server compares.
+    /// A change with a version: the server compares.
     Change,
-    /// It is a read; the server compares.
+    /// A read: the server compares.
     Read,
-    /// The rule was applied to what is stored; this is the row's new state.
+    /// The rule was applied to the stored state, with this new state as the result.
     Examined {
         /// The state to store.
         state: Box<State>,
-        /// Whether `sequin.row_version` has a row of it.
+        /// Whether `sequin.row_version` has an entry for the row.
         has_version_row: bool,
         /// Whether the destination has the row.
         exists: bool,
@@ -34,61 +34,63 @@ pub enum Guarded {
     },
 }
 
-/// What a net change does to its row.
+/// The effect of a net change on its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetEffect {
-    /// The row is to be there.
+    /// The row is written.
     Write {
         /// The columns that have a value.
         columns: ColumnSet,
-        /// Documents among them of which only a part is known, to be laid over what is there.
+        /// Documents among `columns` of which only a part is known. The known members are merged into the
+        /// stored document.
         merges: ColumnSet,
-        /// Whether the row that may be there is another one, of which nothing must be left.
+        /// Whether a row that has this key already is another row: none of its values may remain.
         replaces: bool,
     },
-    /// The row is marked as deleted, with the values that it had at last.
+    /// The row is marked as deleted, with its last values.
     Mark {
         /// The columns that have a value.
         columns: ColumnSet,
         /// As in `Write`.
         merges: ColumnSet,
     },
-    /// The row is to be gone.
+    /// The row is deleted.
     Delete {
-        /// Because the filter refused it.
+        /// Whether the filter refused the row.
         refused: bool,
     },
 }
 
-/// What is to be done with a row.
+/// The net change of one row.
 #[derive(Debug, Clone)]
 pub struct NetChange {
-    /// Its changes.
+    /// The row's changes.
     pub run: Run,
-    /// The message that decided, and that is to blame if the row cannot be written.
+    /// The message that decided. This message is to blame if the row cannot be written.
     pub message: MessageNo,
-    /// What becomes of that message when the row is written.
+    /// The outcome of the deciding message once the row is written.
     pub outcome: Outcome,
-    /// What is done.
+    /// The effect on the row.
     pub effect: NetEffect,
-    /// When the row changed.
+    /// The stamp of the newest change of the row; `None` for a read, and for a deleted row that was
+    /// examined.
     pub stamp: Option<Stamp>,
-    /// When it was read, in microseconds since 1970.
+    /// The time of the newest read of the row, in microseconds since 1970.
     pub read_at: Option<i64>,
-    /// How it is guarded.
+    /// How the net change is compared with the stored version.
     pub guarded: Guarded,
-    /// Where its values are.
+    /// The position of the row's values.
     pub row: ValueRow,
 }
 
 impl NetChange {
-    /// Whether the row is to be there.
+    /// Whether the row is there afterwards.
     pub fn present(&self) -> bool {
         matches!(self.effect, NetEffect::Write { .. })
     }
 
-    /// The columns that have a value, and the documents among them that are laid over what is there; `None`
-    /// if the row is deleted.
+    /// The columns that have a value, and the documents among them that are merged into the stored ones;
+    /// `None` for a deleted row.
     pub fn columns(&self) -> Option<(&ColumnSet, &ColumnSet)> {
         match &self.effect {
             NetEffect::Write {
@@ -99,18 +101,18 @@ impl NetChange {
         }
     }
 
-    /// Whether it has a value for a column.
+    /// Whether the net change has a value for a column.
     pub fn has(&self, column: usize) -> bool {
         self.columns()
             .is_some_and(|(columns, _)| columns.has(column))
     }
 }
 
-/// Where the values of a row begin.
+/// The position of a row's first value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueRow(usize);
 
-/// The values of net changes: for each a row as wide as the mapping's columns.
+/// The values of net changes: one row per net change, as wide as the mapping's columns.
 pub struct Values {
     width: usize,
     values: Vec<Datum>,
@@ -118,7 +120,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// No rows yet, of this width.
+    /// An empty list of rows of this width.
     pub fn new(width: usize) -> Values {
         Values {
             width,
@@ -127,7 +129,7 @@ impl Values {
         }
     }
 
-    /// Makes room for so many rows.
+    /// Makes room for this number of rows.
     pub fn reserve(&mut self, rows: usize) {
         self.values.reserve(rows * self.width);
         self.nulls.reserve(rows * self.width);
@@ -152,7 +154,7 @@ impl Values {
         (!self.is_null(row, column)).then(|| self.datum(row, column))
     }
 
-    /// A value as it is, whatever it is if it is null.
+    /// A value without its null flag. The datum of a null is arbitrary.
     pub fn datum(&self, row: ValueRow, column: usize) -> Datum {
         self.values[row.0 + column]
     }
@@ -163,19 +165,19 @@ impl Values {
     }
 }
 
-/// The net changes of a mapping's rows, and the values of these and of all that are made later.
+/// The net changes of a mapping's rows. `values` also holds the values of net changes that are made later.
 pub struct NetChanges {
-    /// What is to be done, in the order of the keys.
+    /// The net changes, in the order of the keys.
     pub list: Rc<Vec<NetChange>>,
     pub values: Values,
 }
 
-/// What must be written together: the net change of a row, or of the two rows that a message with another
-/// key concerns. The two need not be one that arrives and one that leaves: other messages may have decided
-/// what becomes of the rows.
+/// The net changes that must be written together: of one row, or of the two rows that a message with a
+/// changed key concerns. The two need not be an arrival and a departure: other messages may have decided
+/// the rows.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    // Boxed, since units are moved from set to set while it is found out which of them fail.
+    // Boxed, since the search for failing units moves them from set to set.
     first: Box<NetChange>,
     second: Option<Box<NetChange>>,
 }
@@ -189,7 +191,7 @@ impl Unit {
         }
     }
 
-    /// Up to two net changes; `None` without any.
+    /// A unit of one or two net changes; `None` for an empty list.
     pub fn of(nets: impl IntoIterator<Item = NetChange>) -> Option<Unit> {
         let mut nets = nets.into_iter();
         let unit = Unit {
@@ -206,12 +208,12 @@ impl Unit {
         self.second = Some(Box::new(net));
     }
 
-    /// Its net changes.
+    /// The unit's net changes.
     pub fn nets(&self) -> impl Iterator<Item = &NetChange> {
         std::iter::once(&*self.first).chain(self.second.as_deref())
     }
 
-    /// Its net changes, apart.
+    /// The unit's net changes, by value.
     pub fn into_nets(self) -> impl Iterator<Item = NetChange> {
         std::iter::once(*self.first).chain(self.second.map(|net| *net))
     }
@@ -226,14 +228,14 @@ impl Unit {
         self.first.message
     }
 
-    /// The net change of the row that the message is about: not of the key that the row left.
+    /// The net change of the row that the message is about, not of the key that the row left.
     pub fn subject(&self, keyed: &Keyed) -> &NetChange {
         self.nets()
             .find(|net| !keyed.has_left(net.run, net.message))
             .unwrap_or(&self.first)
     }
 
-    /// The net change of the row that is to go.
+    /// The net change that removes its row; the first one if both rows stay.
     pub fn going(&self) -> &NetChange {
         self.nets()
             .find(|net| !net.present())

@@ -1,4 +1,4 @@
-//! The mapping's SQL, evaluated by the server.
+//! Evaluates the mapping's SQL in the server.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +16,8 @@ use crate::stop::Stop;
 use crate::target::projection::{Input, Projection};
 
 impl Changes<'_> {
-    /// Lets the server evaluate the mapping's SQL: for all messages at once, and one by one if that
-    /// fails. Updates that may have moved their row are asked about its former image too.
+    /// Evaluates the mapping's SQL in the server: for all messages at once, or one by one if that fails.
+    /// For an update that may have moved its row, the SQL also sees the former image.
     pub fn project(&mut self) -> Result<(), Stop> {
         let Some(mut projection) = self.target.projection.take() else {
             return Ok(());
@@ -50,14 +50,15 @@ impl Changes<'_> {
             }
             Err(error) => error,
         };
-        // Where every failure fails the call, an error that may be of a message is located first.
+        // Where every failure fails the call, an error that a message may have caused is located first.
         let of_a_message = blame::may_be_of_a_message(&error);
         if let Err(error) = blame::forgive(error, &self.target.mapping)
             && !of_a_message
         {
             return Err(error.into());
         }
-        // Each in a subtransaction that is kept: what an undone one returned is gone.
+        // Each message has a subtransaction of its own: a rollback frees the results of all statements in
+        // it.
         for (i, &(message, former)) in asked.iter().enumerate() {
             if self.ledger.outcome(message).is_some() {
                 continue;
@@ -90,7 +91,7 @@ fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a>
     }
 }
 
-/// The JSON text of a record with its former values.
+/// The JSON text of a record, overlaid with the former values.
 fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
     super::values::object(record.members().map(|(key, value)| {
         let former = changes.and_then(|changes| changes.get(&key));

@@ -1,4 +1,4 @@
-//! The values of columns, cast from what messages say.
+//! Casts the values of columns from messages.
 
 #![forbid(unsafe_code)]
 
@@ -12,17 +12,17 @@ use crate::json::Json;
 use crate::outcome::MessageNo;
 use crate::target::column::{Slot, Source, TargetColumn};
 
-/// Which image of its row a message is asked for.
+/// The image of a row that a message is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
-    /// The row as the message's record has it.
+    /// The row after the change: the message's record.
     New,
-    /// The row as it was before: the record overlaid with `changes`.
+    /// The row before the change: the record overlaid with `changes`.
     Former,
 }
 
 impl<'a> Changes<'a> {
-    /// Casts what the message says of a column; `None` is null.
+    /// Casts the value that the message has for a column; `None` is null.
     pub(super) fn cast(
         &mut self,
         message: MessageNo,
@@ -69,7 +69,7 @@ impl<'a> Changes<'a> {
         })
     }
 
-    /// Adds a row of nulls with the key of a change's row.
+    /// Adds a row that has the key of a change's row, and otherwise nulls.
     pub(super) fn start_row(&mut self, change: u32) -> ValueRow {
         let row = self.nets.values.add_row();
         let key = self.keyed.key_values(change);
@@ -79,7 +79,7 @@ impl<'a> Changes<'a> {
         row
     }
 
-    /// Sets a column of a row that starts with the key of `change`, if the message says something of it.
+    /// Sets a column, if the message has a value for it. The row starts with the key of `change`.
     pub(super) fn put(
         &mut self,
         row: ValueRow,
@@ -100,7 +100,7 @@ impl<'a> Changes<'a> {
         self.put_value(row, column, message, slot)
     }
 
-    /// Sets the column of a document that has these members.
+    /// Sets a document column to an object of these members.
     pub(super) fn put_document(
         &mut self,
         row: ValueRow,

@@ -1,4 +1,4 @@
-//! Claims: versions written into `sequin.row_version` before the rows, if they are news.
+//! Claims: versions that are written into `sequin.row_version` before the rows, if they are news.
 
 #![forbid(unsafe_code)]
 
@@ -17,11 +17,11 @@ use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 
-/// A key and what is claimed for it.
+/// A key, and the version that is claimed for it.
 pub struct Claim<'k> {
     /// The row's key.
     pub key: &'k [u8],
-    /// The change, or the time of the read.
+    /// The stamp of the change; of a read, only the source and the time count.
     pub stamp: Stamp,
     /// Whether the change deletes the row.
     pub deleted: bool,
@@ -40,8 +40,8 @@ const CHANGES: &str = "
            or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx))
     returning v.key";
 
-/// The statement for reads. It spells `sequin.read_skew` out (in microseconds): nothing but the row that is
-/// to be inserted can be told to the condition.
+/// The statement for reads. `sequin.read_skew` (in microseconds) is part of its text, since the condition
+/// of `ON CONFLICT` sees nothing but the row to insert.
 fn reads(read_skew: i64) -> String {
     format!(
         "insert into sequin.row_version as v (mapping, key, source, read_at)
@@ -71,12 +71,12 @@ thread_local! {
             ],
         )
     };
-    /// With the skew that it spells out.
+    /// The statement for reads, with the skew in its text.
     static CLAIM_READS: RefCell<Option<(i64, Statement)>> = const { RefCell::new(None) };
 }
 
-/// Writes the claims of changes of a mapping (by id) into `sequin.row_version`; returns which of them were
-/// news. Every claim must have a position.
+/// Writes the claims of changes of a mapping (by id) into `sequin.row_version`. Returns for each claim
+/// whether it was news. Every claim must have a position.
 pub fn claim(
     mapping: i32,
     definer: pg_sys::Oid,
@@ -111,7 +111,7 @@ pub fn claim(
     Ok(winners)
 }
 
-/// Notes reads in `sequin.row_version`; returns which of them are late enough to be applied.
+/// Notes reads in `sequin.row_version`. Returns for each read whether it is late enough to be applied.
 pub fn claim_reads(
     mapping: i32,
     definer: pg_sys::Oid,
@@ -143,7 +143,7 @@ pub fn claim_reads(
     Ok(winners(claims, &returned?))
 }
 
-/// Which claims came back.
+/// For each claim, whether its key was returned.
 fn winners(claims: &[Claim<'_>], returned: &Returned) -> Vec<bool> {
     if returned.len() == claims.len() {
         return vec![true; claims.len()];

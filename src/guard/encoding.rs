@@ -17,7 +17,7 @@ pub fn write_stamp(stamp: &Stamp) -> JsonValue {
     ])
 }
 
-/// What [`write_stamp`] wrote; `None` if it is something else.
+/// The stamp that [`write_stamp`] wrote; `None` for any other JSON.
 pub fn read_stamp(value: &JsonValue) -> Option<Stamp> {
     let parts = value.as_array()?;
     let number = |i: usize| parts.get(i).and_then(JsonValue::as_i64);
@@ -31,7 +31,7 @@ pub fn read_stamp(value: &JsonValue) -> Option<Stamp> {
     })
 }
 
-/// A stamp, and behind it the image of the row that left and the index at which it was there.
+/// A stamp, followed by the image of the row that left and the index at which this row was there.
 pub fn write_gone(gone: &Gone) -> JsonValue {
     let mut value = write_stamp(&gone.stamp);
     if let Some(parts) = value.as_array_mut() {
@@ -41,7 +41,7 @@ pub fn write_gone(gone: &Gone) -> JsonValue {
     value
 }
 
-/// What [`write_gone`] wrote; `None` if it is something else.
+/// The departure that [`write_gone`] wrote; `None` for any other JSON.
 pub fn read_gone(value: &JsonValue) -> Option<Gone> {
     let part = |i: usize| value.as_array()?.get(i)?.as_i64();
     Some(Gone {

@@ -27,7 +27,8 @@ thread_local! {
     };
 }
 
-/// The source whose positions the destination's columns hold: the first one that wrote there.
+/// The home source, whose positions the destination's columns hold. If there is none yet, `first` becomes
+/// the home source.
 pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64, SqlError> {
     if let Some(home) = target.home {
         return Ok(home);
@@ -47,7 +48,8 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
                 let row = |()| vec![mapping, Some(Datum::from(first))];
                 statement.execute(std::iter::once(()), row)
             })?;
-            // What is kept of it must go if this transaction is rolled back.
+            // Sessions that have cached the new home source must forget it if this transaction is rolled
+            // back.
             invalidation::announce(home_sources());
             read()?.unwrap_or(first)
         }

@@ -1,5 +1,5 @@
-//! What the guard notes beside versions: tombstones and reads, to be pruned, and the rows that a resync
-//! has seen.
+//! Notes of the guard besides versions: tombstones and reads that will be pruned, and the rows that a
+//! resync has seen.
 
 #![forbid(unsafe_code)]
 
@@ -55,7 +55,7 @@ fn key_row(mapping: i32, key: &[u8]) -> BatchRow {
     vec![Some(Datum::from(mapping)), key.into_datum()]
 }
 
-/// Lines tombstones, and notes of reads, up to be pruned. The caller acts as the extension's owner.
+/// Queues tombstones, and notes of reads, for pruning. The caller acts as the extension's owner.
 pub fn note_tombstones(mapping: i32, keys: &[&[u8]]) -> Result<(), SqlError> {
     if keys.is_empty() {
         return Ok(());
@@ -65,7 +65,7 @@ pub fn note_tombstones(mapping: i32, keys: &[&[u8]]) -> Result<(), SqlError> {
         .map(drop)
 }
 
-/// With guard columns: notes when rows were read whose change has its time in the destination.
+/// With guard columns: notes the times of reads of rows whose columns hold the time of a change.
 pub fn note_reads(
     mapping: i32,
     definer: pg_sys::Oid,
@@ -86,7 +86,7 @@ pub fn note_reads(
     note_tombstones(mapping, &keys)
 }
 
-/// Notes that these rows are there at the source; returns of how many that was not known.
+/// Notes that these rows exist at the source. Returns how many of the notes are new.
 pub fn note_confirmed(mapping: i32, definer: pg_sys::Oid, keys: &[&[u8]]) -> Result<u64, SqlError> {
     let _definer = ActingAs::new(definer, false);
     NOTE_CONFIRMED
@@ -94,11 +94,11 @@ pub fn note_confirmed(mapping: i32, definer: pg_sys::Oid, keys: &[&[u8]]) -> Res
         .map(|outcome| outcome.processed)
 }
 
-/// How often a session looks for tombstones to prune.
+/// How long a session waits between two prunings.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, once a minute
-/// in a session, the oldest first. It is done last, so that it makes no other call wait for this one.
+/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, once a minute in each
+/// session, the oldest first. A call prunes last, so that no other call waits for the pruning.
 pub fn prune() -> Result<(), SqlError> {
     if PRUNED.get().is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Storing the states of examined rows.
+//! Stores the states of examined rows.
 
 #![forbid(unsafe_code)]
 
@@ -16,12 +16,12 @@ use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept};
 use crate::target::Target;
 
-/// The state of an examined row.
+/// The new state of an examined row.
 pub struct NewState<'s> {
     /// The row's key.
     pub key: &'s [u8],
     pub state: &'s State,
-    /// Whether `sequin.row_version` has a row of it.
+    /// Whether `sequin.row_version` has an entry for the row.
     pub has_version_row: bool,
 }
 
@@ -67,7 +67,7 @@ thread_local! {
     };
 }
 
-/// What `sequin.row_version` must say of a row.
+/// The parts of a row's state that `sequin.row_version` must hold.
 #[derive(Debug, Default, PartialEq)]
 struct Remembered {
     stamp: Option<Stamp>,
@@ -76,8 +76,8 @@ struct Remembered {
     gaps: Option<String>,
 }
 
-/// What must be remembered of a row; `None` if the destination's columns say all there is to know. `name`
-/// gives the names of columns, by number.
+/// The parts of a row's state to remember; `None` if the destination's columns hold the whole state. `name`
+/// gives the name of a column by its number.
 fn remember<'n>(
     state: &State,
     versions: VersionsIn,
@@ -97,7 +97,7 @@ fn remember<'n>(
         .map(|(i, gap)| (name(i).to_owned(), gap))
         .collect();
     let gaps = (!gaps.is_empty()).then(|| JsonValue::from(gaps).to_string());
-    // The floor matters as long as there is something to fill, or to be told apart.
+    // The floor matters only while gaps remain to be filled, or while it has an image to tell rows apart.
     let gone = state
         .gone
         .as_ref()
@@ -120,7 +120,7 @@ fn remember<'n>(
             gaps,
         });
     }
-    // A read that is newer than the change has no place in the destination.
+    // The destination has no place for a read that is newer than the change.
     stamp
         .is_some_and(|stamp| state.read_at > stamp.committed_at)
         .then(Remembered::default)

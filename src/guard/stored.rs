@@ -1,4 +1,4 @@
-//! What is stored of rows: their versions in `sequin.row_version`, and the rows in the destination.
+//! Loads the stored state of rows: versions from `sequin.row_version`, rows from the destination.
 
 #![forbid(unsafe_code)]
 
@@ -16,18 +16,18 @@ use crate::prepared::{Kept, RowReader, Statement};
 use crate::statement;
 use crate::target::Target;
 
-/// What is stored of a row.
+/// The stored state of a row.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// Its state, as the rule wants it.
+    /// The state in the form that [`crate::merge`] takes.
     pub state: State,
     /// Whether the destination has the row.
     pub exists: bool,
-    /// Whether `sequin.row_version` has a row of it.
+    /// Whether `sequin.row_version` has an entry for the row.
     pub has_version_row: bool,
 }
 
-/// `LIMIT` keeps the planner from asking for all versions at once, whatever the statistics say.
+/// `LIMIT` keeps the planner from reading all versions at once, whatever the statistics say.
 const ANY: &str = "
     select from sequin.batch() b(mapping integer)
     cross join lateral (select from sequin.row_version v where v.mapping = b.mapping limit 1) v";
@@ -53,7 +53,7 @@ thread_local! {
     };
 }
 
-/// Whether `sequin.row_version` has any row of the mapping.
+/// Whether `sequin.row_version` has any entry of the mapping.
 fn has_any(mapping: i32) -> Result<bool, SqlError> {
     let row = |()| vec![Some(Datum::from(mapping))];
     HAS_ANY
@@ -74,8 +74,8 @@ struct VersionRow {
 }
 
 impl VersionRow {
-    /// Whether it has the time of the newest read of a row, and nothing else: with guard columns, the
-    /// time of the row's change is in the destination.
+    /// Whether the entry holds only the time of the newest read. With guard columns, the time of the row's
+    /// change is in the destination.
     fn is_note_of_read(&self) -> bool {
         self.version.is_none()
             && self.committed_at.is_none()
@@ -85,7 +85,7 @@ impl VersionRow {
             && self.gaps.is_none()
     }
 
-    /// The change that the row was applied by, if one was.
+    /// The change that decided the row, if the entry has one.
     fn stamp(&self) -> Option<Stamp> {
         (self.version.is_some() || self.committed_at.is_some()).then_some(Stamp {
             source: self.source,
@@ -95,7 +95,7 @@ impl VersionRow {
     }
 }
 
-/// The version rows of these keys, each at the index of its key.
+/// The entries of these keys, each at the index of its key.
 fn version_rows(
     mapping: i32,
     definer: pg_sys::Oid,
@@ -132,8 +132,8 @@ fn version_rows(
     Ok(found)
 }
 
-/// Which of these keys there is more to know of than a version. `source_of` has the source of a change,
-/// `read_at` the time of a read.
+/// For each of these keys, whether the entry holds more than a version. `source_of` gives the source of a
+/// key's change, `read_at` the time of its read.
 pub fn special(
     target: &Target,
     definer: pg_sys::Oid,
@@ -161,13 +161,13 @@ pub fn special(
         .collect())
 }
 
-/// A row that the destination has, and the version columns it has.
+/// A row of the destination, with its version columns.
 struct Row {
     version: Option<Version>,
     committed_at: Option<i64>,
 }
 
-/// The rows with these keys in the destination.
+/// The rows of the destination with these keys, each at the index of its key.
 fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row>>, SqlError> {
     let mut statement = match target.statements.find.take() {
         Some(statement) => statement,
@@ -199,7 +199,7 @@ fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row
     Ok(found)
 }
 
-/// Which of the rows with these keys the destination has.
+/// For each of these keys, whether the destination has the row.
 pub fn exist(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlError> {
     Ok(rows_there(target, keys)?
         .iter()
@@ -207,7 +207,7 @@ pub fn exist(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlE
         .collect())
 }
 
-/// What is stored of the rows with these keys (as bytes, and as values). `home` is the home source.
+/// The stored states of the rows with these keys (as bytes, and as values). `home` is the home source.
 pub fn load(
     target: &mut Target,
     definer: pg_sys::Oid,
@@ -225,7 +225,7 @@ pub fn load(
         .collect())
 }
 
-/// The change by which the row was written, or deleted, last.
+/// The change that wrote or deleted the row last.
 fn stamp(
     versions: VersionsIn,
     home: i64,
@@ -237,8 +237,8 @@ fn stamp(
         (Some(version), _) if versions == VersionsIn::Table || deleted || row.is_none() => {
             version.stamp()
         }
-        // With guard columns the destination says which version its row has. Changes without a position,
-        // and those made under guard table, have it in their version row.
+        // With guard columns, the destination holds the version of its row. For a change without a
+        // position, and for a change that was made under guard table, the version row holds the stamp.
         (Some(version), Some(row)) if versions == VersionsIn::Columns && row.version.is_none() => {
             version.stamp()
         }
@@ -277,7 +277,7 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
             read_gaps(target, version, &mut state);
         }
     } else {
-        // Gone by a delete, or by somebody's hand: what is older does not bring it back.
+        // Deleted by a change, or by hand: an older change does not bring the row back.
         let known = version
             .as_ref()
             .filter(|_| deleted)

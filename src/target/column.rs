@@ -1,4 +1,4 @@
-//! A column that a mapping writes: where its values come from, and what a message says of it.
+//! A column that a mapping writes: the source of its values, and the value that a message has for it.
 
 #![forbid(unsafe_code)]
 
@@ -9,59 +9,60 @@ use crate::merge::Provided;
 use crate::pg::tuples::RowColumn;
 use crate::statement::SqlColumn;
 
-/// What a column is read from.
+/// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The record's member of this name.
     Field(String),
-    /// A deeper place, or another part of the message.
+    /// A deeper member of the record, or another part of the message.
     Path(Path),
-    /// A constant's JSON text.
+    /// A constant, as JSON text.
     Constant(String),
-    /// The projection's expression of this number.
+    /// The projection's expression with this number.
     Sql(usize),
 }
 
 /// A column that the mapping writes.
 pub struct TargetColumn {
     pub name: String,
-    /// Where its values come from.
+    /// The source of the column's values.
     pub source: Source,
-    /// What makes datums of them; for SQL expressions the server does.
+    /// Casts the values. For SQL expressions, the server does.
     pub caster: Caster,
-    /// Its type in a batch relation.
+    /// The column in a batch relation.
     pub row: RowColumn,
-    /// Its spelling in statements.
+    /// The column in statements.
     pub sql: SqlColumn,
-    /// Whether a row cannot be inserted without it.
+    /// Whether an insert fails without a value for the column.
     pub required: bool,
-    /// Whether it is the whole record as jsonb, of which an update may bring a part.
+    /// Whether the column holds the whole record as jsonb. An update may bring only a part of such a
+    /// record.
     pub document: bool,
-    /// Whether it can be null.
+    /// Whether the column can be null.
     pub nullable: bool,
-    /// Whether a read's null says nothing.
+    /// Whether a null in a read means an unknown value.
     pub unreadable: bool,
 }
 
-/// What a message says of one column.
+/// The value that a message has for a column.
 #[derive(Debug, Clone, Copy)]
 pub enum Slot<'a> {
-    /// Nothing.
+    /// No value: the message does not mention the column.
     Nothing,
-    /// That it did not change.
+    /// No value: the message says that the column did not change.
     Unchanged,
     /// This value.
     Json(Json<'a>),
-    /// The whole record, but for members that did not change.
+    /// The whole record, except members that did not change.
     Partial,
     /// The constant of the column's source.
     Constant,
-    /// The projection's expression of this number has it.
+    /// The result of the projection's expression with this number.
     Sql(usize),
 }
 
 impl Slot<'_> {
-    /// What [`crate::merge`] needs to know of it.
+    /// The slot as [`crate::merge`] sees it.
     pub fn provided(&self) -> Provided {
         match self {
             Slot::Nothing => Provided::Nothing,

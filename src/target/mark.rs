@@ -35,7 +35,8 @@ impl<'t> Mark<'t> {
         pgrx::spi::quote_identifier(&self.column.name)
     }
 
-    /// What a delete committed at this time (microseconds since 1970) sets; without a time, now.
+    /// The value for a delete that was committed at this time (microseconds since 1970); without a time,
+    /// now.
     pub fn value(self, committed_at: Option<i64>) -> Datum {
         if self.is_boolean() {
             Datum::from(true)
@@ -44,7 +45,7 @@ impl<'t> Mark<'t> {
         }
     }
 
-    /// SQL of the value that a delete without a message sets.
+    /// SQL of the value for a delete without a message.
     pub fn value_now(self) -> &'static str {
         if self.is_boolean() {
             "true"
@@ -53,7 +54,7 @@ impl<'t> Mark<'t> {
         }
     }
 
-    /// SQL that, behind the column, is true of rows without the mark.
+    /// SQL that, behind the column, is true for rows without the mark.
     pub fn is_unset(self) -> &'static str {
         if self.is_boolean() {
             "is not true"
@@ -62,13 +63,13 @@ impl<'t> Mark<'t> {
         }
     }
 
-    /// The assignment (quoted name and SQL) that takes the mark away.
+    /// The assignment (quoted name and SQL) that removes the mark.
     pub fn removal(self) -> (String, String) {
         let value = if self.is_boolean() { "false" } else { "null" };
         (self.name(), value.to_owned())
     }
 
-    /// The column as statements spell it, and in a batch relation.
+    /// The column in statements, and in a batch relation.
     pub fn sql(self) -> (SqlColumn, RowColumn) {
         let sql = SqlColumn {
             name: self.name(),

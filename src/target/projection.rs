@@ -1,5 +1,5 @@
-//! SQL in a mapping: expressions and the filter, evaluated by the server for the whole batch at once,
-//! as the mapping's owner and under the search_path that it was made with.
+//! SQL in a mapping: expressions and the filter. The server evaluates them for the whole batch at once, as
+//! the mapping's owner and under the search_path that was set when the mapping was made.
 
 #![forbid(unsafe_code)]
 
@@ -18,9 +18,9 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
 use crate::statement::{self, Expression};
 
-/// What an expression sees of a message.
+/// The parts of a message that an expression can use.
 pub struct Input<'a> {
-    /// The message's place in the batch.
+    /// The message's position in the batch.
     pub position: usize,
     /// `record`
     pub record: Json<'a>,
@@ -39,20 +39,20 @@ pub struct Projection {
     jsonb: Caster,
     text: Caster,
     search_path: String,
-    /// Each expression alone, the filter last, prepared when one has failed.
+    /// Each expression by itself, the filter last, with a plan that is prepared after a failure.
     alone: Vec<(String, Option<Plan>)>,
-    /// Number of expressions, the filter included.
+    /// The number of expressions, the filter included.
     width: usize,
-    /// Which expression is the filter.
+    /// The number of the filter among the expressions.
     pub filter: Option<usize>,
-    /// The statement.
+    /// The text of the statement.
     pub sql: String,
 }
 
-/// What comes after the parts of an input that are documents.
+/// The number of the `action` part, behind the parts that are documents.
 const ACTION: usize = 3;
 
-/// What the expressions gave, a row for each input.
+/// The results of the expressions, one row per input.
 pub struct Projected {
     returned: Returned,
     order: Vec<usize>,
@@ -60,9 +60,9 @@ pub struct Projected {
 }
 
 impl Projection {
-    /// Prepares the expressions of `columns` and the filter; `None` if there are none. Columns that
-    /// take an expression's value take its type as well: the statement that writes them coerces it
-    /// as an assignment does.
+    /// Prepares the expressions of `columns` and the filter; `None` if there are none. A column outside the
+    /// key takes the type of its expression: the statement that writes the column coerces the value as an
+    /// assignment does.
     pub fn make(
         mapping: &Mapping,
         columns: &mut [TargetColumn],
@@ -152,7 +152,7 @@ impl Projection {
         })
     }
 
-    /// The batch relation of the inputs; with an error, which of an input's parts it is about.
+    /// The batch relation of the inputs. An error comes with the number of the input's part that caused it.
     fn rows(&mut self, inputs: &[Input<'_>], memory: &Bump) -> Result<Rows, (usize, SqlError)> {
         let mut rows = Rows::new();
         for (n, input) in inputs.iter().enumerate() {
@@ -187,7 +187,7 @@ impl Projection {
         Ok(rows)
     }
 
-    /// Adds to the error of an input where in the message it is, or in which expression of the mapping.
+    /// Adds the place of an error to the error: the part of the input, or the expression of the mapping.
     pub fn locate(
         &mut self,
         error: SqlError,
@@ -210,7 +210,8 @@ impl Projection {
         if let Err((name, inner)) = parts {
             return error.at(&format!("messages[{position}].{name}{inner}"));
         }
-        // the filter comes first: what it refuses is not evaluated
+        // The filter comes first, as in the statement: a failing filter is the culprit, whatever else
+        // fails.
         let mut order = self.filter.into_iter().chain(0..self.alone.len());
         let culprit = order.find(|&i| self.fails_alone(i, inputs, memory));
         let culprit = culprit.map(

@@ -1,4 +1,4 @@
-//! What a message says of each column of a mapping.
+//! Reads the values of a mapping's columns from a message.
 
 #![forbid(unsafe_code)]
 
@@ -9,20 +9,20 @@ use crate::json::Json;
 use crate::mapping::{Path, Root};
 use crate::message::{Action, Field, Message};
 
-/// Where the columns of a mapping find their values in a message.
+/// The members of a message that a mapping's columns are read from.
 #[derive(Default)]
 pub struct Reading {
     /// The columns that are read from a member of the record, by the member's name.
     fields: HashMap<String, Vec<usize>>,
     /// The other columns.
     others: Vec<usize>,
-    /// The members of the last record in order, each with its columns. Messages of one table have their
-    /// fields in one order, as a rule.
+    /// The members of the last record in order, each with its columns. Messages of one table usually have
+    /// their members in one order.
     layout: Vec<(String, Vec<usize>)>,
 }
 
 impl Reading {
-    /// For these columns.
+    /// The reading for these columns.
     pub fn new(columns: &[TargetColumn]) -> Reading {
         let mut reading = Reading::default();
         for (i, column) in columns.iter().enumerate() {
@@ -34,7 +34,7 @@ impl Reading {
         reading
     }
 
-    /// Reads what the message says of each of these columns into `slots`.
+    /// Fills `slots` with the message's value for each of these columns.
     pub fn read<'a>(
         &mut self,
         columns: &[TargetColumn],
@@ -88,7 +88,7 @@ impl Reading {
     }
 }
 
-/// Whether the message lists a member among its `changes` that a column of this source is read from.
+/// Whether `changes` lists a member that a column of this source is read from.
 pub fn is_changed(source: &Source, changes: Json<'_>) -> bool {
     match source {
         Source::Field(name) => changes.get(name).is_some(),
@@ -101,7 +101,7 @@ pub fn is_changed(source: &Source, changes: Json<'_>) -> bool {
     }
 }
 
-/// What the row's former image says of a column of this source: the record overlaid with `changes`.
+/// The value of a column of this source in the row's former image: the record overlaid with `changes`.
 pub fn former<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
     let changes = message.changes;
     let member = |name: &str| {
@@ -120,7 +120,8 @@ pub fn former<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
     value.map_or(Slot::Nothing, Slot::Json)
 }
 
-/// Adds what the message says of the record to a document: the members that changed, or all.
+/// Adds the members of the message's record to a document, or replaces them there. Unchanged members are
+/// left out.
 pub fn collect<'a>(
     message: &Message<'a>,
     fields: &[Field<'a>],
@@ -134,8 +135,8 @@ pub fn collect<'a>(
     }
 }
 
-/// Whether an update says of the field that its value did not change, and not what it is. A value
-/// that did change is listed in `changes`, so a text that happens to read the same is told apart.
+/// Whether an update says that the field's value did not change, without giving the value. `changes` lists
+/// every changed value, so that a real text of this wording is told apart.
 fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
     message.action == Action::Update
         && field.value.is_string("unchanged_toast")
@@ -173,7 +174,8 @@ fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
             };
             match root.and_then(|root| root.path(&path.keys)) {
                 Some(value) => Slot::Json(value),
-                // A record that lacks the member says nothing of the column; other parts say null.
+                // A record without the member does not mention the column; in other parts, a missing member
+                // is null.
                 None if path.root == Root::Record
                     && path
                         .keys

@@ -18,8 +18,8 @@ pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlErr
     Statement::new(&sql, &row)
 }
 
-/// The statement that writes rows of this shape, and the columns of its batch relation: the number of the
-/// row for an update, then the columns of the shape, the guard's columns and the mark of a soft delete.
+/// The statement that writes rows of this shape, and the columns of its batch relation: for an update the
+/// number of the row, then the columns of the shape, the guard's columns and the mark of a soft delete.
 pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     let kind = shape.kind;
     let relation = target.relation();
@@ -55,7 +55,7 @@ pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
         .chain(mark.iter().map(|(_, row)| row.clone()))
         .collect();
     let key = target.key_sql();
-    // An upsert takes the mark of a soft delete away.
+    // An upsert removes the mark of a soft delete.
     let mut constants: Vec<_> = match &mark {
         Some(_) => Vec::new(),
         None => target
@@ -100,7 +100,7 @@ pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     (sql, row)
 }
 
-/// The guard's columns that are written, by their number. A read leaves the position that is there.
+/// The numbers of the guard's columns that are written. A read keeps the stored position.
 pub fn version_columns(versions: VersionsIn, kind: WriteKind) -> &'static [usize] {
     match (versions, kind) {
         (VersionsIn::Columns, WriteKind::UpsertRead) => &[2],
@@ -109,7 +109,7 @@ pub fn version_columns(versions: VersionsIn, kind: WriteKind) -> &'static [usize
     }
 }
 
-/// The columns of the destination that rows with these columns do not name, set to their defaults.
+/// The assignments that set all other columns of the destination to their defaults.
 fn defaults(target: &Target, columns: &[usize]) -> Vec<(String, String)> {
     let named = |name: &str| columns.iter().any(|&i| target.columns[i].name == name);
     target
@@ -124,8 +124,8 @@ fn defaults(target: &Target, columns: &[usize]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// With guard columns: a row without a position keeps the time of its newest read. A row with one keeps
-/// the time of its change, with which changes of other sources are compared.
+/// With guard columns: the assignment of a read's time. A row without a position takes the time of the
+/// read. A row with a position keeps the time of its change, for comparison with changes of other sources.
 fn read_time(target: &Target) -> Option<(String, String)> {
     (target.versions == VersionsIn::Columns).then(|| {
         let name = GUARD_COLUMNS[2].0;

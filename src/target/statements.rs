@@ -1,4 +1,4 @@
-//! The statements of one mapping, made when they are first needed and kept with it.
+//! The statements of one mapping, prepared on first use and kept with the mapping.
 
 #![forbid(unsafe_code)]
 
@@ -10,36 +10,36 @@ use crate::prepared::Statement;
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteKind {
-    /// Rows that may exist, whatever they have.
+    /// Rows that may exist, whatever their versions.
     Upsert,
-    /// Rows that may exist, where the version that the row has is older.
+    /// Rows that may exist, if their stored version is older.
     UpsertNewer,
-    /// The same, returning the keys of the rows that were written.
+    /// As `UpsertNewer`, but returns the keys of the written rows.
     UpsertNewerNamed,
-    /// Rows that may exist, where the read is late enough.
+    /// Rows that may exist, if the read is late enough.
     UpsertRead,
-    /// Rows that do exist: an insert could not name every column that it must.
+    /// Rows that exist, where an insert would lack a required column.
     Update,
-    /// Rows that may exist and are others than these: columns that are not named get their defaults.
+    /// Rows that may exist, to be replaced by other rows: columns without a value get their defaults.
     Replace,
     /// Rows that may exist, marked as deleted.
     UpsertMarked,
 }
 
-/// What a statement that writes rows depends on.
+/// The properties of rows that determine the statement that writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// How the rows are written.
     pub kind: WriteKind,
-    /// The columns that they have.
+    /// The columns that have a value.
     pub columns: ColumnSet,
-    /// Documents among the columns that are laid over what is there.
+    /// Documents among the columns that are merged into the stored ones.
     pub merges: ColumnSet,
     /// `sequin.read_skew` in microseconds.
     pub read_skew: i64,
 }
 
-/// More statements than this, each for a shape of its own, are not kept.
+/// The most statements that are kept, each for one shape.
 const SHAPES: usize = 64;
 
 /// The statements of one mapping.
@@ -48,14 +48,14 @@ pub struct Statements {
     shapes: HashMap<Shape, Statement>,
     /// Deletes (or marks) rows by key.
     pub delete: Option<Statement>,
-    /// Finds rows by key, with the versions that they hold.
+    /// Finds rows by key, with their stored versions.
     pub find: Option<Statement>,
-    /// Find rows that a delete would take along, by the number of the destination's referrer.
+    /// Find the rows that a delete would cascade to, by the number of the destination's referrer.
     pub referrers: HashMap<usize, Statement>,
 }
 
 impl Statements {
-    /// Takes the statement for a shape out, to be given back by [`Self::keep`].
+    /// Takes out the statement for a shape. [`Self::keep`] puts it back.
     pub fn take(&mut self, shape: &Shape) -> Option<Statement> {
         self.shapes.remove(shape)
     }
