@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod constraints;
+
 use pgrx::pg_sys::{self, BuiltinOid};
 
 use crate::pg::tuples::RowColumn;
@@ -51,8 +53,10 @@ pub struct Referrer {
     pub oid: pg_sys::Oid,
     /// The role that owns the table.
     pub owner: pg_sys::Oid,
-    /// Whether a delete in the destination changes or deletes rows of the table.
-    pub cascades: bool,
+    /// What a delete of a row that it refers to does: `pg_constraint.confdeltype`.
+    pub on_delete: Action,
+    /// What an update of the columns that it refers to does: `pg_constraint.confupdtype`.
+    pub on_update: Action,
     /// The table's schema.
     pub schema: String,
     /// The table's name.
@@ -64,6 +68,27 @@ pub struct Referrer {
     /// The columns of the foreign key, each with the column that it refers to, and the operator that
     /// compares the two (the referenced column on the left).
     pub columns: Vec<(String, String, String)>,
+}
+
+/// What a foreign key does to the rows that refer to a row which goes or changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: it fails, when the statement ends, if rows refer to what is not there then.
+    Nothing,
+    /// It fails if rows refer to the row, also if another takes its place.
+    Restrict,
+    /// It deletes or changes the rows that refer to the row.
+    Cascade,
+}
+
+impl Action {
+    fn of(catalog: i8) -> Action {
+        match catalog as u8 {
+            b'a' => Action::Nothing,
+            b'r' => Action::Restrict,
+            _ => Action::Cascade,
+        }
+    }
 }
 
 /// A column of a destination.
@@ -167,10 +192,12 @@ const REFERRERS: &str = "
                  from unnest(k.conpfeqop) with ordinality u(operator, n)
                  join pg_catalog.pg_operator o on o.oid = u.operator
                  join pg_catalog.pg_namespace s on s.oid = o.oprnamespace order by u.n),
-           c.relowner, k.confdeltype in ('c', 'n', 'd')
+           c.relowner, k.confdeltype, k.confupdtype
     from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where k.confrelid = $1 and k.contype = 'f' and k.conparentid = 0
+      and not exists (select from pg_catalog.pg_trigger t
+                      where t.tgconstraint = k.oid and t.tgrelid = $1 and t.tgenabled = 'D')
     order by k.oid";
 
 impl Column {
@@ -302,7 +329,8 @@ impl Queries {
                 table,
                 constraint: row.get(4)?.expect("not null"),
                 owner: row.get(8)?.expect("not null"),
-                cascades: row.get(9)?.expect("not null"),
+                on_delete: Action::of(row.get::<i8>(9)?.expect("not null")),
+                on_update: Action::of(row.get::<i8>(10)?.expect("not null")),
                 columns: columns
                     .into_iter()
                     .zip(to)

@@ -44,6 +44,68 @@ pub struct SqlRelation {
     pub overriding: bool,
 }
 
+/// Where a statement takes its rows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input<'s> {
+    /// The batch relation.
+    Batch,
+    /// A part of the batch relation of [`together`], after `after` has been done: an SQL condition.
+    Part { number: usize, after: &'s str },
+}
+
+impl Input<'_> {
+    /// The relation `b` of these columns, with `sequin_n integer` in front if `numbered`.
+    fn relation(self, numbered: bool, columns: &[&SqlColumn]) -> String {
+        match self {
+            Input::Batch if numbered => batch("b", "sequin_n integer", columns),
+            Input::Batch => batch("b", "", columns),
+            Input::Part { number, after } => {
+                let names = columns.iter().map(|column| column.name.as_str());
+                let names = numbered.then_some("sequin_n").into_iter().chain(names);
+                let list: Vec<String> = names
+                    .enumerate()
+                    .map(|(i, name)| format!("b.{} as {name}", part_column(number, i)))
+                    .collect();
+                format!(
+                    "(select {} from sequin_parts b where b.sequin_part operator(pg_catalog.=) {number} \
+                     and {after}) b",
+                    list.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// The name of a part's column in the batch relation of [`together`].
+pub fn part_column(part: usize, column: usize) -> String {
+    format!("sequin_p{part}_{column}")
+}
+
+/// Several statements as one, which sees the rows as they were before all of them. Each is done when the ones
+/// before it are. They read parts of one batch relation, whose column definition list is given. It returns how many
+/// rows each of them has written.
+pub fn together(definition: &str, parts: &[String]) -> String {
+    let mut sql = format!(
+        "with sequin_parts as materialized (select * from sequin.batch() b({definition}))"
+    );
+    let mut counts = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        write!(sql, ", sequin_w{i} as ({part})").expect("a String takes all");
+        counts.push(format!("(select pg_catalog.count(*) from sequin_w{i})"));
+    }
+    format!("{sql} select {}", counts.join(", "))
+}
+
+/// The condition that the part of [`together`] before this one has been done.
+pub fn after(part: usize) -> String {
+    match part.checked_sub(1) {
+        None => String::from("true"),
+        Some(before) => format!(
+            "(select pg_catalog.count(*) from sequin_w{before}) operator(pg_catalog.>=) 0"
+        ),
+    }
+}
+
 /// `b(id bigint, name text)`, with further columns in front.
 fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
     let mut sql = format!("sequin.batch() {alias}({extra}");
@@ -56,9 +118,13 @@ fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
 
 /// A statement that changes rows by the batch relation `b`, numbered by `sequin_n integer`. PostgreSQL 13
 /// plans the statement for each partition, and would read the batch as often, if it were not materialized.
-fn over_batch(columns: &[&SqlColumn], statement: impl FnOnce(&str) -> String) -> String {
-    let batch = batch("b", "sequin_n integer", columns);
-    if cfg!(feature = "pg13") {
+fn over_batch(
+    input: Input<'_>,
+    columns: &[&SqlColumn],
+    statement: impl FnOnce(&str) -> String,
+) -> String {
+    let batch = input.relation(true, columns);
+    if cfg!(feature = "pg13") && input == Input::Batch {
         let statement = statement("b");
         format!("with b as materialized (select * from {batch}) {statement}")
     } else {
@@ -102,6 +168,7 @@ fn assignments(
 /// `INSERT … ON CONFLICT (key) DO UPDATE`: rows of `columns`, the key among them. In a row that exists and
 /// for which `condition` holds, `constants` (`column`, `expression`, both quoted) are set too.
 pub fn upsert(
+    input: Input<'_>,
     relation: &SqlRelation,
     columns: &[&SqlColumn],
     key: &[&SqlColumn],
@@ -117,7 +184,7 @@ pub fn upsert(
     };
     format!(
         "{} on conflict ({}) {action}",
-        insert(relation, columns),
+        insert(input, relation, columns),
         list(key, "")
     )
 }
@@ -137,7 +204,7 @@ pub fn late_enough(read_skew: i64) -> String {
 
 /// `INSERT`: rows of `columns`. `next_row` counts the rows as they are read, which tells the row of an
 /// error.
-pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
+pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
     let overriding = if relation.overriding {
         " overriding system value"
     } else {
@@ -148,7 +215,7 @@ pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
         relation.name,
         list(columns, ""),
         list(columns, "b."),
-        batch("b", "", columns),
+        input.relation(false, columns),
     )
 }
 
@@ -156,7 +223,7 @@ pub fn insert(relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
 pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlColumn]) -> String {
     format!(
         "{} on conflict ({}) do nothing",
-        insert(relation, columns),
+        insert(Input::Batch, relation, columns),
         list(key, "")
     )
 }
@@ -164,6 +231,7 @@ pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlCol
 /// `UPDATE` of the rows that exist. It returns the number that each of them has in the batch relation, in
 /// the first column, `sequin_n integer`.
 pub fn update(
+    input: Input<'_>,
     relation: &SqlRelation,
     columns: &[&SqlColumn],
     key: &[&SqlColumn],
@@ -174,7 +242,7 @@ pub fn update(
         // an update must set something, to find the row
         set.push(format!("{0} = b.{0}", key[0].name));
     }
-    over_batch(columns, |batch| {
+    over_batch(input, columns, |batch| {
         format!(
             "update {} as d set {} from {batch} where {} returning b.sequin_n",
             relation.name,
@@ -186,8 +254,8 @@ pub fn update(
 
 /// `DELETE` by key. It returns the number that each deleted row has in the batch relation, in the first
 /// column, `sequin_n integer`.
-pub fn delete(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
-    over_batch(key, |batch| {
+pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    over_batch(input, key, |batch| {
         format!(
             "delete from {} as d using {batch} where {} returning b.sequin_n",
             relation.name,
@@ -221,7 +289,9 @@ pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[Strin
 }
 
 /// Marks rows as deleted: sets the column to the batch relation's value in rows that are not yet marked.
-pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
+pub fn soft_delete(
+    input: Input<'_>,
+    relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
     let unmarked = if mark.type_name == "boolean" {
         "is not true"
     } else {
@@ -229,7 +299,7 @@ pub fn soft_delete(relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn)
     };
     let mut columns = vec![mark];
     columns.extend(key);
-    over_batch(&columns, |batch| {
+    over_batch(input, &columns, |batch| {
         format!(
             "update {} as d set {1} = b.{1} from {batch} where {2} and d.{1} {unmarked} \
              returning b.sequin_n",
@@ -307,19 +377,20 @@ mod tests {
     fn upserts() {
         let (id, name) = (column("id", "bigint"), column("\"Name\"", "text"));
         assert_eq!(
-            upsert(&relation(false), &[&id, &name], &[&id], &[], None),
+            upsert(Input::Batch, &relation(false), &[&id, &name], &[&id], &[], None),
             "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
              from sequin.batch() b(id bigint, \"Name\" text) where sequin.next_row() \
              on conflict (id) do update set \"Name\" = excluded.\"Name\""
         );
         assert_eq!(
-            upsert(&relation(true), &[&id], &[&id], &[], None),
+            upsert(Input::Batch, &relation(true), &[&id], &[&id], &[], None),
             "insert into public.t as d (id) overriding system value select b.id \
              from sequin.batch() b(id bigint) where sequin.next_row() \
              on conflict (id) do nothing"
         );
         assert_eq!(
             upsert(
+                Input::Batch,
                 &relation(false),
                 &[&id],
                 &[&id],
@@ -340,14 +411,14 @@ mod tests {
             column("c", "jsonb"),
         );
         assert_eq!(
-            update(&relation(false), &[&a, &b, &c], &[&a, &b], &[]),
+            update(Input::Batch, &relation(false), &[&a, &b, &c], &[&a, &b], &[]),
             "update public.t as d set c = b.c \
              from sequin.batch() b(sequin_n integer, a integer, b text, c jsonb) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
         );
         assert_eq!(
-            delete(&relation(false), &[&a, &b]),
+            delete(Input::Batch, &relation(false), &[&a, &b]),
             "delete from public.t as d using sequin.batch() b(sequin_n integer, a integer, b text) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
@@ -361,12 +432,12 @@ mod tests {
             insert_only: true,
             ..serial
         };
-        let sql = upsert(&relation(true), &[&id, &serial], &[&id], &[], None);
+        let sql = upsert(Input::Batch, &relation(true), &[&id, &serial], &[&id], &[], None);
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
-        let sql = update(&relation(true), &[&id, &serial], &[&id], &[]);
+        let sql = update(Input::Batch, &relation(true), &[&id, &serial], &[&id], &[]);
         assert!(sql.contains("as d set id = b.id from"), "{sql}");
         let constants = [("gone".to_owned(), "null".to_owned())];
-        let sql = update(&relation(true), &[&id, &serial], &[&id], &constants);
+        let sql = update(Input::Batch, &relation(true), &[&id, &serial], &[&id], &constants);
         assert!(sql.contains("as d set gone = null from"), "{sql}");
     }
 
@@ -383,19 +454,19 @@ mod tests {
                  'object' then d.doc operator(pg_catalog.||) {from}.doc else {from}.doc end"
             )
         };
-        let sql = upsert(&relation(false), &[&id, &doc], &[&id], &[], None);
+        let sql = upsert(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[], None);
         assert!(sql.ends_with(&expected("excluded")), "{sql}");
-        let sql = update(&relation(false), &[&id, &doc], &[&id], &[]);
+        let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
         assert!(sql.contains(&expected("b")), "{sql}");
     }
 
     #[test]
     fn rows_are_marked_once() {
         let id = column("id", "bigint");
-        let at = soft_delete(&relation(false), &[&id], &column("gone", "timestamp"));
+        let at = soft_delete(Input::Batch, &relation(false), &[&id], &column("gone", "timestamp"));
         assert!(at.contains("set gone = b.gone from"), "{at}");
         assert!(at.contains("and d.gone is null returning"), "{at}");
-        let flag = soft_delete(&relation(false), &[&id], &column("gone", "boolean"));
+        let flag = soft_delete(Input::Batch, &relation(false), &[&id], &column("gone", "boolean"));
         assert_eq!(
             flag,
             "update public.t as d set gone = b.gone \

@@ -10,12 +10,15 @@
 pub mod bisect;
 mod cascade;
 mod constraint;
-pub mod cycle;
+mod facts;
+mod give_up;
+pub mod joint;
 pub mod pending;
 pub mod phase;
-pub mod replay;
 mod rows;
 mod set_size;
+mod solve;
+mod together;
 pub mod wait;
 
 use crate::changes::Changes;

@@ -23,6 +23,7 @@ use crate::pg::user::{ActingAs, current_user};
 use crate::settings;
 use crate::target::Target;
 use crate::target::column::Source;
+use crate::statement::Input;
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 
@@ -199,7 +200,7 @@ fn statements(target: &Target) -> Vec<PartRow> {
             merges: ColumnSet::new(),
             read_skew: settings::read_skew(),
         };
-        write_sql(target, &shape).0
+        write_sql(Input::Batch, target, &shape).0
     };
     let mut found = Vec::new();
     if let Some(projection) = &target.projection {
@@ -218,7 +219,7 @@ fn statements(target: &Target) -> Vec<PartRow> {
             found.push(("update of rows that are there", write(WriteKind::Update)));
         }
         if mapping.on_delete != OnDelete::Ignore {
-            found.push(("delete", delete_sql(target).0));
+            found.push(("delete", delete_sql(Input::Batch, target).0));
         }
     }
     found

@@ -19,11 +19,16 @@ use crate::pg::user::is_restricted;
 use crate::pg::{constraints, invalidation};
 use crate::stop::Stop;
 use crate::write::bisect::retry;
-use crate::write::cycle::{Waiting, write_cycles};
+use crate::write::joint;
 use crate::write::pending::Pending;
 use crate::write::phase::{self, Phase};
-use crate::write::replay::replay_all;
 use crate::write::wait;
+
+/// Units that wait, with what they wait for as far as that is known.
+type Held = Vec<(Pending, Option<Wait>)>;
+
+/// The same, mapping by mapping.
+type Waiting = Vec<Held>;
 
 /// How often given-up messages are tried again before a call ends. Each round writes at least one more of
 /// the waiting messages. Later calls retry the messages that still wait.
@@ -142,27 +147,30 @@ impl Settling<'_, '_> {
     fn settle(&mut self) -> Result<u64, Stop> {
         let mut given_up = None;
         while self.pending.iter().any(|pending| !pending.is_empty()) {
-            self.retry_pending()?;
+            let waits = self.write_joint()?;
             let mut waiting: Waiting = Vec::with_capacity(self.all.len());
             let mut dead: Vec<Vec<Unit>> = Vec::with_capacity(self.all.len());
-            for (changes, pending) in self.all.iter_mut().zip(&mut self.pending) {
+            for ((changes, pending), waits) in self.all.iter_mut().zip(&mut self.pending).zip(waits)
+            {
                 let _owner = changes.acting_as_owner();
-                let (mut pending, failed): (Vec<_>, Vec<_>) = std::mem::take(pending)
+                let (held, failed): (Vec<_>, Vec<_>) = std::mem::take(pending)
                     .into_iter()
-                    .partition(|held| held.may_work_later(&changes.target));
+                    .zip(waits)
+                    .partition(|(held, _)| held.may_work_later(&changes.target));
                 let mut units = Vec::with_capacity(failed.len());
-                for held in failed {
+                for (held, _) in failed {
                     changes.fail(held.unit.message(), held.error)?;
                     units.push(held.unit);
                 }
                 dead.push(units);
-                if replay_all(changes, &pending)? {
-                    pending.clear();
-                }
-                let waits = wait::find(changes, &pending, &self.registry.mappings)?;
-                waiting.push(pending.into_iter().zip(waits).collect());
+                let (unknown, mut known): (Held, Held) =
+                    held.into_iter().partition(|(_, wait)| wait.is_none());
+                let unknown: Vec<Pending> = unknown.into_iter().map(|(held, _)| held).collect();
+                let waits = wait::find(changes, &unknown, &self.registry.mappings)?;
+                known.extend(unknown.into_iter().zip(waits));
+                waiting.push(known);
             }
-            let again = write_cycles(self.all, &mut waiting)? || self.exclude_writers(&waiting)?;
+            let again = self.exclude_writers(&waiting)?;
             if !again {
                 given_up.get_or_insert(self.written());
             }
@@ -239,27 +247,16 @@ impl Settling<'_, '_> {
         Ok(again)
     }
 
-    /// Retries units that failed because another row was missing or in the way, as long as that helps.
-    fn retry_pending(&mut self) -> Result<(), Stop> {
-        let count = |pending: &[Vec<Pending>]| pending.iter().map(Vec::len).sum();
-        let mut left: usize = count(&self.pending);
-        while left > 0 {
-            for (changes, pending) in self.all.iter_mut().zip(&mut self.pending) {
-                let _owner = changes.acting_as_owner();
-                if let [held] = pending.as_slice()
-                    && held.written == Some(changes.intake.call.written())
-                {
-                    continue; // nothing has changed since
-                }
-                let held = std::mem::take(pending).into_iter();
-                *pending = retry(changes, held.map(|held| held.unit).collect())?;
+    /// Writes what can be written, together or alone, as long as that helps. Returns what the rest waits for, mapping
+    /// by mapping, as far as constraints tell.
+    fn write_joint(&mut self) -> Result<Vec<Vec<Option<Wait>>>, Stop> {
+        loop {
+            let mappings = &self.registry.mappings;
+            let joint = joint::write(self.all, &mut self.pending, mappings)?;
+            let left = self.pending.iter().any(|pending| !pending.is_empty());
+            if !joint.progress || !left {
+                return Ok(joint.waits);
             }
-            let now = count(&self.pending);
-            if now == left {
-                break;
-            }
-            left = now;
         }
-        Ok(())
     }
 }

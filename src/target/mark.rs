@@ -54,6 +54,16 @@ impl<'t> Mark<'t> {
         }
     }
 
+    /// Whether it is the column of this name.
+    pub fn is_column(self, name: &str) -> bool {
+        self.column.name == name
+    }
+
+    /// The value of a row without the mark; `None` is null.
+    pub fn unset(self) -> Option<Datum> {
+        self.is_boolean().then(|| Datum::from(false))
+    }
+
     /// SQL that, behind the column, is true for rows without the mark.
     pub fn is_unset(self) -> &'static str {
         if self.is_boolean() {

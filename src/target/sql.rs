@@ -10,17 +10,17 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode};
 use crate::pg::tuples::RowColumn;
 use crate::prepared::Statement;
-use crate::statement::{self, SqlColumn};
+use crate::statement::{self, Input, SqlColumn};
 
 /// Prepares the statement that writes rows of this shape.
 pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlError> {
-    let (sql, row) = write_sql(target, shape);
+    let (sql, row) = write_sql(Input::Batch, target, shape);
     Statement::new(&sql, &row)
 }
 
 /// The statement that writes rows of this shape, and the columns of its batch relation: for an update the
 /// number of the row, then the columns of the shape, the guard's columns and the mark of a soft delete.
-pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
+pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     let kind = shape.kind;
     let relation = target.relation();
     let columns: Vec<usize> = (0..target.columns.len())
@@ -65,7 +65,7 @@ pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
             .collect(),
     };
     let upsert = |constants: &[(String, String)], condition| {
-        statement::upsert(&relation, &sql_columns, &key, constants, condition)
+        statement::upsert(input, &relation, &sql_columns, &key, constants, condition)
     };
     let named = || {
         let names: Vec<_> = key
@@ -75,7 +75,7 @@ pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
         names.join(", ")
     };
     let sql = match (kind, target.mapping.mode) {
-        (_, Mode::Append) if key.is_empty() => statement::insert(&relation, &sql_columns),
+        (_, Mode::Append) if key.is_empty() => statement::insert(input, &relation, &sql_columns),
         (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
         (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
         (WriteKind::Replace, _) => {
@@ -94,7 +94,7 @@ pub fn write_sql(target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
         }
         (WriteKind::Update, _) => {
             row.insert(0, RowColumn::number("sequin_n"));
-            statement::update(&relation, &sql_columns, &key, &constants)
+            statement::update(input, &relation, &sql_columns, &key, &constants)
         }
     };
     (sql, row)
@@ -136,21 +136,21 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 
 /// Prepares the statement of [`delete_sql`].
 pub fn prepare_delete(target: &Target) -> Result<Statement, SqlError> {
-    let (sql, row) = delete_sql(target);
+    let (sql, row) = delete_sql(Input::Batch, target);
     Statement::new(&sql, &row)
 }
 
 /// The statement that deletes (or marks) rows by key, and the columns of its batch relation: the number of
 /// the row, the mark of a soft delete, the key.
-pub fn delete_sql(target: &Target) -> (String, Vec<RowColumn>) {
+pub fn delete_sql(input: Input<'_>, target: &Target) -> (String, Vec<RowColumn>) {
     let (relation, key) = (target.relation(), target.key_sql());
     let mut row = vec![RowColumn::number("sequin_n")];
     let sql = match target.mark() {
-        None => statement::delete(&relation, &key),
+        None => statement::delete(input, &relation, &key),
         Some(mark) => {
             let (mark, column) = mark.sql();
             row.push(column);
-            statement::soft_delete(&relation, &key, &mark)
+            statement::soft_delete(input, &relation, &key, &mark)
         }
     };
     row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));

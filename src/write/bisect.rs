@@ -4,7 +4,8 @@
 
 use std::collections::VecDeque;
 
-use super::cycle;
+use super::constraint::unique_columns;
+use super::give_up::give_up;
 use super::pending::Pending;
 use super::{wait, write_set};
 use crate::blame::{deserves_another_try, forgive};
@@ -129,7 +130,10 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
     }
     // The row itself, at its old key, may hold the unique value that its new key needs.
     let result = changes.attempt(|changes| {
-        if !cycle::give_up(&changes.target, &changes.nets.values, &error, &gone)? {
+        let target = &changes.target;
+        let columns = unique_columns(target, &error).unwrap_or_default();
+        let columns: Vec<String> = columns.iter().map(|&i| target.columns[i].name.clone()).collect();
+        if !give_up(target, &changes.nets.values, &columns, &gone)? {
             return Err(Stop::Failed(error.clone()));
         }
         write_set(changes, &arrives)

@@ -14,7 +14,7 @@ use pgrx::pg_sys::Datum;
 use super::rows::key_values;
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Values};
-use crate::destination::{Column, Referrer};
+use crate::destination::{Action, Column, Referrer};
 use crate::error::{Error, SqlError};
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
@@ -28,7 +28,7 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
     let (target, values) = (&mut changes.target, &changes.nets.values);
     for i in 0..target.destination.referrers.len() {
         let referrer = &target.destination.referrers[i];
-        if !referrer.cascades || !changes.intake.call.mapped.contains(&referrer.oid) {
+        if referrer.on_delete != Action::Cascade || !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
         }
         let rows = Rows::read(target, values, referrer, nets)?;

@@ -22,6 +22,7 @@ use crate::pg::spi::{Executed, Returned};
 use crate::pg::tuples::{RowType, Rows};
 use crate::prepared::{RowReader, returned};
 use crate::target::Target;
+use crate::target::mark::Mark;
 use crate::target::sql::{prepare_delete, prepare_write, version_columns};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
@@ -169,16 +170,7 @@ fn execute(
     kind: WriteKind,
     nets: &[&NetChange],
 ) -> Result<Executed, SqlError> {
-    let (columns, merges) = nets[0].columns().unwrap_or((&NO_COLUMNS, &NO_COLUMNS));
-    let shape = Shape {
-        kind,
-        columns: columns.clone(),
-        merges: merges.clone(),
-        read_skew: match kind {
-            WriteKind::UpsertRead => changes.intake.call.read_skew,
-            _ => 0,
-        },
-    };
+    let shape = shape(&changes.intake, kind, nets[0]);
     let target = &mut changes.target;
     let mut statement = match target.statements.take(&shape) {
         Some(statement) => statement,
@@ -198,6 +190,20 @@ fn execute(
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }
     outcome
+}
+
+/// The shape of the statement that writes rows like this one.
+pub fn shape(intake: &Intake<'_>, kind: WriteKind, net: &NetChange) -> Shape {
+    let (columns, merges) = net.columns().unwrap_or((&NO_COLUMNS, &NO_COLUMNS));
+    Shape {
+        kind,
+        columns: columns.clone(),
+        merges: merges.clone(),
+        read_skew: match kind {
+            WriteKind::UpsertRead => intake.call.read_skew,
+            _ => 0,
+        },
+    }
 }
 
 static NO_COLUMNS: ColumnSet = ColumnSet::new();
@@ -240,20 +246,25 @@ pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlE
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }
     let there = numbers(&deleted?, nets.len());
-    let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
     for (net, there) in nets.iter().zip(there) {
-        if there {
-            ledger.note_left(keyed, net);
-        }
-        let refused = matches!(net.effect, NetEffect::Delete { refused: true });
-        let outcome = if refused && !there {
-            Outcome::Filtered
-        } else {
-            net.outcome
-        };
-        ledger.settle(keyed, net, outcome);
+        settle_delete(changes, net, there);
     }
     Ok(())
+}
+
+/// Notes that a row was deleted (or marked), if it was there.
+pub fn settle_delete(changes: &mut Changes<'_>, net: &NetChange, there: bool) {
+    let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
+    if there {
+        ledger.note_left(keyed, net);
+    }
+    let refused = matches!(net.effect, NetEffect::Delete { refused: true });
+    let outcome = if refused && !there {
+        Outcome::Filtered
+    } else {
+        net.outcome
+    };
+    ledger.settle(keyed, net, outcome);
 }
 
 /// The key values of a net change's row.
@@ -262,8 +273,65 @@ pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datu
     key.map(|&column| values.datum(net.row, column)).collect()
 }
 
-/// The rows of a batch relation of this shape. They have a number for an update, the versions if the
-/// destination has guard columns, and the mark of a soft delete.
+/// Makes the rows of a batch relation of one shape: numbered for an update; with their versions where the
+/// destination holds those; with the mark of a soft delete.
+pub struct RowMaker<'t> {
+    numbered: bool,
+    columns: Vec<usize>,
+    versions: &'static [usize],
+    mark: Option<Mark<'t>>,
+}
+
+impl<'t> RowMaker<'t> {
+    /// For rows of this shape.
+    pub fn new(target: &'t Target, shape: &Shape) -> RowMaker<'t> {
+        RowMaker {
+            numbered: shape.kind == WriteKind::Update,
+            columns: (0..target.columns.len())
+                .filter(|&i| shape.columns.has(i))
+                .collect(),
+            versions: version_columns(target.versions, shape.kind),
+            mark: target
+                .mark()
+                .filter(|_| shape.kind == WriteKind::UpsertMarked),
+        }
+    }
+
+    /// Puts the values of the row of `net`, which is number `n`, into `values` and `nulls`.
+    pub fn fill(
+        &self,
+        intake: &Intake<'_>,
+        stored: &Values,
+        (n, net): (usize, &NetChange),
+        values: &mut [Datum],
+        nulls: &mut [bool],
+    ) {
+        let first = usize::from(self.numbered);
+        if self.numbered {
+            values[0] = Datum::from(n as i32);
+            nulls[0] = false;
+        }
+        for (i, &column) in self.columns.iter().enumerate() {
+            values[first + i] = stored.datum(net.row, column);
+            nulls[first + i] = stored.is_null(net.row, column);
+        }
+        if !self.versions.is_empty() {
+            let version = version_values(net.stamp.as_ref(), net.read_at);
+            for (i, &column) in self.versions.iter().enumerate() {
+                let at = first + self.columns.len() + i;
+                values[at] = version[column].unwrap_or(Datum::null());
+                nulls[at] = version[column].is_none();
+            }
+        }
+        if let Some(mark) = self.mark {
+            let last = first + self.columns.len() + self.versions.len();
+            values[last] = mark.value(intake.message(net.message).committed_at);
+            nulls[last] = false;
+        }
+    }
+}
+
+/// The rows of a batch relation of this shape.
 fn written_rows(
     target: &Target,
     intake: &Intake<'_>,
@@ -275,34 +343,9 @@ fn written_rows(
     let mut rows = Rows::new();
     let width = row_type.width();
     let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
-    let first = usize::from(shape.kind == WriteKind::Update);
-    let columns: Vec<usize> = (0..target.columns.len())
-        .filter(|&i| shape.columns.has(i))
-        .collect();
-    let versions = version_columns(target.versions, shape.kind);
-    let mark = target
-        .mark()
-        .filter(|_| shape.kind == WriteKind::UpsertMarked);
+    let maker = RowMaker::new(target, shape);
     for (n, net) in nets.iter().enumerate() {
-        if first == 1 {
-            values[0] = Datum::from(n as i32);
-        }
-        for (i, &column) in columns.iter().enumerate() {
-            values[first + i] = stored.datum(net.row, column);
-            nulls[first + i] = stored.is_null(net.row, column);
-        }
-        if !versions.is_empty() {
-            let version = version_values(net.stamp.as_ref(), net.read_at);
-            for (i, &column) in versions.iter().enumerate() {
-                let at = first + columns.len() + i;
-                values[at] = version[column].unwrap_or(Datum::null());
-                nulls[at] = version[column].is_none();
-            }
-        }
-        if let Some(mark) = mark {
-            values[width - 1] = mark.value(intake.message(net.message).committed_at);
-            nulls[width - 1] = false;
-        }
+        maker.fill(intake, stored, (n, net), &mut values, &mut nulls);
         rows.put(row_type, &mut values, &mut nulls)?;
     }
     Ok(rows)

@@ -1,0 +1,254 @@
+//! The rows of one mapping that wait: how they are now, and how they are to be.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+
+use crate::changes::Changes;
+use crate::changes::net::{NetChange, NetEffect};
+use crate::destination::Column;
+use crate::destination::constraints::Constraints;
+use crate::error::SqlError;
+use crate::key::{self, KeyColumn};
+use crate::mapping::OnDelete;
+use crate::pg::spi::Returned;
+use crate::pg::tuples::RowColumn;
+use crate::prepared::{RowReader, Statement};
+use crate::statement;
+use crate::target::Target;
+
+/// A row's values, in the order of [`Table::columns`]; `None` is null.
+pub type Image = Vec<Option<Datum>>;
+
+/// The rows of one mapping that wait.
+pub struct Table<'t> {
+    pub target: &'t Target,
+    /// The columns that constraints read, the key's among them.
+    pub columns: Vec<&'t Column>,
+    /// Of each row how it is now; `None` if it is not there.
+    pub now: Vec<Option<Image>>,
+    /// Of each row how it is to be; `None` if it is to be gone.
+    pub then: Vec<Option<Image>>,
+    // The values of the images are in these.
+    _returned: Vec<Returned>,
+}
+
+impl<'t> Table<'t> {
+    /// Reads the rows of these net changes, as the mapping's owner.
+    pub fn read(
+        changes: &'t Changes<'_>,
+        constraints: &Constraints,
+        nets: &[&NetChange],
+    ) -> Result<Table<'t>, SqlError> {
+        let target = &changes.target;
+        let columns = columns(target, constraints);
+        let mut table = Table {
+            target,
+            columns,
+            now: vec![None; nets.len()],
+            then: Vec::with_capacity(nets.len()),
+            _returned: Vec::new(),
+        };
+        table.read_now(changes, nets)?;
+        for (n, net) in nets.iter().enumerate() {
+            let then = table.to_be(changes, net, table.now[n].as_ref());
+            table.then.push(then);
+        }
+        table.generate(constraints)?;
+        Ok(table)
+    }
+
+    fn read_now(&mut self, changes: &Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+        let names: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| format!("d.{}", quote(&column.name)))
+            .collect();
+        let target = self.target;
+        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let found = statement.query(nets.iter().enumerate(), |(n, net)| {
+            let mut row = vec![Some(Datum::from(n as i32))];
+            let key = changes.keyed.key_values(net.run.start).iter();
+            row.extend(key.copied().map(Some));
+            row
+        })?;
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            let image = (0..self.columns.len()).map(|i| row.datum(i + 1)).collect();
+            self.now[row.index(0)] = Some(image);
+        }
+        drop(row);
+        self._returned.push(found);
+        Ok(())
+    }
+
+    /// How a row is to be, but for generated columns.
+    fn to_be(&self, changes: &Changes<'_>, net: &NetChange, now: Option<&Image>) -> Option<Image> {
+        let target = self.target;
+        let mark = target.mark();
+        let (provided, replaces, marked) = match &net.effect {
+            NetEffect::Write { replaces, .. } => (true, *replaces, false),
+            NetEffect::Mark { .. } => (true, false, true),
+            NetEffect::Delete { .. } => {
+                let soft = target.mapping.on_delete == OnDelete::Soft;
+                (false, false, now.filter(|_| soft).map(|_| true)?)
+            }
+        };
+        let image = self.columns.iter().enumerate().map(|(i, column)| {
+            if let Some(mark) = mark
+                && mark.is_column(&column.name)
+            {
+                return match marked {
+                    true => Some(mark.value(changes.intake.message(net.message).committed_at)),
+                    false => mark.unset(),
+                };
+            }
+            let number = target.column_number(&column.name);
+            match number.filter(|&number| provided && net.has(number)) {
+                Some(number) => changes.nets.values.get(net.row, number),
+                None if replaces => None,
+                None => now.and_then(|now| now[i]),
+            }
+        });
+        Some(image.collect())
+    }
+
+    /// Computes the generated columns of the rows as they are to be.
+    fn generate(&mut self, constraints: &Constraints) -> Result<(), SqlError> {
+        let generated: Vec<(usize, &str)> = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.generated)
+            .filter_map(|(i, column)| {
+                let mut all = constraints.generated.iter();
+                let (_, sql) = all.find(|(name, _)| *name == column.name)?;
+                Some((i, sql.as_str()))
+            })
+            .collect();
+        if generated.is_empty() {
+            return Ok(());
+        }
+        let base: Vec<usize> = (0..self.columns.len())
+            .filter(|&i| !self.columns[i].generated)
+            .collect();
+        let (definition, row) = self.definition(&base);
+        let n = self.number();
+        let list: Vec<String> = generated.iter().map(|(_, sql)| format!("({sql})")).collect();
+        let sql = format!(
+            "select b.{n}, {} from sequin.batch() b({definition})",
+            list.join(", ")
+        );
+        let mut statement = Statement::new(&sql, &row)?;
+        let found = statement.query(self.present(), |(n, image)| {
+            self.numbered(n, image, &base)
+        })?;
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            let image = self.then[row.index(0)].as_mut().expect("it was asked for");
+            for (at, (i, _)) in generated.iter().enumerate() {
+                image[*i] = row.datum(at + 1);
+            }
+        }
+        drop(row);
+        self._returned.push(found);
+        Ok(())
+    }
+
+    /// The rows that are to be there, by their number.
+    fn present(&self) -> impl Iterator<Item = (usize, &Image)> + use<'_> {
+        let images = self.then.iter().enumerate();
+        images.filter_map(|(n, image)| Some((n, image.as_ref()?)))
+    }
+
+    /// A name that no column has, for the numbers of rows. With a digit behind it, no column has it either.
+    pub fn number(&self) -> String {
+        let mut name = String::from("sequin_n");
+        let columns = &self.target.destination.columns;
+        while columns.iter().any(|column| column.name.starts_with(&name)) {
+            name.push('_');
+        }
+        name
+    }
+
+    /// The number of a column among [`Self::columns`].
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// A column definition list, and its types: the number, and these columns.
+    fn definition(&self, columns: &[usize]) -> (String, Vec<RowColumn>) {
+        let n = self.number();
+        let mut definition = format!("{n} integer");
+        let mut row = vec![RowColumn::number(&n)];
+        for column in columns.iter().map(|&i| self.columns[i]) {
+            definition += &format!(", {} {}", quote(&column.name), column.type_name);
+            row.push(column.row());
+        }
+        (definition, row)
+    }
+
+    fn numbered(&self, n: usize, image: &Image, columns: &[usize]) -> Image {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        row.extend(columns.iter().map(|&i| image[i]));
+        row
+    }
+
+    /// Runs a query over rows `x` with a number and these columns: the images that `which` chooses.
+    pub fn ask<'i>(
+        &self,
+        columns: &[usize],
+        images: impl Iterator<Item = (usize, &'i Image)>,
+        query: &str,
+    ) -> Result<Returned, SqlError> {
+        let (definition, row) = self.definition(columns);
+        let sql = format!(
+            "with x as materialized (select * from sequin.batch() x({definition})) {query}"
+        );
+        let mut statement = Statement::new(&sql, &row)?;
+        statement.query(images, |(n, image)| self.numbered(n, image, columns))
+    }
+
+    /// The same for the rows as they are to be.
+    pub fn ask_of_all(&self, columns: &[usize], query: &str) -> Result<Returned, SqlError> {
+        self.ask(columns, self.present(), query)
+    }
+
+    /// Values of columns as bytes; `None` if one is null.
+    pub fn bytes(&self, image: &Image, columns: &[usize]) -> Option<Vec<u8>> {
+        let values: Option<Vec<Datum>> = columns.iter().map(|&i| image[i]).collect();
+        let encoding: Vec<KeyColumn> = columns
+            .iter()
+            .map(|&i| KeyColumn::new(self.columns[i].type_oid, self.columns[i].collation))
+            .collect();
+        let mut bytes = Vec::new();
+        key::encode(&encoding, &values?, &mut bytes);
+        Some(bytes)
+    }
+}
+
+/// The columns that constraints read, the key's among them, in the order of the table; all columns where a
+/// generated one is read.
+fn columns<'t>(target: &'t Target, constraints: &Constraints) -> Vec<&'t Column> {
+    let key = target.key.iter().map(|&i| target.columns[i].name.as_str());
+    let of = constraints.foreign_keys.iter().flat_map(|key| &key.columns);
+    let referrers = target.destination.referrers.iter();
+    let to = referrers.flat_map(|r| r.columns.iter().map(|(_, to, _)| to.as_str()));
+    let exclusive = constraints.exclusions.iter().flat_map(|e| &e.reads);
+    let names: Vec<&str> = key
+        .chain(of.map(|column| column.of.as_str()))
+        .chain(to)
+        .chain(exclusive.map(String::as_str))
+        .collect();
+    let all = &target.destination.columns;
+    let read = |column: &&Column| names.contains(&column.name.as_str());
+    if all.iter().filter(read).any(|column| column.generated) {
+        return all.iter().collect();
+    }
+    all.iter().filter(read).collect()
+}
+
+pub fn quote(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}

@@ -1,0 +1,96 @@
+//! Letting rows give up a value that other rows are to have, before these are written: for null, or for a value that
+//! nobody has. A trigger sees that step.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::{self, BuiltinOid, Datum};
+
+use super::rows::key_values;
+use crate::changes::net::{NetChange, Values};
+use crate::error::SqlError;
+use crate::pg::typeio::base_type;
+use crate::prepared::{Lookup, Statement};
+use crate::statement::{self, Input};
+use crate::target::Target;
+
+const REFERRED_TO: &str = "
+    select exists (select from pg_catalog.pg_constraint k
+                   join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = any (k.confkey)
+                   where k.contype = 'f' and k.confrelid = $1 and a.attname = $2)";
+
+thread_local! {
+    static REFERRED: Lookup = const {
+        Lookup::new(REFERRED_TO, &[BuiltinOid::OIDOID, BuiltinOid::TEXTOID])
+    };
+}
+
+/// Replaces the value of each row in one column of the unique index that raised the error. False if no
+/// column allows that.
+pub fn give_up(
+    target: &Target,
+    values: &Values,
+    columns: &[String],
+    rows: &[&NetChange],
+) -> Result<bool, SqlError> {
+    let relation = target.destination.oid;
+    let referred_to = |column: &str| {
+        let args = [relation.into(), column.into()];
+        REFERRED.with(|query| query.rows(&args, |row| row.get(1))) == [Some(true)]
+    };
+    let found = columns
+        .iter()
+        .filter_map(|name| target.column_number(name))
+        .filter(|i| !target.key.contains(i))
+        .find_map(|i| {
+            let column = &target.columns[i];
+            let value = if column.nullable {
+                Some(String::from("null"))
+            } else {
+                other_value(column.row.type_oid, column.row.typmod)
+            };
+            value.filter(|_| !referred_to(&column.name)).map(|value| {
+                (
+                    column.sql.name.clone(),
+                    format!("({value})::{}", column.sql.type_name),
+                )
+            })
+        });
+    let Some(assignment) = found else {
+        return Ok(false);
+    };
+    let key = target.key_sql();
+    let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    statement.execute(rows.iter().enumerate(), |(n, net)| {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        row.extend(key_values(target, values, net).into_iter().map(Some));
+        row
+    })?;
+    Ok(true)
+}
+
+/// An SQL expression for a value of the type that is probably not in use, different for each `b.sequin_n`.
+/// `None`: the type has no such values.
+fn other_value(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
+    let (base, typmod) = base_type(type_oid, typmod);
+    let digest = "pg_catalog.md5(pg_catalog.concat(pg_catalog.random(), b.sequin_n))";
+    Some(match base {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
+            // The type modifier is the length plus the size of a header (4).
+            let length = if typmod < 0 { 32 } else { (typmod - 4).min(32) };
+            let first = "pg_catalog.chr(57344 + b.sequin_n % 6400)"; // private use area: U+E000 to U+F8FF
+            format!("pg_catalog.left({first} || {digest}, {length})")
+        }
+        pg_sys::BYTEAOID => format!("pg_catalog.decode({digest}, 'hex')"),
+        pg_sys::UUIDOID => String::from("pg_catalog.gen_random_uuid()"),
+        pg_sys::INT2OID => String::from("-32768 + b.sequin_n"),
+        pg_sys::INT4OID => String::from("-2147483648 + b.sequin_n"),
+        pg_sys::INT8OID => String::from("-9223372036854775807 + b.sequin_n"),
+        pg_sys::NUMERICOID if typmod < 0 => String::from("-1e30 + b.sequin_n"),
+        pg_sys::DATEOID => String::from("pg_catalog.date '0001-01-01' + b.sequin_n"),
+        pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => {
+            String::from("pg_catalog.timestamp '0001-01-01' + b.sequin_n * interval '1 second'")
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,246 @@
+//! Writes changes that wait, as far as they can be written now: those that depend on each other together.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+
+use super::bisect::retry;
+use super::facts::{Facts, Place, takes_part};
+use super::pending::Pending;
+use super::solve::{Blocked, Solution, solve};
+use super::together::{self, Refused};
+use crate::blame::{Verdict, blame, cause};
+use crate::changes::Changes;
+use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::mapping::Mapping;
+use crate::mapping::versions::VersionsIn;
+use crate::outcome::Wait;
+use crate::stop::Stop;
+
+/// What [`write`] came to.
+pub struct Joint {
+    /// Whether something was written, or found to be at fault.
+    pub progress: bool,
+    /// What each of the units that still wait waits for, mapping by mapping, as far as constraints tell.
+    pub waits: Vec<Vec<Option<Wait>>>,
+}
+
+/// In a component of more units nobody is blamed for an error that does not tell whose it is.
+const SEARCHED: usize = 16;
+
+/// Writes what can be written of the units that wait, and leaves the others in `pending`.
+pub fn write(
+    all: &mut [Changes<'_>],
+    pending: &mut [Vec<Pending>],
+    mappings: &[Mapping],
+) -> Result<Joint, Stop> {
+    for (changes, pending) in all.iter_mut().zip(pending.iter_mut()) {
+        examine(changes, pending)?;
+    }
+    let facts = Facts::of(all, pending, mappings)?;
+    let solution = solve(&facts.nodes, &[]);
+    let mut work = Work {
+        all,
+        pending,
+        facts: &facts,
+        done: HashSet::new(),
+        dead: Vec::new(),
+    };
+    let (single, joint): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = solution
+        .components
+        .iter()
+        .partition(|component| is_single(&facts, component));
+    work.write_all(&joint)?;
+    let Work { done, dead, .. } = work;
+    let single: HashSet<(usize, usize)> = single
+        .into_iter()
+        .flatten()
+        .map(|&node| unit_of(facts.places[node]))
+        .collect();
+    let dead: HashSet<(usize, usize)> = dead.into_iter().collect();
+    let mut progress = !done.is_empty() || !dead.is_empty();
+    let mut waits = waits(all, pending, &facts, &solution, mappings);
+    for (i, changes) in all.iter_mut().enumerate() {
+        let mut again: Vec<Unit> = Vec::new();
+        let mut left = Vec::new();
+        let mut left_waits = Vec::new();
+        let held = std::mem::take(&mut pending[i]).into_iter();
+        let mut tried = 0;
+        for ((j, held), wait) in held.enumerate().zip(std::mem::take(&mut waits[i])) {
+            let unit = (i, j);
+            if done.contains(&unit) {
+                continue;
+            }
+            if single.contains(&unit) || dead.contains(&unit) {
+                tried += 1;
+                again.push(held.unit);
+            } else {
+                left.push(held);
+                left_waits.push(wait);
+            }
+        }
+        let _owner = changes.acting_as_owner();
+        let failed = retry(changes, again)?;
+        progress |= failed.len() < tried;
+        left_waits.extend(failed.iter().map(|_| None));
+        left.extend(failed);
+        pending[i] = left;
+        waits[i] = left_waits;
+    }
+    Ok(Joint { progress, waits })
+}
+
+fn unit_of(place: Place) -> (usize, usize) {
+    (place.mapping, place.unit)
+}
+
+/// Whether a component is one unit that an ordinary statement can write.
+fn is_single(facts: &Facts, component: &[usize]) -> bool {
+    component.iter().all(|&node| {
+        let of = &facts.nodes[node];
+        of.unit == facts.nodes[component[0]].unit
+            && of.displaces.is_empty()
+            && !facts.acts_on_update[node]
+    })
+}
+
+/// Applies the rule to the units whose rows have not been examined yet: what is stale is not to be written.
+fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), Stop> {
+    if changes.target.versions == VersionsIn::Nowhere {
+        return Ok(());
+    }
+    let simple = |net: &NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);
+    let runs: Vec<_> = pending
+        .iter()
+        .filter(|held| takes_part(changes, held))
+        .flat_map(|held| held.unit.nets())
+        .filter(|net| simple(net))
+        .map(|net| net.run)
+        .collect();
+    if runs.is_empty() {
+        return Ok(());
+    }
+    changes.take_exclusive()?;
+    let _owner = changes.acting_as_owner();
+    changes.load(&runs)?;
+    for held in std::mem::take(pending) {
+        let Pending {
+            unit,
+            error,
+            written,
+        } = held;
+        for unit in changes.fold_examined(vec![unit])? {
+            pending.push(Pending {
+                unit,
+                error: error.clone(),
+                written,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the units wait for that the solver left out.
+fn waits(
+    all: &[Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    solution: &Solution,
+    mappings: &[Mapping],
+) -> Vec<Vec<Option<Wait>>> {
+    let mut waits: Vec<Vec<Option<Wait>>> = pending.iter().map(|p| vec![None; p.len()]).collect();
+    for (node, blocked) in solution.blocked.iter().enumerate() {
+        let place = facts.places[node];
+        match blocked {
+            None | Some(Blocked::Unit(_)) => {}
+            Some(blocked) => {
+                waits[place.mapping][place.unit] = Some(facts.wait(*blocked, all, mappings));
+            }
+        }
+    }
+    waits
+}
+
+/// The writing of components.
+struct Work<'w, 'a> {
+    all: &'w mut [Changes<'a>],
+    pending: &'w mut [Vec<Pending>],
+    facts: &'w Facts,
+    /// The units (by mapping and number) that were written.
+    done: HashSet<(usize, usize)>,
+    /// The units that cannot be written whatever others do. Their messages have been given up.
+    dead: Vec<(usize, usize)>,
+}
+
+impl Work<'_, '_> {
+    /// Writes components: all at once, or else each by itself.
+    fn write_all(&mut self, components: &[&Vec<usize>]) -> Result<(), Stop> {
+        let nodes: Vec<usize> = components.iter().copied().flatten().copied().collect();
+        if nodes.is_empty() || self.write(&nodes)?.is_ok() {
+            return Ok(());
+        }
+        for component in components {
+            if let Err(refused) = self.write(component)? {
+                self.find_fault(component, refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
+        let result = together::write(self.all, self.pending, self.facts, nodes)?;
+        if result.is_ok() {
+            let units = nodes.iter().map(|&node| unit_of(self.facts.places[node]));
+            self.done.extend(units);
+        }
+        Ok(result)
+    }
+
+    /// Finds the change of a component that cannot be written whatever the others do, gives up its message, and
+    /// writes what can do without it.
+    fn find_fault(&mut self, component: &[usize], refused: Refused) -> Result<(), Stop> {
+        let Refused { error, suspect } = refused;
+        let at = suspect.unwrap_or(component[0]);
+        let mapping = &self.all[self.facts.places[at].mapping].target.mapping;
+        let error = blame(error, mapping)?;
+        let of_a_message = cause(&error) == Verdict::TheMessage;
+        let mut units: Vec<usize> = component
+            .iter()
+            .map(|&node| self.facts.nodes[node].unit)
+            .collect();
+        units.dedup();
+        let candidates: Vec<usize> = match suspect {
+            Some(node) => vec![node],
+            None if units.len() <= SEARCHED => component.to_vec(),
+            None => Vec::new(),
+        };
+        for candidate in candidates {
+            let rest = self.without(component, candidate);
+            if suspect.is_none() && (rest.is_empty() || self.write(&rest)?.is_err()) {
+                continue;
+            }
+            let place = self.facts.places[candidate];
+            let held = &self.pending[place.mapping][place.unit];
+            if of_a_message && !self.dead.contains(&unit_of(place)) {
+                let message = held.unit.message();
+                self.all[place.mapping].fail(message, error)?;
+                self.dead.push(unit_of(place));
+            }
+            return Ok(());
+        }
+        let place = self.facts.places[at];
+        self.pending[place.mapping][place.unit].error = error;
+        Ok(())
+    }
+
+    /// The changes of a component that can be written without one of them.
+    fn without(&self, component: &[usize], candidate: usize) -> Vec<usize> {
+        let outside: HashSet<usize> = component.iter().copied().collect();
+        let mut left_out: Vec<usize> = (0..self.facts.nodes.len())
+            .filter(|node| !outside.contains(node))
+            .collect();
+        left_out.push(candidate);
+        let solution = solve(&self.facts.nodes, &left_out);
+        solution.components.concat()
+    }
+}

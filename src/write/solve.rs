@@ -1,0 +1,327 @@
+//! Which of the changes that wait can be written together.
+//!
+//! A change alone may violate a constraint that it satisfies together with others: its parent comes with it,
+//! its unique value is given up by another change, its children move away. The solver is told of each change
+//! what the constraints ask of it, and finds the largest set of changes after which all constraints hold. It
+//! leaves out a change whose cause is not among them, and all changes that need it.
+//!
+//! Why the set is right: the constraints ask only for rows as they are *after* all changes of the set. The set is
+//! written by one statement, whose foreign keys the server checks when it ends, and whose unique values are
+//! given up before they are taken.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// A row, by a number that the caller gives it.
+pub type RowNo = u32;
+
+/// Values of a referenced list of columns, by a number that the caller gives them. Values of another foreign
+/// key have other numbers.
+pub type Token = u32;
+
+/// A change of one row.
+#[derive(Debug, Clone, Default)]
+pub struct Node {
+    /// The row that it changes.
+    pub row: RowNo,
+    /// The unit that it belongs to. Changes of a unit are written together or not at all.
+    pub unit: usize,
+    /// Where it stands in commit order. Of two changes that exclude each other the earlier one is left out.
+    pub rank: (u64, u32),
+    /// Whether the row is to be there.
+    pub present: bool,
+    /// What its foreign keys refer to, and whether a row of the destination has it now.
+    pub needs: Vec<(Token, bool)>,
+    /// What foreign keys can refer to in the row afterwards.
+    pub gives: Vec<Token>,
+    /// What foreign keys can refer to in the row now, and not afterwards; with the rows that do.
+    pub drops: Vec<(Token, Vec<RowNo>)>,
+    /// Other rows that have, now, a value which the row is to have and only one row may have.
+    pub displaces: Vec<RowNo>,
+    /// Changes, by index, whose rows may not be there together with this one.
+    pub excludes: Vec<usize>,
+}
+
+/// Why a change is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// It refers to a row that is not there and does not come.
+    Missing(Token),
+    /// A row that refers to its row does not move away.
+    Referenced(RowNo),
+    /// A row does not give up a value that it is to have.
+    Held(RowNo),
+    /// A newer change is to have the same value.
+    Excluded(usize),
+    /// Another change of its unit is left out.
+    Unit(usize),
+}
+
+/// What the solver found.
+#[derive(Debug, Default)]
+pub struct Solution {
+    /// Why each change is left out; `None`: it can be written.
+    pub blocked: Vec<Option<Blocked>>,
+    /// The changes that can be written, component by component: the changes of a component depend on each
+    /// other.
+    pub components: Vec<Vec<usize>>,
+}
+
+/// Finds the changes that can be written together, without these (by index).
+pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
+    let mut search = Search::new(nodes);
+    for &i in without {
+        search.leave_out(i, Blocked::Unit(i));
+    }
+    search.eliminate();
+    let Search { index, blocked, .. } = search;
+    let taken: Vec<usize> = (0..nodes.len()).filter(|&i| blocked[i].is_none()).collect();
+    let components = components(nodes, &index, &blocked, &taken);
+    Solution {
+        blocked,
+        components,
+    }
+}
+
+/// Who gives, drops and needs what.
+struct Index {
+    by_row: HashMap<RowNo, usize>,
+    by_unit: BTreeMap<usize, Vec<usize>>,
+    givers: HashMap<Token, Vec<usize>>,
+    droppers: HashMap<Token, Vec<usize>>,
+    needers: HashMap<Token, Vec<usize>>,
+    /// The changes that displace a row, or drop what it refers to.
+    waiters: HashMap<RowNo, Vec<usize>>,
+}
+
+impl Index {
+    fn new(nodes: &[Node]) -> Index {
+        let mut index = Index {
+            by_row: HashMap::new(),
+            by_unit: BTreeMap::new(),
+            givers: HashMap::new(),
+            droppers: HashMap::new(),
+            needers: HashMap::new(),
+            waiters: HashMap::new(),
+        };
+        for (i, node) in nodes.iter().enumerate() {
+            index.by_row.insert(node.row, i);
+            index.by_unit.entry(node.unit).or_default().push(i);
+            for token in &node.gives {
+                index.givers.entry(*token).or_default().push(i);
+            }
+            for (token, children) in &node.drops {
+                index.droppers.entry(*token).or_default().push(i);
+                for child in children {
+                    index.waiters.entry(*child).or_default().push(i);
+                }
+            }
+            for (token, _) in &node.needs {
+                index.needers.entry(*token).or_default().push(i);
+            }
+            for row in &node.displaces {
+                index.waiters.entry(*row).or_default().push(i);
+            }
+        }
+        index
+    }
+
+    fn of<'i, K: std::hash::Hash + Eq>(map: &'i HashMap<K, Vec<usize>>, key: &K) -> &'i [usize] {
+        map.get(key).map_or(&[], Vec::as_slice)
+    }
+}
+
+struct Search<'n> {
+    nodes: &'n [Node],
+    index: Index,
+    blocked: Vec<Option<Blocked>>,
+    /// Changes that must be looked at, since something that they may need is left out.
+    queue: VecDeque<usize>,
+}
+
+impl<'n> Search<'n> {
+    fn new(nodes: &'n [Node]) -> Search<'n> {
+        Search {
+            nodes,
+            index: Index::new(nodes),
+            blocked: vec![None; nodes.len()],
+            queue: (0..nodes.len()).collect(),
+        }
+    }
+
+    /// Leaves changes out until those that are left satisfy all constraints. Each step leaves one out, and
+    /// looks again only at changes that it may concern, so the work grows with the number of dependencies.
+    fn eliminate(&mut self) {
+        while let Some(i) = self.queue.pop_front() {
+            if self.blocked[i].is_some() {
+                continue;
+            }
+            if let Some(why) = self.why_not(i) {
+                self.leave_out(i, why);
+            }
+        }
+    }
+
+    fn takes_part(&self, i: usize) -> bool {
+        self.blocked[i].is_none()
+    }
+
+    /// Whether some change that takes part gives the token.
+    fn is_given(&self, token: Token) -> bool {
+        let mut givers = Index::of(&self.index.givers, &token).iter();
+        givers.any(|&i| self.takes_part(i))
+    }
+
+    /// Why a change cannot be written with the others that take part.
+    fn why_not(&self, i: usize) -> Option<Blocked> {
+        let node = &self.nodes[i];
+        let newer = |other: usize| {
+            let other_node = &self.nodes[other];
+            (other_node.rank, other) > (node.rank, i)
+        };
+        if let Some(&other) = node
+            .excludes
+            .iter()
+            .find(|&&other| self.takes_part(other) && newer(other))
+        {
+            return Some(Blocked::Excluded(other));
+        }
+        for &(token, there) in &node.needs {
+            // Where a row goes that it refers to, that row is what has to wait.
+            if !there && !self.is_given(token) {
+                return Some(Blocked::Missing(token));
+            }
+        }
+        for &row in &node.displaces {
+            let leaves = self.index.by_row.get(&row).is_some_and(|&holder| {
+                self.takes_part(holder)
+                    && (!self.nodes[holder].present || !node.excludes.contains(&holder))
+            });
+            if !leaves {
+                return Some(Blocked::Held(row));
+            }
+        }
+        for (token, children) in &node.drops {
+            if self.is_given(*token) {
+                continue;
+            }
+            let stays = |child: &&RowNo| match self.index.by_row.get(child) {
+                Some(&child) if self.takes_part(child) => {
+                    let mut needs = self.nodes[child].needs.iter();
+                    needs.any(|(needed, _)| needed == token)
+                }
+                _ => **child != node.row,
+            };
+            if let Some(&child) = children.iter().find(stays) {
+                return Some(Blocked::Referenced(child));
+            }
+            let needers = Index::of(&self.index.needers, token).iter();
+            let mut others = needers.filter(|&&other| other != i && self.takes_part(other));
+            if let Some(&other) = others.next() {
+                return Some(Blocked::Referenced(self.nodes[other].row));
+            }
+        }
+        None
+    }
+
+    fn leave_out(&mut self, i: usize, why: Blocked) {
+        self.blocked[i] = Some(why);
+        let node = &self.nodes[i];
+        for other in self.index.by_unit[&node.unit].clone() {
+            if self.blocked[other].is_none() {
+                self.blocked[other] = Some(Blocked::Unit(i));
+                self.look_again(other);
+            }
+        }
+        self.look_again(i);
+    }
+
+    /// Looks again at the changes that may need the one that was left out.
+    fn look_again(&mut self, i: usize) {
+        let node = &self.nodes[i];
+        for token in &node.gives {
+            self.queue
+                .extend(Index::of(&self.index.needers, token).iter().copied());
+            // What gave the token had made a change free to drop it.
+            self.queue
+                .extend(Index::of(&self.index.droppers, token).iter().copied());
+        }
+        self.queue
+            .extend(Index::of(&self.index.waiters, &node.row).iter().copied());
+    }
+}
+
+/// Divides the changes into those that depend on each other.
+fn components(
+    nodes: &[Node],
+    index: &Index,
+    blocked: &[Option<Blocked>],
+    taken: &[usize],
+) -> Vec<Vec<usize>> {
+    let mut sets = Sets::new(nodes.len());
+    let takes_part = |i: &&usize| blocked[**i].is_none();
+    for &i in taken {
+        let node = &nodes[i];
+        for &other in index.by_unit[&node.unit].iter().filter(takes_part) {
+            sets.join(i, other);
+        }
+        for (token, _) in &node.needs {
+            for map in [&index.givers, &index.droppers] {
+                for &other in Index::of(map, token).iter().filter(takes_part) {
+                    sets.join(i, other);
+                }
+            }
+        }
+        for (token, children) in &node.drops {
+            for &other in Index::of(&index.givers, token).iter().filter(takes_part) {
+                sets.join(i, other);
+            }
+            let children = children.iter().filter_map(|row| index.by_row.get(row));
+            for &other in children.filter(takes_part) {
+                sets.join(i, other);
+            }
+        }
+        let displaced = node
+            .displaces
+            .iter()
+            .filter_map(|row| index.by_row.get(row));
+        for &other in displaced.filter(takes_part) {
+            sets.join(i, other);
+        }
+    }
+    let mut found: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for &i in taken {
+        found.entry(sets.find(i)).or_default().push(i);
+    }
+    // The one that begins first goes first.
+    let mut found: Vec<_> = found.into_values().collect();
+    found.sort_by_key(|component| component[0]);
+    found
+}
+
+/// Disjoint sets of numbers.
+struct Sets {
+    parents: Vec<usize>,
+}
+
+impl Sets {
+    fn new(count: usize) -> Sets {
+        Sets {
+            parents: (0..count).collect(),
+        }
+    }
+
+    fn find(&mut self, mut i: usize) -> usize {
+        while self.parents[i] != i {
+            self.parents[i] = self.parents[self.parents[i]];
+            i = self.parents[i];
+        }
+        i
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.find(a), self.find(b));
+        self.parents[a.max(b)] = a.min(b);
+    }
+}

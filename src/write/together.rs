@@ -1,0 +1,568 @@
+//! Writing changes that can only be written together.
+//!
+//! One statement with a part for each kind of change writes them: first it deletes the rows that go, and the rows that
+//! stay but give up a value which another row takes; then it inserts and updates. Three laws of PostgreSQL make that
+//! right:
+//!
+//! * The server checks foreign keys with `no action` when the statement ends, against what the whole of it has left. So
+//!   rows can refer to each other, and a row that others refer to can be deleted and come back.
+//! * A row that the statement has deleted is in nobody's way any more, neither in a unique index nor in an exclusion
+//!   constraint.
+//! * Each part waits for the one before it: its condition counts the rows which that one has written.
+//!
+//! Where foreign keys act on a delete (`cascade`, `set null`, `restrict`), a row that comes back must not be deleted: the
+//! action runs although the row is back. Such a row gives the value up before, for null or a value that nobody has, by a
+//! statement of its own. Rows of several owners are written by a statement for each owner, because a statement runs
+//! as one role.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys::{self, Datum};
+
+use super::facts::{Facts, Place};
+use super::give_up::give_up;
+use super::pending::Pending;
+use super::rows::{self, RowMaker, insertable, settle_delete, shape};
+use super::store_states;
+use crate::changes::net::{Guarded, NetChange, NetEffect};
+use crate::changes::{Changes, attempt_together};
+use crate::column_set::ColumnSet;
+use crate::destination::{Action, Column};
+use crate::error::SqlError;
+use crate::mapping::versions::VersionsIn;
+use crate::mapping::{GUARD_COLUMNS, OnDelete};
+use crate::pg::constraints;
+use crate::pg::spi::Returned;
+use crate::pg::tuples::RowColumn;
+use crate::prepared::{BatchRow, RowReader, Statement};
+use crate::statement::{self, Input, SqlColumn, after, part_column, together};
+use crate::stop::Stop;
+use crate::target::Target;
+use crate::target::sql::{delete_sql, write_sql};
+use crate::target::statements::{Shape, WriteKind};
+use crate::target::versions::version_values;
+
+/// Why changes could not be written together.
+pub struct Refused {
+    pub error: SqlError,
+    /// The change (a node of the facts) whose row was being written.
+    pub suspect: Option<usize>,
+}
+
+/// Writes the changes of these nodes, all or none. The first result says whether the call must end.
+pub fn write(
+    all: &mut [Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    nodes: &[usize],
+) -> Result<Result<(), Refused>, Stop> {
+    let mut suspect = None;
+    let result = attempt_together(all, |all| -> Result<(), Stop> {
+        let groups = by_writer(all, facts, nodes);
+        if groups.len() > 1 {
+            constraints::defer()?;
+        }
+        for group in &groups {
+            park(all, pending, facts, group, nodes)?;
+        }
+        for group in &groups {
+            let mut statement = Together::new(all, pending, facts, nodes, group);
+            statement.collect()?;
+            suspect = None;
+            if let Err((error, at)) = statement.execute() {
+                suspect = at;
+                return Err(error.into());
+            }
+        }
+        if groups.len() > 1 {
+            constraints::check_at_once()?;
+        }
+        settle(all, pending, facts, nodes)?;
+        Ok(())
+    });
+    match result {
+        Ok(()) => {
+            all[0].intake.call.wrote();
+            Ok(Ok(()))
+        }
+        Err(stop) => {
+            let error = stop.error()?;
+            Ok(Err(Refused { error, suspect }))
+        }
+    }
+}
+
+fn net_of<'p>(pending: &'p [Vec<Pending>], place: Place) -> &'p NetChange {
+    let unit = &pending[place.mapping][place.unit].unit;
+    unit.nets().nth(place.net).expect("the place of a change")
+}
+
+/// The nodes by the role that writes them.
+fn by_writer(all: &[Changes<'_>], facts: &Facts, nodes: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(pg_sys::Oid, Vec<usize>)> = Vec::new();
+    for &node in nodes {
+        let writer = all[facts.places[node].mapping].target.writer();
+        match groups.iter_mut().find(|(role, _)| *role == writer) {
+            Some((_, group)) => group.push(node),
+            None => groups.push((writer, vec![node])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// The rows that other changes among `nodes` displace.
+fn displaced(facts: &Facts, nodes: &[usize]) -> HashSet<u32> {
+    let displaced = nodes.iter().flat_map(|&node| &facts.nodes[node].displaces);
+    displaced.copied().collect()
+}
+
+/// Whether a row that stays is deleted and inserted again.
+fn comes_back(
+    target: &Target,
+    facts: &Facts,
+    net: &NetChange,
+    node: usize,
+    displaced: &HashSet<u32>,
+) -> bool {
+    let wanted = displaced.contains(&facts.nodes[node].row) || facts.acts_on_update[node];
+    // A part of a document is laid over the row that is there.
+    let merges = net.columns().is_some_and(|(_, merges)| *merges != ColumnSet::new());
+    wanted && facts.there[node] && facts.nodes[node].present && !merges && may_be_deleted(target)
+}
+
+/// Whether a row can be deleted and come back: no foreign key acts on the delete.
+fn may_be_deleted(target: &Target) -> bool {
+    let mut referrers = target.destination.referrers.iter();
+    referrers.all(|referrer| referrer.on_delete == Action::Nothing)
+}
+
+/// Lets rows that stay, and cannot be deleted, give up what other rows take.
+fn park(
+    all: &mut [Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    group: &[usize],
+    nodes: &[usize],
+) -> Result<(), SqlError> {
+    let displaced = displaced(facts, nodes);
+    let mut parked: HashMap<(usize, &[String]), Vec<&NetChange>> = HashMap::new();
+    for &node in group {
+        let place = facts.places[node];
+        let target = &all[place.mapping].target;
+        let row = facts.nodes[node].row;
+        if !displaced.contains(&row)
+            || !facts.nodes[node].present
+            || comes_back(target, facts, net_of(pending, place), node, &displaced)
+        {
+            continue;
+        }
+        for holder in facts.holders.iter().filter(|holder| holder.row == row) {
+            let rows = parked.entry((place.mapping, &holder.columns)).or_default();
+            rows.push(net_of(pending, place));
+        }
+    }
+    for ((mapping, columns), rows) in parked {
+        let changes = &all[mapping];
+        let _owner = changes.acting_as_owner();
+        give_up(&changes.target, &changes.nets.values, columns, &rows)?;
+    }
+    Ok(())
+}
+
+/// Notes what became of the messages, and stores the states of the rows.
+fn settle(
+    all: &mut [Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    nodes: &[usize],
+) -> Result<(), SqlError> {
+    let mut by_mapping: Vec<Vec<&NetChange>> = vec![Vec::new(); all.len()];
+    for &node in nodes {
+        let place = facts.places[node];
+        let net = net_of(pending, place);
+        by_mapping[place.mapping].push(net);
+        if is_untouched(net) {
+            continue;
+        }
+        let changes = &mut all[place.mapping];
+        match net.columns() {
+            None => settle_delete(changes, net, facts.there[node]),
+            Some(_) => changes.ledger.settle(&changes.keyed, net, net.outcome),
+        }
+    }
+    for (changes, nets) in all.iter().zip(&by_mapping) {
+        let _owner = changes.acting_as_owner();
+        store_states(changes, nets)?;
+    }
+    Ok(())
+}
+
+fn replaces(net: &NetChange) -> bool {
+    matches!(net.effect, NetEffect::Write { replaces: true, .. })
+}
+
+fn is_untouched(net: &NetChange) -> bool {
+    matches!(net.guarded, Guarded::Examined { touched: false, .. })
+}
+
+/// What a part does.
+enum Work {
+    Delete,
+    Write(Shape),
+    Insert(Vec<SqlColumn>),
+}
+
+/// A part of the statement: changes of one mapping of one kind.
+struct Part {
+    mapping: usize,
+    work: Work,
+    /// The columns of its rows.
+    row: Vec<RowColumn>,
+    rows: Vec<BatchRow>,
+    /// The nodes of its rows.
+    nodes: Vec<usize>,
+}
+
+/// One statement for the changes of one role.
+struct Together<'s, 'a> {
+    all: &'s [Changes<'a>],
+    pending: &'s [Vec<Pending>],
+    facts: &'s Facts,
+    group: &'s [usize],
+    displaced: HashSet<u32>,
+    parts: Vec<Part>,
+    // The values of rows that come back are in these.
+    returned: Vec<Returned>,
+}
+
+impl<'s, 'a> Together<'s, 'a> {
+    fn new(
+        all: &'s [Changes<'a>],
+        pending: &'s [Vec<Pending>],
+        facts: &'s Facts,
+        nodes: &[usize],
+        group: &'s [usize],
+    ) -> Together<'s, 'a> {
+        Together {
+            all,
+            pending,
+            facts,
+            group,
+            displaced: displaced(facts, nodes),
+            parts: Vec::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    fn net(&self, node: usize) -> &'s NetChange {
+        net_of(self.pending, self.facts.places[node])
+    }
+
+    /// Makes the parts: deletes first.
+    fn collect(&mut self) -> Result<(), SqlError> {
+        let mut writes = Vec::new();
+        for mapping in 0..self.all.len() {
+            let of_mapping = |node: &usize| self.facts.places[*node].mapping == mapping;
+            let nodes = self.group.iter().copied().filter(of_mapping);
+            let nodes: Vec<usize> = nodes.filter(|&n| !is_untouched(self.net(n))).collect();
+            let target = &self.all[mapping].target;
+            let (back, rest): (Vec<usize>, Vec<usize>) = nodes
+                .into_iter()
+                .partition(|&n| comes_back(target, self.facts, self.net(n), n, &self.displaced));
+            let (gone, there): (Vec<usize>, Vec<usize>) = rest
+                .into_iter()
+                .partition(|&n| self.net(n).columns().is_none());
+            self.delete(mapping, &gone, false);
+            self.delete(mapping, &back, true);
+            // Of a row that is another one than the row before, nothing stays.
+            let (anew, back): (Vec<usize>, Vec<usize>) =
+                back.into_iter().partition(|&n| replaces(self.net(n)));
+            if !back.is_empty() {
+                writes.push(self.insert(mapping, back)?);
+            }
+            writes.extend(self.upserts(mapping, &[there, anew].concat()));
+        }
+        self.parts.extend(writes);
+        Ok(())
+    }
+
+    /// Adds a part that deletes rows. `really`: also where deletes are soft.
+    fn delete(&mut self, mapping: usize, nodes: &[usize], really: bool) {
+        if nodes.is_empty() {
+            return;
+        }
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let mark = target.mark().filter(|_| !really);
+        let mut row = vec![RowColumn::number("sequin_n")];
+        row.extend(mark.map(|mark| mark.sql().1));
+        row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+        let rows = nodes.iter().enumerate().map(|(n, &node)| {
+            let net = self.net(node);
+            let mut row = vec![Some(Datum::from(n as i32))];
+            let committed_at = changes.intake.message(net.message).committed_at;
+            row.extend(mark.map(|mark| Some(mark.value(committed_at))));
+            let key = changes.keyed.key_values(net.run.start).iter();
+            row.extend(key.copied().map(Some));
+            row
+        });
+        let rows = rows.collect();
+        self.parts.push(Part {
+            mapping,
+            work: Work::Delete,
+            row,
+            rows,
+            nodes: nodes.to_vec(),
+        });
+    }
+
+    /// A part that inserts rows again which were deleted, with all that they have.
+    fn insert(&mut self, mapping: usize, nodes: Vec<usize>) -> Result<Part, SqlError> {
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let columns: Vec<&Column> = target
+            .destination
+            .columns
+            .iter()
+            .filter(|column| !column.generated)
+            .collect();
+        let names: Vec<String> = columns
+            .iter()
+            .map(|column| format!("d.{}", quote(&column.name)))
+            .collect();
+        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let found = {
+            let _owner = changes.acting_as_owner();
+            statement.query(nodes.iter().enumerate(), |(n, &node)| {
+                let mut row = vec![Some(Datum::from(n as i32))];
+                let key = changes.keyed.key_values(self.net(node).run.start).iter();
+                row.extend(key.copied().map(Some));
+                row
+            })?
+        };
+        let mut rows = Vec::with_capacity(nodes.len());
+        let mut found_nodes = Vec::with_capacity(nodes.len());
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            let node = nodes[row.index(0)];
+            let net = self.net(node);
+            let now = (0..columns.len()).map(|i| row.datum(i + 1));
+            let values = columns.iter().zip(now);
+            rows.push(
+                values
+                    .map(|(column, now)| value(changes, net, column, now))
+                    .collect(),
+            );
+            found_nodes.push(node);
+        }
+        drop(row);
+        self.returned.push(found);
+        let spelled = columns.iter().map(|column| SqlColumn {
+            name: quote(&column.name),
+            type_name: column.type_name.clone(),
+            equals: String::new(),
+            insert_only: false,
+            merges: false,
+        });
+        Ok(Part {
+            mapping,
+            work: Work::Insert(spelled.collect()),
+            row: columns.iter().map(|column| column.row()).collect(),
+            rows,
+            nodes: found_nodes,
+        })
+    }
+
+    /// Parts that write rows, one for each shape.
+    fn upserts(&self, mapping: usize, nodes: &[usize]) -> Vec<Part> {
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let mut shapes: Vec<(Shape, Vec<usize>)> = Vec::new();
+        for &node in nodes {
+            let net = self.net(node);
+            let kind = match rows::kind(target, net, false) {
+                Some(WriteKind::Upsert) | None
+                    if self.facts.there[node] && !insertable(target, net) =>
+                {
+                    WriteKind::Update
+                }
+                Some(kind) => kind,
+                None => continue,
+            };
+            let shape = shape(&changes.intake, kind, net);
+            match shapes.iter_mut().find(|(other, _)| *other == shape) {
+                Some((_, nodes)) => nodes.push(node),
+                None => shapes.push((shape, vec![node])),
+            }
+        }
+        let part = |(shape, nodes): (Shape, Vec<usize>)| {
+            let (_, row) = write_sql(Input::Batch, target, &shape);
+            let maker = RowMaker::new(target, &shape);
+            let width = row.len();
+            let rows = nodes.iter().enumerate().map(|(n, &node)| {
+                let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+                let net = (n, self.net(node));
+                let stored = &changes.nets.values;
+                maker.fill(&changes.intake, stored, net, &mut values, &mut nulls);
+                let values = values.into_iter().zip(nulls);
+                values.map(|(value, null)| (!null).then_some(value)).collect()
+            });
+            Part {
+                mapping,
+                row,
+                rows: rows.collect(),
+                nodes,
+                work: Work::Write(shape),
+            }
+        };
+        shapes.into_iter().map(part).collect()
+    }
+
+    /// Executes the parts as one statement. An error comes with the node whose row was read last.
+    fn execute(&self) -> Result<(), (SqlError, Option<usize>)> {
+        let Some(first) = self.parts.first() else {
+            return Ok(());
+        };
+        let whole = |error| (error, None);
+        let mut columns = vec![RowColumn::number("sequin_part")];
+        let mut definition = String::from("sequin_part integer");
+        let mut parts = Vec::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            let types = self.type_names(part);
+            for (j, (column, type_name)) in part.row.iter().zip(types).enumerate() {
+                let name = part_column(i, j);
+                definition += &format!(", {name} {type_name}");
+                columns.push(RowColumn {
+                    name,
+                    ..column.clone()
+                });
+            }
+            parts.push(self.sql(i, part));
+        }
+        if columns.len() > MOST_COLUMNS {
+            return Err(whole(SqlError::new(
+                "54011",
+                "changes that must be written together have too many columns",
+            )));
+        }
+        let sql = together(&definition, &parts);
+        let changes = &self.all[first.mapping];
+        let _owner = changes.acting_as_owner();
+        let mut statement = Statement::new(&sql, &columns).map_err(whole)?;
+        let width = columns.len();
+        let mut at = 1;
+        let mut starts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            starts.push(at);
+            at += part.row.len();
+        }
+        let rows = self
+            .parts
+            .iter()
+            .enumerate()
+            .flat_map(|(i, part)| part.rows.iter().map(move |row| (i, row)));
+        let result = statement.query(rows, |(i, row)| {
+            let mut whole = vec![None; width];
+            whole[0] = Some(Datum::from(i as i32));
+            whole[starts[i]..starts[i] + row.len()].copy_from_slice(row);
+            whole
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let suspect = error.rows_read.and_then(|read| self.written(read));
+                Err((error, suspect))
+            }
+        }
+    }
+
+    /// The node of the row that was counted so.
+    fn written(&self, read: usize) -> Option<usize> {
+        let counted = self.parts.iter().filter(|part| match &part.work {
+            Work::Delete => false,
+            Work::Insert(_) => true,
+            Work::Write(shape) => shape.kind != WriteKind::Update,
+        });
+        let nodes: Vec<usize> = counted.flat_map(|part| part.nodes.iter().copied()).collect();
+        // When all rows were read, it may be what the end of the statement does.
+        (read < nodes.len()).then(|| nodes[read - 1])
+    }
+
+    /// The types of a part's columns, as SQL spells them.
+    fn type_names(&self, part: &Part) -> Vec<String> {
+        let destination = &self.all[part.mapping].target.destination;
+        let type_name = |column: &RowColumn| match destination.column(&column.name) {
+            Some(column) => column.type_name.clone(),
+            None if column.type_oid == pg_sys::INT8OID => String::from("bigint"),
+            None if column.type_oid == pg_sys::TIMESTAMPTZOID => {
+                String::from("timestamp with time zone")
+            }
+            None => String::from("integer"),
+        };
+        part.row.iter().map(type_name).collect()
+    }
+
+    /// The SQL of a part.
+    fn sql(&self, number: usize, part: &Part) -> String {
+        let target = &self.all[part.mapping].target;
+        let condition = after(number);
+        let input = Input::Part {
+            number,
+            after: &condition,
+        };
+        match &part.work {
+            Work::Delete if part.row.len() > target.key.len() + 1 => delete_sql(input, target).0,
+            Work::Delete => statement::delete(input, &target.relation(), &target.key_sql()),
+            Work::Write(shape) => {
+                let sql = write_sql(input, target, shape).0;
+                match shape.kind {
+                    WriteKind::Update => sql,
+                    _ => sql + " returning 1",
+                }
+            }
+            Work::Insert(columns) => {
+                let columns: Vec<&SqlColumn> = columns.iter().collect();
+                statement::insert(input, &target.relation(), &columns) + " returning 1"
+            }
+        }
+    }
+}
+
+/// How many columns a function in FROM can have.
+const MOST_COLUMNS: usize = 1600;
+
+/// The value of a column in a row that comes back.
+fn value(
+    changes: &Changes<'_>,
+    net: &NetChange,
+    column: &Column,
+    now: Option<Datum>,
+) -> Option<Datum> {
+    let target = &changes.target;
+    if let Some(mark) = target.mark()
+        && mark.is_column(&column.name)
+        && target.mapping.on_delete == OnDelete::Soft
+    {
+        return match net.present() {
+            true => mark.unset(),
+            false => Some(mark.value(changes.intake.message(net.message).committed_at)),
+        };
+    }
+    if target.versions == VersionsIn::Columns && target.mapping.reserves(&column.name) {
+        let mut names = GUARD_COLUMNS.iter();
+        if let Some(i) = names.position(|(name, ..)| *name == column.name) {
+            return version_values(net.stamp.as_ref(), net.read_at)[i];
+        }
+    }
+    match target.column_number(&column.name) {
+        Some(number) if net.has(number) => changes.nets.values.get(net.row, number),
+        _ => now,
+    }
+}
+
+fn quote(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
