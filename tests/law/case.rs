@@ -88,13 +88,11 @@ pub struct History {
 
 impl History {
     /// Executes a case at the source. `None` if its messages do not say what happened.
-    pub fn of(case: &Case, source: &mut Source, full: bool) -> Option<History> {
-        let name = &case.name;
-        source
-            .make(&case.source_ddl(), full)
-            .unwrap_or_else(|error| panic!("{name}: {}", said(&error)));
+    pub fn of(case: &Case, source: &mut Source, full: bool) -> Result<Option<History>, String> {
+        let ddl = case.source_ddl();
+        source.make(&ddl, full).map_err(|error| said(&error))?;
         if !full && (source.has_deferrable_key() || case.has_own_key()) {
-            return None;
+            return Ok(None);
         }
         let tables: Vec<Table> = source
             .tables()
@@ -117,25 +115,25 @@ impl History {
         for sql in transactions {
             source
                 .run(sql)
-                .unwrap_or_else(|error| panic!("{name}: {sql}: {}", said(&error)));
+                .map_err(|error| format!("{sql}: {}", said(&error)))?;
         }
         let mut sent = source.captured();
         let before = sent.partition_point(|sent| sent.transaction < initial);
         let after = sent.split_off(before);
         if !full && after.iter().any(|sent| sent.hides_key) {
-            return None;
+            return Ok(None);
         }
         let everywhere = tables.iter().map(|table| Table {
             only: String::new(),
             ..table.clone()
         });
         let state = state(&everywhere.collect::<Vec<_>>());
-        Some(History {
+        Ok(Some(History {
             tables,
             initial: sent,
             sent: after,
             wanted: source.rows(&state),
-        })
+        }))
     }
 
     pub fn transactions(&self) -> Vec<usize> {
@@ -174,10 +172,14 @@ pub fn run_case(
     guard: &'static str,
     full: bool,
 ) -> Option<Verdict> {
-    let history = History::of(case, source, full)?;
+    let t0 = std::time::Instant::now();
+    let history =
+        History::of(case, source, full).unwrap_or_else(|error| panic!("{}: {error}", case.name))?;
+    let t1 = std::time::Instant::now();
     destination
         .make(&case.destination_ddl(), &history.tables, guard)
         .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
+    let t2 = std::time::Instant::now();
     let limit = number("LAW_DELIVERIES", 300) as usize;
     let mut random = Random::new(number("LAW_SEED", 1));
     let all = deliveries(&history.transactions(), limit, &mut random);
@@ -207,6 +209,13 @@ pub fn run_case(
             simplest = Some((delivery, wrong));
         }
     }
+    println!(
+        "TIME {} history {:?} make {:?} deliver {:?}",
+        case.name,
+        t1 - t0,
+        t2 - t1,
+        t2.elapsed()
+    );
     if let Some((delivery, wrong)) = simplest {
         verdict.print = print(case, &history, &delivery, &wrong);
     }
@@ -215,15 +224,9 @@ pub fn run_case(
 
 /// Delivers once; and once more if a call was slow, which a busy machine explains as well as a wait.
 pub fn deliver(destination: &mut Destination, history: &History, delivery: &Delivery) -> Wrong {
-    let History {
-        initial,
-        sent,
-        wanted,
-        ..
-    } = history;
-    let mut wrong = destination.deliver(initial, sent, delivery, wanted);
+    let mut wrong = destination.deliver(history, delivery);
     if !wrong.slow.is_empty() {
-        let again = destination.deliver(initial, sent, delivery, wanted);
+        let again = destination.deliver(history, delivery);
         if again.slow.is_empty() {
             wrong.slow.clear();
         }

@@ -77,11 +77,7 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
 
 /// All orders and splits of the messages, if they are not more than `limit`; else some, among them the plain ones.
 /// `transactions` has the transaction of each message.
-pub fn deliveries(
-    transactions: &[usize],
-    limit: usize,
-    random: &mut Random,
-) -> BTreeSet<Delivery> {
+pub fn deliveries(transactions: &[usize], limit: usize, random: &mut Random) -> BTreeSet<Delivery> {
     let n = transactions.len();
     if count(n, limit).is_some() {
         let splits = 1_usize << n.saturating_sub(1);

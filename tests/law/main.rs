@@ -4,7 +4,8 @@
 //! The source is a real one: transactions run in a database of the same cluster, and a logical slot captures them.
 //!
 //! `LAW_CASE=soft` runs the cases whose name contains that; `LAW_DELIVERIES=40` tries so many orders and splits of
-//! each instead of 300.
+//! each instead of 300. `LAW_SECONDS=600` makes random sources for so long, `LAW_ROUNDS=1000` so many, from `LAW_SEED=7`
+//! on, until `LAW_FAILURES=1` of them have failed.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod cases;
 mod delivery;
 mod destination;
 mod pgoutput;
+mod random;
 mod source;
 
 use std::env;
@@ -94,4 +96,9 @@ fn cases_hold_with_guard_columns() {
 #[test]
 fn cases_hold_with_guard_table() {
     cases_hold("table");
+}
+
+#[test]
+fn random_sources_hold() {
+    random::law_holds();
 }

@@ -1,7 +1,7 @@
 //! A real source: a database of the same cluster, whose changes a logical slot captures.
 
 use postgres::{Client, Error};
-use support::{Database, Message, error, rows, run, value};
+use support::{Database, Message, rows, run, value};
 
 use crate::pgoutput::{Before, Change, Relation, Tuple, transactions};
 
@@ -58,13 +58,6 @@ impl Source {
         Ok(())
     }
 
-    /// Empties the tables.
-    pub fn empty(&mut self) {
-        let tables = self.tables().join(", ");
-        run(&mut self.client, &format!("truncate {tables} cascade"));
-        self.captured();
-    }
-
     /// Runs one transaction.
     pub fn run(&mut self, transaction: &str) -> Result<(), Error> {
         let done = self
@@ -74,6 +67,47 @@ impl Source {
             run(&mut self.client, "rollback");
         }
         done
+    }
+
+    /// Begins a transaction of statements that are tried.
+    pub fn begin(&mut self) {
+        run(&mut self.client, "begin");
+    }
+
+    /// Tries a statement; what it leaves must be right at once, if `consistent`.
+    pub fn accepts(&mut self, sql: &str, consistent: bool) -> bool {
+        run(&mut self.client, "savepoint tried");
+        let accepted = match self.client.execute(sql, &[]) {
+            Ok(rows) => rows > 0 && (!consistent || self.has_no_violation()),
+            Err(_) => false,
+        };
+        let end = match accepted {
+            true => "release tried",
+            false => "rollback to tried; release tried",
+        };
+        run(&mut self.client, end);
+        accepted
+    }
+
+    /// Whether the transaction could be committed now.
+    pub fn is_consistent(&mut self) -> bool {
+        run(&mut self.client, "savepoint looked");
+        let is = self.has_no_violation();
+        run(
+            &mut self.client,
+            "rollback to looked; release looked; set constraints all deferred",
+        );
+        is
+    }
+
+    fn has_no_violation(&mut self) -> bool {
+        let checked = "set constraints all immediate; set constraints all deferred";
+        self.client.batch_execute(checked).is_ok()
+    }
+
+    /// Ends the transaction, and says whether it was committed.
+    pub fn commits(&mut self) -> bool {
+        self.client.batch_execute("commit").is_ok()
     }
 
     /// The tables, in the order in which they were made.
@@ -121,11 +155,6 @@ impl Source {
             }
         }
         sent
-    }
-
-    /// The message of a statement that fails.
-    pub fn error(&mut self, sql: &str) -> String {
-        error(&mut self.client, sql).message().to_owned()
     }
 }
 

@@ -16,7 +16,9 @@ pub fn cases() -> Vec<Case> {
         ),
         ("mixed", "", "on delete set null on update cascade"),
     ] {
-        let ddl = ddl.replace("{default}", default).replace("{action}", action);
+        let ddl = ddl
+            .replace("{default}", default)
+            .replace("{action}", action);
         let rows = "insert into c values (1, 'a'), (2, 'b'), (9, 'z'); insert into o values (10, 1, 'x'), (11, 2, 'y')";
         let of = |what: &str, transactions: &[&str]| {
             Case::new(format!("{name}_{what}"), &ddl, rows, transactions)

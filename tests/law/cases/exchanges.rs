@@ -32,16 +32,19 @@ fn with_children() -> Vec<Case> {
                 format!("parent_replaced_{unique}_{action}"),
                 &ddl,
                 "insert into c values (1, 'a'); insert into o values (10, 1), (11, 1)",
-                &["update o set c = null where id = 10; delete from o where id = 11;
-                   insert into c values (2, 'a'); update o set c = 2 where id = 10; delete from c where id = 1"],
+                &[
+                    "update o set c = 2 where id = 10; delete from o where id = 11;
+                   insert into c values (2, 'a'); delete from c where id = 1",
+                ],
             ));
-            // a child that never lets go of a parent; where the key is restricted, the parent leaves last
             cases.push(Case::new(
                 format!("parent_handed_over_{unique}_{action}"),
                 &ddl,
                 "insert into c values (1, 'a'); insert into o values (10, 1), (11, 1)",
-                &["insert into c values (2, 'a'); update o set c = 2 where id = 10;
-                   delete from o where id = 11; delete from c where id = 1"],
+                &[
+                    "insert into c values (2, 'a'); update o set c = 2 where id = 10;
+                   delete from o where id = 11; delete from c where id = 1",
+                ],
             ));
         }
         cases.push(Case::new(
@@ -51,9 +54,11 @@ fn with_children() -> Vec<Case> {
                  create table o (id int primary key, c int references c {{deferred}})"
             ),
             "insert into c values (1, 'a'), (2, 'b'); insert into o values (10, 1), (11, 2)",
-            &["update c set id = 9 where id = 1; update c set id = 1 where id = 2;
+            &[
+                "update c set id = 9 where id = 1; update c set id = 1 where id = 2;
                update c set id = 2 where id = 9;
-               update o set c = 2 where id = 10; update o set c = 1 where id = 11"],
+               update o set c = 2 where id = 10; update o set c = 1 where id = 11",
+            ],
         ));
         cases.push(Case::new(
             format!("keys_exchanged_and_followed_{unique}"),
@@ -107,7 +112,9 @@ fn types() -> Vec<Case> {
                 ),
                 format!("insert into c values (1, {a}), (2, {b})"),
                 &[
-                    &format!("update c set e = {b} where id = 1; update c set e = {a} where id = 2"),
+                    &format!(
+                        "update c set e = {b} where id = 1; update c set e = {a} where id = 2"
+                    ),
                     "update c set id = 3 where id = 1",
                 ],
             ));
@@ -141,13 +148,17 @@ fn indexes() -> Vec<Case> {
             "exchange_two_columns",
             "create table c (id int primary key, e text unique {deferred}, f text unique {deferred})",
             two,
-            &["update c set e = 'b', f = 'y' where id = 1; update c set e = 'a', f = 'x' where id = 2"],
+            &[
+                "update c set e = 'b', f = 'y' where id = 1; update c set e = 'a', f = 'x' where id = 2",
+            ],
         ),
         Case::new(
             "exchange_two_not_null_columns",
             "create table c (id int primary key, e text not null unique {deferred}, f char(1) not null unique {deferred})",
             two,
-            &["update c set e = 'b', f = 'y' where id = 1; update c set e = 'a', f = 'x' where id = 2"],
+            &[
+                "update c set e = 'b', f = 'y' where id = 1; update c set e = 'a', f = 'x' where id = 2",
+            ],
         ),
         Case::new(
             "exchange_two_columns_of_three_rows",
@@ -227,7 +238,10 @@ fn indexes() -> Vec<Case> {
                         "delete from c where id = 3; insert into c values (4, 'c', 'x')",
                     ],
                 )
-                .at_source(format!("alter table c add {source} {}", "deferrable initially deferred"))
+                .at_source(format!(
+                    "alter table c add {source} {}",
+                    "deferrable initially deferred"
+                ))
                 .at_destination(destination),
             );
         }

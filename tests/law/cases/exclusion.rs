@@ -11,17 +11,28 @@ pub fn cases() -> Vec<Case> {
         let ddl = ddl.replace("{null}", null);
         let immediate = ddl.replace("{deferred}", "");
         let of = |what: &str, ddl: &str, transactions: &[&str]| {
-            Case::new(format!("{nullable}excluded_{what}"), ddl, rows, transactions)
+            Case::new(
+                format!("{nullable}excluded_{what}"),
+                ddl,
+                rows,
+                transactions,
+            )
         };
         cases.push(of(
             "key_moves",
             &immediate,
-            &["update t set id = 3 where id = 1", "update t set v = 'c' where id = 3"],
+            &[
+                "update t set id = 3 where id = 1",
+                "update t set v = 'c' where id = 3",
+            ],
         ));
         cases.push(of(
             "taken_over",
             &immediate,
-            &["delete from t where id = 1", "insert into t values (3, '[2,4)', 'c')"],
+            &[
+                "delete from t where id = 1",
+                "insert into t values (3, '[2,4)', 'c')",
+            ],
         ));
         cases.push(of(
             "moves_up",

@@ -70,9 +70,9 @@ pub fn cases() -> Vec<Case> {
 
 /// Foreign keys that do not check all that there is, at the destination alone.
 fn without_checks() -> Vec<Case> {
-    let ddl = "create table p (id int primary key, v text); create table k (id int primary key, p int)";
-    let deferred =
-        "alter table k add constraint k_p foreign key (p) references p deferrable initially deferred";
+    let ddl =
+        "create table p (id int primary key, v text); create table k (id int primary key, p int)";
+    let deferred = "alter table k add constraint k_p foreign key (p) references p deferrable initially deferred";
     let rows = "insert into p values (1, 'a'); insert into k values (10, 1)";
     let mut cases = Vec::new();
     for (name, destination) in [

@@ -28,8 +28,10 @@ pub fn cases() -> Vec<Case> {
                 format!("{nullable}ring_grows_{action}"),
                 &ddl,
                 "insert into x values (1, 1, 'a'); insert into y values (1, 1)",
-                &["insert into x values (2, 2, 'b'); update y set x = 2 where id = 1;
-                   insert into y values (2, 1)"],
+                &[
+                    "insert into x values (2, 2, 'b'); update y set x = 2 where id = 1;
+                   insert into y values (2, 1)",
+                ],
             ));
             if action == "no_action" {
                 cases.push(Case::new(
@@ -71,8 +73,10 @@ pub fn cases() -> Vec<Case> {
             format!("{nullable}pair_becomes_three"),
             &pair,
             "insert into n values (1, 2, 'a'), (2, 1, 'b')",
-            &["insert into n values (3, 1, 'c'); update n set peer = 3, id = 4 where id = 2;
-               update n set peer = 4 where id = 1"],
+            &[
+                "insert into n values (3, 1, 'c'); update n set peer = 3, id = 4 where id = 2;
+               update n set peer = 4 where id = 1",
+            ],
         ));
     }
     cases.extend(trees());
@@ -106,8 +110,10 @@ fn trees() -> Vec<Case> {
             format!("chain_is_turned_{action}"),
             &ddl,
             chain,
-            &["update n set parent = null where id = 3; update n set parent = 3 where id = 2;
-               update n set parent = 2 where id = 1"],
+            &[
+                "update n set parent = null where id = 3; update n set parent = 3 where id = 2;
+               update n set parent = 2 where id = 1",
+            ],
         ));
         cases.push(Case::new(
             format!("root_moves_{action}"),

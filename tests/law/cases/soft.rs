@@ -12,11 +12,9 @@ pub fn cases() -> Vec<Case> {
             .map(|table| format!("alter table {table} add gone boolean"))
             .collect();
         let ddl = format!("{}; {}", case.at_destination, ddl.join("; "));
-        tables
-            .iter()
-            .fold(case.at_destination(ddl), |case, table| {
-                case.mapped(table, soft, "gone is not true")
-            })
+        tables.iter().fold(case.at_destination(ddl), |case, table| {
+            case.mapped(table, soft, "gone is not true")
+        })
     };
     let mut cases = Vec::new();
     for (name, tables) in [
@@ -45,7 +43,10 @@ pub fn cases() -> Vec<Case> {
                 format!("soft_{name}_family_leaves"),
                 family,
                 "insert into c values (1, 'a'); insert into o values (10, 1)",
-                &["delete from o; delete from c", "insert into c values (1, 'b')"],
+                &[
+                    "delete from o; delete from c",
+                    "insert into c values (1, 'b')",
+                ],
             ),
             tables,
         ));
@@ -54,20 +55,27 @@ pub fn cases() -> Vec<Case> {
                 format!("soft_{name}_keys_move"),
                 family,
                 "insert into c values (1, 'a'); insert into o values (10, 1)",
-                &["update c set id = 2 where id = 1; update o set c = 2", "delete from o"],
+                &[
+                    "update c set id = 2 where id = 1; update o set c = 2",
+                    "delete from o",
+                ],
             ),
             tables,
         ));
     }
     for (name, null) in [("", ""), ("_not_null", "not null")] {
-        let unique =
-            format!("create table c (id int primary key, e text {null} unique {{deferred}}, v text)");
+        let unique = format!(
+            "create table c (id int primary key, e text {null} unique {{deferred}}, v text)"
+        );
         cases.push(of(
             Case::new(
                 format!("soft_new_row_changes_key{name}"),
                 &unique,
                 "",
-                &["insert into c values (1, 'a', 'x')", "update c set id = 2 where id = 1"],
+                &[
+                    "insert into c values (1, 'a', 'x')",
+                    "update c set id = 2 where id = 1",
+                ],
             ),
             &["c"],
         ));
@@ -98,15 +106,25 @@ pub fn cases() -> Vec<Case> {
         };
         cases.push(case(
             "value_of_a_deleted_row",
-            &["delete from c where id = 1", "insert into c values (3, 'a', 'z')"],
+            &[
+                "delete from c where id = 1",
+                "insert into c values (3, 'a', 'z')",
+            ],
         ));
         cases.push(case(
             "exchange",
-            &["update c set e = 'b' where id = 1; update c set e = 'a' where id = 2", "delete from c where id = 2"],
+            &[
+                "update c set e = 'b' where id = 1; update c set e = 'a' where id = 2",
+                "delete from c where id = 2",
+            ],
         ));
         cases.push(case(
             "row_comes_back",
-            &["delete from c where id = 1", "update c set e = 'a' where id = 2", "insert into c values (1, 'b', 'z')"],
+            &[
+                "delete from c where id = 1",
+                "update c set e = 'a' where id = 2",
+                "insert into c values (1, 'b', 'z')",
+            ],
         ));
     }
     cases
