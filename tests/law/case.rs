@@ -172,14 +172,11 @@ pub fn run_case(
     guard: &'static str,
     full: bool,
 ) -> Option<Verdict> {
-    let t0 = std::time::Instant::now();
     let history =
         History::of(case, source, full).unwrap_or_else(|error| panic!("{}: {error}", case.name))?;
-    let t1 = std::time::Instant::now();
     destination
         .make(&case.destination_ddl(), &history.tables, guard)
         .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
-    let t2 = std::time::Instant::now();
     let limit = number("LAW_DELIVERIES", 300) as usize;
     let mut random = Random::new(number("LAW_SEED", 1));
     let all = deliveries(&history.transactions(), limit, &mut random);
@@ -209,13 +206,6 @@ pub fn run_case(
             simplest = Some((delivery, wrong));
         }
     }
-    println!(
-        "TIME {} history {:?} make {:?} deliver {:?}",
-        case.name,
-        t1 - t0,
-        t2 - t1,
-        t2.elapsed()
-    );
     if let Some((delivery, wrong)) = simplest {
         verdict.print = print(case, &history, &delivery, &wrong);
     }
