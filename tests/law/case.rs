@@ -94,6 +94,7 @@ impl History {
         if !full && (source.has_deferrable_key() || case.has_own_key()) {
             return Ok(None);
         }
+        source.watch();
         let tables: Vec<Table> = source
             .tables()
             .into_iter()

@@ -31,12 +31,7 @@ impl Source {
             "logical",
             "the cluster of `make test` has it"
         );
-        let name = database.name();
         run(&mut client, "create publication law for all tables");
-        run(
-            &mut client,
-            &format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')"),
-        );
         Source { database, client }
     }
 
@@ -54,7 +49,6 @@ impl Source {
                 run(&mut self.client, &alter);
             }
         }
-        self.captured();
         Ok(())
     }
 
@@ -137,8 +131,20 @@ impl Source {
         rows(&mut self.client, sql)
     }
 
-    /// What Sequin sends of the transactions since the last call. The n-th transaction has position `100 * n`, which
-    /// reads better than the real one, and keeps the order.
+    /// Begins to capture. A slot that stays would read again, each time, what it has read of the last seconds.
+    pub fn watch(&mut self) {
+        let name = self.database.name();
+        let sql = format!(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{name}';
+             select pg_create_logical_replication_slot('{name}', 'pgoutput')"
+        );
+        for sql in sql.split(';') {
+            run(&mut self.client, sql);
+        }
+    }
+
+    /// What Sequin sends of the transactions since it began to capture. The n-th transaction has position `100 * n`,
+    /// which reads better than the real one, and keeps the order.
     pub fn captured(&mut self) -> Vec<Sent> {
         let sql = "select data from pg_logical_slot_get_binary_changes($1, null, null,
                        'proto_version', '1', 'publication_names', 'law')";
