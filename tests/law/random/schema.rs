@@ -59,7 +59,7 @@ impl Schema {
             schema.table(["a", "b", "c", "d"][n], random);
         }
         for child in 0..count {
-            let many = [0, 1, 1, 1, 2][random.below(5) as usize];
+            let many = [0, 1, 1, 1, 2, 2][random.below(6) as usize];
             let many = if child == 0 && count > 1 {
                 many / 2
             } else {
@@ -91,13 +91,13 @@ impl Schema {
         let mut columns = vec![column("id", Of::Number, true), column("v", Of::Text, false)];
         let mut referenced = Vec::new();
         let (mut unique, mut text) = (Vec::new(), Vec::new());
-        for name in &["u", "w"][..random.below(3) as usize] {
+        for name in &["u", "w"][..[0, 1, 1, 2, 2][random.below(5) as usize]] {
             let n = columns.len();
             columns.push(column(name, Of::Text, random.below(3) == 0));
             text.push(n);
-            match random.below(4) {
-                0 => referenced.push(n),
-                1 | 2 => unique.push(n),
+            match random.below(6) {
+                0 | 1 => referenced.push(n),
+                2..=4 => unique.push(n),
                 _ => {}
             }
         }

@@ -152,7 +152,8 @@ fn smaller(case: &Case) -> Vec<Case> {
             all.push(smaller);
         }
     }
-    for without in each_left_out(&case.initial) {
+    let no_rows = (!case.initial.is_empty()).then(String::new);
+    for without in no_rows.into_iter().chain(each_left_out(&case.initial)) {
         all.push(Case {
             initial: without,
             ..case.clone()
@@ -164,6 +165,7 @@ fn smaller(case: &Case) -> Vec<Case> {
             ..case.clone()
         });
     }
+    all.extend(each_column_left_out(case));
     for (from, to) in [
         ("on delete cascade", ""),
         ("on update cascade", ""),
@@ -185,6 +187,62 @@ fn smaller(case: &Case) -> Vec<Case> {
         }
     }
     all
+}
+
+/// The case without one of its columns, wherever it is named in a list; other statements that need it fail.
+fn each_column_left_out(case: &Case) -> Vec<Case> {
+    let mut all = Vec::new();
+    for table in case.ddl.split("; ") {
+        let Some((table, columns)) = table
+            .strip_prefix("create table ")
+            .and_then(|rest| rest.split_once(" ("))
+        else {
+            continue;
+        };
+        for n in 1..columns.split(", ").count() {
+            let without = |sql: &str| -> String {
+                let statements: Vec<_> = sql.split("; ").map(|s| column_out(s, table, n)).collect();
+                statements.join("; ")
+            };
+            all.push(Case {
+                ddl: without(&case.ddl),
+                initial: without(&case.initial),
+                transactions: case.transactions.iter().map(|sql| without(sql)).collect(),
+                ..case.clone()
+            });
+        }
+    }
+    all
+}
+
+/// `create table t (…)` and `insert into t (…) values (…)` or `select …` without the n-th column.
+fn column_out(sql: &str, table: &str, n: usize) -> String {
+    let of = |verb: &str| sql.strip_prefix(&format!("{verb} {table} ("));
+    let cut = |list: &str| {
+        let mut items: Vec<&str> = list.split(", ").collect();
+        items.remove(n);
+        items.join(", ")
+    };
+    if let Some(columns) = of("create table").and_then(|rest| rest.strip_suffix(')')) {
+        return format!("create table {table} ({})", cut(columns));
+    }
+    let Some(rest) = of("insert into") else {
+        return sql.to_owned();
+    };
+    let (columns, rest) = rest.split_once(')').expect("a list");
+    let columns = cut(columns);
+    if let Some(values) = rest.strip_prefix(" values (") {
+        let values = cut(values.strip_suffix(')').expect("a list"));
+        return format!("insert into {table} ({columns}) values ({values})");
+    }
+    let (list, from) = rest
+        .strip_prefix(" select ")
+        .and_then(|rest| rest.split_once(" from "))
+        .expect("a query");
+    format!(
+        "insert into {table} ({columns}) select {} from {from}",
+        cut(list)
+    )
 }
 
 /// The texts that remain when one of the statements goes.

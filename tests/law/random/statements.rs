@@ -26,7 +26,7 @@ pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random
         return None;
     }
     case.initial = rows.join("; ");
-    let wanted = 1 + random.below(5) as usize;
+    let wanted = 2 + random.below(5) as usize;
     for _ in 0..4 * wanted {
         if case.transactions.len() == wanted {
             break;
