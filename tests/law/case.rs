@@ -1,0 +1,256 @@
+//! A case: a schema, rows, transactions, delivered in every order and split.
+
+use std::fmt::Write;
+
+use support::{Random, number};
+
+use crate::delivery::{Delivery, deliveries};
+use crate::destination::{Destination, Table, Wrong, said, state};
+use crate::source::{Sent, Source, brief};
+
+/// Written `{deferred}` in the DDL of a case: deferrable, and deferred, at the source alone.
+const DEFERRED: &str = "deferrable initially deferred";
+
+/// A case. What happens at the source is SQL; each text of `transactions` is one transaction.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    /// The tables of both sides.
+    pub ddl: String,
+    pub at_source: String,
+    pub at_destination: String,
+    pub initial: String,
+    pub transactions: Vec<String>,
+    /// Table, more arguments of `sequin.map`, and which of its rows the source has too.
+    pub mapped: Vec<(String, String, String)>,
+}
+
+impl Case {
+    pub fn new(
+        name: impl Into<String>,
+        ddl: impl Into<String>,
+        initial: impl Into<String>,
+        transactions: &[&str],
+    ) -> Case {
+        Case {
+            name: name.into(),
+            ddl: ddl.into(),
+            at_source: String::new(),
+            at_destination: String::new(),
+            initial: initial.into(),
+            transactions: transactions.iter().map(|&sql| sql.to_owned()).collect(),
+            mapped: Vec::new(),
+        }
+    }
+
+    /// With more DDL at the source.
+    pub fn at_source(mut self, ddl: impl Into<String>) -> Case {
+        self.at_source = ddl.into();
+        self
+    }
+
+    /// With more DDL at the destination.
+    pub fn at_destination(mut self, ddl: impl Into<String>) -> Case {
+        self.at_destination = ddl.into();
+        self
+    }
+
+    /// With more arguments of `sequin.map` for a table, and which of its rows the source has too.
+    pub fn mapped(mut self, table: &str, arguments: &str, only: &str) -> Case {
+        let of = [table, arguments, only].map(str::to_owned);
+        self.mapped.push(of.into());
+        self
+    }
+
+    /// Whether a message without old values says less than it must: the mapping's key is not the source's.
+    fn has_own_key(&self) -> bool {
+        self.mapped.iter().any(|(_, map, _)| map.contains("key =>"))
+    }
+
+    pub fn source_ddl(&self) -> String {
+        let ddl = self.ddl.replace("{deferred}", DEFERRED);
+        format!("{ddl}; {}", self.at_source)
+    }
+
+    pub fn destination_ddl(&self) -> String {
+        let ddl = self.ddl.replace("{deferred}", "");
+        format!("{ddl}; {}", self.at_destination)
+    }
+}
+
+/// What the source has done: its messages, and its rows in the end.
+pub struct History {
+    pub tables: Vec<Table>,
+    pub initial: Vec<Sent>,
+    pub sent: Vec<Sent>,
+    pub wanted: Vec<String>,
+}
+
+impl History {
+    /// Executes a case at the source. `None` if its messages do not say what happened.
+    pub fn of(case: &Case, source: &mut Source, full: bool) -> Result<Option<History>, String> {
+        let ddl = case.source_ddl();
+        source.make(&ddl, full).map_err(|error| said(&error))?;
+        if !full && (source.has_deferrable_key() || case.has_own_key()) {
+            return Ok(None);
+        }
+        source.watch();
+        let tables: Vec<Table> = source
+            .tables()
+            .into_iter()
+            .map(|name| {
+                let of = case.mapped.iter().find(|(table, _, _)| *table == name);
+                let (_, mapped, only) = of.cloned().unwrap_or_default();
+                Table {
+                    columns: source.columns(&name),
+                    name,
+                    mapped,
+                    only,
+                }
+            })
+            .collect();
+        let initial = usize::from(!case.initial.is_empty());
+        let transactions = std::iter::once(&case.initial)
+            .filter(|sql| !sql.is_empty())
+            .chain(&case.transactions);
+        for sql in transactions {
+            source
+                .run(sql)
+                .map_err(|error| format!("{sql}: {}", said(&error)))?;
+        }
+        let mut sent = source.captured();
+        let before = sent.partition_point(|sent| sent.transaction < initial);
+        let after = sent.split_off(before);
+        if !full && after.iter().any(|sent| sent.hides_key) {
+            return Ok(None);
+        }
+        let everywhere = tables.iter().map(|table| Table {
+            only: String::new(),
+            ..table.clone()
+        });
+        let state = state(&everywhere.collect::<Vec<_>>());
+        Ok(Some(History {
+            tables,
+            initial: sent,
+            sent: after,
+            wanted: source.rows(&state),
+        }))
+    }
+
+    pub fn transactions(&self) -> Vec<usize> {
+        self.sent.iter().map(|sent| sent.transaction).collect()
+    }
+
+    /// The messages, a line each.
+    pub fn print(&self, text: &mut String) {
+        for sent in &self.initial {
+            let _ = writeln!(text, "  initial  {}", brief(&sent.message));
+        }
+        for (m, sent) in self.sent.iter().enumerate() {
+            let _ = writeln!(text, "  m{m:<7} {}", brief(&sent.message));
+        }
+    }
+}
+
+/// What came of a case.
+pub struct Verdict {
+    pub name: String,
+    pub guard: &'static str,
+    pub identity: &'static str,
+    pub deliveries: usize,
+    pub wrong: usize,
+    /// How many deliveries are wrong in this way.
+    pub ways: [usize; 4],
+    /// The simplest of the wrong deliveries, readable.
+    pub print: String,
+}
+
+/// Delivers a case in every order and split, or in `LAW_DELIVERIES` of them.
+pub fn run_case(
+    case: &Case,
+    source: &mut Source,
+    destination: &mut Destination,
+    guard: &'static str,
+    full: bool,
+) -> Option<Verdict> {
+    let history =
+        History::of(case, source, full).unwrap_or_else(|error| panic!("{}: {error}", case.name))?;
+    destination
+        .make(&case.destination_ddl(), &history.tables, guard)
+        .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
+    let limit = number("LAW_DELIVERIES", 300) as usize;
+    let mut random = Random::new(number("LAW_SEED", 1));
+    let all = deliveries(&history.transactions(), limit, &mut random);
+    let mut verdict = Verdict {
+        name: case.name.clone(),
+        guard,
+        identity: if full { "full" } else { "default" },
+        deliveries: all.len(),
+        wrong: 0,
+        ways: [0; 4],
+        print: String::new(),
+    };
+    let mut simplest: Option<(Delivery, Wrong)> = None;
+    for delivery in all {
+        let wrong = deliver(destination, &history, &delivery);
+        if wrong.is_right() {
+            continue;
+        }
+        verdict.wrong += 1;
+        for (way, (_, lines)) in verdict.ways.iter_mut().zip(wrong.parts()) {
+            *way += usize::from(!lines.is_empty());
+        }
+        if simplest
+            .as_ref()
+            .is_none_or(|(s, _)| delivery.difficulty() < s.difficulty())
+        {
+            simplest = Some((delivery, wrong));
+        }
+    }
+    if let Some((delivery, wrong)) = simplest {
+        verdict.print = print(case, &history, &delivery, &wrong);
+    }
+    Some(verdict)
+}
+
+/// Delivers once; and once more if a call was slow, which a busy machine explains as well as a wait.
+pub fn deliver(destination: &mut Destination, history: &History, delivery: &Delivery) -> Wrong {
+    let mut wrong = destination.deliver(history, delivery);
+    if !wrong.slow.is_empty() {
+        let again = destination.deliver(history, delivery);
+        if again.slow.is_empty() {
+            wrong.slow.clear();
+        }
+    }
+    wrong
+}
+
+/// All that is needed to see a wrong delivery happen.
+pub fn print(case: &Case, history: &History, delivery: &Delivery, wrong: &Wrong) -> String {
+    let mut text = String::new();
+    for (side, ddl) in [
+        ("source     ", case.source_ddl()),
+        ("destination", case.destination_ddl()),
+    ] {
+        let _ = writeln!(text, "  {side} {}", squeezed(&ddl));
+    }
+    for (table, arguments, _) in &case.mapped {
+        let _ = writeln!(text, "  mapping of {table}{arguments}");
+    }
+    let _ = writeln!(text, "  rows        {}", squeezed(&case.initial));
+    for sql in &case.transactions {
+        let _ = writeln!(text, "  transaction {}", squeezed(sql));
+    }
+    history.print(&mut text);
+    let _ = writeln!(text, "  calls       {}", delivery.text());
+    for (kind, lines) in wrong.parts() {
+        for line in lines {
+            let _ = writeln!(text, "  {kind:<11} {line}");
+        }
+    }
+    text
+}
+
+fn squeezed(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,218 @@
+//! Random sources, delivered at random; and what fails, made small.
+
+mod schema;
+mod shrink;
+mod sql;
+mod statements;
+
+use std::time::{Duration, Instant};
+
+use support::{Random, number};
+
+use crate::case::{Case, History, deliver, print};
+use crate::delivery::{Delivery, any};
+use crate::destination::{Destination, Wrong, said};
+use crate::source::Source;
+use schema::Schema;
+
+/// What came of a seed.
+#[derive(Default)]
+struct Round {
+    deliveries: usize,
+    messages: usize,
+    /// The case, with its wrong deliveries.
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    case: Case,
+    full: bool,
+    guard: &'static str,
+    delivery: Delivery,
+    wrong: Wrong,
+    /// How many sessions delivered.
+    sessions: usize,
+    /// Whether one `sequin.retry()` made it right.
+    retry_helps: bool,
+}
+
+/// The counts of a run.
+#[derive(Default)]
+struct Sum {
+    rounds: usize,
+    deliveries: usize,
+    messages: usize,
+    failures: usize,
+    retry_helps: usize,
+}
+
+/// Runs seeds until the time or the number of rounds is over, or `LAW_FAILURES` of them (1) have failed.
+pub fn law_holds() {
+    let mut seed = number("LAW_SEED", 1);
+    let rounds = number("LAW_ROUNDS", u64::MAX);
+    let time = Duration::from_secs(number("LAW_SECONDS", 15));
+    let failures = number("LAW_FAILURES", 1) as usize;
+    let start = Instant::now();
+    let mut source = Source::new("random");
+    let mut destination = Destination::new("random");
+    let mut sum = Sum::default();
+    while (sum.rounds as u64) < rounds && start.elapsed() < time && sum.failures < failures {
+        let round = round(seed, &mut source, &mut destination);
+        sum.rounds += 1;
+        sum.deliveries += round.deliveries;
+        sum.messages += round.messages;
+        if let Some(failure) = round.failure {
+            sum.failures += 1;
+            sum.retry_helps += usize::from(failure.retry_helps);
+            tell(seed, failure, &mut source, &mut destination);
+        }
+        seed += 1;
+    }
+    let Sum {
+        rounds,
+        deliveries,
+        messages,
+        failures,
+        retry_helps,
+    } = sum;
+    println!(
+        "{rounds} sources with {messages} changes, delivered {deliveries} times in {:?}; {failures} failed, of which one sequin.retry() helps {retry_helps}",
+        start.elapsed()
+    );
+    assert_eq!(failures, 0, "sources whose destination ends wrong");
+}
+
+fn tell(seed: u64, failure: Failure, source: &mut Source, destination: &mut Destination) {
+    let Failure {
+        guard,
+        full,
+        sessions,
+        retry_helps,
+        ..
+    } = failure;
+    let identity = if full { "full" } else { "default" };
+    println!(
+        "\nLAW_SEED={seed} LAW_ROUNDS=1 fails: guard {guard}, replica identity {identity}, {sessions} sessions; one sequin.retry() {}",
+        if retry_helps {
+            "helps"
+        } else {
+            "does not help"
+        }
+    );
+    let whole = failure.case.clone();
+    let (delivery, wrong) = (failure.delivery.clone(), failure.wrong.clone());
+    match shrink::shrunk(failure, source, destination) {
+        Some(text) => println!("{text}"),
+        None => {
+            println!("  it was not seen again with one session");
+            if let Ok(Some(history)) = History::of(&whole, source, full) {
+                println!("{}", print(&whole, &history, &delivery, &wrong));
+            }
+        }
+    }
+}
+
+/// One source, delivered several times.
+fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round {
+    let random = &mut Random::new(seed);
+    let guard = *random.of(&["columns", "table"]);
+    let schema = Schema::random(random);
+    let Some(case) = statements::case(seed, &schema, source, random) else {
+        return Round::default();
+    };
+    let full = schema.has_deferrable_key() || random.below(4) > 0;
+    // what hides a key is told in full
+    let (history, full) = match History::of(&case, source, full) {
+        Ok(Some(history)) => (history, full),
+        Ok(None) => match History::of(&case, source, true) {
+            Ok(Some(history)) => (history, true),
+            _ => return Round::default(),
+        },
+        Err(_) => return Round::default(),
+    };
+    destination
+        .make(&case.destination_ddl(), &history.tables, guard)
+        .unwrap_or_else(|error| panic!("seed {seed}: {}", said(&error)));
+    let mut round = Round {
+        messages: history.sent.len(),
+        ..Round::default()
+    };
+    if history.sent.is_empty() {
+        return round;
+    }
+    for n in 0..6 {
+        let delivery = random_delivery(&history, n, random);
+        let sessions = if n == 5 { 2 + random.below(3) } else { 1 } as usize;
+        let wrong = if sessions == 1 {
+            deliver(destination, &history, &delivery)
+        } else {
+            destination.deliver_at_once(&history, &delivery, sessions)
+        };
+        round.deliveries += 1;
+        if !wrong.is_right() {
+            let retry_helps = destination.is_right_after_retry(&history.wanted);
+            round.failure = Some(Failure {
+                case,
+                full,
+                guard,
+                delivery,
+                wrong,
+                sessions,
+                retry_helps,
+            });
+            break;
+        }
+    }
+    round
+}
+
+/// The n-th delivery of a source: as Sequin delivers when all is well, nearly so, in any order, and with repetitions.
+fn random_delivery(history: &History, n: usize, random: &mut Random) -> Delivery {
+    let count = history.sent.len();
+    let mut delivery = match n {
+        0 => by_transaction(history),
+        1 => nearly_in_order(count, random),
+        _ => any(count, random),
+    };
+    if n >= 3 {
+        for _ in 0..random.below(4) {
+            let again = random.below(count as u64) as usize;
+            let call = random.below(delivery.0.len() as u64 + 1) as usize;
+            match delivery.0.get_mut(call) {
+                Some(call) => call.push(again),
+                None => delivery.0.push(vec![again]),
+            }
+        }
+    }
+    delivery
+}
+
+fn by_transaction(history: &History) -> Delivery {
+    let mut calls: Vec<Vec<usize>> = Vec::new();
+    let mut last = None;
+    for (m, transaction) in history.transactions().into_iter().enumerate() {
+        if last != Some(transaction) {
+            calls.push(Vec::new());
+        }
+        last = Some(transaction);
+        calls.last_mut().expect("a call").push(m);
+    }
+    Delivery(calls)
+}
+
+/// Messages overtake their neighbours only.
+fn nearly_in_order(count: usize, random: &mut Random) -> Delivery {
+    let mut order: Vec<(u64, usize)> = (0..count)
+        .map(|m| (4 * m as u64 + random.below(12), m))
+        .collect();
+    order.sort_unstable();
+    let mut calls = vec![Vec::new()];
+    for (_, m) in order {
+        if random.below(3) == 0 {
+            calls.push(Vec::new());
+        }
+        calls.last_mut().expect("a call").push(m);
+    }
+    calls.retain(|call| !call.is_empty());
+    Delivery(calls)
+}

@@ -1,0 +1,240 @@
+//! Random tables, which refer to each other, and what must be unique in them.
+
+use support::Random;
+
+/// Deferred at both sides.
+const BOTH: &str = "deferrable initially deferred";
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// A key, or what refers to one: one of few.
+    Number,
+    Text,
+    Range,
+}
+
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub of: Of,
+    not_null: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct TableOf {
+    pub name: String,
+    /// The first one is the key.
+    pub columns: Vec<Column>,
+    /// Columns that are unique without being the key, and not deferrable.
+    referenced: Vec<usize>,
+    deferrable_key: bool,
+}
+
+/// `child.column` refers to `parent.target`.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    pub child: usize,
+    pub column: String,
+    pub parent: usize,
+    pub target: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Schema {
+    pub tables: Vec<TableOf>,
+    pub references: Vec<Reference>,
+    constraints: Vec<String>,
+}
+
+impl Schema {
+    pub fn random(random: &mut Random) -> Schema {
+        let count = 1 + random.below(4) as usize;
+        let mut schema = Schema {
+            tables: Vec::new(),
+            references: Vec::new(),
+            constraints: Vec::new(),
+        };
+        for n in 0..count {
+            schema.table(["a", "b", "c", "d"][n], random);
+        }
+        for child in 0..count {
+            let many = [0, 1, 1, 1, 2, 2][random.below(6) as usize];
+            let many = if child == 0 && count > 1 {
+                many / 2
+            } else {
+                many
+            };
+            for n in 0..many {
+                // chains and trees; a table that refers to itself; circles
+                let parent = match random.below(6) {
+                    0 => child,
+                    1 => random.below(count as u64) as usize,
+                    2 => child.saturating_sub(1),
+                    _ => random.below(child.max(1) as u64) as usize,
+                };
+                schema.reference(child, parent, n, random);
+            }
+        }
+        for table in 0..count {
+            schema.keys(table, random);
+        }
+        schema
+    }
+
+    fn table(&mut self, name: &str, random: &mut Random) {
+        let column = |name: &str, of, not_null| Column {
+            name: name.to_owned(),
+            of,
+            not_null,
+        };
+        let mut columns = vec![column("id", Of::Number, true), column("v", Of::Text, false)];
+        let mut referenced = Vec::new();
+        let (mut unique, mut text) = (Vec::new(), Vec::new());
+        for name in &["u", "w"][..[0, 1, 1, 2, 2][random.below(5) as usize]] {
+            let n = columns.len();
+            columns.push(column(name, Of::Text, random.below(3) == 0));
+            text.push(n);
+            match random.below(6) {
+                0 | 1 => referenced.push(n),
+                2..=4 => unique.push(n),
+                _ => {}
+            }
+        }
+        if random.below(4) == 0 {
+            columns.push(column("r", Of::Range, random.below(3) == 0));
+            let constraint = format!("exclude using gist (r with &&) {}", deferred(random));
+            self.constraint(name, &constraint);
+        }
+        for &n in &referenced {
+            self.constraint(name, &format!("unique ({})", columns[n].name));
+        }
+        for n in unique {
+            let column = &columns[n].name;
+            let constraint = match random.below(5) {
+                0 => format!("exclude ({column} with =) {}", deferred(random)),
+                _ => format!("unique ({column}) {}", deferred(random)),
+            };
+            self.constraint(name, &constraint);
+        }
+        if text.len() == 2 && random.below(3) == 0 {
+            self.constraint(name, &format!("unique (u, w) {}", deferred(random)));
+        }
+        self.tables.push(TableOf {
+            name: name.to_owned(),
+            columns,
+            referenced,
+            deferrable_key: false,
+        });
+    }
+
+    fn reference(&mut self, child: usize, parent: usize, n: u64, random: &mut Random) {
+        let target = match self.tables[parent].referenced.first() {
+            Some(&column) if random.below(2) == 0 => column,
+            _ => 0,
+        };
+        let target = self.tables[parent].columns[target].clone();
+        let parent_name = self.tables[parent].name.clone();
+        let on_delete = action("delete", random);
+        let on_update = action("update", random);
+        let table = &mut self.tables[child];
+        let sets_null = on_delete.contains("null") || on_update.contains("null");
+        let column = format!("{parent_name}{}", if n == 0 { "" } else { "2" });
+        if table.columns.iter().any(|c| c.name == column) {
+            return;
+        }
+        table.columns.push(Column {
+            name: column.clone(),
+            of: target.of,
+            not_null: !sets_null && child != parent && random.below(3) == 0,
+        });
+        let name = table.name.clone();
+        let deferred = deferred(random);
+        self.constraint(
+            &name,
+            &format!(
+                "foreign key ({column}) references {parent_name} ({}) {on_delete} {on_update} {deferred}",
+                target.name
+            ),
+        );
+        if random.below(8) == 0 {
+            self.constraint(&name, &format!("unique ({column}) {{deferred}}"));
+        }
+        self.references.push(Reference {
+            child,
+            column,
+            parent,
+            target: target.name,
+        });
+    }
+
+    /// The primary key, which is deferrable at the source here and there: of a table to which no other refers.
+    fn keys(&mut self, table: usize, random: &mut Random) {
+        let is_parent = self
+            .references
+            .iter()
+            .any(|reference| reference.parent == table && reference.target == "id");
+        let deferrable = !is_parent && random.below(4) == 0;
+        self.tables[table].deferrable_key = deferrable;
+    }
+
+    fn constraint(&mut self, table: &str, constraint: &str) {
+        self.constraints
+            .push(format!("alter table {table} add {constraint}"));
+    }
+
+    pub fn has_deferrable_key(&self) -> bool {
+        self.tables.iter().any(|table| table.deferrable_key)
+    }
+
+    /// The statements that make it, foreign keys last.
+    pub fn ddl(&self) -> String {
+        let mut ddl: Vec<String> = self.tables.iter().map(TableOf::ddl).collect();
+        let mut constraints = self.constraints.clone();
+        constraints.sort_by_key(|constraint| constraint.contains("foreign key"));
+        ddl.extend(constraints);
+        ddl.join("; ")
+    }
+}
+
+impl TableOf {
+    fn ddl(&self) -> String {
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let of = match column.of {
+                    Of::Number => "int",
+                    Of::Text => "text",
+                    Of::Range => "int4range",
+                };
+                let more = match (column.name.as_str(), self.deferrable_key) {
+                    ("id", true) => " primary key {deferred}",
+                    ("id", false) => " primary key",
+                    _ if column.not_null => " not null",
+                    _ => "",
+                };
+                format!("{} {of}{more}", column.name)
+            })
+            .collect();
+        format!("create table {} ({})", self.name, columns.join(", "))
+    }
+}
+
+/// How a constraint is checked: at the source deferred, mostly.
+fn deferred(random: &mut Random) -> &'static str {
+    match random.below(8) {
+        0 => BOTH,
+        1 | 2 => "",
+        _ => "{deferred}",
+    }
+}
+
+fn action(what: &str, random: &mut Random) -> String {
+    match random.below(7) {
+        0 | 1 => format!("on {what} cascade"),
+        2 => format!("on {what} set null"),
+        3 => format!("on {what} restrict"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,54 @@
+//! A random case: what a source has really done.
+
+use support::Random;
+
+use super::schema::Schema;
+use super::sql::{insert, statements};
+use crate::case::Case;
+use crate::source::Source;
+
+/// Executes random statements at the source, and keeps those that it accepted, in transactions that it committed.
+/// `None` if nothing came of it.
+pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random) -> Option<Case> {
+    let mut case = Case::new(format!("seed {seed}"), schema.ddl(), "", &[]);
+    source.make(&case.source_ddl(), true).ok()?;
+    source.begin();
+    let mut rows = Vec::new();
+    for _ in 0..4 {
+        for table in &schema.tables {
+            let row = insert(table, random);
+            if source.accepts(&row, true) {
+                rows.push(row);
+            }
+        }
+    }
+    if !source.commits() {
+        return None;
+    }
+    case.initial = rows.join("; ");
+    let wanted = 2 + random.below(5) as usize;
+    for _ in 0..4 * wanted {
+        if case.transactions.len() == wanted {
+            break;
+        }
+        // what each statement leaves is right, or what the transaction leaves
+        let each = random.below(3) == 0;
+        let many = 1 + random.below(4) as usize;
+        source.begin();
+        let mut done = Vec::new();
+        for _ in 0..12 {
+            if done.len() >= many && (each || source.is_consistent()) {
+                break;
+            }
+            for sql in statements(schema, random) {
+                if source.accepts(&sql, each) {
+                    done.push(sql);
+                }
+            }
+        }
+        if source.commits() && !done.is_empty() {
+            case.transactions.push(done.join("; "));
+        }
+    }
+    (!case.transactions.is_empty()).then_some(case)
+}
