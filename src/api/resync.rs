@@ -197,8 +197,8 @@ fn unconfirmed(
 }
 
 /// `sequin.forget_versions(mapping)`: deletes the row versions of the mapping, so that the next message of
-/// each row is applied whatever its position. This is for a source whose LSNs started over after a restore, or
-/// for a destination that was altered by hand. The rows stay.
+/// each row is applied whatever its position. This is for a source whose LSNs started over after a restore,
+/// and for a destination that was altered by hand. The rows stay.
 #[pg_extern(sql = false)]
 fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     require_writable("forget versions")?;
