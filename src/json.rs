@@ -78,8 +78,8 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// The members of an object, in the order of the text (with duplicates) or of `jsonb`. Any other value has
-    /// no members. A character of a key that `text` in PostgreSQL cannot hold becomes U+FFFD.
+    /// The members of an object, in the order of the text (with duplicates) or of `jsonb`. Any other value
+    /// has no members. A character of a key that `text` in PostgreSQL cannot hold becomes U+FFFD.
     pub fn members(self) -> impl Iterator<Item = (Cow<'a, str>, Json<'a>)> {
         let mut text = match self {
             Json::Text(text) => Scanner::open(text, b'{'),
