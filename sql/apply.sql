@@ -1,5 +1,5 @@
--- The functions that forwarders call. They run as the extension's owner, so that a forwarder needs
--- EXECUTE on them and nothing else; the rows of each mapping are written as the mapping's owner.
+-- The functions that forwarders call. They run as the extension's owner, so that a forwarder needs EXECUTE
+-- on them and nothing else. The rows of a mapping are written as the mapping's owner.
 
 create function @extschema@.sequin_apply(
     batch text,
@@ -23,10 +23,9 @@ comment on function @extschema@.sequin_apply(jsonb) is
 revoke all on function @extschema@.sequin_apply(text) from public;
 revoke all on function @extschema@.sequin_apply(jsonb) from public;
 
--- The rows of the batch that is being applied. Statements run as the mappings' owners read it, so
--- everybody may call it; outside sequin_apply it is an error. It is said to return one row, so that
--- joins begin with it and look the others up, whatever the size of the other table was when the plan
--- was made.
+-- Returns the rows of the batch that is being applied; outside sequin_apply it raises an error. Statements
+-- that run as the owner of a mapping read it, so the owner is granted EXECUTE. ROWS 1 makes joins begin with
+-- the batch and look up the rows of the other table, however large that table was when the plan was made.
 create function sequin.batch()
 returns setof record
 language c volatile strict parallel unsafe rows 1
@@ -34,7 +33,7 @@ as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
 comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';
 
--- Where a statement that writes them fails, it says at which row.
+-- Counts the rows that a statement has read. If the statement fails, the count tells at which row.
 create function sequin.next_row() returns boolean
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'next_row_wrapper';

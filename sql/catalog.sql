@@ -1,16 +1,18 @@
 -- The catalog: mappings, dead letters, and the functions that make and remove mappings.
 --
--- Who may map: whoever holds the table's privileges; the functions run with the caller's rights.
+-- A role that maps needs privileges on these tables, because the functions run with the caller's rights,
+-- and a grant of the source:
 --     grant select, insert, update, delete on sequin.mapping to alice;
 --     grant select, delete on sequin.dead_letter to alice;
--- Alice then sees and changes her own mappings only (row security), and their rows are written as
--- Alice, so she needs the privileges on her destinations, and nobody gains any.
+--     select sequin.grant_source('public.*', 'alice');
+-- Row security then shows Alice only her own mappings. Their rows are written as Alice. She therefore needs
+-- privileges on her destinations, and a mapping never gives her more rights than she has.
 
 create schema sequin;
 comment on schema sequin is 'pg_sequin: mappings, dead letters and the state of replication';
 grant usage on schema sequin to public;
 
--- Refuses a database that cannot hold what Sequin sends.
+-- Refuses a database whose encoding is not UTF-8: other encodings cannot hold every text that Sequin sends.
 create function sequin.require_utf8() returns void
     language c as 'MODULE_PATHNAME', 'require_utf8_wrapper';
 select sequin.require_utf8();
@@ -76,13 +78,13 @@ create table sequin.dead_letter (
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
 create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
--- What a newer change of the same row supersedes.
+-- To find the dead letters that a newer change of the same row supersedes.
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
--- Changes that come again, and have no key to be known by.
+-- To recognise a change that arrives again, where the key of its row is not known.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
 create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
--- What is tried again when a row is written that it waits for, and from time to time.
+-- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state operator(pg_catalog.=) any (array['waiting', 'paused']::pg_catalog.text[]);
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
@@ -108,7 +110,7 @@ comment on column sequin.dead_letter.attempts is 'How often it was tried';
 comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come; paused: it is tried again when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
 
--- Not dumped: the next call finds out.
+-- Not dumped: after a restore, the next call finds the broken mappings again.
 create table sequin.broken_mapping (
     mapping  integer primary key,
     since    timestamp with time zone not null default pg_catalog.clock_timestamp(),
@@ -147,7 +149,7 @@ create function sequin.mapping_changed() returns trigger
 comment on function sequin.mapping_changed() is 'Makes every session read the mappings again';
 revoke all on function sequin.mapping_changed() from public;
 
--- Which sources may be mapped by whom, apart from members of the extension's owner.
+-- The sources that each role may map. Members of the extension's owner may map every source.
 create table sequin.granted_source (
     source text not null,
     role   pg_catalog.regrole not null,
@@ -196,7 +198,7 @@ create trigger mapping_check before insert or update or delete on sequin.mapping
 create trigger mapping_changed after insert or update or delete or truncate on sequin.mapping
     for each statement execute function sequin.mapping_changed();
 
--- USAGE, not MEMBER: who may act as the owner only after SET ROLE, or not at all, must SET ROLE.
+-- USAGE, not MEMBER: a member of the owner that does not inherit the owner's rights must run SET ROLE first.
 alter table sequin.mapping enable row level security;
 create policy own on sequin.mapping
     using (pg_catalog.pg_has_role(owner::pg_catalog.oid, 'USAGE'))
@@ -207,7 +209,8 @@ create policy own on sequin.dead_letter
                    where m.name operator(pg_catalog.=) dead_letter.mapping));
 revoke all on sequin.mapping, sequin.dead_letter from public;
 
--- Without SET: the trigger notes the caller's search_path. Hence every name is qualified.
+-- The next three functions have no SET search_path, because the trigger stores the caller's search_path.
+-- Every name in them is therefore qualified.
 create function sequin.save_mapping(
     source text, destination oid, columns text, key text[], filter text, mode text, on_delete text, soft_delete text,
     on_error text, guard text, name text
@@ -289,7 +292,7 @@ $has$;
 comment on function sequin.has_guard_columns(regclass) is
     'Whether a table has the three columns in which guard columns keeps the versions of rows';
 
--- A column of that name and another type is the trigger's to refuse.
+-- A column with one of these names but another type is left alone here: sequin.mapping_check refuses it.
 create function sequin.add_guard_columns(destination regclass) returns void
     language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $add$
 declare
@@ -379,7 +382,7 @@ begin
             exception when others then
                 get stacked diagnostics state = returned_sqlstate, message = message_text,
                     details = pg_exception_detail, advice = pg_exception_hint;
-                -- What is wrong with this table is told with what is wrong with the others.
+                -- One error after the loop reports the faults of all tables.
                 if left(state, 2) not in ('22', '23', '42') then
                     raise;
                 end if;

@@ -1,5 +1,5 @@
--- What a mapping does, and what a batch would do. Whoever calls them must have the rights of the
--- owner of each mapping that is concerned, as whom the rows are written and read.
+-- Explains a mapping, and shows what a batch would do. The caller needs the rights of the owner of every
+-- mapping involved, because rows are written and read as that owner.
 
 create function sequin.explain(mapping text)
     returns table (part text, name text, type text, source text, "cast" text, sql text)

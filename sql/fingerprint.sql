@@ -1,4 +1,4 @@
--- Whether two tables hold the same rows, without moving them.
+-- Compares the rows of two tables without moving the rows.
 
 create function sequin.fingerprint_query(
     relation     regclass,
@@ -12,7 +12,8 @@ create function sequin.fingerprint_query(
 comment on function sequin.fingerprint_query(regclass, text[], integer, text[], text) is
     'The query of sequin.fingerprint as plain SQL, to be run at the source: source is the name of the table there';
 
--- With the caller's rights. The settings matter to types only whose text the query takes as it is.
+-- Runs with the caller's rights. The settings matter only for types whose output function the query uses:
+-- for other types, the query spells values in a way that depends on no setting.
 create function sequin.fingerprint(
     relation     regclass,
     columns      text[] default null,

@@ -1,4 +1,4 @@
--- What is known of rows beyond their values: the guards' memory.
+-- Row versions, tombstones and resyncs: the state by which the guards recognise late messages.
 
 create table sequin.row_version (
     mapping      integer not null,
@@ -28,8 +28,8 @@ comment on column sequin.row_version.image is 'Fingerprint of the row, if it cam
 comment on column sequin.row_version.gone is 'The newest departure: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
 comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column to [source, lsn, idx, committed_at] of the value, null if it is unknown';
 
--- Tombstones in the order in which they were made, to be pruned from the front. Deletes need a primary key
--- where a publication is for all tables.
+-- Tombstones in the order in which they were made, so that pruning starts with the oldest. The primary key is
+-- needed where a publication is FOR ALL TABLES: without a replica identity, deletes fail there.
 create table sequin.tombstone (
     made_at timestamp with time zone not null default pg_catalog.statement_timestamp(),
     mapping integer not null,
@@ -38,14 +38,14 @@ create table sequin.tombstone (
 );
 comment on table sequin.tombstone is 'Tombstones of sequin.row_version in the order in which they were made, to be pruned after sequin.tombstone_retention';
 
--- With guard columns, a row that has no row_version comes from this source.
+-- Under guard 'columns', a row without an entry in sequin.row_version comes from this source.
 create table sequin.home_source (
     mapping integer primary key,
     source  bigint not null
 );
 comment on table sequin.home_source is 'The source database whose positions the columns of a destination hold; rows of others have a row_version';
 
--- Resyncs that are going on, and the rows that were confirmed in them.
+-- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
     started_at timestamp with time zone not null default pg_catalog.clock_timestamp(),
@@ -70,7 +70,7 @@ begin
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
     if tg_op = 'DELETE' then
-        -- Nobody who takes the name takes the letters.
+        -- A later mapping of the same name must not take over the dead letters.
         update sequin.dead_letter set mapping = null, row_key = null, former_key = null
         where mapping = old.name;
     end if;
@@ -91,7 +91,7 @@ create trigger mapping_renamed after update of name on sequin.mapping
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
--- Versions are of rows of one table, by one key.
+-- Row versions hold for one destination and one key. When either changes, they are removed.
 create trigger mapping_moved after update of destination, key on sequin.mapping
     for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
                            operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid)
@@ -113,8 +113,8 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
 
--- Whether this session is finishing a resync of the mapping at this moment. The functions below are
--- called with the rights of the mapping's owner then, and do nothing for anybody else.
+-- Whether this session is finishing a resync of the mapping at this moment. Only then do the functions below
+-- have an effect: the resync calls them with the rights of the mapping's owner.
 create function sequin.in_resync(mapping integer) returns boolean
     language c volatile strict as 'MODULE_PATHNAME', 'in_resync_wrapper';
 comment on function sequin.in_resync(integer) is 'Whether this session is finishing a resync of the mapping';
@@ -134,7 +134,7 @@ create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx int
                                  committed_at timestamp with time zone) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    -- Only while a resync of the mapping is on, and only for rows that it did not confirm.
+    -- Only while this session finishes a resync of the mapping, and only for rows that no message confirmed.
     if not sequin.in_resync(note_gone.mapping)
        or sequin.is_confirmed(note_gone.mapping, note_gone.key) then
         return;
@@ -143,7 +143,7 @@ begin
     select note_gone.mapping, note_gone.key,
            (select h.source from sequin.home_source h where h.mapping = note_gone.mapping),
            note_gone.lsn, note_gone.idx,
-           -- Of a row without a version it is known that it was gone when the resync began.
+           -- A row without a version gets the start of the resync: the row was gone from the source by then.
            coalesce(note_gone.committed_at,
                     (select r.started_at from sequin.resync r where r.mapping = note_gone.mapping)),
            true

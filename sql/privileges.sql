@@ -1,5 +1,5 @@
--- Who may use what. Objects get privileges from ALTER DEFAULT PRIVILEGES and from the server's own defaults:
--- all of them go, and the grants below are the only ones.
+-- The privileges on the extension's objects. ALTER DEFAULT PRIVILEGES and the server's own defaults give
+-- privileges to new objects: all of these are revoked, and only the grants below remain.
 
 do $$
 declare
@@ -42,7 +42,7 @@ end $$;
 grant usage on schema sequin to public;
 grant select on sequin.status, sequin.versions, sequin.source_grant to public;
 grant execute on function
-    sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- asks for EXECUTE on sequin.map
+    sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
     sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text),

@@ -1,8 +1,8 @@
--- What became of the messages, and how it stands with each mapping.
+-- Counters and the state of each mapping.
 
--- A row for each mapping and backend slot: only the backend that has the slot writes it. Its updates
--- change no indexed column and find room in the page, so that they touch no index. The library writes
--- it without SQL: it knows the columns by their places.
+-- A row for each mapping and backend slot. Only the backend in the slot writes the row, so that writers never
+-- wait for each other. The updates are HOT: they change no indexed column, and the fillfactor leaves room in
+-- the page. The library writes the table without SQL and knows the columns by position.
 create table sequin.counter (
     mapping               integer not null,
     slot                  integer not null,
@@ -43,12 +43,12 @@ revoke all on function sequin.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping
     for each row execute function sequin.counter_removed();
 
--- A value that is not known yet is looked for by sequin.status: there are few.
+-- For sequin.status, which counts the rows with a value that is not known yet. There are few.
 create index row_version_unknown on sequin.row_version (mapping)
     where gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath;
 
--- Views read as their owner, but whose mappings they show is the caller's affair: his own ones, and
--- all for those who may read all statistics (superusers, pg_monitor).
+-- The views read with their owner's rights. A caller sees the mappings whose owner's rights the caller has. A
+-- role that may read all statistics (a superuser, a member of pg_monitor) sees all mappings.
 create view sequin.status with (security_barrier) as
 select m.name, m.source, m.destination, m.owner,
        case when not m.enabled then 'paused'

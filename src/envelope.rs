@@ -21,8 +21,8 @@
 //! | `[…]` | several of any of these |
 //!
 //! Text is read once, front to back: an element of `data` is already a message, its record already
-//! split into fields, when the scanner comes to the next element. Messages and fields are taken back if
-//! the value that held them turns out to be something else.
+//! split into fields, when the scanner comes to the next element. Messages are taken back if the value that
+//! held them turns out to be something else. Their fields stay in the list, but no message refers to them.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation)]
@@ -57,8 +57,8 @@ pub(crate) const UNWATCHED: Watch = |_| ();
 /// Reads the JSON values of a text: one, or several with white space between them. After an array or
 /// object no white space is needed.
 ///
-/// Unescaped and decoded strings are put into the arena. A text that is not JSON is a fault as a whole.
-/// Inside of it, a text that is not JSON, such as the body of an SQS message, is one dead item.
+/// Unescaped and decoded strings are put into the arena. If the text itself is not JSON, the whole batch is a
+/// fault. If a text inside it is not JSON, such as the body of an SQS message, that text is one dead item.
 pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Batch<'a>, JsonFault> {
     let mut reader = Reader::new(arena, watch, text.len());
     // a small message has 900 bytes and 8 fields, and a batch from Sequin has up to 1000 messages

@@ -1,8 +1,8 @@
 //! One view of a JSON value, over its text and over the binary form of `jsonb`.
 //!
-//! The rest of the extension never asks which of the two it has: messages of `sequin_apply(text)` and of
-//! `sequin_apply(jsonb)` go the same way. No tree is built, and no number goes through a float: a value
-//! is its own bytes in the batch.
+//! The rest of the extension never asks which of the two forms a value has: messages of `sequin_apply(text)`
+//! and of `sequin_apply(jsonb)` take the same path. No tree is built, and no number becomes a float: a value
+//! borrows its bytes from the batch.
 //!
 //! The scanner of [`scan`] reads text in one pass, which gives the spans of a record's members and the
 //! byte position of a fault. Measured over batches of 1000 messages of 847 bytes, the reader takes 1.44 µs
@@ -44,7 +44,7 @@ impl<'a> Json<'a> {
         Ok(value)
     }
 
-    /// The value of an object's member. Of a key that is there more than once, the last value.
+    /// The value of an object's member. If the object has the key several times, the last value counts.
     pub fn get(self, key: &str) -> Option<Json<'a>> {
         match self {
             Json::Text(text) => {
@@ -78,8 +78,8 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// The members of an object, in the order of the text, duplicates too, or of `jsonb`; none of any other
-    /// value. A character of a key that `text` in PostgreSQL cannot hold becomes U+FFFD.
+    /// The members of an object, in the order of the text (with duplicates) or of `jsonb`. Any other value
+    /// has no members. A character of a key that `text` in PostgreSQL cannot hold becomes U+FFFD.
     pub fn members(self) -> impl Iterator<Item = (Cow<'a, str>, Json<'a>)> {
         let mut text = match self {
             Json::Text(text) => Scanner::open(text, b'{'),
@@ -102,7 +102,7 @@ impl<'a> Json<'a> {
         })
     }
 
-    /// The elements of an array; none of any other value.
+    /// The elements of an array. Any other value has no elements.
     pub fn elements(self) -> impl Iterator<Item = Json<'a>> {
         let mut text = match self {
             Json::Text(text) => Scanner::open(text, b'['),

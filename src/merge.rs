@@ -2,32 +2,32 @@
 //!
 //! # The law
 //!
-//! For one row, take all changes that one source database sent, and any reads, each of which says what
-//! the source held at its time. Apply them in any order, each any number of times, split over any number
-//! of calls. In the end the row is there if it is there at the source, and each column that any change
-//! carried has the source's value. Applied once more, every change is stale. The law holds because the
-//! state is a join: for the row, the newest version at which it was there and the newest at which it was
-//! gone; for each column, the newest version that carried its value.
+//! For one row, take all changes that one source database sent, and any reads. A read says what the source
+//! held at the time of the read. Apply them in any order, each any number of times, split over any number of
+//! calls. In the end the row exists if it exists at the source, and each column that any change carried has
+//! the source's value. Applied once more, every change is stale. The law holds because the state is a join
+//! (a least upper bound): for the row, the newest version with the row present and the newest version with
+//! the row gone; for each column, the newest version that carried the column's value.
 //!
-//! Until all changes have come, the state can differ with their order: a read may be missing, and an older
+//! Until all changes have arrived, the state can depend on their order: a read may be missing, and an older
 //! image of a row that moved may be taken for another row. Rows that several sources write converge by
-//! commit time, where commit times differ.
+//! commit time, if the commit times differ.
 //!
 //! The law holds for deferrable keys that are checked at the end of each statement. It does not hold
-//! - where a row comes to a key which a row that is equal in every column leaves: the key's changes look
-//!   like those of one row that passed the key;
-//! - where two rows share a key beyond the statement (`SET CONSTRAINTS … DEFERRED`), or one of them comes
-//!   by an insert or goes by a delete: the state has one row and one departure, and a delete has no image.
+//! - if a row comes to a key as a row that is equal in every column leaves the key: the changes of the key
+//!   look like the changes of a single row that passed the key;
+//! - if two rows share a key beyond the statement (`SET CONSTRAINTS … DEFERRED`), or one of the two comes by
+//!   an insert or goes by a delete: the state has one row and one departure, and a delete has no image.
 //!
 //! # What a state knows
 //!
 //! - `row`: the newest change that says the row is there.
 //! - `gone`: the newest change that says the row is not there: a delete, or an update that moved it to
-//!   another key. While `gone` is newer than `row`, it is a tombstone. Otherwise it is the floor: no column
-//!   may be filled from below it, since older values belong to a row that died.
-//! - `cells`: a column's value can be older than its row, since updates say `"unchanged_toast"` for values
-//!   that they did not touch. Such a column is a gap. Only a late change between the two versions fills it.
-//!   A column that never had a value is unknown until a change or a read brings one.
+//!   another key. While `gone` is newer than `row`, `gone` is a tombstone. Otherwise `gone` is the floor: no
+//!   change from below the floor may fill a column, because older values belong to a row that is gone.
+//! - `cells`: a column's value can be older than its row, because an update says `"unchanged_toast"` for a
+//!   value that it did not touch. Such a column is a gap. Only a late change between the two versions fills
+//!   the gap. A column that never had a value is unknown until a change or a read brings a value.
 
 #![forbid(unsafe_code)]
 
@@ -47,8 +47,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Whether this stamp is of an older, the same or a newer change. Positions decide within a source,
-    /// commit times between sources. Where neither decides, the change at hand counts as the newer one.
+    /// Whether the change of this stamp is older than, the same as or newer than the stored change. Positions
+    /// decide within a source, commit times between sources. Where neither decides, this stamp counts as newer.
     pub fn compare(&self, stored: &Stamp) -> Ordering {
         match (self.version, stored.version) {
             (Some(a), Some(b)) if self.source == stored.source => a.cmp(&b),
@@ -91,15 +91,15 @@ pub enum Event {
     },
 }
 
-/// What a change says of one column.
+/// What a change says about one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provided {
     /// The change has a value for the column.
     Value,
-    /// The change says that the value is the same as before, and not what it is.
+    /// The change says that the value is unchanged, but not which value it is.
     Unchanged,
-    /// The change does not mention the column: the source has none of that name, or it is a read, which
-    /// cannot tell the type.
+    /// The change does not mention the column: the source has no column of that name, or the change is a read,
+    /// which leaves out columns of types that it cannot tell.
     Nothing,
 }
 
@@ -114,7 +114,7 @@ pub struct Change<'p> {
     pub stamp: Stamp,
     /// Fingerprint of the change's record, if the caller has one.
     pub image: Option<u64>,
-    /// What the change says of each column. Empty for deletes.
+    /// What the change says about each column. Empty for deletes.
     pub provided: &'p [Provided],
 }
 
@@ -129,7 +129,7 @@ pub enum Value {
     Unknown,
 }
 
-/// What is known of one column.
+/// The state of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
     /// Where the value is.
@@ -146,21 +146,21 @@ pub struct Gone {
     pub stamp: Stamp,
     /// Fingerprint of the row that left, if the row left for another key.
     pub image: Option<u64>,
-    /// The index of the change of that transaction that had this image: the row that left was at the key
-    /// then, and any change of the key with a higher index is another row's.
+    /// The index, in that transaction, of the change with this image. Until then the key belonged to the row
+    /// that left. A change of the key with a higher index belongs to another row.
     pub matched: Option<u32>,
 }
 
-/// What is known of one row.
+/// The state of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Whether the row is there.
+    /// Whether the row exists.
     pub present: bool,
-    /// The newest change that says the row is there.
+    /// The newest change that says the row exists.
     pub row: Option<Stamp>,
     /// Fingerprint of that change's record, where known.
     pub row_image: Option<u64>,
-    /// The newest change that says the row is not there.
+    /// The newest change that says the row does not exist.
     pub gone: Option<Gone>,
     /// Time of the newest read that was applied, in microseconds since 1970.
     pub read_at: Option<i64>,
@@ -173,14 +173,14 @@ pub struct State {
 pub enum Effect {
     /// The change decided the row.
     Decided,
-    /// The change is older than the known state, or the same change again, but brought missing values.
+    /// The change is older than the known state, or repeats a known change, but it brought missing values.
     Filled,
-    /// The change is older than the known state, or the same change again.
+    /// The change is older than the known state, or repeats a known change.
     Stale,
 }
 
 impl State {
-    /// The state of a row of which nothing is known.
+    /// The state of a row about which nothing is known.
     pub fn unknown(columns: usize) -> State {
         State {
             present: false,
@@ -198,8 +198,8 @@ impl State {
         }
     }
 
-    /// Applies a change. A read has surely seen a change if it is more than `read_skew` microseconds later
-    /// than the change's commit.
+    /// Applies a change. A read has surely seen another change if the read is more than `read_skew`
+    /// microseconds later than the commit of that change.
     pub fn apply(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
         match change.event {
             Event::Appear | Event::Update => self.upsert(change),
@@ -221,7 +221,7 @@ impl State {
             return self.fill(change);
         }
         let fresh = change.event == Event::Appear || !self.present;
-        // A value that a read brought, or that was there before, is older than any change.
+        // A value that a read brought, or that the row had before the first message, is older than any change.
         let unversioned = Stamp {
             source: stamp.source,
             version: None,
@@ -243,7 +243,7 @@ impl State {
                     value: Value::Unknown,
                     gap: None,
                 },
-                // The value is as old as the row was, or older if it was a gap already.
+                // The value is as old as the row was before, or older if the column was a gap already.
                 Provided::Unchanged => Cell {
                     value: cell.value,
                     gap: cell
@@ -258,7 +258,7 @@ impl State {
         Effect::Decided
     }
 
-    /// Applies an upsert that is older than the row: it fills the gaps that it is newer than.
+    /// Applies an upsert that is older than the row: it fills each gap whose value is older than the upsert.
     fn fill(&mut self, change: &Change<'_>) -> Effect {
         if !self.present
             || self
@@ -289,12 +289,12 @@ impl State {
         }
     }
 
-    /// Whether an upsert that is older than the newest departure belongs to another row than the one that
-    /// left: with a deferrable key, a row can come to a key before the one that was there leaves it.
+    /// Whether an upsert that is older than the newest departure belongs to another row than the row that
+    /// left. With a deferrable key, a row can come to a key before the previous row leaves the key.
     ///
-    /// The row that left is known by its image. The change with that image says up to which index of the
-    /// transaction the key was that row's. Until that change comes, a change with another image may be an
-    /// earlier one of the same row, but is taken for another row.
+    /// The row that left is recognised by its image. The change with that image tells up to which index of the
+    /// transaction the key belonged to that row. Until that change arrives, a change with another image counts
+    /// as a change of another row, although it may be an earlier change of the same row.
     fn survives(&mut self, gone: Gone, change: &Change<'_>) -> bool {
         let (Some(left), Some(image), Some(version)) =
             (gone.image, change.image, change.stamp.version)
@@ -349,7 +349,7 @@ impl State {
                 }
                 return Effect::Stale;
             }
-            // A row without an image is not known to have come from another key: it is the one that left.
+            // A row without an image did not come from another key, as far as is known: it is the row that left.
             (Some(row), Some(_), _) if stamp.is_newer_than(Some(&row)) => {
                 row.version.map(|version| version.idx)
             }
@@ -373,8 +373,8 @@ impl State {
             self.clear();
             return Effect::Decided;
         }
-        // The row is newer. Values that it took over from before this departure are another row's. If a later
-        // departure is known, that one has dropped them already.
+        // The row is newer. Values that it took over from before this departure belong to another row. If a
+        // later departure is known, that departure has dropped these values already.
         for cell in &mut self.cells {
             let before = |gap| stamp.compare(&gap) == Ordering::Greater;
             if newest && cell.gap.is_some_and(before) {
@@ -407,7 +407,7 @@ impl State {
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
             let missing = self.present && cell.value == Value::Unknown;
             if *provided == Provided::Value && (applies || missing) {
-                // Any change that carries the value knows better than an older read.
+                // Any change that carries the value overrides the value of an older read.
                 let unversioned = Stamp {
                     source: change.stamp.source,
                     version: None,
@@ -420,8 +420,8 @@ impl State {
                 };
                 filled = true;
             } else if applies && !self.present {
-                // The row may have come in the transaction in which another left: its change can still
-                // bring the columns that the read does not have.
+                // The row may have come in the transaction in which another row left. Its change can then
+                // still bring the columns that the read does not have.
                 let moved = self.gone.is_some_and(|gone| gone.image.is_some());
                 *cell = Cell {
                     value: if moved { Value::Unknown } else { Value::Stored },
@@ -430,7 +430,7 @@ impl State {
             }
         }
         if applies {
-            // The known position stays, so that a change that was applied remains stale.
+            // The known position stays, so that changes which were applied before remain stale.
             self.row = self.row.or(self.gone.map(|gone| gone.stamp));
             self.present = true;
             self.read_at = read_at;
@@ -443,8 +443,8 @@ impl State {
     }
 }
 
-/// Drops the image of a row, unless the row came to its key from another key: only such a row can be taken
-/// for the row that was at the key before.
+/// Drops the image of a row, unless the row came to its key from another key: only such a row can be mistaken
+/// for the row that had the key before.
 pub fn forget_plain_image(
     state: &mut State,
     before: &State,
@@ -467,8 +467,8 @@ pub fn forget_plain_image(
     }
 }
 
-/// Sorts the changes of one row into the order in which they are applied within a batch: commit order,
-/// reads last. `position` breaks ties of messages without a version.
+/// Sorts the changes of one row into the order in which a batch applies them: commit order, with reads last.
+/// `position` breaks ties between messages without a version.
 pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -> usize) {
     let one_source = changes
         .windows(2)

@@ -1,8 +1,8 @@
 //! JSON value → the text that the column type's input function reads.
 //!
-//! A [`Shape`] says what differs between a type's JSON and its text: whether a JSON array is an array of
-//! it, which member is which field, how its infinities are spelled. The rest is left to the input
-//! function, errors included. `tests/types/type_matrix.tsv` lists the JSON that Sequin sends for each type.
+//! A [`Shape`] says how a type's JSON differs from its text: whether a JSON array is an array of the type,
+//! which member is which field, how infinities are spelled. The rest is left to the input function, errors
+//! included. `tests/types/type_matrix.tsv` lists the JSON that Sequin sends for each type.
 
 #![forbid(unsafe_code)]
 
@@ -39,7 +39,7 @@ pub enum Shape {
     Float,
     /// `date`
     Date,
-    /// `time`, `timetz`, by name: from strings only, also from the string of a timestamp.
+    /// `time`, `timetz`, by name: not from numbers, but also from the string of a timestamp.
     Time(&'static str),
     /// `timestamp`, `timestamptz`, by name: a number is microseconds since 1970.
     Timestamp(&'static str),
@@ -51,7 +51,7 @@ pub enum Shape {
     Bytes,
     /// `bytea` in an array: a string is the bytes themselves, as reads have them, unless it is hexadecimal.
     RawBytes,
-    /// A range or multirange, by that word: from strings only, or the JSON array `[1,2]` would be a range.
+    /// `range` or `multirange`: from strings only, because the JSON array `[1,2]` would be read as a range.
     Range(&'static str),
     /// `daterange`
     DateRange,
@@ -102,7 +102,7 @@ pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Mis
     }
 }
 
-/// The error of a value that is not a string, for a type that takes strings only.
+/// The error of a value that is not a string, if the type takes strings only.
 fn wants_string(value: Json<'_>, shape: &Shape) -> Option<Misfit> {
     let text = || value.text().into_owned();
     let (of, text) = match shape {
@@ -133,7 +133,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::RawBytes, text) if !text.starts_with("\\x") => {
             out.push_str(&text.replace('\\', "\\\\"));
         }
-        // from a locale with the point between thousands, as in Chile
+        // the amount comes from a locale whose thousands separator is the point, as in Chile
         (Shape::Money, text) if has_odd_cents(text) => {
             return Err(Misfit::Syntax {
                 of: "money",
@@ -147,7 +147,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
     Ok(())
 }
 
-/// Whether an amount that a server has printed has a point with more or fewer than two digits after it.
+/// Whether an amount that a server has printed has a point, but not exactly two digits after the point.
 fn has_odd_cents(text: &str) -> bool {
     let cents = text.rsplit_once('.').map(|(_, cents)| cents);
     let digits = |cents: &str| cents.bytes().filter(u8::is_ascii_digit).count();
@@ -262,7 +262,7 @@ fn array_literal(
     Ok(())
 }
 
-/// Whether an item of an array is one more dimension of it: a JSON array that is not an element.
+/// Whether an item of an array is one more dimension of the array: a JSON array that is not an element.
 pub fn is_dimension(item: Json<'_>, element: &Shape) -> bool {
     let all = |kind| item.elements().all(|inner| inner.kind() == kind);
     let is_element = match element {
@@ -275,8 +275,8 @@ pub fn is_dimension(item: Json<'_>, element: &Shape) -> bool {
     item.kind() == Kind::Array && !is_element
 }
 
-/// Whether an item is a piece of a box. Sequin cuts arrays at commas, but an array of boxes has commas
-/// inside of them and semicolons between them.
+/// Whether an item is a piece of a box. Sequin splits arrays at commas, but in an array of boxes the commas
+/// stand inside the boxes, and semicolons between them.
 fn is_piece_of_box(item: Json<'_>) -> bool {
     match item.kind() {
         Kind::String => item
@@ -323,7 +323,7 @@ fn hstore(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Puts quotes around the text that `write` writes, as array, composite and hstore literals all read them.
+/// Quotes the text that `write` writes. Array, composite and hstore literals all read these quotes.
 fn quoted(
     out: &mut String,
     write: impl FnOnce(&mut String) -> Result<(), Misfit>,
@@ -378,19 +378,19 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// An interval as the server keeps it.
+/// An interval as the server stores it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
-    /// Months, years included as twelve each.
+    /// Months; a year counts as twelve.
     pub months: i32,
     pub days: i32,
-    /// The time of day's part, any number of hours.
+    /// Hours and smaller units; the hours can exceed a day.
     pub microseconds: i64,
 }
 
 impl Interval {
-    /// The interval's text in IntervalStyle `postgres`. Servers before PostgreSQL 15 cannot read more than
-    /// 2^31 hours of it.
+    /// The interval's text in IntervalStyle `postgres`. Servers before PostgreSQL 15 cannot read a text with
+    /// more than 2^31 hours.
     fn to_text(self) -> String {
         let sign = if self.microseconds < 0 { "-" } else { "" };
         let micros = self.microseconds.unsigned_abs();
@@ -403,8 +403,8 @@ impl Interval {
     }
 }
 
-/// The interval of an object such as `{"months":14,"days":3,"microseconds":14706789000}`. A member that is
-/// missing counts as 0.
+/// The interval of an object such as `{"months":14,"days":3,"microseconds":14706789000}`. A missing member
+/// counts as 0.
 pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
     let fault = || Misfit::DateTime {
         of: "interval",
@@ -431,7 +431,7 @@ pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
     if empty { Err(fault()) } else { Ok(interval) }
 }
 
-/// The timestamp, in microseconds since 2000 as the server counts, of a number of microseconds since 1970.
+/// Converts a number of microseconds since 1970 into a timestamp of the server: microseconds since 2000.
 pub fn timestamp_of_unix(text: &str) -> Option<i64> {
     match number::whole(text)? {
         Whole::Number(micros) => time::since_2000(micros),

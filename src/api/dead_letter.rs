@@ -1,4 +1,4 @@
-//! `sequin.retry` and `sequin.discard`: what an operator does to dead letters.
+//! `sequin.retry` and `sequin.discard`: how an operator handles dead letters.
 
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -18,14 +18,14 @@ use crate::pg::user::{ActingAs, current_user, may_act_as};
 /// The most letters that one pass of `sequin.retry` reads.
 const PASS: i64 = 1000;
 
-/// Which letters `sequin.retry` is to try.
+/// The letters that `sequin.retry` is to try.
 #[derive(Debug, Clone, Copy)]
 enum Which<'a> {
-    /// All that the caller may.
+    /// All letters that the caller may retry, except letters of paused mappings.
     All,
-    /// The one with this number.
+    /// The letter with this number.
     Letter(i64),
-    /// Those of this mapping.
+    /// The letters of this mapping.
     Mapping(&'a str),
 }
 
@@ -59,12 +59,12 @@ fn retry_mapping(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
     let name = arguments.bytes(0).ok_or(Error::NullArgument {
         argument: "mapping",
     })?;
-    // a name that is no text is no mapping's
+    // a name that is not UTF-8 is not the name of a mapping
     retry(Which::Mapping(&String::from_utf8_lossy(name)))
 }
 
-/// Tries the letters again whose mapping's owner the caller has the rights of. Letters that no mapping
-/// took need the rights of the extension's owner.
+/// Retries letters. The caller needs the rights of the owner of each letter's mapping. For letters without a
+/// mapping, the caller needs the rights of the extension's owner.
 fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
     require_writable("apply messages")?;
     let caller = current_user();
@@ -115,7 +115,7 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
     }
 }
 
-/// Checks that there is a letter with this number, and that the caller may touch it.
+/// Checks that a letter with this number exists, and that the caller may touch the letter.
 fn letter(id: i64, caller: pg_sys::Oid) -> Result<(), Error> {
     let owner = extension_owner();
     let _definer = ActingAs::new(owner, false);

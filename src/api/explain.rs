@@ -1,4 +1,4 @@
-//! What a mapping does, and what a batch would do.
+//! `sequin.explain`: shows how a mapping writes, and what a batch would do.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ use crate::statement::Input;
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 
-/// What `sequin.explain(batch)` returns: position, mapping, key, outcome, sqlstate, error, before, after.
+/// A row of `sequin.explain(batch)`: position, mapping, key, outcome, sqlstate, error, before, after.
 type ExplainedRow = (
     i64,
     Option<String>,
@@ -39,8 +39,8 @@ type ExplainedRow = (
     Option<String>,
 );
 
-/// `sequin.explain_rows(batch)`: what becomes of each message in each mapping, when all of it is
-/// applied. Nothing is.
+/// `sequin.explain_rows(batch)`: the outcome that each message would have in each mapping if the batch were
+/// applied. All changes are rolled back.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
 fn explain_rows(
@@ -70,7 +70,7 @@ fn explain_rows(
     let memory = Arena::take();
     let mut batch = envelope::read_text(text, &memory, watch).map_err(Error::from)?;
     let rows = explain(&mut batch, &memory, caller)?;
-    // A row is made when it is asked for.
+    // Each row is made only when the executor asks for it.
     let rows = rows.into_iter().map(|row| -> ExplainedRow {
         (
             row.position as i64,
@@ -86,7 +86,7 @@ fn explain_rows(
     Ok(TableIterator::new(rows))
 }
 
-/// What `sequin.explain(mapping)` returns: part, name, type, source, cast, sql.
+/// A row of `sequin.explain(mapping)`: part, name, type, source, cast, sql.
 type PartRow = (
     &'static str,
     String,
@@ -180,7 +180,7 @@ fn source(target: &Target, at: usize) -> (String, Option<String>) {
         Source::Sql(number) => {
             let type_name = &column.sql.type_name;
             let type_name = type_name.strip_prefix("pg_catalog.").unwrap_or(type_name);
-            // The projection's column after the message's number.
+            // Counted from 1. In the projection, the message's number comes first.
             return (
                 format!("SQL, value {}", number + 1),
                 Some(format!("assignment from {type_name}")),
@@ -190,7 +190,7 @@ fn source(target: &Target, at: usize) -> (String, Option<String>) {
     (source, Some(column.caster.describe()))
 }
 
-/// The statements that a batch with all columns runs.
+/// The statements that write a batch whose messages have all columns.
 fn statements(target: &Target) -> Vec<PartRow> {
     let mapping = &target.mapping;
     let write = |kind| {

@@ -1,7 +1,7 @@
-//! The query whose answer tells whether two tables hold the same rows.
+//! The query whose result tells whether two tables hold the same rows.
 //!
-//! Plain SQL for any PostgreSQL since 9.4, so that it runs at the source, without this extension. The
-//! values' texts are made in ways that no setting and no version influences.
+//! The query is plain SQL for PostgreSQL 9.4 and later, so that it runs at the source without this extension.
+//! It spells values in ways that depend on no setting and no version.
 
 #![forbid(unsafe_code)]
 
@@ -17,14 +17,14 @@ use crate::mapping::GUARD_COLUMNS;
 use crate::pg::raise::raise;
 use crate::pg::typeio::{MONEYOID, base_type, fields, type_row};
 
-/// A function takes a hundred arguments at most.
+/// The most arguments of one call. The server allows 100 arguments (`FUNC_MAX_ARGS`).
 const ARGUMENTS: usize = 90;
 
-/// Composite types in composite types, deeper than anybody goes.
+/// The most levels of composite types in composite types, deeper than any real table.
 const MAX_DEPTH: usize = 32;
 
 /// `sequin.fingerprint_query(relation, columns, bucket_count, key, source)`: the query of
-/// `sequin.fingerprint`, to be run elsewhere too. `source` is the table's name there.
+/// `sequin.fingerprint`, which can also run at the source. `source` is the table's name there.
 #[pg_extern(sql = false)]
 fn fingerprint_query(
     relation: Option<pg_sys::Oid>,
@@ -75,7 +75,7 @@ fn fingerprint_query(
     Ok(query(&from, &texts(&key), &texts(&columns), buckets))
 }
 
-/// Columns by name.
+/// Checks the column names that the caller gave.
 fn given(table: &Destination, names: Vec<Option<String>>) -> Result<Vec<String>, Error> {
     let names: Vec<String> = names.into_iter().flatten().collect();
     for name in &names {
@@ -94,7 +94,7 @@ fn given(table: &Destination, names: Vec<Option<String>>) -> Result<Vec<String>,
     Ok(names)
 }
 
-/// Sums do not depend on the order of rows.
+/// The query. It adds up hashes, because a sum does not depend on the order of the rows.
 fn query(from: &str, key: &[String], columns: &[String], buckets: i32) -> String {
     format!(
         "select b.bucket, count(*) as rows, sum(b.hash) as hash
@@ -108,7 +108,7 @@ order by b.bucket",
     )
 }
 
-/// The texts as one: a JSON array, in which nothing can be taken for a separator.
+/// The texts joined into one: a JSON array, because no value can be mistaken for its separators.
 fn row_text(texts: &[String]) -> String {
     format!("{}::text", json_array(texts))
 }
@@ -121,8 +121,8 @@ fn json_array(texts: &[String]) -> String {
     json_array(&parts)
 }
 
-/// The text that the type's output function makes of a value. The owner of a type may have made a cast to
-/// text, which would run as the caller.
+/// The text that the type's output function makes of a value. For types that are not built in, a cast to text
+/// is avoided: the owner of the type may have defined the cast, which would run with the caller's rights.
 fn plain_text(value: &str, type_oid: pg_sys::Oid) -> String {
     let (base, _) = base_type(type_oid, -1);
     if base.to_u32() < pg_sys::FirstNormalObjectId {
@@ -131,7 +131,7 @@ fn plain_text(value: &str, type_oid: pg_sys::Oid) -> String {
     format!("case when {value} is distinct from null then concat({value}) end")
 }
 
-/// The text of a value: the type's own, if no setting changes it.
+/// The text of a value: the output function's, unless a setting can change that text.
 fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
     let (base, _) = base_type(type_oid, -1);
     let finite =
@@ -162,12 +162,12 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
     let Some(row) = type_row(base).filter(|_| depth > 0) else {
         return plain;
     };
-    // The text of a part, if it is not the part's own.
+    // The text of a part, if it differs from the output function's.
     let part = |value: &str, type_oid| {
         let text = text_of(value, type_oid, depth - 1);
         (text != plain_text(value, type_oid)).then_some(text)
     };
-    // Elements of a composite type would be taken apart by unnest in FROM.
+    // unnest is in the select list: in FROM it would split elements of a composite type into columns.
     let parts = |dimensions: &str, text: String| {
         format!(
             "case when {value} is not null then (select concat({dimensions}string_agg(\
@@ -207,7 +207,7 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
     }
 }
 
-/// What a range is of, or of which ranges a multirange is.
+/// The element type of a range, or the range type of a multirange.
 fn subtype(range: pg_sys::Oid) -> pg_sys::Oid {
     let multiranges = if cfg!(feature = "pg13") {
         ""

@@ -1,5 +1,5 @@
-//! Bringing a destination back in line: a resync confirms every row by a backfill and removes the rows
-//! that no message confirmed; forgetting versions lets a source start over.
+//! Brings a destination back in line with its source. In a resync, a backfill confirms every row of the
+//! source, and the rows that no message confirmed are deleted. Forgetting versions lets a source start over.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,8 @@ use crate::target::column_gone;
 use crate::target::mark::Mark;
 use crate::target::writer;
 
-/// Takes the exclusive lock on the mapping: calls that apply messages to it have ended, and none begins.
+/// Takes the exclusive lock on the mapping. Calls that apply messages to the mapping have then ended, and new
+/// ones wait until this transaction ends.
 fn lock(mapping: &Mapping) {
     invalidation::lock_mapping(catalog::relation(), mapping.id, true);
 }
@@ -32,16 +33,16 @@ fn execute(sql: &str) -> Result<(), Error> {
     Spi::run(sql).map_err(own_statement(format!("run \"{sql}\"")))
 }
 
-// Not read-only for SPI: what the call has waited for must be seen.
+// Not read-only for SPI: a read-only query would use the snapshot from before the call waited for its lock.
 fn count(sql: &str) -> Result<i64, Error> {
     Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one())
         .map(Option::unwrap_or_default)
         .map_err(own_statement(format!("run \"{sql}\"")))
 }
 
-/// `sequin.begin_resync(mapping)`: from now on it is noted which rows a message confirms.
+/// `sequin.begin_resync(mapping)`: from now on, the extension records the rows that messages confirm.
 ///
-/// Returns the time. A resync that was begun before is begun again.
+/// Returns the start time. A resync that is already in progress starts over.
 #[pg_extern(sql = false)]
 fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorReport> {
     require_writable("begin a resync")?;
@@ -67,7 +68,8 @@ fn begin_resync(mapping: Option<&str>) -> Result<TimestampWithTimeZone, ErrorRep
 }
 
 /// `sequin.finish_resync(mapping, dry_run)`: deletes the rows that no message has confirmed since
-/// [`begin_resync`], as a delete of the mapping does; returns how many. A dry run only counts.
+/// [`begin_resync`], in the way that the mapping's `on_delete` sets, and returns their number. A dry run only
+/// counts the rows.
 #[pg_extern(sql = false)]
 fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, ErrorReport> {
     require_writable("finish a resync")?;
@@ -103,7 +105,7 @@ thread_local! {
     static FINISHING: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// While it lives, this session is finishing a resync.
+/// While the value lives, this session is finishing a resync.
 struct Finishing;
 
 impl Finishing {
@@ -125,7 +127,7 @@ fn in_resync(mapping: i32) -> bool {
     FINISHING.get() == Some(mapping)
 }
 
-/// Counts, or deletes, the rows of the destination that were not confirmed.
+/// Counts or deletes the rows of the destination that no message has confirmed.
 fn unconfirmed(
     mapping: &Mapping,
     destination: &Destination,
@@ -145,8 +147,8 @@ fn unconfirmed(
         return Err(column_gone(mapping, destination, name).into());
     }
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
-    // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
-    // destination, nothing says which mapping wrote a row.
+    // Rows that other mappings wrote to the same table must stay. Where row versions live in the destination,
+    // nothing tells which mapping wrote a row.
     let others = count(&format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()
@@ -194,9 +196,9 @@ fn unconfirmed(
     Ok(counted)
 }
 
-/// `sequin.forget_versions(mapping)`: forgets what was applied to the mapping's rows, so that the next
-/// message of each row is applied whatever its position: after the source was restored and its LSNs
-/// started over, or the destination was altered by hand. The rows stay.
+/// `sequin.forget_versions(mapping)`: deletes the row versions of the mapping, so that the next message of
+/// each row is applied whatever its position. This is for a source whose LSNs started over after a restore,
+/// and for a destination that was altered by hand. The rows stay.
 #[pg_extern(sql = false)]
 fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     require_writable("forget versions")?;

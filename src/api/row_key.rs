@@ -1,10 +1,10 @@
-//! `sequin.row_key`: a row's key as bytes, as row versions, dead letters and resyncs store it.
+//! `sequin.row_key`: the bytes of a row's key, in the form that row versions, dead letters and resyncs store.
 
 use crate::key::{self, KeyColumn};
 use crate::pg::function::{Argument, function, of_any};
 
 function! {
-    /// `sequin.row_key(key…)`: the bytes under which a row with this key is known. Null if a part is.
+    /// `sequin.row_key(key…)`: the bytes that stand for this key; null if a value of the key is null.
     row_key_wrapper, pg_finfo_row_key_wrapper = of_any(row_key)
 }
 

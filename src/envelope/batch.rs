@@ -20,8 +20,8 @@ pub struct Batch<'a> {
     pub(super) fields: Vec<Field<'a>>,
 }
 
-/// One message received. A batch can have items of two bytes and must not take a hundred times its size: an
-/// item is small, and items that are wrong in the same way share their fault.
+/// One message received. A batch can have items of two bytes each, and must not take a hundred times its size
+/// in memory. An item is therefore small, and consecutive items with equal faults share the fault.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A message that can be routed.
@@ -39,7 +39,7 @@ pub enum Item<'a> {
 /// demand: a number of a few bytes in `jsonb` can have a text of 130 kB.
 #[derive(Debug, Clone, Copy)]
 pub enum ItemText<'a> {
-    /// As it came.
+    /// The text as it came.
     Text(&'a str),
     /// A value in a `jsonb` datum.
     Binary(&'a Jsonb<'a>),
@@ -78,7 +78,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// How many members all records have.
+    /// The number of members of all records together.
     pub fn members(&self) -> usize {
         self.fields.len()
     }
@@ -97,8 +97,7 @@ impl<'a> Batch<'a> {
         self.fields.truncate(end.fields);
     }
 
-    /// Adds the messages of another batch, all of them at this position; returns where they are among
-    /// the items.
+    /// Adds the messages of another batch, all of them at this position. Returns their range among the items.
     pub fn add(&mut self, other: Batch<'a>, position: usize, memory: &'a Bump) -> Range<usize> {
         let (start, shift) = (self.items.len(), self.fields.len());
         self.fields.extend(other.fields);

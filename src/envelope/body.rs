@@ -1,4 +1,4 @@
-//! Bodies: strings that hold a message, as JSON text or as base64 of it.
+//! Bodies: strings that hold a message, as JSON text or as JSON text in base64.
 
 #![forbid(unsafe_code)]
 

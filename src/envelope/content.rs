@@ -33,8 +33,8 @@ pub(super) enum Content {
 }
 
 impl Content {
-    /// The content of a member with this name, and the rank of the member. If several members have content,
-    /// the envelope's is the one of the lowest rank, whatever the order of the members.
+    /// The content of a member with this name, and the rank of the member. If several members hold messages,
+    /// only the member of the lowest rank counts, whatever the order of the members.
     pub(super) fn of(key: &str) -> Option<(u8, Content)> {
         Some(match key {
             "Records" => (0, Content::Records),

@@ -2,16 +2,18 @@
 
 #![forbid(unsafe_code)]
 
-/// Sees how many items there are, time and again while a batch is read; it ends the reading by unwinding.
+/// Called again and again while a batch is read, with the number of items so far. It can end the reading by
+/// unwinding.
 pub type Watch = fn(items: usize);
 
-/// How often, among the members of records, the watch looks too.
+/// The watch is also called each time this many members of records have been read.
 pub(super) const WATCHED_FIELDS: usize = 4096;
 
-/// How many times its size a batch may take to read bodies in bodies, each a copy of what is in it.
+/// The most bytes of bodies that are read, as a multiple of the size of the batch. Bodies can be nested, and
+/// each level is a copy of the levels inside it.
 pub(super) const BODIES: usize = 3;
 
-/// Bytes that a batch may take in addition, for small batches.
+/// Bytes of bodies that are read in addition, so that small batches have enough.
 pub(super) const SMALL_BODIES: usize = 1 << 20;
 
 /// Adds to a list that may get large. If the system is out of memory, this ends the reading as the arena

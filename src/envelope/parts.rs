@@ -27,8 +27,8 @@ impl Parts<'_> {
 /// The value of `record`.
 pub(super) struct Record<'a> {
     pub(super) value: Json<'a>,
-    /// Where its members stand among the reader's fields; `None` if it was not split, since it is
-    /// not an object.
+    /// The range of its members among the reader's fields; `None` if the value is not an object, and so was
+    /// not split.
     pub(super) fields: Option<Range<usize>>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Metadata<'a> {
     pub(super) commit_lsn: Option<Json<'a>>,
     pub(super) commit_idx: Option<Json<'a>>,
     pub(super) commit_timestamp: Option<Json<'a>>,
-    /// `database_name`, as Sequin sent it before it sent `database`.
+    /// `database_name`, which older versions of Sequin sent in place of `database`.
     pub(super) old_database_name: Option<Json<'a>>,
     pub(super) database_id: Option<Json<'a>>,
     pub(super) database_name: Option<Json<'a>>,
@@ -65,7 +65,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Reads the members if the next value is an object, else takes it as it is.
+    /// Reads the members if the next value is an object. Takes any other value as it is.
     pub(super) fn read<S: Source<'a>>(
         source: &mut S,
         strings: Strings<'a>,

@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn finish(mut self) -> Batch<'a> {
-        // Items before it may have been taken back.
+        // Items before the message may have been taken back.
         for (position, item) in self.items.iter_mut().enumerate() {
             if let Item::Message(message) = item
                 && message.position != position
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
         Ok(matches!(shape, Shape::Known))
     }
 
-    /// Reads `{"topic-0": [record, …], …}`: what a Lambda gets from Kafka as `records`.
+    /// Reads `{"topic-0": [record, …], …}`: the `records` of a Lambda event from Kafka.
     fn topics<S: Source<'a>>(&mut self, source: &mut S, level: u32) -> Result<Shape<'a>, S::Fault> {
         let first = self.items.len();
         let (mut has_lists, mut has_others) = (false, false);
@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
         Ok(Shape::Unknown(whole))
     }
 
-    /// Reads an array that no envelope has announced. If it begins with a string, it can be Redis's.
+    /// Reads an array that no envelope has announced. An array that begins with a string can come from Redis.
     fn array<S: Source<'a>>(
         &mut self,
         source: &mut S,
@@ -301,8 +301,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]`
-    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised. They are passed over
-    /// again rather than listed: a list would take many times as much as the text.
+    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised. The array is read
+    /// several times, because a list of its elements would take many times the memory of the text.
     fn strings(&mut self, whole: Json<'a>, level: u32) -> bool {
         let mut elements = whole.elements();
         let (second, third) = (elements.nth(1), elements.next());
@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
-    /// texts, `action` is a plain word. Tells whether they are a message's.
+    /// texts, `action` is a plain word. Tells whether they make a message.
     fn stream_entry(&mut self, whole: Json<'a>) -> bool {
         let mut elements = whole.elements();
         let mut parts = Parts::default();
@@ -440,7 +440,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Metadata that is not an object, but may be the text of an object.
+    /// Reads metadata that is not an object, but may be the text of an object.
     fn embedded_metadata(&self, value: Json<'a>) -> Result<Metadata<'a>, MessageFault> {
         let strings = self.strings;
         let metadata = match strings.embedded(value)? {
@@ -453,7 +453,8 @@ impl<'a> Reader<'a> {
             .ok_or(MessageFault::NoTable)
     }
 
-    /// A record that is not an object, but may be the text of an object; with its fields.
+    /// Reads a record that is not an object, but may be the text of an object. Returns the record and the
+    /// range of its fields.
     fn embedded_record(
         &mut self,
         value: Json<'a>,
@@ -469,8 +470,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string that may be the body of a message. `certain` is true where the envelope leaves
-    /// no doubt, as in the records of a Lambda event: there a body that is not JSON is a dead message.
-    /// Elsewhere it may be the value of a column that happens to be called `body`.
+    /// no doubt, as in the records of a Lambda event: there, a body that is not JSON is a dead message.
+    /// Elsewhere the string may be the value of a column that happens to be called `body`.
     fn body(
         &mut self,
         value: Json<'a>,
@@ -508,8 +509,8 @@ impl<'a> Reader<'a> {
         Shape::Known
     }
 
-    /// Reads a text inside of the batch. If it is not JSON, it is one dead item, and the rest of the
-    /// batch goes on.
+    /// Reads a text inside the batch. If the text is not JSON, it is one dead item, and the rest of the batch
+    /// is read on.
     fn nested(&mut self, text: &'a str, level: u32) {
         let first = self.items.len();
         self.room -= text.len().min(self.room);

@@ -17,15 +17,15 @@ pub(super) trait Source<'a>: Sized {
     /// The next value as a whole.
     fn take(&mut self) -> Result<Json<'a>, Self::Fault>;
 
-    /// The next value, an object, after `member` has seen each member. A member's value that
-    /// `member` does not read is passed over.
+    /// Reads the next value, an object: calls `member` for each member, and returns the object as a whole. A
+    /// value that `member` does not read is skipped.
     fn object(
         &mut self,
         member: impl FnMut(&mut Self, Str<'a>) -> Result<(), Self::Fault>,
     ) -> Result<Json<'a>, Self::Fault>;
 
-    /// The next value, an array, after `element` has seen each element. An element that `element`
-    /// does not read is passed over.
+    /// Reads the next value, an array: calls `element` for each element, and returns the array as a whole. An
+    /// element that `element` does not read is skipped.
     fn array(
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), Self::Fault>,

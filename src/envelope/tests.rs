@@ -26,7 +26,7 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// A batch, told in short: `public.t insert 7` for a message, the fault and the text for a dead one.
+/// A batch in short: `public.t insert 7` for a message, the fault and the text for a dead item.
 fn told(batch: &Batch) -> String {
     let mut out = String::new();
     for (index, item) in batch.items.iter().enumerate() {
@@ -42,7 +42,7 @@ fn told(batch: &Batch) -> String {
     out
 }
 
-/// Reads the text, and the same as `jsonb`, which has to come out the same.
+/// Reads the text, and the same value as `jsonb`: both must give the same batch.
 fn read(text: &str) -> String {
     let arena = Bump::new();
     let batch = read_text(text, &arena, UNWATCHED).unwrap();

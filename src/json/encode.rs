@@ -3,7 +3,7 @@
 //! Source: `JsonbValueToJsonb` in `utils/adt/jsonb_util.c`, for the form that [`super::jsonb`] describes.
 //! The first pass over the text notes spans only, so that every object's members are in order, and every
 //! container's number of children is known, before the first byte is written. Any value out of the
-//! ordinary is [`Unfit`]: the input function must read it and raise the error.
+//! ordinary is [`Unfit`]: the caller leaves it to the input function, which also raises the errors.
 //!
 //! `cast.rs` has the figures: 400 ns for a document of 150 bytes, where `jsonb_in` takes 1600.
 
@@ -19,14 +19,15 @@ use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
 use super::value::Json;
 
-/// The most levels of nesting. The server's functions recurse, and only they know how deep they get.
+/// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
+/// recurse and check the depth of the stack.
 pub const MAX_DEPTH: usize = 256;
 
 /// The most bytes of text, so that no number below overflows: a value takes at least two bytes of text,
 /// and in `jsonb`, which has room for 2^28 bytes, at most four times its text and twelve bytes.
 const MAX_TEXT: usize = 16 << 20;
 
-/// One child of so many has its offset in place of its length: `JB_OFFSET_STRIDE`.
+/// One child in this many has its end offset in place of its length: `JB_OFFSET_STRIDE`.
 const STRIDE: u32 = 32;
 
 /// The most elements of a buffer that are kept from one value to the next.
@@ -38,14 +39,14 @@ impl From<Stop> for Unfit {
     }
 }
 
-/// Writes datums, in buffers that it keeps from one to the next.
+/// Writes datums. The buffers are kept from one datum to the next.
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// The datum.
     out: Vec<u8>,
     /// The containers that are open in the text.
     open: Vec<Open>,
-    /// The children of the open containers so far; those of one container stand together.
+    /// The children of the open containers so far. The children of one container are contiguous.
     children: Vec<Node>,
     /// The children of the closed containers, in the order of `jsonb`.
     nodes: Vec<Node>,
@@ -60,7 +61,8 @@ pub struct Encoder {
 struct Node {
     key: Key,
     form: Form,
-    /// The value's span in the text, a string's without its quotes; a container's children in `nodes`.
+    /// The span of the value in the text (of a string, without the quotes), or of a container's children
+    /// in `nodes`.
     start: u32,
     end: u32,
 }
@@ -155,7 +157,7 @@ impl Encoder {
         Ok(&self.out)
     }
 
-    /// Frees the room of an uncommonly large value.
+    /// Frees the memory that an unusually large value took.
     pub fn trim(&mut self) {
         self.out.clear();
         self.out.shrink_to(16 * KEPT);
@@ -233,7 +235,7 @@ impl Encoder {
             };
             // read on after the value, and after the brackets that close here
             while let Some(open) = self.open.last() {
-                // without memory, the server's function is asked, which fails as the server does
+                // without memory, the value is left to the server's function, which raises the server's error
                 if self.children.len() == self.children.capacity() {
                     self.children.try_reserve(1).map_err(|_| Unfit)?;
                 }
@@ -302,7 +304,7 @@ impl Encoder {
             self.nodes.extend(lasts);
             *replaced |= self.nodes.len() < end;
             end = self.nodes.len();
-            // `check` looks at the others too
+            // `check` looks at the replaced members too
             let others = all.filter(|i| !is_last(i)).map(|i| children[i]);
             self.nodes.extend(others);
         } else {
@@ -324,7 +326,7 @@ impl Encoder {
         self.children[first..].is_sorted_by(ascend)
     }
 
-    /// Checks every value, also the replaced ones, which are not written: `jsonb_in` refuses a document
+    /// Checks every value, also the replaced values, which are not written: `jsonb_in` rejects a document
     /// for them too. Every child of a container is in `nodes`.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         for node in &self.nodes {
@@ -482,10 +484,10 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Whether the text of a value is nested only as deep as the server's functions surely go.
+/// Whether a value is nested no deeper than the server's functions can surely read.
 pub fn is_shallow(text: &str) -> bool {
     let bytes = text.as_bytes();
-    // counted in `u8`, so that the compiler takes sixteen bytes at a time
+    // counted in `u8`, so that the compiler can count sixteen bytes at a time
     let opening = |bytes: &[u8]| {
         let count = bytes.iter().map(|b| u8::from(matches!(b, b'{' | b'[')));
         usize::from(count.sum::<u8>())

@@ -1,9 +1,9 @@
-//! The on-disk form of `jsonb`, read in place. `src/include/utils/jsonb.h` describes it; the form has been
-//! stable since PostgreSQL 9.4, which brought the type, since `pg_upgrade` keeps the data files.
+//! The on-disk form of `jsonb`, read in place. `src/include/utils/jsonb.h` describes the form. It has been
+//! stable since PostgreSQL 9.4, which introduced the type, because `pg_upgrade` keeps the data files.
 //!
 //! Every container is a header with the number of its children, a word for each child (its type, and its
-//! length or end offset), and the children's bytes. The reader trusts no length: of bytes that are
-//! wrong, a child would be null and nothing worse.
+//! length or end offset), and the children's bytes. The reader trusts no length: a child whose bytes are
+//! damaged reads as null, and nothing worse happens.
 
 #![forbid(unsafe_code)]
 
@@ -171,7 +171,7 @@ impl<'a> Jsonb<'a> {
         None
     }
 
-    /// The members of an object; none of any other value.
+    /// The members of an object. Any other value has no members.
     pub fn members(self) -> impl Iterator<Item = (&'a str, Jsonb<'a>)> {
         self.pairs_of_children().map(|(key, value)| {
             let key = std::str::from_utf8(key.bytes).unwrap_or("\u{FFFD}");
@@ -179,7 +179,7 @@ impl<'a> Jsonb<'a> {
         })
     }
 
-    /// The elements of an array; none of any other value.
+    /// The elements of an array. Any other value has no elements.
     pub fn elements(self) -> impl Iterator<Item = Jsonb<'a>> {
         let count = match self.form {
             Form::Array => self.entries(),
@@ -239,7 +239,7 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// The bytes of an array or object. All positions in them are relative, so they are a datum's too.
+    /// The bytes of an array or object. All positions in them are relative, so that they form a datum too.
     pub(super) fn container_bytes(self) -> Option<&'a [u8]> {
         matches!(self.form, Form::Array | Form::Object).then_some(self.bytes)
     }
@@ -267,7 +267,7 @@ impl<'a> Jsonb<'a> {
         }
     }
 
-    /// The number of entries that the header gives, as far as the bytes have room for them.
+    /// The number of entries that the header gives, at most as many as the bytes have room for.
     fn entries(self) -> usize {
         let count = word(self.bytes, 0).map_or(0, |header| (header & COUNT) as usize);
         let count = if self.form == Form::Object {

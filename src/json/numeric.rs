@@ -136,7 +136,7 @@ impl Limits {
     }
 }
 
-/// The most characters of a number that is read here; longer ones are rare.
+/// The most characters of a number that is read here. Longer numbers are rare.
 const MAX_TEXT: usize = 256;
 /// The largest exponent that is read here, positive or negative.
 const MAX_EXPONENT: i32 = 256;
@@ -180,7 +180,7 @@ pub(super) fn encode(text: &[u8], limits: Option<Limits>, out: &mut Vec<u8>) -> 
     let all = || whole.iter().chain(fraction);
     let zeros = all().take_while(|b| **b == b'0').count();
     let is_zero = zeros == whole.len() + fraction.len();
-    // the digits before the point, leading zeros left out; negative: so many zeros follow the point
+    // the number of digits before the point, without leading zeros; if negative, of zeros after the point
     let before = if is_zero {
         0
     } else {

@@ -20,7 +20,7 @@ impl<'a> Scanner<'a> {
         Scanner { text, pos: 0 }
     }
 
-    /// Begins inside the array or object that `text` is.
+    /// Begins after the opening bracket of an array or object; `None` if `text` has another first byte.
     pub(super) fn open(text: &'a str, bracket: u8) -> Option<Scanner<'a>> {
         (text.as_bytes().first() == Some(&bracket)).then_some(Scanner { text, pos: 1 })
     }
@@ -31,7 +31,7 @@ impl<'a> Scanner<'a> {
         self.pos == self.text.len()
     }
 
-    /// A fault if anything but white space is left.
+    /// Checks that nothing but white space is left.
     pub fn end(&mut self) -> Result<(), JsonFault> {
         if self.at_end() {
             Ok(())
@@ -40,7 +40,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// After a value: whether another one follows. If the first does not end with a bracket, white space
+    /// After a value: whether another value follows. Unless the first value ends with a bracket, white space
     /// must stand between the two.
     pub fn more(&mut self) -> Result<bool, JsonFault> {
         let end = self.pos;
@@ -78,8 +78,8 @@ impl<'a> Scanner<'a> {
         Ok(Json::Text(&self.text[start..self.pos]))
     }
 
-    /// The next value, an object, after `member` has seen each member. A value that `member` does not read
-    /// is passed over.
+    /// Reads the next value, an object: calls `member` for each member, and returns the object as a whole. A
+    /// value that `member` does not read is skipped.
     #[inline(always)]
     pub fn object(
         &mut self,
@@ -102,8 +102,8 @@ impl<'a> Scanner<'a> {
         Ok(Json::Text(&self.text[start..self.pos]))
     }
 
-    /// The next value, an array, after `element` has seen each element. An element that `element` does not
-    /// read is passed over.
+    /// Reads the next value, an array: calls `element` for each element, and returns the array as a whole. An
+    /// element that `element` does not read is skipped.
     #[inline(always)]
     pub fn array(
         &mut self,
@@ -158,7 +158,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Inside an array: whether there is a next element. There is none after the closing bracket.
+    /// Inside an array: reads the comma or the closing bracket, and tells whether another element follows.
     #[inline(always)]
     pub(super) fn next_element(&mut self, first: &mut bool) -> Result<bool, JsonFault> {
         self.white();
@@ -178,7 +178,7 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// Passes over one value.
+    /// Skips one value.
     #[inline(always)]
     fn skip(&mut self) -> Result<(), JsonFault> {
         self.white();

@@ -1,4 +1,4 @@
-//! Strings of JSON text, unescaped when somebody wants their characters.
+//! Strings of JSON text, unescaped only on demand.
 
 #![forbid(unsafe_code)]
 

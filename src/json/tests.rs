@@ -1,4 +1,4 @@
-//! The scanner against `serde_json`, the view of `jsonb` against the view of text.
+//! Compares the scanner with `serde_json`, and the view of `jsonb` with the view of text.
 
 #![forbid(unsafe_code)]
 

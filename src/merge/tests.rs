@@ -1,4 +1,4 @@
-//! The rule against a simulated source and a model of the destination, then each clause by itself.
+//! Compares the rule with a simulated source and a model of the destination, then tests each clause alone.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use crate::json::StringFault;
 /// The most dimensions of an array: `MAXDIM` of `utils/array.h`.
 pub const MAX_DIMENSIONS: usize = 6;
 
-/// Why a value has no spelling. The messages are the server's for the same fault.
+/// Why a value has no spelling. The messages are the server's messages for the same fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
     /// A value of a form that the type does not take.
@@ -50,12 +50,12 @@ pub enum Misfit {
     TooDeep,
     /// A value that is not a list of lexemes.
     Lexemes(String),
-    /// A string that cannot be a `text` of PostgreSQL's.
+    /// A string that a PostgreSQL `text` cannot hold.
     String(StringFault),
 }
 
 impl Misfit {
-    /// Under which SQLSTATE it is raised.
+    /// The SQLSTATE.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Misfit::Syntax { .. }

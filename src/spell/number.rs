@@ -1,4 +1,4 @@
-//! Whole numbers out of decimal text, exactly.
+//! Exact whole numbers from decimal text.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ pub(super) enum Whole {
     Fraction,
 }
 
-/// Larger exponents are read as this one: the number is as much too large, and nothing overflows.
+/// A larger exponent is read as this exponent. The number is too large either way, and nothing overflows.
 const HUGE_EXPONENT: i64 = 1 << 40;
 
 /// From this exponent on, powers of ten do not fit 64 bits.
@@ -39,7 +39,7 @@ pub(super) fn whole(text: &str) -> Option<Whole> {
     let Some(first_used) = digits().position(|b| b != b'0') else {
         return Some(Whole::Number(0));
     };
-    // powers of ten of the first and the last digit that is not 0
+    // `lowest` is the power of ten of the last digit; the trailing zeros lead on to the last digit that is not 0
     let lowest = exponent - after.len() as i64;
     let trailing = after
         .bytes()

@@ -66,8 +66,8 @@ fn fault(of: &str, json: &str) -> (&'static str, String) {
     (misfit.sqlstate(), misfit.message())
 }
 
-/// What Sequin sends of each type, as it is spelled: `tests/types/spelled.tsv`, which
-/// `UPDATE_GOLDEN=1 cargo test` writes anew. That the server reads it is tested in `cast`.
+/// Compares the spelling of the JSON that Sequin sends for each type with `tests/types/spelled.tsv`, which
+/// `UPDATE_GOLDEN=1 cargo test` writes anew. Tests in `cast` check that the server reads the spellings.
 #[test]
 fn what_sequin_sends_is_spelled() {
     let matrix = include_str!("../../tests/types/type_matrix.tsv");

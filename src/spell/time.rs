@@ -13,8 +13,8 @@ const MICROS_PER_DAY: i128 = 86_400_000_000;
 const FIRST: i128 = -211_813_488_000_000_000;
 const END: i128 = 9_223_371_331_200_000_000;
 
-/// Spells a date or timestamp. `inf` is an infinity. A year that is not positive is one before Christ: as
-/// there is no year 0, `-0043-03-15` is `0044-03-15 BC`. Any other text stays as it is.
+/// Spells a date or timestamp. `inf` is an infinity. A year that is not positive is a year BC: since the BC
+/// era has no year 0, `-0043-03-15` is `0044-03-15 BC`. Any other text stays as it is.
 pub(super) fn calendar(text: &str, out: &mut String) {
     match text {
         "inf" => out.push_str("infinity"),
@@ -42,7 +42,7 @@ fn year_before_christ(text: &str) -> Option<(u32, &str)> {
     (negative || year == 0).then_some((year.checked_add(1)?, rest))
 }
 
-/// Spells a time of day, also that of a timestamp: the input functions take one, but for its `T`.
+/// Spells a time of day. The input functions also read a timestamp, but not the `T` in it.
 pub(super) fn clock(text: &str, out: &mut String) {
     match text.split_once('T') {
         Some((day, clock)) if day.ends_with(|last: char| last.is_ascii_digit()) => {
@@ -54,7 +54,7 @@ pub(super) fn clock(text: &str, out: &mut String) {
     }
 }
 
-/// Spells a date range. `(empty,empty)` is `empty`, and the bounds of any other are dates.
+/// Spells a date range. `(empty,empty)` is `empty`. The bounds of any other range are dates.
 pub(super) fn date_range(text: &str, out: &mut String) {
     if text == "(empty,empty)" {
         out.push_str("empty");
@@ -76,14 +76,14 @@ pub(super) fn date_range(text: &str, out: &mut String) {
     }
 }
 
-/// Microseconds since 1970 as the server counts them, since 2000; `None` outside of its range.
+/// Converts microseconds since 1970 into microseconds since 2000; `None` outside of the server's range.
 pub(super) fn since_2000(unix: i128) -> Option<i64> {
     let micros = unix - UNIX_TO_2000;
     (FIRST..END).contains(&micros).then_some(micros as i64)
 }
 
-/// Spells the timestamp so many microseconds after 1970, with its zone or without; `None` outside of the
-/// server's range.
+/// Spells the timestamp that is `unix` microseconds after 1970, with or without a zone; `None` outside of
+/// the server's range.
 pub(super) fn timestamp(unix: i128, zone: bool, out: &mut String) -> Option<()> {
     since_2000(unix)?;
     let (year, month, day) = civil::date(unix.div_euclid(MICROS_PER_DAY) as i64);
