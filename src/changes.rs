@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod brings;
 mod examine;
 mod find;
 pub mod fold;

@@ -66,6 +66,8 @@ pub struct Letter<'a> {
     pub row_key: Option<Vec<u8>>,
     /// The key that the message moved its row from, as bytes.
     pub former_key: Option<Vec<u8>>,
+    /// What others may wait for that it brings, beside its row, as bytes.
+    pub brings: Vec<Vec<u8>>,
     /// The source database.
     pub source: Option<&'a str>,
     /// The position of the change in the source.
@@ -93,23 +95,23 @@ const STORE: &str = "
                               detail text, hint text, position bigint, key text, row_key bytea,
                               former_key bytea,
                               source text, lsn bigint, idx integer, committed_at timestamptz,
-                              waits_on oid, waits_for bytea, state text)),
+                              waits_on oid, waits_for bytea, state text, brings bytea[])),
     renewed as (
         update sequin.dead_letter l
         set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
             row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
             committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
-            state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
+            brings = (select array_agg(sha256(u)) from unnest(b.brings) u), state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
         from b where l.id = b.known)
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
-                                    state)
+                                    state, brings)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
-           b.state
+           b.state, (select array_agg(sha256(u)) from unnest(b.brings) u)
     from b where b.known is null";
 
-const COLUMNS: [(&str, pg_sys::Oid); 18] = [
+const COLUMNS: [(&str, pg_sys::Oid); 19] = [
     ("id", pg_sys::INT8OID),
     ("mapping", pg_sys::TEXTOID),
     ("message", pg_sys::TEXTOID),
@@ -128,6 +130,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 18] = [
     ("waits_on", pg_sys::OIDOID),
     ("waits_for", pg_sys::BYTEAOID),
     ("state", pg_sys::TEXTOID),
+    ("brings", pg_sys::BYTEAARRAYOID),
 ];
 
 thread_local! {
@@ -167,6 +170,9 @@ pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlErr
                 wait.and_then(Wait::table).map(Datum::from),
                 wait.and_then(Wait::key).and_then(IntoDatum::into_datum),
                 text(Some(letter.state.as_str())),
+                (!letter.brings.is_empty())
+                    .then(|| letter.brings.into_datum())
+                    .flatten(),
             ]
         })
     });

@@ -93,9 +93,11 @@ pub enum Error {
         /// The table, with its schema.
         table: String,
     },
-    /// A delete would cascade to rows that a mapping writes.
+    /// A delete, or an update, would cascade to rows that a mapping writes.
     WouldCascade {
-        /// The table that is deleted from.
+        /// Whether it is an update.
+        update: bool,
+        /// The table whose row goes or changes.
         table: String,
         /// The table with the other rows, as SQL spells it.
         referrer: String,

@@ -91,6 +91,18 @@ pub fn encode(columns: &[KeyColumn], values: &[Datum], out: &mut Vec<u8>) {
     encode_places(columns, values, 0..columns.len(), out);
 }
 
+/// The bytes of values that a foreign key refers to by other columns than a mapping's key. No key has these bytes.
+pub fn value_key<'n>(columns: impl IntoIterator<Item = &'n str>, values: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xff];
+    for name in columns {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.push(0);
+    }
+    bytes.push(0);
+    bytes.extend_from_slice(values);
+    bytes
+}
+
 /// Like [`encode`], with the columns in another order: `order` has their places.
 pub fn encode_in_order(
     columns: &[KeyColumn],

@@ -50,6 +50,8 @@ pub struct Target {
     pub key_encoding: Vec<KeyColumn>,
     /// The mapping's SQL, which the server evaluates, if there is any.
     pub projection: Option<Projection>,
+    /// Lists of columns, in the order of the table, that foreign keys refer to and that are not the key.
+    pub references: Vec<Vec<usize>>,
     /// The place of the row versions.
     pub versions: VersionsIn,
     /// With guard columns: the home source, the source database whose positions the columns hold. `None`
@@ -113,6 +115,7 @@ impl Target {
             Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);
         Ok(Target {
+            references: references(&destination, &columns, &key),
             reading: Reading::new(&columns),
             mapping,
             destination,
@@ -201,6 +204,26 @@ impl Target {
         order.sort_by_key(|&i| self.key[i]);
         order
     }
+}
+
+/// See [`Target::references`].
+fn references(
+    destination: &Destination,
+    columns: &[TargetColumn],
+    key: &[usize],
+) -> Vec<Vec<usize>> {
+    let mut lists: Vec<Vec<usize>> = Vec::new();
+    for referrer in &destination.referrers {
+        let number = |name: &str| columns.iter().position(|column| column.name == name);
+        let list: Option<Vec<usize>> = referrer.columns.iter().map(|(_, to, _)| number(to)).collect();
+        let Some(mut list) = list else { continue };
+        list.sort_unstable();
+        let is_key = list.len() == key.len() && list.iter().all(|column| key.contains(column));
+        if !is_key && !lists.contains(&list) {
+            lists.push(list);
+        }
+    }
+    lists
 }
 
 /// The role that writes a mapping's rows: the mapping's owner. For a superuser's mapping, the table's

@@ -76,6 +76,7 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
         delete(changes, &deletes)?;
     }
     for (kind, nets) in shapes {
+        cascade::check_updates(changes, &nets)?;
         upsert(changes, kind, &nets)?;
     }
     store_states(changes, news)

@@ -349,6 +349,10 @@ impl<'b> Work<'_, 'b> {
         all: &[Changes<'b>],
     ) -> Result<(), SqlError> {
         let known = |dead: &Dead<'_>| self.letter(dead.position()).map(|letter| letter.id);
+        let brought: Vec<_> = match failed.is_empty() {
+            true => Vec::new(),
+            false => all.iter().map(Changes::brought).collect(),
+        };
         let renewed: HashSet<i64> = match self.letters.is_empty() {
             true => HashSet::new(),
             false => self.dead(failed).filter_map(|dead| known(&dead)).collect(),
@@ -362,7 +366,11 @@ impl<'b> Work<'_, 'b> {
         dead_letter::store(self.dead(failed).map(|dead| {
             let letter = match dead {
                 Dead::Refused(refused) => self.refused(refused),
-                Dead::Failed(failed) => self.failed(&all[failed.changes], &failed.failure),
+                Dead::Failed(failed) => {
+                    let brought = brought[failed.changes].get(&failed.failure.message);
+                    let brought = brought.cloned().unwrap_or_default();
+                    self.failed(&all[failed.changes], &failed.failure, brought)
+                }
                 Dead::Kept(kept) => self.kept(registry, kept),
             };
             let id = known(&dead).filter(|id| left.remove(id));
@@ -406,6 +414,7 @@ impl<'b> Work<'_, 'b> {
             key: None,
             row_key: None,
             former_key: None,
+            brings: Vec::new(),
             source: message.map(|message| message.source()),
             version: message.and_then(|message| message.version),
             committed_at: message.and_then(|message| message.committed_at),
@@ -413,10 +422,21 @@ impl<'b> Work<'_, 'b> {
     }
 
     /// The letter of a message that a mapping could not write.
-    fn failed<'d>(&self, changes: &'d Changes<'b>, failure: &'d Failure) -> Letter<'d> {
+    fn failed<'d>(
+        &self,
+        changes: &'d Changes<'b>,
+        failure: &'d Failure,
+        mut brings: Vec<Vec<u8>>,
+    ) -> Letter<'d> {
         let message = changes.intake.message(failure.message);
         let keyed = &changes.keyed;
         let subject = keyed.of_subject(failure.message);
+        if failure.wait.is_none() {
+            brings.clear();
+        } else {
+            let moved = keyed.of_message(failure.message).filter(|i| keyed.leaves(*i));
+            brings.extend(moved.map(|i| changes.table_key(i)));
+        }
         Letter {
             id: None,
             mapping: Some(changes.target.mapping.name.clone()),
@@ -431,6 +451,7 @@ impl<'b> Work<'_, 'b> {
             key: subject.and_then(|change| changes.key_text(change)),
             row_key: keyed.row_key(failure.message).map(<[u8]>::to_vec),
             former_key: keyed.former_key(failure.message).map(<[u8]>::to_vec),
+            brings,
             source: Some(message.source()),
             version: message.version,
             committed_at: message.committed_at,

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::IntoDatum;
@@ -20,7 +20,6 @@ use crate::prepared::{Kept, Lookup, RowReader};
 
 /// Letters that may work now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
 /// - wait for a row that the call wrote, or for the row of another letter found so (`found`);
-/// - wait in a circle together with a row that the call could not write (`circle`);
 /// - wait for any row of a table that the call wrote;
 /// - were not tried for a minute, if the batch relation has a row without a table (a sweep).
 ///
@@ -44,39 +43,9 @@ const FIND: &str = "
             select l.* from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = sha256(f.row_key)
             offset 0) l),
-    waited as (
-        select t.relation as of, t.key as at, t.waits_on as relation, t.waits_for as key
-        from t where not t.written and t.waits_for is not null
-        union
-        select w.of, w.at, n.relation, n.key from waited w cross join lateral (
-            select t.waits_on as relation, t.waits_for as key from t
-            where not t.written and t.relation = w.relation and t.key = w.key
-            union all
-            select l.waits_on::oid, l.waits_for
-            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = w.relation and sha256(l.row_key) = w.key and l.state = 'waiting') n
-        where n.key is not null),
-    waiting as (
-        select w.of, w.at, w.of as relation, w.at as key from waited w
-        where w.relation = w.of and w.key = w.at
-        union
-        select w.of, w.at, n.relation, n.key from waiting w cross join lateral (
-            select t.relation, t.key from t
-            where not t.written and t.waits_on = w.relation and t.waits_for = w.key
-            union all
-            select m.destination::oid, sha256(l.row_key)
-            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where l.state = 'waiting' and l.waits_on = w.relation and l.waits_for = w.key) n
-        where n.key is not null),
-    circle as (
-        select w.relation, w.key from waited w join waiting using (of, at, relation, key)),
     due as (
         (select f.id from found f where f.id not in (select t.tried from t where t.tried is not null)
          limit 1000)
-        union
-        (select l.id from circle c join sequin.mapping m on m.destination = c.relation
-         join sequin.dead_letter l on l.mapping = m.name and sha256(l.row_key) = c.key
-         where l.state = 'waiting')
         union
         (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (
             select l.id from sequin.dead_letter l
@@ -93,6 +62,46 @@ const FIND: &str = "
     join sequin.mapping m on m.name = l.mapping
     where m.enabled and m.on_error = 'dead_letter'
       and exists (select from pg_class c where c.oid = m.destination)";
+
+/// The letters that rows which the call could not write wait for, and the letters that these wait for, and so on. A
+/// letter is found by its row's key and by what it brings.
+const AWAITED: &str = "
+    with recursive awaited as (
+        select l.* from (
+            select distinct b.waits_on, sha256(b.waits_for) as waits_for
+            from sequin.batch() b(waits_on oid, waits_for bytea)) b
+        cross join lateral (
+            select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
+                   l.waits_on::oid as waits_on, l.waits_for
+            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and sha256(l.row_key) = b.waits_for
+            union
+            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for
+            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and l.brings is not null and l.brings @> array[b.waits_for]) l
+        union
+        select l.* from awaited b
+        cross join lateral (
+            select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
+                   l.waits_on::oid as waits_on, l.waits_for
+            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and sha256(l.row_key) = b.waits_for
+            union
+            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for
+            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and l.brings is not null and l.brings @> array[b.waits_for]) l)
+    select a.id, a.mapping, a.relation, a.key, (
+               select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
+           a.waits_on, a.waits_for
+    from awaited a limit 20000";
+
+/// The keys of rows (or values) as letters have them.
+const HASHED: &str = "
+    select b.n, sha256(b.key) from sequin.batch() b(n integer, key bytea)";
 
 /// The letters that were kept while a mapping was paused or broken, the oldest first.
 const KEPT: &str = "
@@ -125,6 +134,12 @@ thread_local! {
             ],
         )
     };
+    static AWAITER: Kept = const {
+        Kept::new(AWAITED, &[("waits_on", pg_sys::OIDOID), ("waits_for", pg_sys::BYTEAOID)])
+    };
+    static HASHER: Kept = const {
+        Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
+    };
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -148,9 +163,13 @@ struct Touched {
 }
 
 /// Adds the rows that a mapping's changes concern.
-fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
+fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) {
     let table = Some(changes.target.destination.oid);
     let keyed = &changes.keyed;
+    let brought = match changes.ledger.failures.is_empty() {
+        true => HashMap::new(),
+        false => changes.brought(),
+    };
     let mut failed = HashSet::new();
     for failure in &changes.ledger.failures {
         // A message that moves its row may have written the row and only wait to delete it at its old key.
@@ -160,25 +179,121 @@ fn touched(changes: &Changes<'_>, rows: &mut Vec<Touched>) {
         if failure.wait.is_some()
             && let Some(change) = keyed.of_subject(failure.message)
         {
-            rows.push(Touched {
+            let brought = brought.get(&failure.message).into_iter().flatten().cloned();
+            let moved = keyed.of_message(failure.message).filter(|i| keyed.leaves(*i));
+            let keys = std::iter::once(changes.table_key(change))
+                .chain(moved.map(|i| changes.table_key(i)))
+                .chain(brought);
+            rows.extend(keys.map(|key| Touched {
                 table,
-                key: Some(changes.table_key(change)),
+                key: Some(key),
                 wait: failure.wait.clone(),
                 ..Touched::default()
-            });
+            }));
         }
+    }
+    if !presence.wait_for(changes.target.destination.oid) {
+        return;
     }
     for net in changes.nets.list.iter() {
         // Although the message failed, an older change of its row may have been written.
         if !failed.contains(&net.message) || net.run.len() > 1 {
-            rows.push(Touched {
+            let keys = std::iter::once(changes.table_key(net.run.start));
+            rows.extend(keys.chain(changes.values_referred_to(net)).map(|key| Touched {
                 table,
-                key: Some(changes.table_key(net.run.start)),
+                key: Some(key),
                 written: true,
                 ..Touched::default()
-            });
+            }));
         }
     }
+}
+
+/// A thing that letters wait for: a table, and the hash of a row's key or of a value.
+type Thing = (u32, Vec<u8>);
+
+/// A letter that rows of the call wait for.
+struct Awaited {
+    due: Due,
+    /// Its row, and what else it brings.
+    is: Vec<Thing>,
+    waits_for: Option<Thing>,
+}
+
+/// Finds letters that rows of the call wait for, and that wait in turn for rows of the call: they can be written
+/// together only.
+fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
+    let waits: Vec<(pg_sys::Oid, &[u8])> = rows
+        .iter()
+        .filter_map(|row| row.wait.as_ref())
+        .filter_map(|wait| Some((wait.table()?, wait.key()?)))
+        .collect();
+    if waits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let returned = AWAITER.with(|statement| {
+        statement.query(waits.into_iter(), |(table, key)| {
+            vec![Some(Datum::from(table)), key.into_datum()]
+        })
+    })?;
+    let mut awaited: Vec<Awaited> = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let oid = |i: usize| row.datum(i).map(|oid| oid.value() as u32);
+        let table = oid(2).unwrap_or_default();
+        let brings = row.bytes(4).unwrap_or_default();
+        let brings = brings.chunks_exact(HASH).map(<[u8]>::to_vec);
+        awaited.push(Awaited {
+            due: Due {
+                letter: row.bigint(0).unwrap_or_default(),
+                mapping: row.int(1).unwrap_or_default(),
+            },
+            is: row.bytes(3).into_iter().chain(brings).map(|key| (table, key)).collect(),
+            waits_for: oid(5).zip(row.bytes(6)),
+        });
+    }
+    if awaited.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut by_wait: HashMap<Thing, Vec<Awaited>> = HashMap::new();
+    for letter in awaited {
+        if let Some(wait) = letter.waits_for.clone() {
+            by_wait.entry(wait).or_default().push(letter);
+        }
+    }
+    // From the rows of the call on, whatever waits for them.
+    let mut next: Vec<Thing> = things(rows)?.into_iter().collect();
+    let mut due = Vec::new();
+    while let Some(thing) = next.pop() {
+        for letter in by_wait.remove(&thing).unwrap_or_default() {
+            next.extend(letter.is);
+            due.push(letter.due);
+        }
+    }
+    Ok(due)
+}
+
+/// The length of a hash.
+const HASH: usize = 32;
+
+/// The rows of the call as letters name them.
+fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
+    let named: Vec<(pg_sys::Oid, &[u8])> = rows
+        .iter()
+        .filter_map(|row| Some((row.table?, row.key.as_deref()?)))
+        .collect();
+    let returned = HASHER.with(|statement| {
+        statement.query(named.iter().enumerate(), |(n, (_, key))| {
+            vec![Some(Datum::from(n as i32)), (*key).into_datum()]
+        })
+    })?;
+    let mut things = HashSet::with_capacity(named.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let (table, _) = named[row.index(0)];
+        things.extend(row.bytes(1).map(|hash| (table.to_u32(), hash)));
+    }
+    Ok(things)
 }
 
 /// A letter that may work now.
@@ -201,9 +316,7 @@ pub fn look_for_more(
     }
     let mut rows: Vec<Touched> = Vec::new();
     for changes in all {
-        if presence.wait_for(changes.target.destination.oid) {
-            touched(changes, &mut rows);
-        }
+        touched(changes, presence, &mut rows);
     }
     if SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
         SWEPT.set(Some(Instant::now()));
@@ -212,6 +325,7 @@ pub fn look_for_more(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    let circles = circles(&rows)?;
     rows.extend(has.iter().map(|id| Touched {
         tried: Some(*id),
         ..Touched::default()
@@ -231,7 +345,10 @@ pub fn look_for_more(
             ]
         })
     })?;
-    let mut due = Vec::new();
+    let mut due: Vec<Due> = circles
+        .into_iter()
+        .filter(|due| !has.contains(&due.letter))
+        .collect();
     let mut row = RowReader::new(&returned);
     while row.next() {
         let letter = row.bigint(0).unwrap_or_default();

@@ -39,6 +39,7 @@ fn every_error() -> Vec<Error> {
             table: "public.t".into(),
         },
         Error::WouldCascade {
+            update: false,
             table: "t".into(),
             referrer: "public.r".into(),
             constraint: "r_t_fkey".into(),

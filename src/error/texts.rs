@@ -152,14 +152,16 @@ impl Error {
                 source = quote::literal(table)
             )),
             Error::WouldCascade {
+                update,
                 table,
                 referrer,
                 constraint,
             } => SqlError::new(
                 sqlstate::FOREIGN_KEY_VIOLATION,
                 format!(
-                    "delete on table \"{table}\" would cascade to rows of table {referrer} through \
-                     foreign key constraint \"{constraint}\""
+                    "{} on table \"{table}\" would cascade to rows of table {referrer} through \
+                     foreign key constraint \"{constraint}\"",
+                    if *update { "update" } else { "delete" }
                 ),
             )
             .with_detail(

@@ -16,6 +16,7 @@ use crate::changes::Changes;
 use crate::changes::net::{NetChange, Values};
 use crate::destination::{Action, Column, Referrer};
 use crate::error::{Error, SqlError};
+use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
@@ -51,7 +52,61 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
         if row.next() {
             let message = nets[row.index(0)].message;
             changes.progress.suspects.position = Some(changes.intake.position(message));
-            return Err(error(target, &target.destination.referrers[i]));
+            return Err(error(target, &target.destination.referrers[i], false));
+        }
+    }
+    Ok(())
+}
+
+/// Fails if one of the rows that are to be written would change what rows of other mappings refer to, and take these
+/// rows along.
+pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    for referrer in &target.destination.referrers {
+        if referrer.on_update != Action::Cascade
+            || !changes.intake.call.mapped.contains(&referrer.oid)
+        {
+            continue;
+        }
+        let others = others(target, referrer);
+        let columns: Vec<(usize, usize)> = others
+            .iter()
+            .enumerate()
+            .filter_map(|(at, column)| Some((at, target.column_number(&column.name)?)))
+            .collect();
+        let concerned = |net: &&&NetChange| columns.iter().any(|(_, i)| net.has(*i));
+        let nets: Vec<&NetChange> = nets.iter().filter(concerned).copied().collect();
+        if nets.is_empty() {
+            continue;
+        }
+        let mut rows = Rows::read(target, values, referrer, &nets)?;
+        let encoding: Vec<KeyColumn> = others
+            .iter()
+            .map(|column| KeyColumn::new(column.type_oid, column.collation))
+            .collect();
+        let bytes = |at: usize, value: Option<Datum>| {
+            let mut bytes = Vec::new();
+            value.map(|value| {
+                encoding[at].encode(value, &mut bytes);
+                bytes
+            })
+        };
+        rows.retain(|n, now| {
+            columns.iter().any(|&(at, i)| {
+                let net = nets[n];
+                net.has(i) && bytes(at, now(at + 1)) != bytes(at, values.get(net.row, i))
+            })
+        });
+        let _owner = ActingAs::untrusted(referrer.owner);
+        let sql = format!("{} limit 1", referring(target, referrer, "select b.sequin_n"));
+        let mut statement = prepare(target, referrer, &sql)?;
+        let found = rows.query(target, values, &mut statement, &nets)?;
+        let mut row = RowReader::new(&found);
+        if row.next() {
+            let message = nets[row.index(0)].message;
+            let error = error(target, referrer, true);
+            changes.progress.suspects.position = Some(changes.intake.position(message));
+            return Err(error);
         }
     }
     Ok(())
@@ -104,6 +159,8 @@ struct Rows {
     /// The [`others`] of the rows that exist, behind the row's number; `None` if the foreign key refers to
     /// the mapping's key only.
     others: Option<Returned>,
+    /// The rows among [`Self::others`] that are meant; `None`: all.
+    only: Option<Vec<usize>>,
 }
 
 impl Rows {
@@ -115,7 +172,10 @@ impl Rows {
     ) -> Result<Rows, SqlError> {
         let others = others(target, referrer);
         if others.is_empty() {
-            return Ok(Rows { others: None });
+            return Ok(Rows {
+                others: None,
+                only: None,
+            });
         }
         let names: Vec<String> = others
             .iter()
@@ -128,7 +188,22 @@ impl Rows {
         })?;
         Ok(Rows {
             others: Some(found),
+            only: None,
         })
+    }
+
+    /// Keeps the rows of which `keep` says so, given a row's number and its values by column.
+    fn retain(&mut self, keep: impl Fn(usize, &dyn Fn(usize) -> Option<Datum>) -> bool) {
+        let Some(others) = &self.others else { return };
+        let mut row = RowReader::new(others);
+        let mut only = Vec::new();
+        for i in 0..others.len() {
+            row.go_to(i);
+            if keep(row.index(0), &|column| row.datum(column)) {
+                only.push(i);
+            }
+        }
+        self.only = Some(only);
     }
 
     /// Runs a statement of [`prepare`] over the rows.
@@ -146,7 +221,9 @@ impl Rows {
         };
         let width = others.types().len();
         let mut found = RowReader::new(others);
-        statement.query(0..others.len(), |i| {
+        let all = || (0..others.len()).collect();
+        let only = self.only.clone().unwrap_or_else(all);
+        statement.query(only.into_iter(), |i| {
             found.go_to(i);
             let n = found.index(0);
             let mut row = by_key(target, values, n, nets[n]);
@@ -215,8 +292,9 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
 }
 
 /// The error, with the fields that the server fills for a foreign key without an action on delete.
-fn error(target: &Target, referrer: &Referrer) -> SqlError {
+fn error(target: &Target, referrer: &Referrer, update: bool) -> SqlError {
     let error = Error::WouldCascade {
+        update,
         table: target.destination.name.clone(),
         referrer: referrer.name.clone(),
         constraint: referrer.constraint.clone(),

@@ -25,7 +25,7 @@ use crate::changes::net::NetChange;
 use crate::destination::constraints::{Constraints, Exclusion, ForeignKey};
 use crate::destination::{Action, Destination, Referrer};
 use crate::error::SqlError;
-use crate::key::{self, KeyColumn};
+use crate::key::{self, KeyColumn, value_key};
 use crate::mapping::{Mapping, Mode};
 use crate::outcome::Wait;
 use crate::pg::spi::Returned;
@@ -193,7 +193,11 @@ impl Facts {
                         key.len() == columns.len() && key.iter().all(|c| columns.contains(c))
                     }),
                 });
-                Wait::of(*table, is_key.then(|| bytes.clone()))
+                let key = match is_key {
+                    true => bytes.clone(),
+                    false => value_key(columns.iter().map(String::as_str), bytes),
+                };
+                Wait::of(*table, Some(key))
             }
         }
     }
