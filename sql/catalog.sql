@@ -75,6 +75,7 @@ create table sequin.dead_letter (
     state           text not null default 'dead' check (state operator(pg_catalog.=) any (array['dead', 'waiting', 'paused']::pg_catalog.text[])),
     waits_on        regclass,
     waits_for       bytea,
+    waits_or        bytea,
     brings          bytea[],
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
@@ -87,6 +88,7 @@ create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
 create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
+create index dead_letter_waits_or on sequin.dead_letter (waits_or) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and waits_or is not null;
 create index dead_letter_brings on sequin.dead_letter using gin (brings) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and brings is not null;
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state operator(pg_catalog.=) any (array['waiting', 'paused']::pg_catalog.text[]);
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
@@ -104,6 +106,7 @@ comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row
 comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
 comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
 comment on column sequin.dead_letter.waits_for is 'Waiting: a hash (SHA-256) of the key of that row as bytes, its columns in the order of the table, or of a value that a foreign key refers to; null when any row of the table may do';
+comment on column sequin.dead_letter.waits_or is 'Waiting: a hash of a value of its own table that would do as well, because another row would then have what foreign keys refer to; null for most';
 comment on column sequin.dead_letter.brings is 'Waiting: hashes, as in waits_for, of what other letters may wait for that it brings beside its own row: its former key, and values that foreign keys refer to';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';

@@ -95,23 +95,23 @@ const STORE: &str = "
                               detail text, hint text, position bigint, key text, row_key bytea,
                               former_key bytea,
                               source text, lsn bigint, idx integer, committed_at timestamptz,
-                              waits_on oid, waits_for bytea, state text, brings bytea[])),
+                              waits_on oid, waits_for bytea, state text, brings bytea[], waits_or bytea)),
     renewed as (
         update sequin.dead_letter l
         set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
             row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
             committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
-            brings = (select array_agg(sha256(u)) from unnest(b.brings) u), state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
+            waits_or = sha256(b.waits_or), brings = (select array_agg(sha256(u)) from unnest(b.brings) u), state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
         from b where l.id = b.known)
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
-                                    state, brings)
+                                    state, brings, waits_or)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
-           b.state, (select array_agg(sha256(u)) from unnest(b.brings) u)
+           b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or)
     from b where b.known is null";
 
-const COLUMNS: [(&str, pg_sys::Oid); 19] = [
+const COLUMNS: [(&str, pg_sys::Oid); 20] = [
     ("id", pg_sys::INT8OID),
     ("mapping", pg_sys::TEXTOID),
     ("message", pg_sys::TEXTOID),
@@ -131,6 +131,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 19] = [
     ("waits_for", pg_sys::BYTEAOID),
     ("state", pg_sys::TEXTOID),
     ("brings", pg_sys::BYTEAARRAYOID),
+    ("waits_or", pg_sys::BYTEAOID),
 ];
 
 thread_local! {
@@ -173,6 +174,7 @@ pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlErr
                 (!letter.brings.is_empty())
                     .then(|| letter.brings.into_datum())
                     .flatten(),
+                wait.and_then(Wait::or).and_then(IntoDatum::into_datum),
             ]
         })
     });

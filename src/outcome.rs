@@ -109,6 +109,8 @@ pub enum Wait {
         table: pg_sys::Oid,
         /// The row's key.
         key: Vec<u8>,
+        /// A value of the message's own table, as bytes, that would do as well: foreign keys refer to it.
+        or: Option<Vec<u8>>,
     },
     /// Some row of the table must come, go or change.
     AnyRow {
@@ -124,7 +126,11 @@ impl Wait {
     /// The wait for the row with this key; without a key, for any row of the table.
     pub fn of(table: pg_sys::Oid, key: Option<Vec<u8>>) -> Wait {
         match key {
-            Some(key) => Wait::Row { table, key },
+            Some(key) => Wait::Row {
+                table,
+                key,
+                or: None,
+            },
             None => Wait::AnyRow { table },
         }
     }
@@ -141,6 +147,14 @@ impl Wait {
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Wait::Row { key, .. } => Some(key),
+            Wait::AnyRow { .. } | Wait::Unknown => None,
+        }
+    }
+
+    /// The value of the message's own table that would do as well.
+    pub fn or(&self) -> Option<&[u8]> {
+        match self {
+            Wait::Row { or, .. } => or.as_deref(),
             Wait::AnyRow { .. } | Wait::Unknown => None,
         }
     }

@@ -35,6 +35,11 @@ const FIND: &str = "
         from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
             select l.* from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
+              and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+            union all
+            select l.* from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+            where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+              and m.destination = t.relation
               and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
         union
         select l.id, l.mapping, l.row_key from found f
@@ -69,34 +74,37 @@ const AWAITED: &str = "
     with recursive awaited as (
         select l.* from (
             select distinct b.waits_on, sha256(b.waits_for) as waits_for
-            from sequin.batch() b(waits_on oid, waits_for bytea)) b
+            from sequin.batch() b(waits_on oid, waits_for bytea)) w
         cross join lateral (
             select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
-                   l.waits_on::oid as waits_on, l.waits_for
+                   l.waits_on::oid as waits_on, l.waits_for, l.waits_or
             from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and sha256(l.row_key) = b.waits_for
+            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and sha256(l.row_key) = w.waits_for
             union
-            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for
+            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for,
+                   l.waits_or
             from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and l.brings is not null and l.brings @> array[b.waits_for]) l
+            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and l.brings is not null and l.brings @> array[w.waits_for]) l
         union
-        select l.* from awaited b
+        select l.* from awaited a
+        cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
         cross join lateral (
             select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
-                   l.waits_on::oid as waits_on, l.waits_for
+                   l.waits_on::oid as waits_on, l.waits_for, l.waits_or
             from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and sha256(l.row_key) = b.waits_for
+            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and sha256(l.row_key) = w.waits_for
             union
-            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for
+            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for,
+                   l.waits_or
             from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where m.destination = b.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and l.brings is not null and l.brings @> array[b.waits_for]) l)
+            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
+              and l.state = 'waiting' and l.brings is not null and l.brings @> array[w.waits_for]) l)
     select a.id, a.mapping, a.relation, a.key, (
                select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
-           a.waits_on, a.waits_for
+           a.waits_on, a.waits_for, a.waits_or
     from awaited a limit 20000";
 
 /// The keys of rows (or values) as letters have them.
@@ -217,7 +225,7 @@ struct Awaited {
     due: Due,
     /// Its row, and what else it brings.
     is: Vec<Thing>,
-    waits_for: Option<Thing>,
+    waits_for: Vec<Thing>,
 }
 
 /// Finds letters that rows of the call wait for, and that wait in turn for rows of the call: they can be written
@@ -225,8 +233,11 @@ struct Awaited {
 fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
     let waits: Vec<(pg_sys::Oid, &[u8])> = rows
         .iter()
-        .filter_map(|row| row.wait.as_ref())
-        .filter_map(|wait| Some((wait.table()?, wait.key()?)))
+        .filter_map(|row| Some((row.table?, row.wait.as_ref()?)))
+        .flat_map(|(own, wait)| {
+            let row = wait.table().zip(wait.key());
+            row.into_iter().chain(wait.or().map(|or| (own, or)))
+        })
         .collect();
     if waits.is_empty() {
         return Ok(Vec::new());
@@ -249,25 +260,32 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
                 mapping: row.int(1).unwrap_or_default(),
             },
             is: row.bytes(3).into_iter().chain(brings).map(|key| (table, key)).collect(),
-            waits_for: oid(5).zip(row.bytes(6)),
+            waits_for: oid(5)
+                .zip(row.bytes(6))
+                .into_iter()
+                .chain(row.bytes(7).map(|or| (table, or)))
+                .collect(),
         });
     }
     if awaited.is_empty() {
         return Ok(Vec::new());
     }
-    let mut by_wait: HashMap<Thing, Vec<Awaited>> = HashMap::new();
-    for letter in awaited {
-        if let Some(wait) = letter.waits_for.clone() {
-            by_wait.entry(wait).or_default().push(letter);
+    let mut by_wait: HashMap<&Thing, Vec<usize>> = HashMap::new();
+    for (i, letter) in awaited.iter().enumerate() {
+        for wait in &letter.waits_for {
+            by_wait.entry(wait).or_default().push(i);
         }
     }
+    let mut taken = vec![false; awaited.len()];
     // From the rows of the call on, whatever waits for them.
     let mut next: Vec<Thing> = things(rows)?.into_iter().collect();
     let mut due = Vec::new();
     while let Some(thing) = next.pop() {
-        for letter in by_wait.remove(&thing).unwrap_or_default() {
-            next.extend(letter.is);
-            due.push(letter.due);
+        for i in by_wait.remove(&thing).unwrap_or_default() {
+            if !std::mem::replace(&mut taken[i], true) {
+                next.extend(awaited[i].is.iter().cloned());
+                due.push(awaited[i].due);
+            }
         }
     }
     Ok(due)
@@ -297,6 +315,7 @@ fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
 }
 
 /// A letter that may work now.
+#[derive(Debug, Clone, Copy)]
 pub struct Due {
     /// The letter's number.
     pub letter: i64,

@@ -32,7 +32,9 @@ const PRESENCE: &str = "
     select m.id, m.destination::oid,
            exists (select from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null),
            exists (select from sequin.dead_letter l
-                   where l.state = 'waiting' and l.waits_on = m.destination),
+                   where l.state = 'waiting' and l.waits_on = m.destination)
+           or exists (select from sequin.dead_letter l
+                      where l.state = 'waiting' and l.waits_or is not null and l.mapping = m.name),
            exists (select from sequin.dead_letter l where l.state in ('waiting', 'paused')),
            exists (select from sequin.dead_letter l
                    where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'

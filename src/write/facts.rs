@@ -177,28 +177,43 @@ impl Facts {
             Wait::of(*table, (!key.is_empty()).then(|| key.clone()))
         };
         match blocked {
-            Blocked::Held(row) | Blocked::Referenced(row) => of_row(row),
+            Blocked::Held(row) => of_row(row),
             Blocked::Excluded(node) | Blocked::Unit(node) => of_row(self.nodes[node].row),
             Blocked::Missing(token) => {
-                let (table, columns, bytes) = &self.values.things[token as usize];
-                // A row is known by the key of its mapping.
-                let mut keys = mappings
-                    .iter()
-                    .filter(|m| m.destination_oid() == Some(*table));
-                let is_key = keys.any(|mapping| match &mapping.key {
-                    Some(key) => {
-                        key.len() == columns.len() && key.iter().all(|c| columns.contains(c))
-                    }
-                    None => primary_key(all, *table).is_some_and(|key| {
-                        key.len() == columns.len() && key.iter().all(|c| columns.contains(c))
-                    }),
-                });
-                let key = match is_key {
-                    true => bytes.clone(),
-                    false => value_key(columns.iter().map(String::as_str), bytes),
-                };
-                Wait::of(*table, Some(key))
+                let (table, ..) = &self.values.things[token as usize];
+                let value = self.value(token, all, mappings);
+                Wait::of(*table, Some(value.unwrap_or_else(|key| key)))
             }
+            Blocked::Referenced(row, token) => {
+                let mut wait = of_row(row);
+                if let Wait::Row { or, .. } = &mut wait {
+                    *or = self.value(token, all, mappings).ok();
+                }
+                wait
+            }
+        }
+    }
+
+    /// A value that foreign keys refer to, as letters name it. `Err`: it is the key of a row.
+    fn value(
+        &self,
+        token: Token,
+        all: &[Changes<'_>],
+        mappings: &[Mapping],
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let (table, columns, bytes) = &self.values.things[token as usize];
+        let is_key = |key: &[String]| {
+            key.len() == columns.len() && key.iter().all(|name| columns.contains(name))
+        };
+        // A row is known by the key of its mapping.
+        let mut of_table = mappings.iter().filter(|m| m.destination_oid() == Some(*table));
+        let known = of_table.any(|mapping| match &mapping.key {
+            Some(key) => is_key(key),
+            None => primary_key(all, *table).is_some_and(|key| is_key(&key)),
+        });
+        match known {
+            true => Err(bytes.clone()),
+            false => Ok(value_key(columns.iter().map(String::as_str), bytes)),
         }
     }
 }

@@ -48,8 +48,8 @@ pub struct Node {
 pub enum Blocked {
     /// It refers to a row that is not there and does not come.
     Missing(Token),
-    /// A row that refers to its row does not move away.
-    Referenced(RowNo),
+    /// A row that refers to its row does not move away, and no other row gets what it refers to.
+    Referenced(RowNo, Token),
     /// A row does not give up a value that it is to have.
     Held(RowNo),
     /// A newer change is to have the same value.
@@ -214,12 +214,12 @@ impl<'n> Search<'n> {
                 _ => **child != node.row,
             };
             if let Some(&child) = children.iter().find(stays) {
-                return Some(Blocked::Referenced(child));
+                return Some(Blocked::Referenced(child, *token));
             }
             let needers = Index::of(&self.index.needers, token).iter();
             let mut others = needers.filter(|&&other| other != i && self.takes_part(other));
             if let Some(&other) = others.next() {
-                return Some(Blocked::Referenced(self.nodes[other].row));
+                return Some(Blocked::Referenced(self.nodes[other].row, *token));
             }
         }
         None

@@ -104,7 +104,7 @@ fn own(changes: &Changes<'_>, nets: &[&NetChange]) -> Vec<Option<Wait>> {
     nets.iter()
         .map(|net| {
             let key = changes.table_key(net.run.start);
-            Some(Wait::Row { table, key })
+            Some(Wait::of(table, Some(key)))
         })
         .collect()
 }
