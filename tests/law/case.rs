@@ -165,20 +165,20 @@ pub struct Verdict {
     pub print: String,
 }
 
-/// Delivers a case in every order and split, or in `LAW_DELIVERIES` of them.
+/// Delivers a case in every order and split if they are `limit` at most, or else in so many.
 pub fn run_case(
     case: &Case,
     source: &mut Source,
     destination: &mut Destination,
     guard: &'static str,
     full: bool,
+    limit: usize,
 ) -> Option<Verdict> {
     let history =
         History::of(case, source, full).unwrap_or_else(|error| panic!("{}: {error}", case.name))?;
     destination
         .make(&case.destination_ddl(), &history.tables, guard)
         .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
-    let limit = number("LAW_DELIVERIES", 300) as usize;
     let mut random = Random::new(number("LAW_SEED", 1));
     let all = deliveries(&history.transactions(), limit, &mut random);
     let mut verdict = Verdict {
