@@ -165,6 +165,20 @@ fn smaller(case: &Case) -> Vec<Case> {
             ..case.clone()
         });
     }
+    if !case.at_source.is_empty() {
+        // in pairs: the source must satisfy what the destination has
+        let source = each_left_out(&case.at_source);
+        let destination = each_left_out(&case.at_destination);
+        let none = [String::new()];
+        let pairs = source.iter().zip(&destination);
+        for (at_source, at_destination) in pairs.chain(none.iter().zip(&none)) {
+            all.push(Case {
+                at_source: at_source.clone(),
+                at_destination: at_destination.clone(),
+                ..case.clone()
+            });
+        }
+    }
     all.extend(each_column_left_out(case));
     for (from, to) in [
         ("on delete cascade", ""),

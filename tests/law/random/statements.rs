@@ -10,7 +10,10 @@ use crate::source::Source;
 /// Executes random statements at the source, and keeps those that it accepted, in transactions that it committed.
 /// `None` if nothing came of it.
 pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random) -> Option<Case> {
-    let mut case = Case::new(format!("seed {seed}"), schema.ddl(), "", &[]);
+    let [at_source, at_destination] = schema.indexes();
+    let mut case = Case::new(format!("seed {seed}"), schema.ddl(), "", &[])
+        .at_source(at_source)
+        .at_destination(at_destination);
     source.make(&case.source_ddl(), true).ok()?;
     source.begin();
     let mut rows = Vec::new();
