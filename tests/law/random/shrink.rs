@@ -27,7 +27,7 @@ struct Shrinker<'a> {
 
 /// The smallest case found that fails with one session, as text.
 pub fn shrunk(
-    failure: Failure,
+    failure: &Failure,
     source: &mut Source,
     destination: &mut Destination,
 ) -> Option<String> {
@@ -38,7 +38,7 @@ pub fn shrunk(
         full: failure.full,
         until: Instant::now() + TIME,
     };
-    let mut case = failure.case;
+    let mut case = failure.case.clone();
     let mut found = shrinker.fails(&case, Some(&failure.delivery))?;
     loop {
         let smaller = smaller(&case).into_iter().find_map(|smaller| {
