@@ -156,9 +156,10 @@ fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round
         round.messages += history.sent.len();
         for n in 0..DELIVERIES {
             let delivery = random_delivery(&history, n, random);
-            let sessions = match n % 6 {
-                5 => 2 + random.below(3) as usize,
-                _ => 1,
+            let sessions = match (number("LAW_SESSIONS", 0), n % 6) {
+                (0, 5) => 2 + random.below(3) as usize,
+                (0, _) => 1,
+                (sessions, _) => sessions as usize,
             };
             let wrong = match sessions {
                 1 => deliver(destination, &history, &delivery),

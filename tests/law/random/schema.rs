@@ -51,7 +51,7 @@ pub struct Schema {
 
 impl Schema {
     pub fn random(random: &mut Random) -> Schema {
-        let count = 1 + random.below(4) as usize;
+        let count = [1, 2, 2, 2, 3, 3, 4, 4][random.below(8) as usize];
         let mut schema = Schema {
             tables: Vec::new(),
             references: Vec::new(),
