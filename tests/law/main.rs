@@ -4,8 +4,10 @@
 //! The source is a real one: transactions run in a database of the same cluster, and a logical slot captures them.
 //!
 //! `LAW_CASE=soft` runs the cases whose name contains that; `LAW_DELIVERIES=300` tries all orders and splits of a case
-//! if they are 300 at most, or else so many of them. `LAW_SECONDS=600` makes random sources for so long, `LAW_ROUNDS=1000` so many, from `LAW_SEED=7`
-//! on, until `LAW_FAILURES=1` of them have failed; `LAW_SESSIONS=4` delivers with so many sessions at once.
+//! if they are 300 at most, or else so many of them.
+//!
+//! `LAW_SECONDS=600` makes random sources for so long, `LAW_ROUNDS=1000` of so many schemas, from `LAW_SEED=7` on, until
+//! `LAW_FAILURES=1` of them have failed; `LAW_SESSIONS=4` delivers with so many sessions at once.
 
 #![forbid(unsafe_code)]
 

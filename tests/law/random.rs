@@ -119,7 +119,7 @@ fn tell(seed: u64, failure: Failure, source: &mut Source, destination: &mut Dest
                 ..
             } = &failure;
             println!(
-                "  it was not seen again with one session\n{}",
+                "  it was not seen again\n{}",
                 print(case, history, delivery, wrong)
             );
         }

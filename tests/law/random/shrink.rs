@@ -22,10 +22,11 @@ struct Shrinker<'a> {
     destination: &'a mut Destination,
     guard: &'static str,
     full: bool,
+    sessions: usize,
     until: Instant,
 }
 
-/// The smallest case found that fails with one session, as text.
+/// The smallest case found that fails, as text: with one session, or else with those that it has failed with.
 pub fn shrunk(
     failure: &Failure,
     source: &mut Source,
@@ -36,10 +37,17 @@ pub fn shrunk(
         destination,
         guard: failure.guard,
         full: failure.full,
+        sessions: 1,
         until: Instant::now() + TIME,
     };
     let mut case = failure.case.clone();
-    let mut found = shrinker.fails(&case, Some(&failure.delivery))?;
+    let mut found = shrinker
+        .fails(&case, Some(&failure.delivery))
+        .or_else(|| shrinker.fails(&case, None))
+        .or_else(|| {
+            shrinker.sessions = failure.sessions;
+            (failure.sessions > 1).then(|| shrinker.fails(&case, None))?
+        })?;
     loop {
         let smaller = smaller(&case).into_iter().find_map(|smaller| {
             let found = shrinker.fails(&smaller, None)?;
@@ -51,7 +59,11 @@ pub fn shrunk(
         }
     }
     let (history, delivery, wrong) = shrinker.simplest(&case, found);
-    Some(print(&case, &history, &delivery, &wrong))
+    let sessions = match shrinker.sessions {
+        1 => String::new(),
+        sessions => format!("  only with {sessions} sessions at once\n"),
+    };
+    Some(sessions + &print(&case, &history, &delivery, &wrong))
 }
 
 impl Shrinker<'_> {
@@ -68,9 +80,18 @@ impl Shrinker<'_> {
         let mut all: Vec<Delivery> = all.into_iter().collect();
         all.sort_by_key(Delivery::difficulty);
         all.into_iter().find_map(|delivery| {
-            let wrong = deliver(self.destination, &history, &delivery);
+            let wrong = self.deliver(&history, &delivery);
             (!wrong.is_right()).then_some((delivery, wrong))
         })
+    }
+
+    fn deliver(&mut self, history: &History, delivery: &Delivery) -> Wrong {
+        match self.sessions {
+            1 => deliver(self.destination, history, delivery),
+            sessions => self
+                .destination
+                .deliver_at_once(history, delivery, sessions),
+        }
     }
 
     fn history(&mut self, case: &Case) -> Option<History> {
@@ -88,7 +109,7 @@ impl Shrinker<'_> {
         let (mut delivery, mut wrong) = found;
         'again: loop {
             for simpler in simpler(&delivery) {
-                let how = deliver(self.destination, &history, &simpler);
+                let how = self.deliver(&history, &simpler);
                 if !how.is_right() {
                     (delivery, wrong) = (simpler, how);
                     continue 'again;
