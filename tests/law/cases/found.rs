@@ -73,6 +73,71 @@ pub fn cases() -> Vec<Case> {
             "update a set id = id + 1",
         ],
     ));
+    // what was never seen between transactions: the row has left, or found another parent, when the last message came
+    cases.push(Case::new(
+        "row_that_never_had_a_parent_leaves",
+        "create table a (id int primary key, v text, a int references a {deferred})",
+        "",
+        &[
+            "insert into a values (5, null, 2); update a set v = 'b' where id = 5;
+           update a set id = 6 where id = 5; delete from a where id = 6",
+        ],
+    ));
+    cases.push(Case::new(
+        "row_that_changed_its_missing_parent_leaves",
+        "create table a (id int primary key, b int, a int references a {deferred})",
+        "",
+        &[
+            "insert into a values (5, 5, 4); update a set a = 2, b = 1 where id = 5;
+           update a set id = 4 where id = 5; delete from a where id = 4",
+        ],
+    ));
+    cases.push(Case::new(
+        "excluded_parent_moves_and_cascades",
+        "create table a (id int primary key, u text, exclude (u with =));
+         create table b (id int primary key, a int references a on delete cascade {deferred})",
+        "insert into a values (1, 'd'); insert into b values (1, 1)",
+        &["update b set a = 5 where a = 1; update a set id = 5 where id = 1"],
+    ));
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        cases.push(Case::new(
+            format!("excluded_parent_moves_{name}"),
+            format!(
+                "create table a (id int primary key, r int4range, exclude using gist (r with &&));
+                 create table d (id int primary key, a int references a {action})"
+            ),
+            "insert into a values (5, '[1,2)'); insert into d values (3, 5)",
+            &["update a set id = 6 - id"],
+        ));
+        cases.push(Case::new(
+            format!("excluded_row_moves_below_itself_{name}"),
+            format!(
+                "create table b (id int primary key, r int4range, b int references b {action},
+                                 exclude using gist (r with &&))"
+            ),
+            "insert into b values (3, '[4,7)', 3)",
+            &["update b set id = 4 where id = 3"],
+        ));
+    }
+    cases.push(Case::new(
+        "child_comes_and_its_parent_is_replaced",
+        "create table a (id int primary key, w text unique {deferred});
+         create table b (id int primary key, a int references a {deferred})",
+        "",
+        &[
+            "insert into b values (5, 3); insert into a values (3, 'b'), (2, 'b');
+           update b set a = 2 where a = 3; delete from a where id = 3",
+        ],
+    ));
+    cases.push(Case::new(
+        "child_comes_and_the_key_of_its_value_moves",
+        to_itself,
+        "insert into a values (4, 'b', null)",
+        &["insert into a values (2, 'd', 'b'); update a set id = 3 where id = 4"],
+    ));
     cases.push(Case::new(
         "keys_turn_while_a_row_points_back",
         "create table a (id int primary key, u text unique, a int references a {deferred})",

@@ -209,6 +209,8 @@ fn smaller(case: &Case) -> Vec<Case> {
         ("on delete restrict", ""),
         ("on update restrict", ""),
         ("not null", ""),
+        (" deferrable initially deferred", ""),
+        (" {deferred}", ""),
         ("exclude (u with =)", "unique (u)"),
         ("exclude (w with =)", "unique (w)"),
     ] {
