@@ -67,6 +67,22 @@ impl Case {
         self.mapped.iter().any(|(_, map, _)| map.contains("key =>"))
     }
 
+    /// The tables of the source, and how they are mapped.
+    pub fn tables(&self, source: &mut Source) -> Vec<Table> {
+        let names = source.tables();
+        let of = |name: String| {
+            let of = self.mapped.iter().find(|(table, _, _)| *table == name);
+            let (_, mapped, only) = of.cloned().unwrap_or_default();
+            Table {
+                columns: source.columns(&name),
+                name,
+                mapped,
+                only,
+            }
+        };
+        names.into_iter().map(of).collect()
+    }
+
     pub fn source_ddl(&self) -> String {
         let ddl = self.ddl.replace("{deferred}", DEFERRED);
         format!("{ddl}; {}", self.at_source)
@@ -94,22 +110,8 @@ impl History {
         if !full && (source.has_deferrable_key() || case.has_own_key()) {
             return Ok(None);
         }
+        let tables = case.tables(source);
         source.watch();
-        let tables: Vec<Table> = source
-            .tables()
-            .into_iter()
-            .map(|name| {
-                let of = case.mapped.iter().find(|(table, _, _)| *table == name);
-                let (_, mapped, only) = of.cloned().unwrap_or_default();
-                Table {
-                    columns: source.columns(&name),
-                    name,
-                    mapped,
-                    only,
-                }
-            })
-            .collect();
-        let initial = usize::from(!case.initial.is_empty());
         let transactions = std::iter::once(&case.initial)
             .filter(|sql| !sql.is_empty())
             .chain(&case.transactions);
@@ -118,23 +120,32 @@ impl History {
                 .run(sql)
                 .map_err(|error| format!("{sql}: {}", said(&error)))?;
         }
+        let history = History::captured(case, tables, source);
+        Ok((full || !history.hides_key()).then_some(history))
+    }
+
+    /// What the source has done since it began to capture.
+    pub fn captured(case: &Case, tables: Vec<Table>, source: &mut Source) -> History {
+        let initial = usize::from(!case.initial.is_empty());
         let mut sent = source.captured();
         let before = sent.partition_point(|sent| sent.transaction < initial);
         let after = sent.split_off(before);
-        if !full && after.iter().any(|sent| sent.hides_key) {
-            return Ok(None);
-        }
         let everywhere = tables.iter().map(|table| Table {
             only: String::new(),
             ..table.clone()
         });
         let state = state(&everywhere.collect::<Vec<_>>());
-        Ok(Some(History {
+        History {
             tables,
             initial: sent,
             sent: after,
             wanted: source.rows(&state),
-        }))
+        }
+    }
+
+    /// Whether a message does not say from which key a row has come.
+    pub fn hides_key(&self) -> bool {
+        self.sent.iter().any(|sent| sent.hides_key)
     }
 
     pub fn transactions(&self) -> Vec<usize> {
@@ -165,20 +176,20 @@ pub struct Verdict {
     pub print: String,
 }
 
-/// Delivers a case in every order and split, or in `LAW_DELIVERIES` of them.
+/// Delivers a case in every order and split if they are `limit` at most, or else in so many.
 pub fn run_case(
     case: &Case,
     source: &mut Source,
     destination: &mut Destination,
     guard: &'static str,
     full: bool,
+    limit: usize,
 ) -> Option<Verdict> {
     let history =
         History::of(case, source, full).unwrap_or_else(|error| panic!("{}: {error}", case.name))?;
     destination
         .make(&case.destination_ddl(), &history.tables, guard)
         .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
-    let limit = number("LAW_DELIVERIES", 300) as usize;
     let mut random = Random::new(number("LAW_SEED", 1));
     let all = deliveries(&history.transactions(), limit, &mut random);
     let mut verdict = Verdict {

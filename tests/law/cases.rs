@@ -3,6 +3,7 @@
 mod cascades;
 mod exchanges;
 mod exclusion;
+mod found;
 mod keys;
 mod parents;
 mod rings;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Case> {
         exclusion::cases(),
         keys::cases(),
         soft::cases(),
+        found::cases(),
     ]
     .concat()
 }

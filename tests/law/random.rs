@@ -15,9 +15,14 @@ use crate::destination::{Destination, Wrong, said};
 use crate::source::Source;
 use schema::Schema;
 
+/// How many sources a schema has, and how often each is delivered.
+const SOURCES: usize = 4;
+const DELIVERIES: usize = 12;
+
 /// What came of a seed.
 #[derive(Default)]
 struct Round {
+    sources: usize,
     deliveries: usize,
     messages: usize,
     /// The case, with its wrong deliveries.
@@ -28,6 +33,7 @@ struct Failure {
     case: Case,
     full: bool,
     guard: &'static str,
+    history: History,
     delivery: Delivery,
     wrong: Wrong,
     /// How many sessions delivered.
@@ -40,6 +46,7 @@ struct Failure {
 #[derive(Default)]
 struct Sum {
     rounds: usize,
+    sources: usize,
     deliveries: usize,
     messages: usize,
     failures: usize,
@@ -59,6 +66,7 @@ pub fn law_holds() {
     while (sum.rounds as u64) < rounds && start.elapsed() < time && sum.failures < failures {
         let round = round(seed, &mut source, &mut destination);
         sum.rounds += 1;
+        sum.sources += round.sources;
         sum.deliveries += round.deliveries;
         sum.messages += round.messages;
         if let Some(failure) = round.failure {
@@ -70,13 +78,14 @@ pub fn law_holds() {
     }
     let Sum {
         rounds,
+        sources,
         deliveries,
         messages,
         failures,
         retry_helps,
     } = sum;
     println!(
-        "{rounds} sources with {messages} changes, delivered {deliveries} times in {:?}; {failures} failed, of which one sequin.retry() helps {retry_helps}",
+        "{rounds} schemas, {sources} sources with {messages} changes, delivered {deliveries} times in {:?}; {failures} failed, of which one sequin.retry() helps {retry_helps}",
         start.elapsed()
     );
     assert_eq!(failures, 0, "sources whose destination ends wrong");
@@ -89,78 +98,88 @@ fn tell(seed: u64, failure: Failure, source: &mut Source, destination: &mut Dest
         sessions,
         retry_helps,
         ..
-    } = failure;
-    let identity = if full { "full" } else { "default" };
+    } = &failure;
+    let identity = if *full { "full" } else { "default" };
     println!(
         "\nLAW_SEED={seed} LAW_ROUNDS=1 fails: guard {guard}, replica identity {identity}, {sessions} sessions; one sequin.retry() {}",
-        if retry_helps {
+        if *retry_helps {
             "helps"
         } else {
             "does not help"
         }
     );
-    let whole = failure.case.clone();
-    let (delivery, wrong) = (failure.delivery.clone(), failure.wrong.clone());
-    match shrink::shrunk(failure, source, destination) {
+    match shrink::shrunk(&failure, source, destination) {
         Some(text) => println!("{text}"),
         None => {
-            println!("  it was not seen again with one session");
-            if let Ok(Some(history)) = History::of(&whole, source, full) {
-                println!("{}", print(&whole, &history, &delivery, &wrong));
-            }
+            let Failure {
+                case,
+                history,
+                delivery,
+                wrong,
+                ..
+            } = &failure;
+            println!(
+                "  it was not seen again\n{}",
+                print(case, history, delivery, wrong)
+            );
         }
     }
 }
 
-/// One source, delivered several times.
+/// The sources of one schema.
 fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round {
     let random = &mut Random::new(seed);
     let guard = *random.of(&["columns", "table"]);
     let schema = Schema::random(random);
-    let Some(case) = statements::case(seed, &schema, source, random) else {
-        return Round::default();
-    };
     let full = schema.has_deferrable_key() || random.below(4) > 0;
-    // what hides a key is told in full
-    let (history, full) = match History::of(&case, source, full) {
-        Ok(Some(history)) => (history, full),
-        Ok(None) => match History::of(&case, source, true) {
-            Ok(Some(history)) => (history, true),
-            _ => return Round::default(),
-        },
-        Err(_) => return Round::default(),
-    };
-    destination
-        .make(&case.destination_ddl(), &history.tables, guard)
+    let none = statements::empty_case(seed, &schema);
+    source
+        .make(&none.source_ddl(), full)
         .unwrap_or_else(|error| panic!("seed {seed}: {}", said(&error)));
-    let mut round = Round {
-        messages: history.sent.len(),
-        ..Round::default()
-    };
-    if history.sent.is_empty() {
-        return round;
-    }
-    for n in 0..6 {
-        let delivery = random_delivery(&history, n, random);
-        let sessions = if n == 5 { 2 + random.below(3) } else { 1 } as usize;
-        let wrong = if sessions == 1 {
-            deliver(destination, &history, &delivery)
-        } else {
-            destination.deliver_at_once(&history, &delivery, sessions)
-        };
-        round.deliveries += 1;
-        if !wrong.is_right() {
-            let retry_helps = destination.is_right_after_retry(&history.wanted);
-            round.failure = Some(Failure {
-                case,
-                full,
-                guard,
-                delivery,
-                wrong,
-                sessions,
-                retry_helps,
-            });
-            break;
+    let tables = none.tables(source);
+    destination
+        .make(&none.destination_ddl(), &tables, guard)
+        .unwrap_or_else(|error| panic!("seed {seed}: {}", said(&error)));
+    let mut round = Round::default();
+    for _ in 0..SOURCES {
+        let mut case = none.clone();
+        source.empty();
+        source.watch();
+        if !statements::fill(&mut case, &schema, source, random) {
+            continue;
+        }
+        let history = History::captured(&case, tables.clone(), source);
+        if history.sent.is_empty() || (!full && history.hides_key()) {
+            continue;
+        }
+        round.sources += 1;
+        round.messages += history.sent.len();
+        for n in 0..DELIVERIES {
+            let delivery = random_delivery(&history, n, random);
+            let sessions = match (number("LAW_SESSIONS", 0), n % 6) {
+                (0, 5) => 2 + random.below(3) as usize,
+                (0, _) => 1,
+                (sessions, _) => sessions as usize,
+            };
+            let wrong = match sessions {
+                1 => deliver(destination, &history, &delivery),
+                _ => destination.deliver_at_once(&history, &delivery, sessions),
+            };
+            round.deliveries += 1;
+            if !wrong.is_right() {
+                let retry_helps = destination.is_right_after_retry(&history.wanted);
+                round.failure = Some(Failure {
+                    case,
+                    full,
+                    guard,
+                    history,
+                    delivery,
+                    wrong,
+                    sessions,
+                    retry_helps,
+                });
+                return round;
+            }
         }
     }
     round

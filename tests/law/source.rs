@@ -52,6 +52,19 @@ impl Source {
         Ok(())
     }
 
+    /// Empties the tables.
+    pub fn empty(&mut self) {
+        let tables = self.tables();
+        let deletes: Vec<_> = tables.iter().map(|t| format!("delete from {t}")).collect();
+        run(
+            &mut self.client,
+            &format!(
+                "set session_replication_role = replica; {}; reset session_replication_role",
+                deletes.join("; ")
+            ),
+        );
+    }
+
     /// Runs one transaction.
     pub fn run(&mut self, transaction: &str) -> Result<(), Error> {
         let done = self

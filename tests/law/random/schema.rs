@@ -45,15 +45,18 @@ pub struct Schema {
     pub tables: Vec<TableOf>,
     pub references: Vec<Reference>,
     constraints: Vec<String>,
+    /// Unique indexes of the destination that no constraint makes, each with the constraint that the source has.
+    indexes: Vec<(String, String)>,
 }
 
 impl Schema {
     pub fn random(random: &mut Random) -> Schema {
-        let count = 1 + random.below(4) as usize;
+        let count = [1, 2, 2, 2, 3, 3, 4, 4][random.below(8) as usize];
         let mut schema = Schema {
             tables: Vec::new(),
             references: Vec::new(),
             constraints: Vec::new(),
+            indexes: Vec::new(),
         };
         for n in 0..count {
             schema.table(["a", "b", "c", "d"][n], random);
@@ -120,12 +123,33 @@ impl Schema {
         if text.len() == 2 && random.below(3) == 0 {
             self.constraint(name, &format!("unique (u, w) {}", deferred(random)));
         }
+        if !text.is_empty() && random.below(5) == 0 {
+            self.index(name, random);
+        }
         self.tables.push(TableOf {
             name: name.to_owned(),
             columns,
             referenced,
             deferrable_key: false,
         });
+    }
+
+    /// An index over some rows, or of an expression.
+    fn index(&mut self, table: &str, random: &mut Random) {
+        let (elements, list, condition) = *random.of(&[
+            ("upper(u) with =", "upper(u)", ""),
+            ("u with =", "u", "v is not null"),
+            ("u with =, v with =", "u, v", ""),
+            ("upper(u) with =, v with =", "upper(u), v", "u <> 'e'"),
+        ]);
+        let [at_source, at_destination] = match condition {
+            "" => [String::new(), String::new()],
+            _ => [format!("where ({condition})"), format!("where {condition}")],
+        };
+        self.indexes.push((
+            format!("alter table {table} add exclude ({elements}) {at_source} {BOTH}"),
+            format!("create unique index on {table} ({list}) {at_destination}"),
+        ));
     }
 
     fn reference(&mut self, child: usize, parent: usize, n: u64, random: &mut Random) {
@@ -185,6 +209,12 @@ impl Schema {
 
     pub fn has_deferrable_key(&self) -> bool {
         self.tables.iter().any(|table| table.deferrable_key)
+    }
+
+    /// The statements that make what the two sides do not have in common, in pairs.
+    pub fn indexes(&self) -> [String; 2] {
+        let (source, destination): (Vec<_>, Vec<_>) = self.indexes.iter().cloned().unzip();
+        [source.join("; "), destination.join("; ")]
     }
 
     /// The statements that make it, foreign keys last.

@@ -22,12 +22,13 @@ struct Shrinker<'a> {
     destination: &'a mut Destination,
     guard: &'static str,
     full: bool,
+    sessions: usize,
     until: Instant,
 }
 
-/// The smallest case found that fails with one session, as text.
+/// The smallest case found that fails, as text: with one session, or else with those that it has failed with.
 pub fn shrunk(
-    failure: Failure,
+    failure: &Failure,
     source: &mut Source,
     destination: &mut Destination,
 ) -> Option<String> {
@@ -36,10 +37,17 @@ pub fn shrunk(
         destination,
         guard: failure.guard,
         full: failure.full,
+        sessions: 1,
         until: Instant::now() + TIME,
     };
-    let mut case = failure.case;
-    let mut found = shrinker.fails(&case, Some(&failure.delivery))?;
+    let mut case = failure.case.clone();
+    let mut found = shrinker
+        .fails(&case, Some(&failure.delivery))
+        .or_else(|| shrinker.fails(&case, None))
+        .or_else(|| {
+            shrinker.sessions = failure.sessions;
+            (failure.sessions > 1).then(|| shrinker.fails(&case, None))?
+        })?;
     loop {
         let smaller = smaller(&case).into_iter().find_map(|smaller| {
             let found = shrinker.fails(&smaller, None)?;
@@ -51,7 +59,11 @@ pub fn shrunk(
         }
     }
     let (history, delivery, wrong) = shrinker.simplest(&case, found);
-    Some(print(&case, &history, &delivery, &wrong))
+    let sessions = match shrinker.sessions {
+        1 => String::new(),
+        sessions => format!("  only with {sessions} sessions at once\n"),
+    };
+    Some(sessions + &print(&case, &history, &delivery, &wrong))
 }
 
 impl Shrinker<'_> {
@@ -68,9 +80,18 @@ impl Shrinker<'_> {
         let mut all: Vec<Delivery> = all.into_iter().collect();
         all.sort_by_key(Delivery::difficulty);
         all.into_iter().find_map(|delivery| {
-            let wrong = deliver(self.destination, &history, &delivery);
+            let wrong = self.deliver(&history, &delivery);
             (!wrong.is_right()).then_some((delivery, wrong))
         })
+    }
+
+    fn deliver(&mut self, history: &History, delivery: &Delivery) -> Wrong {
+        match self.sessions {
+            1 => deliver(self.destination, history, delivery),
+            sessions => self
+                .destination
+                .deliver_at_once(history, delivery, sessions),
+        }
     }
 
     fn history(&mut self, case: &Case) -> Option<History> {
@@ -88,7 +109,7 @@ impl Shrinker<'_> {
         let (mut delivery, mut wrong) = found;
         'again: loop {
             for simpler in simpler(&delivery) {
-                let how = deliver(self.destination, &history, &simpler);
+                let how = self.deliver(&history, &simpler);
                 if !how.is_right() {
                     (delivery, wrong) = (simpler, how);
                     continue 'again;
@@ -165,6 +186,20 @@ fn smaller(case: &Case) -> Vec<Case> {
             ..case.clone()
         });
     }
+    if !case.at_source.is_empty() {
+        // in pairs: the source must satisfy what the destination has
+        let source = each_left_out(&case.at_source);
+        let destination = each_left_out(&case.at_destination);
+        let none = [String::new()];
+        let pairs = source.iter().zip(&destination);
+        for (at_source, at_destination) in pairs.chain(none.iter().zip(&none)) {
+            all.push(Case {
+                at_source: at_source.clone(),
+                at_destination: at_destination.clone(),
+                ..case.clone()
+            });
+        }
+    }
     all.extend(each_column_left_out(case));
     for (from, to) in [
         ("on delete cascade", ""),
@@ -174,6 +209,8 @@ fn smaller(case: &Case) -> Vec<Case> {
         ("on delete restrict", ""),
         ("on update restrict", ""),
         ("not null", ""),
+        (" deferrable initially deferred", ""),
+        (" {deferred}", ""),
         ("exclude (u with =)", "unique (u)"),
         ("exclude (w with =)", "unique (w)"),
     ] {

@@ -7,11 +7,17 @@ use super::sql::{insert, statements};
 use crate::case::Case;
 use crate::source::Source;
 
-/// Executes random statements at the source, and keeps those that it accepted, in transactions that it committed.
-/// `None` if nothing came of it.
-pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random) -> Option<Case> {
-    let mut case = Case::new(format!("seed {seed}"), schema.ddl(), "", &[]);
-    source.make(&case.source_ddl(), true).ok()?;
+/// A case without rows and transactions.
+pub fn empty_case(seed: u64, schema: &Schema) -> Case {
+    let [at_source, at_destination] = schema.indexes();
+    Case::new(format!("seed {seed}"), schema.ddl(), "", &[])
+        .at_source(at_source)
+        .at_destination(at_destination)
+}
+
+/// Executes random statements at the source, and adds those that it accepted to the case, in transactions that it
+/// committed. False if nothing came of it.
+pub fn fill(case: &mut Case, schema: &Schema, source: &mut Source, random: &mut Random) -> bool {
     source.begin();
     let mut rows = Vec::new();
     for _ in 0..4 {
@@ -23,7 +29,7 @@ pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random
         }
     }
     if !source.commits() {
-        return None;
+        return false;
     }
     case.initial = rows.join("; ");
     let wanted = 2 + random.below(5) as usize;
@@ -50,5 +56,5 @@ pub fn case(seed: u64, schema: &Schema, source: &mut Source, random: &mut Random
             case.transactions.push(done.join("; "));
         }
     }
-    (!case.transactions.is_empty()).then_some(case)
+    !case.transactions.is_empty()
 }

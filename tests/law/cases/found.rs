@@ -1,0 +1,152 @@
+//! What random sources have found: each is as small as it could be made.
+
+use crate::case::Case;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let value = "create table a (id int primary key, w text unique);
+                 create table b (id int primary key, a text references a (w) {action} {deferred})";
+    for (name, action) in [
+        ("no_action", ""),
+        ("cascade", "on delete cascade on update cascade"),
+        ("set_null", "on delete set null on update set null"),
+        ("restrict", "on delete restrict on update restrict"),
+    ] {
+        let ddl = value.replace("{action}", action);
+        cases.push(Case::new(
+            format!("key_moves_below_a_referenced_value_{name}"),
+            &ddl,
+            "insert into a values (2, 'b'); insert into b values (2, 'b')",
+            &["update a set id = 3 where id = 2"],
+        ));
+        cases.push(Case::new(
+            format!("key_moves_and_a_child_comes_{name}"),
+            &ddl,
+            "",
+            &[
+                "insert into a values (1, 'e'); insert into b values (1, 'e')",
+                "update a set id = id + 1",
+            ],
+        ));
+    }
+    let to_itself =
+        "create table a (id int primary key, w text unique, a text references a (w) {deferred})";
+    cases.push(Case::new(
+        "keys_exchanged_below_referenced_values",
+        to_itself,
+        "insert into a values (5, 'c', 'c'), (1, 'd', 'c')",
+        &[
+            "update a set id = 9 where id = 5; update a set id = 6 - id where id = 1;
+           update a set id = 1 where id = 9",
+        ],
+    ));
+    cases.push(Case::new(
+        "row_that_refers_to_itself_moves",
+        to_itself,
+        "insert into a values (5, 'e', 'e')",
+        &["update a set id = 6 - id; insert into a values (4, 'c', 'e')"],
+    ));
+    cases.push(Case::new(
+        "key_takes_anothers_value",
+        to_itself,
+        "insert into a values (1, 'a', 'a')",
+        &[
+            "insert into a values (5, 'e', 'a')",
+            "update a set id = id - 1 where id > 4",
+            "update a set id = 5 where id = 1; update a set id = 2 where id = 4",
+        ],
+    ));
+    cases.push(Case::new(
+        "rows_refer_to_each_other_by_value",
+        "create table a (id int primary key, w text unique, a text references a (w) {deferred},
+                         a2 text references a (w) {deferred})",
+        "",
+        &["insert into a values (5, 'c', 'd', null), (1, 'd', 'd', 'c')"],
+    ));
+    cases.push(Case::new(
+        "excluded_row_that_refers_to_itself_moves",
+        "create table a (id int primary key, r int4range, a int references a on update cascade,
+                         exclude using gist (r with &&))",
+        "",
+        &[
+            "insert into a values (4, '[4,7)', 4)",
+            "update a set id = id + 1",
+        ],
+    ));
+    // what was never seen between transactions: the row has left, or found another parent, when the last message came
+    cases.push(Case::new(
+        "row_that_never_had_a_parent_leaves",
+        "create table a (id int primary key, v text, a int references a {deferred})",
+        "",
+        &[
+            "insert into a values (5, null, 2); update a set v = 'b' where id = 5;
+           update a set id = 6 where id = 5; delete from a where id = 6",
+        ],
+    ));
+    cases.push(Case::new(
+        "row_that_changed_its_missing_parent_leaves",
+        "create table a (id int primary key, b int, a int references a {deferred})",
+        "",
+        &[
+            "insert into a values (5, 5, 4); update a set a = 2, b = 1 where id = 5;
+           update a set id = 4 where id = 5; delete from a where id = 4",
+        ],
+    ));
+    cases.push(Case::new(
+        "excluded_parent_moves_and_cascades",
+        "create table a (id int primary key, u text, exclude (u with =));
+         create table b (id int primary key, a int references a on delete cascade {deferred})",
+        "insert into a values (1, 'd'); insert into b values (1, 1)",
+        &["update b set a = 5 where a = 1; update a set id = 5 where id = 1"],
+    ));
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        cases.push(Case::new(
+            format!("excluded_parent_moves_{name}"),
+            format!(
+                "create table a (id int primary key, r int4range, exclude using gist (r with &&));
+                 create table d (id int primary key, a int references a {action})"
+            ),
+            "insert into a values (5, '[1,2)'); insert into d values (3, 5)",
+            &["update a set id = 6 - id"],
+        ));
+        cases.push(Case::new(
+            format!("excluded_row_moves_below_itself_{name}"),
+            format!(
+                "create table b (id int primary key, r int4range, b int references b {action},
+                                 exclude using gist (r with &&))"
+            ),
+            "insert into b values (3, '[4,7)', 3)",
+            &["update b set id = 4 where id = 3"],
+        ));
+    }
+    cases.push(Case::new(
+        "child_comes_and_its_parent_is_replaced",
+        "create table a (id int primary key, w text unique {deferred});
+         create table b (id int primary key, a int references a {deferred})",
+        "",
+        &[
+            "insert into b values (5, 3); insert into a values (3, 'b'), (2, 'b');
+           update b set a = 2 where a = 3; delete from a where id = 3",
+        ],
+    ));
+    cases.push(Case::new(
+        "child_comes_and_the_key_of_its_value_moves",
+        to_itself,
+        "insert into a values (4, 'b', null)",
+        &["insert into a values (2, 'd', 'b'); update a set id = 3 where id = 4"],
+    ));
+    cases.push(Case::new(
+        "keys_turn_while_a_row_points_back",
+        "create table a (id int primary key, u text unique, a int references a {deferred})",
+        "insert into a values (3, 'a', 3), (4, 'd', 3)",
+        &[
+            "update a set a = 4",
+            "update a set id = 2 where id = 4; update a set id = 4 where id = 3;
+             update a set id = 3 where id = 4; update a set a = 2",
+        ],
+    ));
+    cases
+}
