@@ -42,6 +42,9 @@ use explained::{Explained, Observer};
 use registry::Registry;
 use routes::Routes;
 
+/// How long a call waits for a lock before the server looks for a deadlock, in milliseconds.
+const DEADLOCK: i32 = 50;
+
 /// Applies the batch. `memory` holds the intermediate data.
 pub fn apply<'a>(batch: &mut Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
     call(batch, memory, &mut Attempts::default())
@@ -95,7 +98,8 @@ fn call<'a>(
     }
     let _connection = Connection::open();
     let _context = Context::enter();
-    let _settings = Settings::new(PINNED);
+    let settings = Settings::new(PINNED);
+    settings.look_for_deadlocks(DEADLOCK);
     // A call from inside a mapping's trigger no longer runs for that mapping.
     let _turn = Turn::own();
     let own = batch.end();

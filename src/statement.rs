@@ -252,6 +252,43 @@ pub fn update(
     })
 }
 
+/// `UPDATE` of rows that get another key. The batch relation has the key that a row has now in columns named by
+/// [`former`], then the row's new columns.
+pub fn move_rows(
+    input: Input<'_>,
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    key: &[&SqlColumn],
+    constants: &[(String, String)],
+) -> String {
+    let former_key: Vec<SqlColumn> = (0..key.len())
+        .map(|i| SqlColumn {
+            name: former(i),
+            ..key[i].clone()
+        })
+        .collect();
+    let set = assignments(columns, &[], constants, "b");
+    let matches: Vec<String> = key
+        .iter()
+        .zip(&former_key)
+        .map(|(now, former)| format!("d.{} {} b.{}", now.name, now.equals, former.name))
+        .collect();
+    let all: Vec<&SqlColumn> = former_key.iter().chain(columns.iter().copied()).collect();
+    over_batch(input, &all, |batch| {
+        format!(
+            "update {} as d set {} from {batch} where {} returning b.sequin_n",
+            relation.name,
+            set.join(", "),
+            matches.join(" and "),
+        )
+    })
+}
+
+/// The name of a column of a former key.
+pub fn former(i: usize) -> String {
+    format!("sequin_former_{i}")
+}
+
 /// `DELETE` by key. It returns the number that each deleted row has in the batch relation, in the first
 /// column, `sequin_n integer`.
 pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> String {

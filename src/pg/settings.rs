@@ -66,6 +66,18 @@ impl Settings {
         }
     }
 
+    /// Makes the server look for a deadlock after so many milliseconds of waiting, if it would wait longer. Two calls
+    /// can write rows that refer to each other: one of them then begins again at once.
+    pub fn look_for_deadlocks(&self, after: i32) {
+        // SAFETY: as in `new`. A superuser sets this setting; it holds for this call only.
+        unsafe {
+            if pg_sys::DeadlockTimeout > after {
+                let value = CString::new(after.to_string()).expect("digits");
+                set_as(c"deadlock_timeout", &value, pg_sys::GucContext::PGC_SUSET);
+            }
+        }
+    }
+
     /// The `search_path` of a mapping, with `pg_temp` last. A path that is not a list of names finds nothing.
     pub fn search_path(path: &str) -> Settings {
         let settings = Settings::new(&[]);
@@ -92,10 +104,17 @@ unsafe fn set(name: &CStr, value: &CStr) {
         if !now.is_null() && CStr::from_ptr(now) == value {
             return;
         }
+        set_as(name, value, pg_sys::GucContext::PGC_USERSET);
+    }
+}
+
+unsafe fn set_as(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type) {
+    // SAFETY: the caller's; both strings are NUL-terminated.
+    unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
+            context,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
             true,

@@ -96,6 +96,14 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             row.insert(0, RowColumn::number("sequin_n"));
             statement::update(input, &relation, &sql_columns, &key, &constants)
         }
+        (WriteKind::Move, _) => {
+            let former = target.key.iter().enumerate().map(|(n, &i)| RowColumn {
+                name: statement::former(n),
+                ..target.columns[i].row.clone()
+            });
+            row.splice(0..0, std::iter::once(RowColumn::number("sequin_n")).chain(former));
+            statement::move_rows(input, &relation, &sql_columns, &key, &constants)
+        }
     };
     (sql, row)
 }

@@ -22,6 +22,8 @@ pub enum WriteKind {
     Update,
     /// Rows that may exist, to be replaced by other rows: columns without a value get their defaults.
     Replace,
+    /// Rows that do exist, under another key.
+    Move,
     /// Rows that may exist, marked as deleted.
     UpsertMarked,
 }

@@ -18,7 +18,8 @@ use std::rc::Rc;
 use pgrx::pg_sys::{self, Datum};
 
 use super::pending::Pending;
-use super::solve::{Blocked, Node, RowNo, Token};
+use super::solve::{Blocked, Drop, Node, RowNo, Token};
+use super::together::{is_move, may_be_deleted};
 use crate::blame::{Verdict, cause, forgive};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
@@ -69,8 +70,9 @@ pub struct Facts {
     pub there: Vec<bool>,
     /// Rows that have what other changes are to have.
     pub holders: Vec<Holder>,
-    /// Whether each changes what a foreign key refers to whose `on update` is not `no action`.
-    pub acts_on_update: Vec<bool>,
+    /// What each takes away that foreign keys refer to whose `on delete` (of a row that goes) or `on update` (of a row
+    /// that stays) is not `no action`.
+    pub acts: Vec<Vec<Token>>,
     rows: Numbers<Row>,
     values: Numbers<Value>,
 }
@@ -159,13 +161,14 @@ impl Facts {
                 mappings,
                 counts: &counts,
                 first,
+                moved: HashMap::new(),
             }
             .collect(&nets);
             if let Err(error) = collected {
                 forgive(error, &changes.target.mapping)?;
             }
             facts.there.resize(facts.nodes.len(), false);
-            facts.acts_on_update.resize(facts.nodes.len(), false);
+            facts.acts.resize(facts.nodes.len(), Vec::new());
         }
         Ok(facts)
     }
@@ -235,15 +238,18 @@ struct Collector<'c, 'b> {
     counts: &'c HashMap<pg_sys::Oid, usize>,
     /// The number of the mapping's first node.
     first: usize,
+    /// Rows that are updated to another key: the number of the old key's change, and that of the new one's.
+    moved: HashMap<usize, usize>,
 }
 
 impl Collector<'_, '_> {
     fn collect(&mut self, nets: &[&NetChange]) -> Result<(), SqlError> {
         let constraints = Constraints::load(self.changes.target.destination.oid);
         let table = subtransaction(|| Table::read(self.changes, &constraints, nets))?;
+        self.find_moves(&table, nets);
         for (n, now) in table.now.iter().enumerate() {
             self.facts.there.push(now.is_some());
-            self.facts.acts_on_update.push(false);
+            self.facts.acts.push(Vec::new());
             self.facts.nodes[self.first + n].present = table.then[n].is_some();
         }
         // Without a privilege, say, the server decides when the changes are written.
@@ -260,6 +266,24 @@ impl Collector<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Notes which rows are updated to another key.
+    fn find_moves(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
+        for n in 1..nets.len() {
+            let (mut old, mut new) = (n - 1, n);
+            let nodes = &self.facts.nodes[self.first..];
+            if nodes[old].unit != nodes[new].unit {
+                continue;
+            }
+            if nets[old].present() {
+                std::mem::swap(&mut old, &mut new);
+            }
+            let there = |n: usize| (nets[n], table.now[n].is_some());
+            if is_move(table.target, there(old), there(new)) {
+                self.moved.insert(old, new);
+            }
+        }
     }
 
     fn unless_denied(
@@ -347,6 +371,11 @@ impl Collector<'_, '_> {
                 Some(self.facts.values.of((oid, Rc::clone(&names), bytes)))
             };
             let (now, then) = (token(&table.now[n]), token(&table.then[n]));
+            let after = match self.moved.get(&n) {
+                Some(new) => token(&table.then[*new]),
+                None => then,
+            };
+            let stays = table.then[n].is_some() || self.moved.contains_key(&n);
             let node = &mut self.facts.nodes[self.first + n];
             if let Some(then) = then
                 && !node.gives.contains(&then)
@@ -354,18 +383,23 @@ impl Collector<'_, '_> {
                 node.gives.push(then);
             }
             if let Some(now) = now
-                && Some(now) != then
+                && Some(now) != after
             {
                 dropped.push((n, now));
-                if node.present && referrer.on_update != Action::Nothing {
-                    self.facts.acts_on_update[self.first + n] = true;
+                let action = match stays {
+                    true => referrer.on_update,
+                    false => referrer.on_delete,
+                };
+                if action != Action::Nothing {
+                    self.facts.acts[self.first + n].push(now);
                 }
             }
         }
         // What the server does to the rows of tables that no mapping writes is right.
         let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
         if !mapped {
-            let action = |n: usize| match table.then[n].is_some() {
+            let stays = |n: usize| table.then[n].is_some() || self.moved.contains_key(&n);
+            let action = |n: usize| match stays(n) {
                 true => referrer.on_update,
                 false => referrer.on_delete,
             };
@@ -411,10 +445,22 @@ impl Collector<'_, '_> {
         }
         for (n, token) in dropped {
             let children = children.remove(&n).unwrap_or_default();
-            let drops = &mut self.facts.nodes[self.first + n].drops;
-            match drops.iter_mut().find(|(dropped, _)| *dropped == token) {
-                Some((_, before)) => before.extend(children),
-                None => drops.push((token, children)),
+            let node = &mut self.facts.nodes[self.first + n];
+            let strict = match node.present || self.moved.contains_key(&n) {
+                // Else it is deleted and inserted again.
+                true => referrer.on_update != Action::Nothing && !may_be_deleted(table.target),
+                false => referrer.on_delete != Action::Nothing,
+            };
+            match node.drops.iter_mut().find(|drop| drop.token == token) {
+                Some(drop) => {
+                    drop.children.extend(children);
+                    drop.strict |= strict;
+                }
+                None => node.drops.push(Drop {
+                    token,
+                    children,
+                    strict,
+                }),
             }
         }
         Ok(())

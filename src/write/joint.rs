@@ -8,7 +8,7 @@ use super::bisect::retry;
 use super::facts::{Facts, Place, takes_part};
 use super::pending::Pending;
 use super::solve::{Blocked, Solution, solve};
-use super::together::{self, Refused};
+use super::together::{self, Refused, may_be_deleted};
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
@@ -49,7 +49,7 @@ pub fn write(
     let (single, joint): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = solution
         .components
         .iter()
-        .partition(|component| is_single(&facts, component));
+        .partition(|component| is_single(work.all, &facts, component));
     work.write_all(&joint)?;
     let Work { done, dead, .. } = work;
     let single: HashSet<(usize, usize)> = single
@@ -95,12 +95,15 @@ fn unit_of(place: Place) -> (usize, usize) {
 }
 
 /// Whether a component is one unit that an ordinary statement can write.
-fn is_single(facts: &Facts, component: &[usize]) -> bool {
-    component.iter().all(|&node| {
+fn is_single(all: &[Changes<'_>], facts: &Facts, component: &[usize]) -> bool {
+    let target = &all[facts.places[component[0]].mapping].target;
+    let moves = component.len() > 1 && !may_be_deleted(target);
+    !moves
+        && component.iter().all(|&node| {
         let of = &facts.nodes[node];
         of.unit == facts.nodes[component[0]].unit
             && of.displaces.is_empty()
-            && !facts.acts_on_update[node]
+            && (facts.acts[node].is_empty() || !of.present)
     })
 }
 
@@ -175,16 +178,49 @@ struct Work<'w, 'a> {
 impl Work<'_, '_> {
     /// Writes components: all at once, or else each by itself.
     fn write_all(&mut self, components: &[&Vec<usize>]) -> Result<(), Stop> {
-        let nodes: Vec<usize> = components.iter().copied().flatten().copied().collect();
+        let mut first: Vec<Vec<usize>> = Vec::with_capacity(components.len());
+        for component in components {
+            first.push(self.first(component));
+        }
+        let nodes = first.concat();
         if nodes.is_empty() || self.write(&nodes)?.is_ok() {
             return Ok(());
         }
-        for component in components {
+        for component in &first {
             if let Err(refused) = self.write(component)? {
                 self.find_fault(component, refused)?;
             }
         }
         Ok(())
+    }
+
+    /// The changes of a component that are to be written first. A foreign key that acts when a row goes does so
+    /// when the statement ends, also to rows that refer to another row which has the same value by then. So the row
+    /// goes first, if it can go without the other.
+    fn first(&self, component: &[usize]) -> Vec<usize> {
+        let facts = self.facts;
+        let mut late: Vec<usize> = Vec::new();
+        let mut acting: Vec<usize> = Vec::new();
+        for &node in component {
+            for token in &facts.acts[node] {
+                let gives = |other: &&usize| {
+                    **other != node && facts.nodes[**other].gives.contains(token)
+                };
+                let before = late.len();
+                late.extend(component.iter().filter(gives));
+                if late.len() > before {
+                    acting.push(node);
+                }
+            }
+        }
+        if late.is_empty() {
+            return component.to_vec();
+        }
+        let rest = self.without(component, &late);
+        match acting.iter().any(|node| rest.contains(node)) {
+            true => rest,
+            false => component.to_vec(),
+        }
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
@@ -215,7 +251,7 @@ impl Work<'_, '_> {
             None => Vec::new(),
         };
         for candidate in candidates {
-            let rest = self.without(component, candidate);
+            let rest = self.without(component, &[candidate]);
             if suspect.is_none() && (rest.is_empty() || self.write(&rest)?.is_err()) {
                 continue;
             }
@@ -233,13 +269,13 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The changes of a component that can be written without one of them.
-    fn without(&self, component: &[usize], candidate: usize) -> Vec<usize> {
+    /// The changes of a component that can be written without some of them.
+    fn without(&self, component: &[usize], some: &[usize]) -> Vec<usize> {
         let outside: HashSet<usize> = component.iter().copied().collect();
         let mut left_out: Vec<usize> = (0..self.facts.nodes.len())
             .filter(|node| !outside.contains(node))
             .collect();
-        left_out.push(candidate);
+        left_out.extend(some);
         let solution = solve(&self.facts.nodes, &left_out);
         solution.components.concat()
     }

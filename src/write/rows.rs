@@ -276,7 +276,8 @@ pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datu
 /// Makes the rows of a batch relation of one shape: numbered for an update; with their versions where the
 /// destination holds those; with the mark of a soft delete.
 pub struct RowMaker<'t> {
-    numbered: bool,
+    /// How many columns come before those of the shape: the number, the former key.
+    before: usize,
     columns: Vec<usize>,
     versions: &'static [usize],
     mark: Option<Mark<'t>>,
@@ -286,7 +287,11 @@ impl<'t> RowMaker<'t> {
     /// For rows of this shape.
     pub fn new(target: &'t Target, shape: &Shape) -> RowMaker<'t> {
         RowMaker {
-            numbered: shape.kind == WriteKind::Update,
+            before: match shape.kind {
+                WriteKind::Update => 1,
+                WriteKind::Move => 1 + target.key.len(),
+                _ => 0,
+            },
             columns: (0..target.columns.len())
                 .filter(|&i| shape.columns.has(i))
                 .collect(),
@@ -306,8 +311,8 @@ impl<'t> RowMaker<'t> {
         values: &mut [Datum],
         nulls: &mut [bool],
     ) {
-        let first = usize::from(self.numbered);
-        if self.numbered {
+        let first = self.before;
+        if first > 0 {
             values[0] = Datum::from(n as i32);
             nulls[0] = false;
         }

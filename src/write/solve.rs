@@ -35,12 +35,22 @@ pub struct Node {
     pub needs: Vec<(Token, bool)>,
     /// What foreign keys can refer to in the row afterwards.
     pub gives: Vec<Token>,
-    /// What foreign keys can refer to in the row now, and not afterwards; with the rows that do.
-    pub drops: Vec<(Token, Vec<RowNo>)>,
+    /// What foreign keys can refer to in the row now, and not afterwards.
+    pub drops: Vec<Drop>,
     /// Other rows that have, now, a value which the row is to have and only one row may have.
     pub displaces: Vec<RowNo>,
     /// Changes, by index, whose rows may not be there together with this one.
     pub excludes: Vec<usize>,
+}
+
+/// What foreign keys can refer to in a row no more.
+#[derive(Debug, Clone)]
+pub struct Drop {
+    pub token: Token,
+    /// The rows that refer to it now.
+    pub children: Vec<RowNo>,
+    /// Whether another row cannot stand in: a foreign key acts on the rows that refer to it, whatever comes.
+    pub strict: bool,
 }
 
 /// Why a change is left out.
@@ -111,7 +121,10 @@ impl Index {
             for token in &node.gives {
                 index.givers.entry(*token).or_default().push(i);
             }
-            for (token, children) in &node.drops {
+            for Drop {
+                token, children, ..
+            } in &node.drops
+            {
                 index.droppers.entry(*token).or_default().push(i);
                 for child in children {
                     index.waiters.entry(*child).or_default().push(i);
@@ -202,8 +215,14 @@ impl<'n> Search<'n> {
                 return Some(Blocked::Held(row));
             }
         }
-        for (token, children) in &node.drops {
-            if self.is_given(*token) {
+        for Drop {
+            token,
+            children,
+            strict,
+        } in &node.drops
+        {
+            let given = self.is_given(*token);
+            if given && !strict {
                 continue;
             }
             let stays = |child: &&RowNo| match self.index.by_row.get(child) {
@@ -215,6 +234,9 @@ impl<'n> Search<'n> {
             };
             if let Some(&child) = children.iter().find(stays) {
                 return Some(Blocked::Referenced(child, *token));
+            }
+            if given {
+                continue;
             }
             let needers = Index::of(&self.index.needers, token).iter();
             let mut others = needers.filter(|&&other| other != i && self.takes_part(other));
@@ -273,7 +295,10 @@ fn components(
                 }
             }
         }
-        for (token, children) in &node.drops {
+        for Drop {
+            token, children, ..
+        } in &node.drops
+        {
             for &other in Index::of(&index.givers, token).iter().filter(takes_part) {
                 sets.join(i, other);
             }

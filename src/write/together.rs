@@ -126,16 +126,33 @@ fn comes_back(
     node: usize,
     displaced: &HashSet<u32>,
 ) -> bool {
-    let wanted = displaced.contains(&facts.nodes[node].row) || facts.acts_on_update[node];
+    let wanted = displaced.contains(&facts.nodes[node].row) || !facts.acts[node].is_empty();
     // A part of a document is laid over the row that is there.
     let merges = net.columns().is_some_and(|(_, merges)| *merges != ColumnSet::new());
     wanted && facts.there[node] && facts.nodes[node].present && !merges && may_be_deleted(target)
 }
 
 /// Whether a row can be deleted and come back: no foreign key acts on the delete.
-fn may_be_deleted(target: &Target) -> bool {
+pub fn may_be_deleted(target: &Target) -> bool {
     let mut referrers = target.destination.referrers.iter();
     referrers.all(|referrer| referrer.on_delete == Action::Nothing)
+}
+
+/// Whether a row that goes from one key to another, the two net changes of a message, is updated: it must not be
+/// deleted meanwhile. With each change comes whether its row is there now.
+pub fn is_move(
+    target: &Target,
+    (old, old_there): (&NetChange, bool),
+    (new, new_there): (&NetChange, bool),
+) -> bool {
+    !may_be_deleted(target)
+        && matches!(old.effect, NetEffect::Delete { refused: false })
+        && new.present()
+        && !replaces(new)
+        && old_there
+        && !new_there
+        && target.mark().is_none()
+        && target.key.iter().all(|&i| !target.columns[i].sql.insert_only)
 }
 
 /// Lets rows that stay, and cannot be deleted, give up what other rows take.
@@ -268,6 +285,10 @@ impl<'s, 'a> Together<'s, 'a> {
             let nodes = self.group.iter().copied().filter(of_mapping);
             let nodes: Vec<usize> = nodes.filter(|&n| !is_untouched(self.net(n))).collect();
             let target = &self.all[mapping].target;
+            let (moved, nodes) = self.moved(target, nodes);
+            if !moved.is_empty() {
+                writes.extend(self.moves(mapping, &moved));
+            }
             let (back, rest): (Vec<usize>, Vec<usize>) = nodes
                 .into_iter()
                 .partition(|&n| comes_back(target, self.facts, self.net(n), n, &self.displaced));
@@ -286,6 +307,48 @@ impl<'s, 'a> Together<'s, 'a> {
         }
         self.parts.extend(writes);
         Ok(())
+    }
+
+    /// The rows that get another key and cannot be deleted meanwhile: pairs of the old key's node and the new one's;
+    /// and the other nodes.
+    fn moved(&self, target: &Target, nodes: Vec<usize>) -> (Vec<(usize, usize)>, Vec<usize>) {
+        let mut pairs = Vec::new();
+        for pair in nodes.windows(2) {
+            let [mut old, mut new] = [pair[0], pair[1]];
+            if self.net(old).present() {
+                std::mem::swap(&mut old, &mut new);
+            }
+            let facts = self.facts;
+            if facts.nodes[old].unit == facts.nodes[new].unit
+                && is_move(
+                    target,
+                    (self.net(old), facts.there[old]),
+                    (self.net(new), facts.there[new]),
+                )
+            {
+                pairs.push((old, new));
+            }
+        }
+        let paired: HashSet<usize> = pairs.iter().flat_map(|&(old, new)| [old, new]).collect();
+        let rest = nodes.into_iter().filter(|node| !paired.contains(node));
+        (pairs, rest.collect())
+    }
+
+    /// Parts that give rows another key, one for each shape.
+    fn moves(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
+        let former: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
+        let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
+        let changes = &self.all[mapping];
+        let mut parts = self.parts_of(mapping, &new, |_| Some(WriteKind::Move));
+        for part in &mut parts {
+            for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
+                let key = changes.keyed.key_values(self.net(former[node]).run.start);
+                for (value, key) in row[1..].iter_mut().zip(key) {
+                    *value = Some(*key);
+                }
+            }
+        }
+        parts
     }
 
     /// Adds a part that deletes rows. `really`: also where deletes are soft.
@@ -378,20 +441,33 @@ impl<'s, 'a> Together<'s, 'a> {
 
     /// Parts that write rows, one for each shape.
     fn upserts(&self, mapping: usize, nodes: &[usize]) -> Vec<Part> {
+        let target = &self.all[mapping].target;
+        self.parts_of(mapping, nodes, |node| {
+            let net = self.net(node);
+            match rows::kind(target, net, false) {
+                Some(WriteKind::Upsert)
+                    if self.facts.there[node] && !insertable(target, net) =>
+                {
+                    Some(WriteKind::Update)
+                }
+                kind => kind,
+            }
+        })
+    }
+
+    /// Parts that write rows in the way that `kind` says of each.
+    fn parts_of(
+        &self,
+        mapping: usize,
+        nodes: &[usize],
+        kind: impl Fn(usize) -> Option<WriteKind>,
+    ) -> Vec<Part> {
         let changes = &self.all[mapping];
         let target = &changes.target;
         let mut shapes: Vec<(Shape, Vec<usize>)> = Vec::new();
         for &node in nodes {
             let net = self.net(node);
-            let kind = match rows::kind(target, net, false) {
-                Some(WriteKind::Upsert) | None
-                    if self.facts.there[node] && !insertable(target, net) =>
-                {
-                    WriteKind::Update
-                }
-                Some(kind) => kind,
-                None => continue,
-            };
+            let Some(kind) = kind(node) else { continue };
             let shape = shape(&changes.intake, kind, net);
             match shapes.iter_mut().find(|(other, _)| *other == shape) {
                 Some((_, nodes)) => nodes.push(node),
@@ -484,7 +560,7 @@ impl<'s, 'a> Together<'s, 'a> {
         let counted = self.parts.iter().filter(|part| match &part.work {
             Work::Delete => false,
             Work::Insert(_) => true,
-            Work::Write(shape) => shape.kind != WriteKind::Update,
+            Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
         });
         let nodes: Vec<usize> = counted.flat_map(|part| part.nodes.iter().copied()).collect();
         // When all rows were read, it may be what the end of the statement does.
@@ -494,8 +570,15 @@ impl<'s, 'a> Together<'s, 'a> {
     /// The types of a part's columns, as SQL spells them.
     fn type_names(&self, part: &Part) -> Vec<String> {
         let destination = &self.all[part.mapping].target.destination;
+        let target = &self.all[part.mapping].target;
+        let former = |name: &str| {
+            let mut key = target.key.iter().enumerate();
+            key.find(|(n, _)| statement::former(*n) == name)
+                .map(|(_, &i)| target.columns[i].sql.type_name.clone())
+        };
         let type_name = |column: &RowColumn| match destination.column(&column.name) {
             Some(column) => column.type_name.clone(),
+            None if former(&column.name).is_some() => former(&column.name).expect("it is one"),
             None if column.type_oid == pg_sys::INT8OID => String::from("bigint"),
             None if column.type_oid == pg_sys::TIMESTAMPTZOID => {
                 String::from("timestamp with time zone")
@@ -519,7 +602,7 @@ impl<'s, 'a> Together<'s, 'a> {
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {
-                    WriteKind::Update => sql,
+                    WriteKind::Update | WriteKind::Move => sql,
                     _ => sql + " returning 1",
                 }
             }
