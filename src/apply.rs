@@ -100,7 +100,8 @@ fn call<'a>(
     let own = batch.end();
     for tried in 0..ATTEMPTS {
         let mut registry = Registry::take()?;
-        if tried >= PATIENT {
+        // To explain is no reason to keep others from changing their mappings.
+        if tried >= PATIENT && attempts.observer.is_none() {
             invalidation::lock_changes_out(registry.relation);
         }
         let result = with_registry(batch, own, memory, &mut registry, attempts);
@@ -125,13 +126,8 @@ fn with_registry<'a>(
 ) -> Result<Counts, Stop> {
     batch.cut(own);
     let mut routes = Routes::default();
-    routes.add(batch, 0..own.items, registry)?;
+    routes.add(batch, 0..own.items, registry, attempts.observer.as_ref())?;
     routes.warn();
-    if let Some(observer) = &attempts.observer {
-        for (index, positions) in &routes.taken {
-            observer.admit(&registry.mappings[*index], positions[0].index())?;
-        }
-    }
     let mut tried = 0;
     loop {
         tried += 1;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::explained::Observer;
 use crate::error::SqlError;
+use crate::mapping::Mapping;
 use crate::outcome::Suspects;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
@@ -50,6 +51,13 @@ impl Attempts {
     /// Whether this is one of the first attempts.
     pub fn is_early(&self) -> bool {
         self.begun < EARLY
+    }
+
+    /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others. A call that
+    /// is explained runs and locks only what its caller has the rights for.
+    pub fn may_run(&self, mapping: &Mapping) -> bool {
+        let observer = self.observer.as_ref();
+        observer.is_none_or(|observer| observer.may_run(mapping))
     }
 
     /// After the mappings changed: leaves out the letters that the call has taken along by itself, since

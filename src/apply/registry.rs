@@ -5,9 +5,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use pgrx::pg_sys;
 
+use super::explained::Observer;
 use crate::dead_letter::presence::{Presence, announced};
 use crate::error::Error;
 use crate::error::SqlError;
@@ -140,6 +142,21 @@ impl Registry {
         Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
+    /// The registry as if it had only the mappings that the observer, if there is one, may run: the call locks no
+    /// others.
+    pub fn showing(&mut self, observer: Option<&Observer>) -> Showing<'_> {
+        let all = observer.map(|observer| {
+            let all = self.mappings.iter();
+            let shown = all.filter(|mapping| observer.may_run(mapping)).cloned();
+            let shown = shown.collect();
+            std::mem::replace(&mut self.mappings, shown)
+        });
+        Showing {
+            registry: self,
+            all,
+        }
+    }
+
     /// Puts a mapping back, ready for the next call.
     pub fn put_back(&mut self, target: Target) {
         self.uses += 1;
@@ -154,6 +171,28 @@ impl Registry {
         let mut uses: Vec<u64> = self.ready.values().map(|(used, _)| *used).collect();
         let (_, &mut oldest, _) = uses.select_nth_unstable(self.ready.len() - READY);
         self.ready.retain(|_, (used, _)| *used >= oldest);
+    }
+}
+
+/// A registry that shows some of its mappings: see [`Registry::showing`].
+pub struct Showing<'r> {
+    registry: &'r mut Registry,
+    all: Option<Vec<Mapping>>,
+}
+
+impl Deref for Showing<'_> {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        self.registry
+    }
+}
+
+impl Drop for Showing<'_> {
+    fn drop(&mut self) {
+        if let Some(all) = self.all.take() {
+            self.registry.mappings = all;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::explained::Observer;
 use super::registry::Registry;
 use crate::dead_letter::State;
 use crate::dead_letter::retried::Retried;
@@ -72,12 +73,13 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Adds what becomes of the batch's items in this range.
+    /// Adds what becomes of the batch's items in this range, if the observer admits each mapping that takes one.
     pub fn add(
         &mut self,
         batch: &Batch<'_>,
         positions: Range<usize>,
         registry: &Registry,
+        observer: Option<&Observer>,
     ) -> Result<(), SqlError> {
         let mut last = None;
         for position in positions {
@@ -103,6 +105,9 @@ impl Routes {
                     .route(source.0, source.1, source.2, source.3),
             };
             for &index in &*found {
+                if let Some(observer) = observer {
+                    observer.admit(&registry.mappings[index], position)?;
+                }
                 self.take(at, index, registry)?;
             }
             if found.is_empty() {
@@ -127,7 +132,7 @@ impl Routes {
         registry: &Registry,
     ) -> Result<(), SqlError> {
         let Some(name) = &letter.mapping else {
-            return match self.add(batch, letter.items.clone(), registry) {
+            return match self.add(batch, letter.items.clone(), registry, None) {
                 // It stays, and others are tried.
                 Err(error) if letter.items.len() == 1 => {
                     self.refuse(Position(letter.items.start as u32), Some(error));
@@ -151,7 +156,9 @@ impl Routes {
                         .into(),
                     ),
                 ),
-                (Item::Dead { .. }, _) => self.add(batch, position..position + 1, registry)?,
+                (Item::Dead { .. }, _) => {
+                    self.add(batch, position..position + 1, registry, None)?
+                }
             }
         }
         Ok(())

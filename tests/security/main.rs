@@ -17,6 +17,7 @@ mod cancel;
 mod cluster;
 mod default_privileges;
 mod every_function;
+mod explaining_others_letters;
 mod foreign_mappings;
 mod internal_functions;
 mod memory;
