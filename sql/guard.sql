@@ -113,30 +113,29 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
 
--- Whether this session is finishing a resync of the mapping at this moment. The functions below are
--- called with the rights of the mapping's owner then, and do nothing for anybody else.
-create function sequin.in_resync(mapping integer) returns boolean
-    language c volatile strict as 'MODULE_PATHNAME', 'in_resync_wrapper';
-comment on function sequin.in_resync(integer) is 'Whether this session is finishing a resync of the mapping';
+-- The functions below are called with the rights of the mapping's owner, by the statement of
+-- sequin.finish_resync alone: it passes a number that nobody else knows. Without it they are an error.
+create function sequin.in_resync(mapping integer, token bigint) returns boolean
+    language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
+comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call that its statement does not make';
 
-create function sequin.is_confirmed(mapping integer, key bytea) returns boolean
+create function sequin.is_confirmed(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_confirmed.mapping)
+    select sequin.in_resync(is_confirmed.mapping, is_confirmed.token)
        and exists (select from sequin.resync_seen s
                    where s.mapping = is_confirmed.mapping and s.key = is_confirmed.key) $$;
-create function sequin.is_known(mapping integer, key bytea) returns boolean
+create function sequin.is_known(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_known.mapping)
+    select sequin.in_resync(is_known.mapping, is_known.token)
        and exists (select from sequin.row_version v
                    where v.mapping = is_known.mapping and v.key = is_known.key) $$;
-comment on function sequin.is_known(integer, bytea) is 'Whether sequin.row_version has an entry of the row';
+comment on function sequin.is_known(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether sequin.row_version has an entry of the row';
 create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
-                                 committed_at timestamp with time zone) returns void
+                                 committed_at timestamp with time zone, token bigint) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    -- Only while a resync of the mapping is on, and only for rows that it did not confirm.
-    if not sequin.in_resync(note_gone.mapping)
-       or sequin.is_confirmed(note_gone.mapping, note_gone.key) then
+    -- Only for rows that the resync did not confirm.
+    if sequin.is_confirmed(note_gone.mapping, note_gone.key, note_gone.token) then
         return;
     end if;
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
@@ -152,8 +151,8 @@ begin
     insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key)
     on conflict do nothing;
 end $$;
-comment on function sequin.is_confirmed(integer, bytea) is 'Whether a message has confirmed the row since the resync of the mapping began';
-comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone) is 'Leaves a tombstone for a row that a resync removes';
+comment on function sequin.is_confirmed(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether a message has confirmed the row since the resync of the mapping began';
+comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal to sequin.finish_resync: leaves a tombstone for a row that a resync removes';
 
 create function sequin.begin_resync(mapping text) returns timestamp with time zone
     language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';

@@ -63,8 +63,13 @@ pub enum Error {
         /// Name of the mapping.
         mapping: String,
     },
-    /// `sequin.batch()` was not called by `sequin_apply`.
-    OutsideApply,
+    /// A function was not called by the statement of `sequin_apply` that it serves.
+    OutsideApply {
+        /// The function: `batch`.
+        function: &'static str,
+    },
+    /// A function was not called by the statement of `sequin.finish_resync` that it serves.
+    OutsideResync,
     /// `sequin.batch()` was called where a set cannot be returned.
     NotInFrom,
     /// `sequin.row_key` was called with the keyword VARIADIC.

@@ -23,7 +23,8 @@ fn every_error() -> Vec<Error> {
         Error::OwnerGone {
             mapping: "a".into(),
         },
-        Error::OutsideApply,
+        Error::OutsideApply { function: "batch" },
+        Error::OutsideResync,
         Error::NotInFrom,
         Error::Variadic,
         Error::UnknownArgumentType { number: 1 },

@@ -101,11 +101,18 @@ impl Error {
                 "To try its messages again, run: SELECT * FROM sequin.retry({});",
                 quote::literal(mapping)
             )),
-            Error::OutsideApply => SqlError::new(
+            Error::OutsideApply { function } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "sequin.batch() can be called only by sequin_apply",
+                format!("sequin.{function}() can be called only by sequin_apply"),
             )
+            .with_detail("It serves the statements that sequin_apply makes, and nothing that runs under them.")
             .with_hint("Call sequin_apply(batch) to apply messages."),
+            Error::OutsideResync => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "sequin.in_resync, is_confirmed, is_known and note_gone can be called only by sequin.finish_resync",
+            )
+            .with_detail("They serve the statements that sequin.finish_resync makes, and nothing that runs under them.")
+            .with_hint("Call sequin.finish_resync(mapping) to end a resync."),
             Error::NotInFrom => SqlError::new(
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "sequin.batch() can be called only in FROM",
