@@ -36,6 +36,9 @@ create table sequin.tombstone (
     key     bytea not null,
     primary key (made_at, mapping, key)
 );
+comment on column sequin.tombstone.made_at is 'When the row was deleted here';
+comment on column sequin.tombstone.mapping is 'sequin.mapping.id';
+comment on column sequin.tombstone.key is 'The row''s key as bytes, as in sequin.row_version';
 comment on table sequin.tombstone is 'Tombstones of sequin.row_version in the order in which they were made, to be pruned after sequin.tombstone_retention';
 
 -- With guard columns, a row that has no row_version comes from this source.
@@ -43,6 +46,8 @@ create table sequin.home_source (
     mapping integer primary key,
     source  bigint not null
 );
+comment on column sequin.home_source.mapping is 'sequin.mapping.id';
+comment on column sequin.home_source.source is 'Number of the source database';
 comment on table sequin.home_source is 'The source database whose positions the columns of a destination hold; rows of others have a row_version';
 
 -- Resyncs that are going on, and the rows that were confirmed in them.
@@ -57,8 +62,12 @@ create table sequin.resync_seen (
     primary key (mapping, key)
 );
 comment on table sequin.resync is 'Resyncs that have begun: sequin.begin_resync and sequin.finish_resync';
+comment on column sequin.resync.mapping is 'sequin.mapping.id';
+comment on column sequin.resync.started_at is 'When it began';
 comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when it began';
 comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
+comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
+comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
 
 create function sequin.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -76,6 +85,7 @@ begin
     end if;
     return null;
 end $$;
+comment on function sequin.mapping_removed() is 'Forgets what is known of the rows of a mapping that is removed, or writes another table or by another key';
 revoke all on function sequin.mapping_removed() from public;
 
 create function sequin.mapping_renamed() returns trigger
@@ -84,6 +94,7 @@ begin
     update sequin.dead_letter set mapping = new.name where mapping = old.name;
     return null;
 end $$;
+comment on function sequin.mapping_renamed() is 'Renames the mapping in its dead letters';
 revoke all on function sequin.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
     for each row when (old.name operator(pg_catalog.<>) new.name)

@@ -216,6 +216,18 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
+    /// A mapping has no setting of this name that has a default.
+    NoSetting {
+        /// The name asked for.
+        name: String,
+        /// Names that look like it, best first.
+        nearest: Vec<String>,
+    },
+    /// A setting of a mapping is to have a new value, and its default as well.
+    SetAndReset {
+        /// The setting.
+        name: String,
+    },
     /// The resync to finish was not begun.
     NoResync {
         /// Name of the mapping.

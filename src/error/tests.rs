@@ -25,6 +25,11 @@ fn every_error() -> Vec<Error> {
         },
         Error::OutsideApply { function: "batch" },
         Error::OutsideResync,
+        Error::NoSetting {
+            name: "a".into(),
+            nearest: Vec::new(),
+        },
+        Error::SetAndReset { name: "key".into() },
         Error::NotInFrom,
         Error::Variadic,
         Error::UnknownArgumentType { number: 1 },

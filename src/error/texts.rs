@@ -308,6 +308,19 @@ impl Error {
             )
             .with_detail("A mapping's rows are written as its owner, which is the role that makes it.")
             .with_hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NoSetting { name, nearest } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("mappings have no setting \"{name}\" that can be reset"),
+            )
+            .with_hint(did_you_mean(nearest).unwrap_or_else(|| {
+                "reset takes enabled, destination, columns, key, filter, mode, on_delete, soft_delete, on_error and guard."
+                    .to_owned()
+            })),
+            Error::SetAndReset { name } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("{name} is both set and reset"),
+            )
+            .with_hint("Give it a value, or name it in reset."),
             Error::NoResync { name } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("no resync of mapping \"{name}\" has begun"),

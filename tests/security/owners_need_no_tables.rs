@@ -36,6 +36,58 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         value(&mut admin, "select filter, on_error from sequin.mapping"),
         "record->>'name' <> 'b'|dead_letter"
     );
+    // Every setting can be changed, and set back.
+    run(
+        &mut client,
+        r#"create table mine.other (id integer primary key, name text, gone boolean, unique (id, name));
+           select sequin.alter_mapping('item', destination => 'mine.other', on_delete => 'soft', soft_delete => 'gone',
+               key => array['id', 'name'], columns => '{"*": "record.*"}', on_error => 'raise', enabled => false,
+               guard => 'table')"#,
+    );
+    let settings =
+        "select destination::text, columns::text, key::text, filter, mode, on_delete, soft_delete,
+                           on_error, guard, enabled from sequin.mapping";
+    assert_eq!(
+        value(&mut client, settings),
+        r#"mine.other|{"*": "record.*"}|{id,name}|record->>'name' <> 'b'|upsert|soft|gone|raise|table|f"#
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', reset => array['columns', 'key', 'filter', 'on_delete', 'soft_delete',
+             'on_error', 'guard', 'enabled'])",
+    );
+    assert_eq!(
+        value(&mut client, settings),
+        "mine.other|null|null|null|upsert|delete|null|dead_letter|auto|t"
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', mode => 'append'); select sequin.alter_mapping('item', reset => '{mode}');
+         select sequin.alter_mapping('item', mode => 'append', reset => '{destination}')",
+    );
+    assert_eq!(
+        value(&mut client, settings),
+        "null|null|null|null|append|delete|null|dead_letter|auto|t"
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', destination => 'mine.item', reset => '{mode}')",
+    );
+    for (reset, hint) in [
+        ("reset => '{filtre}'", "\"filter\""),
+        ("reset => '{name}'", "reset takes"),
+        ("reset => array[null]", "reset takes"),
+        ("filter => 'true', reset => '{filter}'", "Give it a value"),
+        ("reset => '{source}'", "reset takes"),
+    ] {
+        let refused = error(
+            &mut client,
+            &format!("select sequin.alter_mapping('item', {reset})"),
+        );
+        assert_eq!(code(&refused), "22023", "{reset}");
+        let told = refused.hint().unwrap_or_default();
+        assert!(told.contains(hint), "{reset}: {told}");
+    }
     // What the trigger refuses, it refuses here too.
     let foreign = "select sequin.map('public.other', 'mine.item', name => 'other')";
     assert_eq!(code(&error(&mut client, foreign)), "42501");
