@@ -201,7 +201,19 @@ comment on column sequin.source_grant.granted_at is 'When it was granted first';
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
-create trigger mapping_changed after insert or update or delete or truncate on sequin.mapping
+create function sequin.mapping_truncated() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    raise exception 'sequin.mapping cannot be truncated'
+        using errcode = 'feature_not_supported',
+              detail = 'Each mapping is removed with the rights of its owner, and what is known of its rows with it.',
+              hint = 'Run: DELETE FROM sequin.mapping;';
+end $$;
+comment on function sequin.mapping_truncated() is 'Refuses TRUNCATE of the mappings';
+revoke all on function sequin.mapping_truncated() from public;
+create trigger mapping_truncated before truncate on sequin.mapping
+    for each statement execute function sequin.mapping_truncated();
+create trigger mapping_changed after insert or update or delete on sequin.mapping
     for each statement execute function sequin.mapping_changed();
 
 -- USAGE, not MEMBER: who may act as the owner only after SET ROLE, or not at all, must SET ROLE.

@@ -37,7 +37,7 @@ use crate::pg::turn::{Turn, begin_attempt, caught};
 use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
-use attempts::{ATTEMPTS, Attempts, PATIENT};
+use attempts::{ATTEMPTS, Attempts, LOCKING_OUT, PATIENT};
 use explained::{Explained, Observer};
 use registry::Registry;
 use routes::Routes;
@@ -55,6 +55,7 @@ pub fn explain<'a>(
 ) -> Result<Vec<Explained>, SqlError> {
     let mut attempts = Attempts {
         observer: Some(Observer::new(caller)),
+        only: Some(caller),
         ..Attempts::default()
     };
     let undone = subtransaction(|| -> Result<(), Option<SqlError>> {
@@ -70,13 +71,18 @@ pub fn explain<'a>(
     }
 }
 
-/// Tries dead letters (by number) again, and those that wait for their rows.
-pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, SqlError> {
+/// Tries dead letters (by number) again, and those that wait for their rows, of mappings whose owner's rights
+/// `caller` has.
+pub fn apply_letters(
+    letters: impl IntoIterator<Item = i64>,
+    caller: pg_sys::Oid,
+) -> Result<Counts, SqlError> {
     let memory = Arena::take();
     let mut attempts = Attempts {
         exclusive: true,
         letters: letters.into_iter().collect(),
         explicit: true,
+        only: Some(caller),
         ..Attempts::default()
     };
     call(&mut Batch::empty(), &memory, &mut attempts)
@@ -101,8 +107,8 @@ fn call<'a>(
     for tried in 0..ATTEMPTS {
         let mut registry = Registry::take()?;
         // To explain is no reason to keep others from changing their mappings.
-        if tried >= PATIENT && attempts.observer.is_none() {
-            invalidation::lock_changes_out(registry.relation);
+        if tried == PATIENT && attempts.observer.is_none() {
+            invalidation::lock_changes_out(registry.relation, LOCKING_OUT)?;
         }
         let result = with_registry(batch, own, memory, &mut registry, attempts);
         registry.give_back();

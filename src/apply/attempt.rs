@@ -139,7 +139,7 @@ impl<'b> Work<'_, 'b> {
             }
         }
         {
-            let shown = registry.showing(attempts.observer.as_ref());
+            let shown = registry.showing(attempts.only);
             write_all(&shown, attempts, locked, all)?;
         }
         if !attempts.last {

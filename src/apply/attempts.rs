@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use pgrx::pg_sys;
 
 use super::explained::Observer;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
+use crate::pg::user::may_act_as;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
 /// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
@@ -17,6 +21,9 @@ pub const ATTEMPTS: usize = 30;
 /// How often the mappings may change under a call. Then it locks changes out: somebody may change a mapping of
 /// his own without end.
 pub const PATIENT: usize = 5;
+
+/// For how long it tries to. Somebody may have changed a mapping, and not commit.
+pub const LOCKING_OUT: Duration = Duration::from_secs(2);
 
 /// After so many attempts it is no reason to begin again that a relation is not found: a trigger may look
 /// for one in vain, and make the server say that something changed, every time.
@@ -43,6 +50,8 @@ pub struct Attempts {
     pub begun: usize,
     /// Whether this attempt is the last.
     pub last: bool,
+    /// The role whose rights limit the mappings that the call takes along and locks, beside those of its messages.
+    pub only: Option<pg_sys::Oid>,
     /// Observes the call, if it is made to be explained.
     pub observer: Option<Observer>,
 }
@@ -53,11 +62,10 @@ impl Attempts {
         self.begun < EARLY
     }
 
-    /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others. A call that
-    /// is explained runs and locks only what its caller has the rights for.
+    /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.
     pub fn may_run(&self, mapping: &Mapping) -> bool {
-        let observer = self.observer.as_ref();
-        observer.is_none_or(|observer| observer.may_run(mapping))
+        self.only
+            .is_none_or(|role| may_act_as(role, mapping.owner_oid()))
     }
 
     /// After the mappings changed: leaves out the letters that the call has taken along by itself, since

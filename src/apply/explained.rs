@@ -59,16 +59,10 @@ impl Observer {
         self.rows
     }
 
-    /// Whether the call may lock and run the mapping. Its SQL runs, and rows are read, as its owner, so the
-    /// caller needs the owner's rights.
-    pub fn may_run(&self, mapping: &Mapping) -> bool {
-        may_act_as(self.caller, mapping.owner_oid())
-    }
-
-    /// Refuses a message of the batch that goes to a mapping which may not be run. One without a destination runs
-    /// nothing.
+    /// Refuses a message of the batch that goes to a mapping of which the caller lacks the owner's rights: as the
+    /// owner its SQL runs, and rows are read. A mapping without a destination does neither.
     pub fn admit(&self, mapping: &Mapping, position: usize) -> Result<(), SqlError> {
-        if mapping.destination.is_none() || self.may_run(mapping) {
+        if mapping.destination.is_none() || may_act_as(self.caller, mapping.owner_oid()) {
             Ok(())
         } else {
             Err(Error::NotYoursToExplain { position }.into())

@@ -9,14 +9,13 @@ use std::ops::Deref;
 
 use pgrx::pg_sys;
 
-use super::explained::Observer;
 use crate::dead_letter::presence::{Presence, announced};
 use crate::error::Error;
 use crate::error::SqlError;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
-use crate::pg::user::role_exists;
+use crate::pg::user::{may_act_as, role_exists};
 use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;
@@ -142,13 +141,13 @@ impl Registry {
         Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
-    /// The registry as if it had only the mappings that the observer, if there is one, may run: the call locks no
-    /// others.
-    pub fn showing(&mut self, observer: Option<&Observer>) -> Showing<'_> {
-        let all = observer.map(|observer| {
+    /// The registry as if it had only the mappings whose owner's rights the role has, if one is given: the call locks
+    /// no others.
+    pub fn showing(&mut self, role: Option<pg_sys::Oid>) -> Showing<'_> {
+        let all = role.map(|role| {
             let all = self.mappings.iter();
-            let shown = all.filter(|mapping| observer.may_run(mapping)).cloned();
-            let shown = shown.collect();
+            let shown = all.filter(|mapping| may_act_as(role, mapping.owner_oid()));
+            let shown = shown.cloned().collect();
             std::mem::replace(&mut self.mappings, shown)
         });
         Showing {

@@ -31,6 +31,7 @@ mod planted_operators;
 mod prepared_transactions;
 mod standby;
 mod temporary_names;
+mod truncated_mappings;
 mod unknown_settings;
 mod values_in_a_nested_call;
 

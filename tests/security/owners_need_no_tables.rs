@@ -13,7 +13,8 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         &format!(
             "create schema mine authorization {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
-                 sequin.unmap, sequin.discard, sequin.retry() to {owner}, {other};
+                 sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text),
+                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner}, {other};
              grant select on sequin.mapping, sequin.dead_letter to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"
         ),
@@ -98,6 +99,10 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     for sql in [
         "select sequin.alter_mapping('item', enabled => false)",
         "select sequin.unmap('item')",
+        "select * from sequin.retry('item')",
+        "select sequin.begin_resync('item')",
+        "select sequin.finish_resync('item')",
+        "select sequin.forget_versions('item')",
     ] {
         assert_eq!(code(&error(&mut client_of_other, sql)), "42704", "{sql}");
     }
@@ -112,7 +117,44 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     ] {
         assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
     }
+    // His letters, his rows, and all tables of a schema.
+    let bad = |n| message("insert", "item", n, r#"{"id":"x"}"#);
+    assert_eq!(
+        apply(&mut admin, &support::batch(&[bad(2), bad(3)])).dead,
+        2
+    );
+    let letters = "select string_agg(id::text, ',' order by id) from sequin.dead_letter";
+    let ids = value(&mut client, letters);
+    let (first, second) = ids.split_once(',').expect("two");
+    assert_eq!(
+        value(&mut client_of_other, "select received from sequin.retry()"),
+        "0"
+    );
+    for call in ["discard", "retry"] {
+        let sql = format!("select sequin.{call}({first})");
+        assert_eq!(code(&error(&mut client_of_other, &sql)), "42704", "{call}");
+    }
+    for retry in ["", first, "'item'::text"] {
+        let tried = value(
+            &mut client,
+            &format!("select dead > 0 from sequin.retry({retry})"),
+        );
+        assert_eq!(tried, "t", "{retry}");
+    }
+    run(&mut client, &format!("select sequin.discard({first})"));
+    assert_eq!(value(&mut client, letters), second);
+    run(
+        &mut client,
+        "select sequin.begin_resync('item'); select sequin.finish_resync('item', dry_run => true);
+         select sequin.finish_resync('item'); select sequin.forget_versions('item')",
+    );
+    assert_eq!(value(&mut client, "select count(*) from mine.item"), "0");
     run(&mut client, "select sequin.unmap('item')");
+    let schema = "select string_agg(source, ',') from sequin.map_schema('public', 'mine')";
+    assert_eq!(code(&error(&mut client, schema)), "42501");
+    run(&mut client, "drop table mine.other");
+    assert_eq!(value(&mut client, schema), "public.item");
+    run(&mut client, "select sequin.unmap(name) from sequin.mapping");
     assert_eq!(
         value(&mut admin, "select count(*) from sequin.mapping"),
         "0"
