@@ -157,13 +157,17 @@ revoke all on function sequin.mapping_changed() from public;
 
 -- The sources that each role may map. Members of the extension's owner may map every source.
 create table sequin.granted_source (
-    source text not null,
-    role   pg_catalog.regrole not null,
+    source     text not null,
+    role       pg_catalog.regrole not null,
+    granted_by pg_catalog.name not null default current_user,
+    granted_at timestamp with time zone not null default pg_catalog.now(),
     primary key (source, role)
 );
 comment on table sequin.granted_source is 'Sources that roles may map: sequin.grant_source and sequin.revoke_source';
 comment on column sequin.granted_source.source is 'Pattern of source tables, as in sequin.mapping: every mapping whose source it covers may be made';
 comment on column sequin.granted_source.role is 'The role; its members may map the source too';
+comment on column sequin.granted_source.granted_by is 'Name of the role that granted it, as it was then';
+comment on column sequin.granted_source.granted_at is 'When it was granted first';
 select pg_catalog.pg_extension_config_dump('sequin.granted_source', '');
 
 create function sequin.source_check() returns trigger
@@ -193,15 +197,31 @@ comment on function sequin.revoke_source(text, regrole) is
     'Takes back what sequin.grant_source gave; mappings that were made stay until sequin.unmap removes them';
 
 create view sequin.source_grant with (security_barrier) as
-select g.source, g.role
+select g.source, g.role, g.granted_by, g.granted_at
 from sequin.granted_source g
 where pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE');
 comment on view sequin.source_grant is 'Sources that roles may map: a role sees its own, members of pg_monitor all';
+comment on column sequin.source_grant.source is 'Pattern of source tables';
+comment on column sequin.source_grant.role is 'The role; its members may map them too';
+comment on column sequin.source_grant.granted_by is 'Name of the role that granted it, as it was then';
+comment on column sequin.source_grant.granted_at is 'When it was granted first';
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
-create trigger mapping_changed after insert or update or delete or truncate on sequin.mapping
+create function sequin.mapping_truncated() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    raise exception 'sequin.mapping cannot be truncated'
+        using errcode = 'feature_not_supported',
+              detail = 'Each mapping is removed with the rights of its owner, and what is known of its rows with it.',
+              hint = 'Run: DELETE FROM sequin.mapping;';
+end $$;
+comment on function sequin.mapping_truncated() is 'Refuses TRUNCATE of the mappings';
+revoke all on function sequin.mapping_truncated() from public;
+create trigger mapping_truncated before truncate on sequin.mapping
+    for each statement execute function sequin.mapping_truncated();
+create trigger mapping_changed after insert or update or delete on sequin.mapping
     for each statement execute function sequin.mapping_changed();
 
 -- USAGE, not MEMBER: a member of the owner that does not inherit the owner's rights must run SET ROLE first.
@@ -229,18 +249,21 @@ create function sequin.alter_mapping(
     name        text,
     enabled     boolean default null,
     source      text default null,
+    destination regclass default null,
     columns     text default null,
     key         text[] default null,
     filter      text default null,
+    mode        text default null,
     on_delete   text default null,
     soft_delete text default null,
     on_error    text default null,
     guard       text default null,
-    new_name    text default null
+    new_name    text default null,
+    reset       text[] default null
 ) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'alter_mapping_wrapper';
-comment on function sequin.alter_mapping(text, boolean, text, text, text[], text, text, text, text, text, text) is
-    'Changes the settings of a mapping that are not null; columns is the text of a JSON object';
+comment on function sequin.alter_mapping(text, boolean, text, regclass, text, text[], text, text, text, text, text, text, text, text[]) is
+    'Changes the settings of a mapping that are not null, and sets those that reset names to their defaults; columns is the text of a JSON object';
 
 create function sequin.map(
     source      text,

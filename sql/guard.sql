@@ -36,6 +36,9 @@ create table sequin.tombstone (
     key     bytea not null,
     primary key (made_at, mapping, key)
 );
+comment on column sequin.tombstone.made_at is 'When the row was deleted here';
+comment on column sequin.tombstone.mapping is 'sequin.mapping.id';
+comment on column sequin.tombstone.key is 'The row''s key as bytes, as in sequin.row_version';
 comment on table sequin.tombstone is 'Tombstones of sequin.row_version in the order in which they were made, to be pruned after sequin.tombstone_retention';
 
 -- Under guard 'columns', a row without an entry in sequin.row_version comes from this source.
@@ -43,6 +46,8 @@ create table sequin.home_source (
     mapping integer primary key,
     source  bigint not null
 );
+comment on column sequin.home_source.mapping is 'sequin.mapping.id';
+comment on column sequin.home_source.source is 'Number of the source database';
 comment on table sequin.home_source is 'The source database whose positions the columns of a destination hold; rows of others have a row_version';
 
 -- Resyncs in progress, and the rows that messages have confirmed in them.
@@ -57,8 +62,12 @@ create table sequin.resync_seen (
     primary key (mapping, key)
 );
 comment on table sequin.resync is 'Resyncs that have begun: sequin.begin_resync and sequin.finish_resync';
+comment on column sequin.resync.mapping is 'sequin.mapping.id';
+comment on column sequin.resync.started_at is 'When it began';
 comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when it began';
 comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
+comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
+comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
 
 create function sequin.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -76,6 +85,7 @@ begin
     end if;
     return null;
 end $$;
+comment on function sequin.mapping_removed() is 'Forgets what is known of the rows of a mapping that is removed, or writes another table or by another key';
 revoke all on function sequin.mapping_removed() from public;
 
 create function sequin.mapping_renamed() returns trigger
@@ -84,6 +94,7 @@ begin
     update sequin.dead_letter set mapping = new.name where mapping = old.name;
     return null;
 end $$;
+comment on function sequin.mapping_renamed() is 'Renames the mapping in its dead letters';
 revoke all on function sequin.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
     for each row when (old.name operator(pg_catalog.<>) new.name)
@@ -113,30 +124,29 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
 
--- Whether this session is finishing a resync of the mapping at this moment. Only then do the functions below
--- have an effect: the resync calls them with the rights of the mapping's owner.
-create function sequin.in_resync(mapping integer) returns boolean
-    language c volatile strict as 'MODULE_PATHNAME', 'in_resync_wrapper';
-comment on function sequin.in_resync(integer) is 'Whether this session is finishing a resync of the mapping';
+-- The functions below are called with the rights of the mapping's owner, by the statement of
+-- sequin.finish_resync alone: it passes a number that nobody else knows. Without it they are an error.
+create function sequin.in_resync(mapping integer, token bigint) returns boolean
+    language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
+comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call that its statement does not make';
 
-create function sequin.is_confirmed(mapping integer, key bytea) returns boolean
+create function sequin.is_confirmed(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_confirmed.mapping)
+    select sequin.in_resync(is_confirmed.mapping, is_confirmed.token)
        and exists (select from sequin.resync_seen s
                    where s.mapping = is_confirmed.mapping and s.key = is_confirmed.key) $$;
-create function sequin.is_known(mapping integer, key bytea) returns boolean
+create function sequin.is_known(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_known.mapping)
+    select sequin.in_resync(is_known.mapping, is_known.token)
        and exists (select from sequin.row_version v
                    where v.mapping = is_known.mapping and v.key = is_known.key) $$;
-comment on function sequin.is_known(integer, bytea) is 'Whether sequin.row_version has an entry of the row';
+comment on function sequin.is_known(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether sequin.row_version has an entry of the row';
 create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
-                                 committed_at timestamp with time zone) returns void
+                                 committed_at timestamp with time zone, token bigint) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    -- Only while this session finishes a resync of the mapping, and only for rows that no message confirmed.
-    if not sequin.in_resync(note_gone.mapping)
-       or sequin.is_confirmed(note_gone.mapping, note_gone.key) then
+    -- Only for rows that the resync did not confirm.
+    if sequin.is_confirmed(note_gone.mapping, note_gone.key, note_gone.token) then
         return;
     end if;
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
@@ -152,8 +162,8 @@ begin
     insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key)
     on conflict do nothing;
 end $$;
-comment on function sequin.is_confirmed(integer, bytea) is 'Whether a message has confirmed the row since the resync of the mapping began';
-comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone) is 'Leaves a tombstone for a row that a resync removes';
+comment on function sequin.is_confirmed(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether a message has confirmed the row since the resync of the mapping began';
+comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal to sequin.finish_resync: leaves a tombstone for a row that a resync removes';
 
 create function sequin.begin_resync(mapping text) returns timestamp with time zone
     language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';

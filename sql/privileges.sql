@@ -45,6 +45,5 @@ grant execute on function
     sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
     sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
-    sequin.fingerprint_query(regclass, text[], integer, text[], text),
-    sequin.begin_resync(text), sequin.finish_resync(text, boolean), sequin.forget_versions(text)
+    sequin.fingerprint_query(regclass, text[], integer, text[], text)
     to public;

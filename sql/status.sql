@@ -27,6 +27,13 @@ comment on column sequin.counter.mapping is 'sequin.mapping.id';
 comment on column sequin.counter.slot is 'Number of a backend among those that live: no two write one row';
 comment on column sequin.counter.calls is 'Calls with messages for the mapping';
 comment on column sequin.counter.received is 'Messages; each has one of the outcomes that follow';
+comment on column sequin.counter.upserted is 'Messages that decided a row, which was written';
+comment on column sequin.counter.deleted is 'Messages that deleted a row, or found it gone';
+comment on column sequin.counter.collapsed is 'Messages of a row that a newer change in the same batch decided';
+comment on column sequin.counter.stale is 'Messages older than what was applied before, or that came again';
+comment on column sequin.counter.filtered is 'Messages that the filter refused, with no row to delete';
+comment on column sequin.counter.ignored is 'Messages that a null destination or on_delete ignore does not write';
+comment on column sequin.counter.dead is 'Messages that became dead letters';
 comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in resyncs';
 comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, reads and dead letters apart';
 comment on column sequin.counter.last_commit_timestamp is 'commit_timestamp of that change';
@@ -112,10 +119,21 @@ left join lateral (
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 comment on view sequin.status is 'A row for each mapping that the role may see: how it stands, what became of its messages, how far behind it is';
+comment on column sequin.status.name is 'Name of the mapping';
+comment on column sequin.status.source is 'Messages that it takes';
+comment on column sequin.status.destination is 'Table that it writes; null if it ignores them';
+comment on column sequin.status.owner is 'Role as which it writes';
 comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail or its messages are kept; broken: it cannot write anything, as broken_reason says, and its messages wait; resyncing: running, and a resync is on';
 comment on column sequin.status.guard is 'Where the versions of rows are kept: columns, table or off; null without a destination';
 comment on column sequin.status.calls is 'Calls that had messages for it';
 comment on column sequin.status.received is 'Messages that it took; each is counted in one of the columns that follow';
+comment on column sequin.status.upserted is 'Messages that decided a row, which was written';
+comment on column sequin.status.deleted is 'Messages that deleted a row, or found it gone';
+comment on column sequin.status.collapsed is 'Messages of a row that a newer change in the same batch decided';
+comment on column sequin.status.stale is 'Messages older than what was applied before, or that came again';
+comment on column sequin.status.filtered is 'Messages that the filter refused, with no row to delete';
+comment on column sequin.status.ignored is 'Messages that a null destination or on_delete ignore does not write';
+comment on column sequin.status.dead is 'Messages that became dead letters';
 comment on column sequin.status.last_lsn is 'commit_lsn of the newest change applied, backfill reads apart';
 comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of the newest change applied, backfill reads apart';
 comment on column sequin.status.lag is 'How long after its commit that change was applied; null if there is none';
@@ -142,6 +160,7 @@ cross join lateral (
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
 comment on view sequin.versions is 'What sequin.row_version holds for each mapping, counted row by row: on a large table ask for one mapping';
+comment on column sequin.versions.name is 'Name of the mapping';
 comment on column sequin.versions.row_versions is 'Its entries';
 comment on column sequin.versions.tombstones is 'Those of rows that were deleted';
 comment on column sequin.versions.gaps is 'Those of rows with columns whose value is older than the row';

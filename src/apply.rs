@@ -37,7 +37,7 @@ use crate::pg::turn::{Turn, begin_attempt, caught};
 use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
-use attempts::{ATTEMPTS, Attempts, PATIENT};
+use attempts::{ATTEMPTS, Attempts, LOCKING_OUT, PATIENT};
 use explained::{Explained, Observer};
 use registry::Registry;
 use routes::Routes;
@@ -59,6 +59,7 @@ pub fn explain<'a>(
 ) -> Result<Vec<Explained>, SqlError> {
     let mut attempts = Attempts {
         observer: Some(Observer::new(caller)),
+        only: Some(caller),
         ..Attempts::default()
     };
     let undone = subtransaction(|| -> Result<(), Option<SqlError>> {
@@ -74,13 +75,18 @@ pub fn explain<'a>(
     }
 }
 
-/// Retries dead letters (by number), and the letters that wait for their rows.
-pub fn apply_letters(letters: impl IntoIterator<Item = i64>) -> Result<Counts, SqlError> {
+/// Tries dead letters (by number) again, and those that wait for their rows, of mappings whose owner's rights
+/// `caller` has.
+pub fn apply_letters(
+    letters: impl IntoIterator<Item = i64>,
+    caller: pg_sys::Oid,
+) -> Result<Counts, SqlError> {
     let memory = Arena::take();
     let mut attempts = Attempts {
         exclusive: true,
         letters: letters.into_iter().collect(),
         explicit: true,
+        only: Some(caller),
         ..Attempts::default()
     };
     call(&mut Batch::empty(), &memory, &mut attempts)
@@ -105,8 +111,9 @@ fn call<'a>(
     let own = batch.end();
     for tried in 0..ATTEMPTS {
         let mut registry = Registry::take()?;
-        if tried >= PATIENT {
-            invalidation::lock_changes_out(registry.relation);
+        // To explain is no reason to keep others from changing their mappings.
+        if tried == PATIENT && attempts.observer.is_none() {
+            invalidation::lock_changes_out(registry.relation, LOCKING_OUT)?;
         }
         let result = with_registry(batch, own, memory, &mut registry, attempts);
         registry.give_back();
@@ -130,13 +137,8 @@ fn with_registry<'a>(
 ) -> Result<Counts, Stop> {
     batch.cut(own);
     let mut routes = Routes::default();
-    routes.add(batch, 0..own.items, registry)?;
+    routes.add(batch, 0..own.items, registry, attempts.observer.as_ref())?;
     routes.warn();
-    if let Some(observer) = &attempts.observer {
-        for (index, positions) in &routes.taken {
-            observer.admit(&registry.mappings[*index], positions[0].index())?;
-        }
-    }
     let mut tried = 0;
     loop {
         tried += 1;

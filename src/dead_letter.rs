@@ -21,7 +21,10 @@ use crate::error::SqlError;
 use crate::message::Version;
 use crate::outcome::Wait;
 use crate::pg::clock;
-use crate::prepared::Kept;
+use crate::pg::settings::{Settings, is_own_lock_timeout};
+use crate::pg::subtransaction::subtransaction;
+use crate::prepared::{BatchRow, Kept, RowReader};
+use crate::settings;
 
 /// The state of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +79,11 @@ pub struct Letter<'a> {
     pub committed_at: Option<i64>,
 }
 
-/// A letter that exists is renewed instead of stored twice. It is found by its number, or by its row and
-/// version; a letter without an LSN must also have the same text. If the row is not known, the letter is
-/// found by LSN and text. A message without a known row and without an LSN is stored each time.
-const STORE: &str = "
-    with b as materialized (
-        select b.*, coalesce(b.id, (
+/// The numbers of letters that are kept already, because they are the same change of the same row; where no row
+/// is known, because a change is the same text. What is no change is kept each time.
+const KNOWN: &str = "
+    select k.n, k.known from (
+        select b.n, coalesce((
             select min(l.id) from sequin.dead_letter l
             where l.mapping = b.mapping and l.row_key = b.row_key
               and l.source is not distinct from b.source and l.lsn is not distinct from b.lsn
@@ -91,25 +93,37 @@ const STORE: &str = "
             select min(l.id) from sequin.dead_letter l
             where b.row_key is null and b.lsn is not null and l.row_key is null and l.lsn = b.lsn
               and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
-        from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text,
-                              detail text, hint text, position bigint, key text, row_key bytea,
-                              former_key bytea,
-                              source text, lsn bigint, idx integer, committed_at timestamptz,
-                              waits_on oid, waits_for bytea, state text, brings bytea[], waits_or bytea)),
-    renewed as (
-        update sequin.dead_letter l
-        set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
-            row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
-            committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
-            waits_or = sha256(b.waits_or), brings = (select array_agg(sha256(u)) from unnest(b.brings) u), state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
-        from b where l.id = b.known)
+        from sequin.batch() b(n integer, mapping text, message text, row_key bytea, source text, lsn bigint,
+                              idx integer, committed_at timestamptz)
+        offset 0) k
+    where k.known is not null";
+
+const RENEW: &str = "
+    update sequin.dead_letter l
+    set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
+        row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
+        committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
+        waits_or = sha256(b.waits_or), brings = (select array_agg(sha256(u)) from unnest(b.brings) u),
+        state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
+    from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
+                          position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
+                          idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
+                          brings bytea[], waits_or bytea)
+    where l.id = b.id";
+
+/// One plain statement: each node of a larger one would have a copy of a letter's text, which may be as large as
+/// its batch.
+const STORE: &str = "
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
                                     state, brings, waits_or)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
            b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or)
-    from b where b.known is null";
+    from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
+                          position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
+                          idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
+                          brings bytea[], waits_or bytea)";
 
 const COLUMNS: [(&str, pg_sys::Oid); 20] = [
     ("id", pg_sys::INT8OID),
@@ -135,63 +149,207 @@ const COLUMNS: [(&str, pg_sys::Oid); 20] = [
 ];
 
 thread_local! {
+    static LOOK_UP: Kept = const {
+        Kept::new(
+            KNOWN,
+            &[
+                ("n", pg_sys::INT4OID),
+                ("mapping", pg_sys::TEXTOID),
+                ("message", pg_sys::TEXTOID),
+                ("row_key", pg_sys::BYTEAOID),
+                ("source", pg_sys::TEXTOID),
+                ("lsn", pg_sys::INT8OID),
+                ("idx", pg_sys::INT4OID),
+                ("committed_at", pg_sys::TIMESTAMPTZOID),
+            ],
+        )
+    };
     static STORED: Kept = const { Kept::new(STORE, &COLUMNS) };
+    static RENEWED: Kept = const { Kept::new(RENEW, &COLUMNS) };
     static REMOVED: Kept = const { Kept::new(REMOVE, &[("id", pg_sys::INT8OID)]) };
+    static LOCKED: Kept = const { Kept::new(LOCK, &[("id", pg_sys::INT8OID)]) };
 }
 
-/// Stores the letters, in this order.
-pub fn store<'a>(letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlError> {
-    let mut letters = letters.peekable();
-    if letters.peek().is_none() {
+/// How many letters, and how many bytes of their texts, are stored at a time.
+const SET: usize = 1000;
+const SET_BYTES: usize = 1 << 20;
+
+/// Keeps the letters, in this order.
+pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlError> {
+    loop {
+        let mut set = Vec::new();
+        let mut bytes = 0;
+        while set.len() < SET
+            && bytes < SET_BYTES
+            && let Some(letter) = letters.next()
+        {
+            bytes += letter.text.len();
+            set.push(letter);
+        }
+        if set.is_empty() {
+            return Ok(());
+        }
+        store_set(set)?;
+    }
+}
+
+fn store_set(mut set: Vec<Letter<'_>>) -> Result<(), SqlError> {
+    for (letter, known) in known(&set)? {
+        set[letter].id = Some(known);
+    }
+    let (mut renewed, mut new): (Vec<_>, Vec<_>) =
+        set.iter().partition(|letter| letter.id.is_some());
+    let renew = |letters: &[&Letter<'_>]| {
+        let letters = letters.iter().filter(|letter| letter.id.is_some());
+        RENEWED.with(|statement| {
+            statement
+                .execute(letters, |letter| row(letter, false))
+                .map(drop)
+        })
+    };
+    if !renewed.is_empty() && patiently(|| renew(&renewed))?.is_none() {
+        // The letters that another session holds on to are kept once more: it may be about to remove them.
+        let ids: Vec<i64> = renewed.iter().filter_map(|letter| letter.id).collect();
+        let free = free(&ids)?;
+        let (mine, held): (Vec<_>, Vec<_>) = renewed
+            .into_iter()
+            .partition(|letter| letter.id.is_some_and(|id| free.contains(&id)));
+        renew(&mine)?;
+        renewed = mine;
+        new.extend(held);
+    }
+    drop(renewed);
+    if new.is_empty() {
         return Ok(());
     }
-    let outcome = STORED.with(|statement| {
-        statement.execute(letters, |letter| {
-            let wait = letter.wait.as_ref();
+    STORED
+        .with(|statement| statement.execute(new.iter(), |letter| row(letter, true)))
+        .map(drop)
+}
+
+/// Which of the letters are kept already, by their indexes, and their numbers.
+fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
+    let asked: Vec<(usize, &Letter<'_>)> = set
+        .iter()
+        .enumerate()
+        .filter(|(_, letter)| letter.id.is_none())
+        .filter(|(_, letter)| letter.row_key.is_some() || letter.version.is_some())
+        .collect();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let returned = LOOK_UP.with(|statement| {
+        statement.query(asked.iter(), |(n, letter)| {
+            let by_text = letter.row_key.is_some() != letter.version.is_some();
+            let [lsn, idx] = version(letter);
             vec![
-                letter.id.map(Datum::from),
+                Some(Datum::from(*n as i32)),
                 text(letter.mapping.as_deref()),
-                text(Some(&*letter.text)),
-                text(Some(&letter.error.sqlstate())),
-                text(Some(&letter.error.message)),
-                text(letter.error.detail.as_deref()),
-                text(letter.error.hint.as_deref()),
-                Some(Datum::from(letter.position as i64)),
-                text(letter.key.as_deref()),
+                text(Some(&*letter.text).filter(|_| by_text)),
                 letter.row_key.as_deref().and_then(IntoDatum::into_datum),
-                letter.former_key.as_deref().and_then(IntoDatum::into_datum),
                 text(letter.source),
-                letter
-                    .version
-                    .map(|version| Datum::from(version.lsn as i64)),
-                letter
-                    .version
-                    .map(|version| Datum::from(version.idx as i32)),
+                lsn,
+                idx,
                 clock::datum(letter.committed_at),
-                wait.and_then(Wait::table).map(Datum::from),
-                wait.and_then(Wait::key).and_then(IntoDatum::into_datum),
-                text(Some(letter.state.as_str())),
-                (!letter.brings.is_empty())
-                    .then(|| letter.brings.into_datum())
-                    .flatten(),
-                wait.and_then(Wait::or).and_then(IntoDatum::into_datum),
             ]
         })
-    });
-    outcome.map(drop)
+    })?;
+    let mut known = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        known.push((row.index(0), row.bigint(1).unwrap_or_default()));
+    }
+    Ok(known)
+}
+
+/// A letter as a row of [`COLUMNS`].
+fn row(letter: &Letter<'_>, with_text: bool) -> BatchRow {
+    let wait = letter.wait.as_ref();
+    let [lsn, idx] = version(letter);
+    vec![
+        letter.id.map(Datum::from),
+        text(letter.mapping.as_deref()),
+        text(Some(&*letter.text).filter(|_| with_text)),
+        text(Some(&letter.error.sqlstate())),
+        text(Some(&letter.error.message)),
+        text(letter.error.detail.as_deref()),
+        text(letter.error.hint.as_deref()),
+        Some(Datum::from(letter.position as i64)),
+        text(letter.key.as_deref()),
+        letter.row_key.as_deref().and_then(IntoDatum::into_datum),
+        letter.former_key.as_deref().and_then(IntoDatum::into_datum),
+        text(letter.source),
+        lsn,
+        idx,
+        clock::datum(letter.committed_at),
+        wait.and_then(Wait::table).map(Datum::from),
+        wait.and_then(Wait::key).and_then(IntoDatum::into_datum),
+        text(Some(letter.state.as_str())),
+        (!letter.brings.is_empty())
+            .then(|| letter.brings.clone().into_datum())
+            .flatten(),
+        wait.and_then(Wait::or).and_then(IntoDatum::into_datum),
+    ]
+}
+
+fn version(letter: &Letter<'_>) -> [Option<Datum>; 2] {
+    let version = letter.version;
+    [
+        version.map(|version| Datum::from(version.lsn as i64)),
+        version.map(|version| Datum::from(version.idx as i32)),
+    ]
 }
 
 const REMOVE: &str =
     "delete from sequin.dead_letter l using sequin.batch() b(id bigint) where l.id = b.id";
 
-/// Deletes the letters with these numbers.
+const LOCK: &str = "
+    select l.id from sequin.dead_letter l
+    where l.id in (select b.id from sequin.batch() b(id bigint)) for update of l skip locked";
+
+/// Forgets the letters of these numbers, but for those that another session holds on to.
 pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
     if ids.is_empty() {
         return Ok(());
     }
-    REMOVED
-        .with(|statement| statement.execute(ids.iter(), |id| vec![Some(Datum::from(*id))]))
-        .map(drop)
+    let remove = |ids: &[i64]| {
+        REMOVED
+            .with(|statement| statement.execute(ids.iter(), |id| vec![Some(Datum::from(*id))]))
+            .map(drop)
+    };
+    match patiently(|| remove(ids))? {
+        Some(()) => Ok(()),
+        None => remove(&free(ids)?),
+    }
+}
+
+/// Locks the letters that no other session has locked.
+fn free(ids: &[i64]) -> Result<Vec<i64>, SqlError> {
+    let returned =
+        LOCKED.with(|statement| statement.query(ids.iter(), |id| vec![Some(Datum::from(*id))]))?;
+    let mut free = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        free.push(row.bigint(0).unwrap_or_default());
+    }
+    Ok(free)
+}
+
+/// Does what may wait for a session with rows of the table in an open transaction, such as one that discards a
+/// letter; `None` if the wait takes longer than a mapping has time.
+fn patiently(work: impl FnOnce() -> Result<(), SqlError>) -> Result<Option<()>, SqlError> {
+    let limit = settings::mapping_timeout();
+    if limit.is_zero() {
+        return work().map(Some);
+    }
+    let done = subtransaction(|| {
+        let _limit = Settings::lock_timeout(limit);
+        work()
+    });
+    match done {
+        Err(error) if is_own_lock_timeout(&error) => Ok(None),
+        done => done.map(Some),
+    }
 }
 
 // A `text` value cannot contain NUL, so NUL is stored as its JSON escape.

@@ -63,8 +63,13 @@ pub enum Error {
         /// Name of the mapping.
         mapping: String,
     },
-    /// `sequin.batch()` was not called by `sequin_apply`.
-    OutsideApply,
+    /// A function was not called by the statement of `sequin_apply` that it serves.
+    OutsideApply {
+        /// The function: `batch`.
+        function: &'static str,
+    },
+    /// A function was not called by the statement of `sequin.finish_resync` that it serves.
+    OutsideResync,
     /// `sequin.batch()` was called where a set cannot be returned.
     NotInFrom,
     /// `sequin.row_key` was called with the keyword VARIADIC.
@@ -211,6 +216,18 @@ pub enum Error {
     /// A role changes a mapping of an owner whose rights it lacks.
     MappingNotYours {
         /// Name of the mapping.
+        name: String,
+    },
+    /// A mapping has no setting of this name that has a default.
+    NoSetting {
+        /// The name asked for.
+        name: String,
+        /// Names that look like it, best first.
+        nearest: Vec<String>,
+    },
+    /// A setting of a mapping is to have a new value, and its default as well.
+    SetAndReset {
+        /// The setting.
         name: String,
     },
     /// The resync to finish was not begun.

@@ -18,6 +18,7 @@ use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
 use crate::pg::spi::{Executed, Plan, Returned, select};
 use crate::pg::tuples::{RowColumn, RowType, Rows};
+use crate::statement::NEXT_ROW;
 
 /// A row of a batch relation; `None` is null.
 pub type BatchRow = Vec<Option<Datum>>;
@@ -33,7 +34,7 @@ impl Statement {
     /// Prepares `sql`, which reads a batch relation of these columns.
     pub fn new(sql: &str, columns: &[RowColumn]) -> Result<Statement, SqlError> {
         Ok(Statement {
-            plan: Plan::prepare(sql)?,
+            plan: Plan::prepare(sql)?.counting(sql.contains(NEXT_ROW)),
             rows: RowType::new(columns),
         })
     }

@@ -202,6 +202,9 @@ pub fn late_enough(read_skew: i64) -> String {
     )
 }
 
+/// What counts the rows that a statement reads, once in it.
+pub const NEXT_ROW: &str = "sequin.next_row()";
+
 /// `INSERT`: rows of `columns`. `next_row` counts the rows as they are read, which tells the row of an
 /// error.
 pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) -> String {
@@ -211,7 +214,7 @@ pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) 
         ""
     };
     format!(
-        "insert into {} as d ({}){overriding} select {} from {} where sequin.next_row()",
+        "insert into {} as d ({}){overriding} select {} from {} where {NEXT_ROW}",
         relation.name,
         list(columns, ""),
         list(columns, "b."),

@@ -111,7 +111,7 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
             return Ok(result(counts));
         };
         last = *end;
-        counts.add(&apply_letters(ids)?);
+        counts.add(&apply_letters(ids, caller)?);
     }
 }
 

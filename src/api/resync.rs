@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -16,7 +17,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete};
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
-use crate::pg::keys::extension_owner;
+use crate::pg::keys::{extension_owner, random};
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
 use crate::target::column_gone;
@@ -33,9 +34,9 @@ fn execute(sql: &str) -> Result<(), Error> {
     Spi::run(sql).map_err(own_statement(format!("run \"{sql}\"")))
 }
 
-// Not read-only for SPI: a read-only query would use the snapshot from before the call waited for its lock.
-fn count(sql: &str) -> Result<i64, Error> {
-    Spi::connect_mut(|client| client.update(sql, None, &[])?.first().get_one())
+// Not read-only for SPI: what the call has waited for must be seen.
+fn count(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<i64, Error> {
+    Spi::connect_mut(|client| client.update(sql, None, arguments)?.first().get_one())
         .map(Option::unwrap_or_default)
         .map_err(own_statement(format!("run \"{sql}\"")))
 }
@@ -81,10 +82,8 @@ fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, Er
     let _definer = ActingAs::new(extension_owner(), false);
     lock(&mapping);
     let id = mapping.id;
-    if count(&format!(
-        "select count(*) from sequin.resync where mapping = {id}"
-    ))? == 0
-    {
+    let begun = format!("select count(*) from sequin.resync where mapping = {id}");
+    if count(&begun, &[])? == 0 {
         return Err(Error::NoResync { name: mapping.name }.into());
     }
     let gone = match mapping.destination_oid().and_then(Destination::load) {
@@ -102,29 +101,40 @@ fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, Er
 }
 
 thread_local! {
-    static FINISHING: Cell<Option<i32>> = const { Cell::new(None) };
+    static FINISHING: Cell<Option<(i32, i64)>> = const { Cell::new(None) };
 }
 
-/// While the value lives, this session is finishing a resync.
-struct Finishing;
+/// While it lives, this session is finishing a resync of a mapping.
+struct Finishing {
+    /// A random number, which only the statement that finishes it has.
+    token: i64,
+    before: Option<(i32, i64)>,
+}
 
 impl Finishing {
     fn new(mapping: i32) -> Finishing {
-        FINISHING.set(Some(mapping));
-        Finishing
+        let token = random();
+        Finishing {
+            token,
+            before: FINISHING.replace(Some((mapping, token))),
+        }
     }
 }
 
 impl Drop for Finishing {
     fn drop(&mut self) {
-        FINISHING.set(None);
+        FINISHING.set(self.before);
     }
 }
 
-/// `sequin.in_resync(mapping)`: whether this session is finishing a resync of the mapping right now.
+/// `sequin.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right now. For
+/// any other caller, such as a trigger that the statement fires, it is an error.
 #[pg_extern(sql = false)]
-fn in_resync(mapping: i32) -> bool {
-    FINISHING.get() == Some(mapping)
+fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorReport> {
+    match FINISHING.get() {
+        Some((of, its)) if mapping == Some(of) && token == Some(its) => Ok(true),
+        _ => Err(Error::OutsideResync.into()),
+    }
 }
 
 /// Counts or deletes the rows of the destination that no message has confirmed.
@@ -146,21 +156,21 @@ fn unconfirmed(
         let name = mapping.soft_delete.as_deref().unwrap_or_default();
         return Err(column_gone(mapping, destination, name).into());
     }
-    let mut rows = format!("not sequin.is_confirmed({id}, {row_key})");
-    // Rows that other mappings wrote to the same table must stay. Where row versions live in the destination,
-    // nothing tells which mapping wrote a row.
-    let others = count(&format!(
+    let mut rows = format!("not sequin.is_confirmed({id}, {row_key}, $1)");
+    // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
+    // destination, nothing says which mapping wrote a row.
+    let others = format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()
-    ))?;
-    if others > 0 {
+    );
+    if count(&others, &[])? > 0 {
         if VersionsIn::of(mapping, destination) != VersionsIn::Table {
             return Err(Error::SharedDestination {
                 name: mapping.name.clone(),
             }
             .into());
         }
-        rows.push_str(&format!(" and sequin.is_known({id}, {row_key})"));
+        rows.push_str(&format!(" and sequin.is_known({id}, {row_key}, $1)"));
     }
     for column in &columns {
         rows.push_str(&format!(" and {column} is not null"));
@@ -168,10 +178,12 @@ fn unconfirmed(
     if let Some(mark) = mark {
         rows.push_str(&format!(" and d.{} {}", mark.name(), mark.is_unset()));
     }
-    let _finishing = Finishing::new(id);
+    let finishing = Finishing::new(id);
+    let token = [finishing.token.into()];
     let _owner = ActingAs::untrusted(writer(mapping, destination));
     if dry_run || mapping.on_delete == OnDelete::Ignore {
-        let found = count(&format!("select count(*) from {relation} d where {rows}"))?;
+        let found = format!("select count(*) from {relation} d where {rows}");
+        let found = count(&found, &token)?;
         return Ok(if dry_run { found } else { 0 });
     }
     let versions = match VersionsIn::of(mapping, destination) {
@@ -186,14 +198,14 @@ fn unconfirmed(
         ),
         None => format!("delete from {relation} d where {rows}"),
     };
-    let counted = count(&format!(
+    let change = format!(
         "with gone as ({change} returning {row_key} as key, {versions}),
               noted as (select sequin.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
-                                                g.sequin_committed_at) from gone g(key, sequin_lsn,
-                                                sequin_idx, sequin_committed_at))
+                                                g.sequin_committed_at, $1)
+                        from gone g(key, sequin_lsn, sequin_idx, sequin_committed_at))
          select count(*) from noted"
-    ))?;
-    Ok(counted)
+    );
+    Ok(count(&change, &token)?)
 }
 
 /// `sequin.forget_versions(mapping)`: deletes the row versions of the mapping, so that the next message of

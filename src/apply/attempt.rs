@@ -139,9 +139,16 @@ impl<'b> Work<'_, 'b> {
                 confirm(changes)?;
             }
         }
-        write_all(registry, attempts, locked, all)?;
+        {
+            let shown = registry.showing(attempts.only);
+            write_all(&shown, attempts, locked, all)?;
+        }
         if !attempts.last {
-            let due = look_for_more(&registry.letters, &attempts.letters, all)?;
+            let mut due = look_for_more(&registry.letters, &attempts.letters, all)?;
+            due.retain(|due| {
+                let mapping = registry.mappings.iter().find(|m| m.id == due.mapping);
+                mapping.is_none_or(|mapping| attempts.may_run(mapping))
+            });
             if !due.is_empty() {
                 for due in due {
                     attempts.letters.insert(due.letter);

@@ -3,10 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use pgrx::pg_sys;
 
 use super::explained::Observer;
 use crate::error::SqlError;
+use crate::mapping::Mapping;
 use crate::outcome::Suspects;
+use crate::pg::user::may_act_as;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
 /// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
@@ -17,8 +22,11 @@ pub const ATTEMPTS: usize = 30;
 /// changes a mapping of his own again and again could hold the call up for ever.
 pub const PATIENT: usize = 5;
 
-/// Later attempts do not start over because a relation is missing. A trigger may look for a missing
-/// relation in every attempt, and make the server report a change each time.
+/// For how long it tries to. Somebody may have changed a mapping, and not commit.
+pub const LOCKING_OUT: Duration = Duration::from_secs(2);
+
+/// After so many attempts it is no reason to begin again that a relation is not found: a trigger may look
+/// for one in vain, and make the server say that something changed, every time.
 const EARLY: usize = 5;
 
 /// What a call has learnt from its attempts so far.
@@ -42,7 +50,9 @@ pub struct Attempts {
     pub begun: usize,
     /// Whether this attempt is the last.
     pub last: bool,
-    /// Observes the call, if it is to be explained.
+    /// The role whose rights limit the mappings that the call takes along and locks, beside those of its messages.
+    pub only: Option<pg_sys::Oid>,
+    /// Observes the call, if it is made to be explained.
     pub observer: Option<Observer>,
 }
 
@@ -52,8 +62,14 @@ impl Attempts {
         self.begun < EARLY
     }
 
-    /// After the mappings changed: drops the letters that the call added by itself, since their mappings
-    /// may be paused now.
+    /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.
+    pub fn may_run(&self, mapping: &Mapping) -> bool {
+        self.only
+            .is_none_or(|role| may_act_as(role, mapping.owner_oid()))
+    }
+
+    /// After the mappings changed: leaves out the letters that the call has taken along by itself, since
+    /// their mappings may be paused now.
     pub fn forget_implicit_letters(&mut self) {
         if !self.explicit {
             self.letters.clear();

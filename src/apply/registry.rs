@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use pgrx::pg_sys;
 
@@ -14,7 +15,7 @@ use crate::error::SqlError;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
-use crate::pg::user::role_exists;
+use crate::pg::user::{may_act_as, role_exists};
 use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;
@@ -141,7 +142,22 @@ impl Registry {
         Ok(target.map_err(|error| error.of_mapping(id))?)
     }
 
-    /// Puts a target back for the next call.
+    /// The registry as if it had only the mappings whose owner's rights the role has, if one is given: the call locks
+    /// no others.
+    pub fn showing(&mut self, role: Option<pg_sys::Oid>) -> Showing<'_> {
+        let all = role.map(|role| {
+            let all = self.mappings.iter();
+            let shown = all.filter(|mapping| may_act_as(role, mapping.owner_oid()));
+            let shown = shown.cloned().collect();
+            std::mem::replace(&mut self.mappings, shown)
+        });
+        Showing {
+            registry: self,
+            all,
+        }
+    }
+
+    /// Puts a mapping back, ready for the next call.
     pub fn put_back(&mut self, target: Target) {
         self.uses += 1;
         self.ready.insert(target.mapping.id, (self.uses, target));
@@ -158,7 +174,29 @@ impl Registry {
     }
 }
 
-/// The error for a destination that was dropped.
+/// A registry that shows some of its mappings: see [`Registry::showing`].
+pub struct Showing<'r> {
+    registry: &'r mut Registry,
+    all: Option<Vec<Mapping>>,
+}
+
+impl Deref for Showing<'_> {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        self.registry
+    }
+}
+
+impl Drop for Showing<'_> {
+    fn drop(&mut self) {
+        if let Some(all) = self.all.take() {
+            self.registry.mappings = all;
+        }
+    }
+}
+
+/// The destination was dropped.
 pub fn gone(mapping: &Mapping) -> SqlError {
     Error::DestinationGone {
         mapping: mapping.name.clone(),

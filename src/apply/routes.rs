@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::explained::Observer;
 use super::registry::Registry;
 use crate::dead_letter::State;
 use crate::dead_letter::retried::Retried;
@@ -77,6 +78,7 @@ impl Routes {
         batch: &Batch<'_>,
         positions: Range<usize>,
         registry: &Registry,
+        observer: Option<&Observer>,
     ) -> Result<(), SqlError> {
         let mut last = None;
         for position in positions {
@@ -102,6 +104,9 @@ impl Routes {
                     .route(source.0, source.1, source.2, source.3),
             };
             for &index in &*found {
+                if let Some(observer) = observer {
+                    observer.admit(&registry.mappings[index], position)?;
+                }
                 self.take(at, index, registry)?;
             }
             if found.is_empty() {
@@ -126,8 +131,8 @@ impl Routes {
         registry: &Registry,
     ) -> Result<(), SqlError> {
         let Some(name) = &letter.mapping else {
-            return match self.add(batch, letter.items.clone(), registry) {
-                // The letter stays, and the call goes on with the others.
+            return match self.add(batch, letter.items.clone(), registry, None) {
+                // It stays, and others are tried.
                 Err(error) if letter.items.len() == 1 => {
                     self.refuse(Position(letter.items.start as u32), Some(error));
                     Ok(())
@@ -150,7 +155,9 @@ impl Routes {
                         .into(),
                     ),
                 ),
-                (Item::Dead { .. }, _) => self.add(batch, position..position + 1, registry)?,
+                (Item::Dead { .. }, _) => {
+                    self.add(batch, position..position + 1, registry, None)?
+                }
             }
         }
         Ok(())

@@ -23,7 +23,13 @@ fn every_error() -> Vec<Error> {
         Error::OwnerGone {
             mapping: "a".into(),
         },
-        Error::OutsideApply,
+        Error::OutsideApply { function: "batch" },
+        Error::OutsideResync,
+        Error::NoSetting {
+            name: "a".into(),
+            nearest: Vec::new(),
+        },
+        Error::SetAndReset { name: "key".into() },
         Error::NotInFrom,
         Error::Variadic,
         Error::UnknownArgumentType { number: 1 },

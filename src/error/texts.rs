@@ -101,11 +101,18 @@ impl Error {
                 "To try its messages again, run: SELECT * FROM sequin.retry({});",
                 quote::literal(mapping)
             )),
-            Error::OutsideApply => SqlError::new(
+            Error::OutsideApply { function } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "sequin.batch() can be called only by sequin_apply",
+                format!("sequin.{function}() can be called only by sequin_apply"),
             )
+            .with_detail("It serves the statements that sequin_apply makes, and nothing that runs under them.")
             .with_hint("Call sequin_apply(batch) to apply messages."),
+            Error::OutsideResync => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "sequin.in_resync, is_confirmed, is_known and note_gone can be called only by sequin.finish_resync",
+            )
+            .with_detail("They serve the statements that sequin.finish_resync makes, and nothing that runs under them.")
+            .with_hint("Call sequin.finish_resync(mapping) to end a resync."),
             Error::NotInFrom => SqlError::new(
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 "sequin.batch() can be called only in FROM",
@@ -303,6 +310,19 @@ impl Error {
             )
             .with_detail("A mapping's rows are written as its owner, which is the role that makes it.")
             .with_hint("Leave out owner; to own it as another role, SET ROLE to that role first."),
+            Error::NoSetting { name, nearest } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("mappings have no setting \"{name}\" that can be reset"),
+            )
+            .with_hint(did_you_mean(nearest).unwrap_or_else(|| {
+                "reset takes enabled, destination, columns, key, filter, mode, on_delete, soft_delete, on_error and guard."
+                    .to_owned()
+            })),
+            Error::SetAndReset { name } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("{name} is both set and reset"),
+            )
+            .with_hint("Give it a value, or name it in reset."),
             Error::NoResync { name } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("no resync of mapping \"{name}\" has begun"),

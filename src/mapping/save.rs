@@ -9,6 +9,7 @@ use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
 
 use crate::error::Error;
+use crate::error::nearest::nearest;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::user::{ActingAs, current_user};
@@ -121,30 +122,84 @@ fn save_mapping(
 
 const ALTER: &str = "
     update sequin.mapping as m
-    set enabled = coalesce($2, m.enabled), source = coalesce($3, m.source),
-        columns = coalesce($4::pg_catalog.jsonb, m.columns), key = coalesce($5, m.key),
-        filter = coalesce($6, m.filter), on_delete = coalesce($7, m.on_delete),
-        soft_delete = coalesce($8, m.soft_delete), on_error = coalesce($9, m.on_error),
-        guard = coalesce($10, m.guard), name = coalesce($11, m.name)
+    set enabled = case when 'enabled' operator(pg_catalog.=) any ($14) then true else coalesce($2, m.enabled) end,
+        source = coalesce($3, m.source),
+        destination = case when not 'destination' operator(pg_catalog.=) any ($14)
+                      then coalesce($4::pg_catalog.oid::pg_catalog.regclass, m.destination) end,
+        columns = case when not 'columns' operator(pg_catalog.=) any ($14)
+                  then coalesce($5::pg_catalog.jsonb, m.columns) end,
+        key = case when not 'key' operator(pg_catalog.=) any ($14) then coalesce($6, m.key) end,
+        filter = case when not 'filter' operator(pg_catalog.=) any ($14) then coalesce($7, m.filter) end,
+        mode = case when 'mode' operator(pg_catalog.=) any ($14) then 'upsert' else coalesce($8, m.mode) end,
+        on_delete = case when 'on_delete' operator(pg_catalog.=) any ($14) then 'delete'
+                    else coalesce($9, m.on_delete) end,
+        soft_delete = case when not 'soft_delete' operator(pg_catalog.=) any ($14)
+                      then coalesce($10, m.soft_delete) end,
+        on_error = case when 'on_error' operator(pg_catalog.=) any ($14) then 'dead_letter'
+                   else coalesce($11, m.on_error) end,
+        guard = case when 'guard' operator(pg_catalog.=) any ($14) then 'auto' else coalesce($12, m.guard) end,
+        name = coalesce($13, m.name)
     where m.name operator(pg_catalog.=) $1";
 
-/// `sequin.alter_mapping(…)`: changes the settings of a mapping that are not null here.
+/// Checks the names of settings that are to be set to their defaults; `given` says which have a new value.
+fn check_reset(reset: &[Option<String>], given: &[(&str, bool)]) -> Result<(), Error> {
+    for name in reset {
+        let name = name.as_deref().unwrap_or_default();
+        match given.iter().find(|(setting, _)| *setting == name) {
+            None => {
+                return Err(Error::NoSetting {
+                    name: name.to_owned(),
+                    nearest: nearest(name, given.iter().map(|(setting, _)| *setting)),
+                });
+            }
+            Some((_, true)) => {
+                return Err(Error::SetAndReset {
+                    name: name.to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// `sequin.alter_mapping(…)`: changes the settings of a mapping that are not null here, and sets those that
+/// `reset` names to their defaults.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn alter_mapping(
     name: Option<&str>,
     enabled: Option<bool>,
     source: Option<&str>,
+    destination: Option<pg_sys::Oid>,
     columns: Option<&str>,
     key: Option<Vec<Option<String>>>,
     filter: Option<&str>,
+    mode: Option<&str>,
     on_delete: Option<&str>,
     soft_delete: Option<&str>,
     on_error: Option<&str>,
     guard: Option<&str>,
     new_name: Option<&str>,
+    reset: Option<Vec<Option<String>>>,
 ) -> Result<(), ErrorReport> {
     require_writable("alter a mapping")?;
+    let reset = reset.unwrap_or_default();
+    check_reset(
+        &reset,
+        &[
+            ("enabled", enabled.is_some()),
+            ("destination", destination.is_some()),
+            ("columns", columns.is_some()),
+            ("key", key.is_some()),
+            ("filter", filter.is_some()),
+            ("mode", mode.is_some()),
+            ("on_delete", on_delete.is_some()),
+            ("soft_delete", soft_delete.is_some()),
+            ("on_error", on_error.is_some()),
+            ("guard", guard.is_some()),
+        ],
+    )?;
     // Returns an error if the caller has no such mapping.
     let mapping = super::catalog::mine(name)?;
     let _caller = ForCaller::begin();
@@ -152,14 +207,17 @@ fn alter_mapping(
         mapping.name.as_str().into(),
         enabled.into(),
         source.into(),
+        destination.into(),
         columns.into(),
         key.into(),
         filter.into(),
+        mode.into(),
         on_delete.into(),
         soft_delete.into(),
         on_error.into(),
         guard.into(),
         new_name.into(),
+        reset.into(),
     ];
     Spi::connect_mut(|client| client.update(ALTER, None, &args).map(drop)).map_err(|why| {
         Error::OwnStatement {

@@ -439,6 +439,11 @@ mod tests {
         proptest::collection::vec("[a-c*]{1,4}|\"[a.*]{1,3}\"", 2..=3).prop_map(|p| p.join("."))
     }
 
+    /// Patterns so short that one often covers another.
+    fn few_patterns() -> impl Strategy<Value = String> {
+        proptest::collection::vec("[ab*]{1,2}|\\*|\"[a*]{1,2}\"", 2..=3).prop_map(|p| p.join("."))
+    }
+
     proptest! {
         #[test]
         fn display_reads_back(text in any_pattern()) {
@@ -463,6 +468,33 @@ mod tests {
             }
             let expected = obvious(glob.as_bytes(), name.as_bytes());
             prop_assert_eq!(matches(glob.as_bytes(), name.as_bytes()), expected);
+        }
+
+        #[test]
+        fn a_pattern_that_covers_another_matches_all_that_the_other_matches(
+            a in few_patterns(), b in few_patterns(), fill in "[ab*.]{0,2}", by_id in any::<bool>(),
+        ) {
+            let (a, b) = (pattern(&a), pattern(&b));
+            // what `b` matches, with the same text for each star
+            let name = |part: &Part| match part {
+                Part::Exact(name) => name.clone(),
+                Part::Glob(glob) => glob.replace('*', &fill),
+            };
+            let database = b.database.as_ref().map(name);
+            let (by_name, id) = match by_id {
+                true => (None, database.as_deref()),
+                false => (database.as_deref(), None),
+            };
+            let (schema, table) = (name(&b.schema), name(&b.table));
+            prop_assert!(b.matches(by_name, id, &schema, &table));
+            if a.covers(&b) {
+                prop_assert!(a.matches(by_name, id, &schema, &table), "{a} covers {b}");
+            }
+            prop_assert!(b.covers(&b));
+            // what covers nothing more than one name covers by matching
+            if b.is_exact() && b.database.is_none() && a.database.is_none() {
+                prop_assert_eq!(a.covers(&b), a.matches(None, None, &schema, &table));
+            }
         }
 
         #[test]

@@ -2,7 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 
+use std::time::Duration;
+
 use pgrx::{pg_guard, pg_sys};
+
+use super::settings::{Settings, is_own_lock_timeout};
+use super::subtransaction::subtransaction;
+use super::trap::trap;
+use crate::error::SqlError;
+
+unsafe extern "C-unwind" {
+    #[link_name = "LockRelationOid"]
+    fn raw_lock_relation(relation: pg_sys::Oid, mode: pg_sys::LOCKMODE);
+}
 
 thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -97,10 +109,18 @@ pub fn lock(oid: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
 }
 
-/// Locks a relation so that nobody else writes it until the transaction ends.
-pub fn lock_changes_out(oid: pg_sys::Oid) {
-    // SAFETY: as in `lock`.
-    unsafe { pg_sys::LockRelationOid(oid, pg_sys::ShareLock as i32) }
+/// Locks a relation so that nobody else writes it until the transaction ends. A session that has written it holds
+/// this up as long as its transaction is open: returns whether it was done within `limit`.
+pub fn lock_changes_out(oid: pg_sys::Oid, limit: Duration) -> Result<bool, SqlError> {
+    let locked = subtransaction(|| {
+        let _limit = Settings::lock_timeout(limit);
+        // SAFETY: as in `lock`; only the C function runs inside.
+        unsafe { trap(|| raw_lock_relation(oid, pg_sys::ShareLock as i32)) }
+    });
+    match locked {
+        Err(error) if is_own_lock_timeout(&error) => Ok(false),
+        locked => locked.map(|()| true),
+    }
 }
 
 /// Signals a changed relation to every session at commit, and to this session again on rollback.

@@ -98,6 +98,16 @@ pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
     unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
 }
 
+/// A number that nobody can guess.
+pub fn random() -> i64 {
+    let mut bytes = [0; 8];
+    // SAFETY: fills as many bytes as it is told there are.
+    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
+        pgrx::error!("could not generate a random number");
+    }
+    i64::from_ne_bytes(bytes)
+}
+
 /// A value's text, by its type's output function.
 pub fn output_text(type_oid: pg_sys::Oid, value: Datum) -> String {
     // SAFETY: the value is of the type; the output function's answer is copied and freed.

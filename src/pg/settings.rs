@@ -2,8 +2,13 @@
 //! sessions write the same bytes.
 
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use pgrx::pg_sys;
+
+use crate::error::SqlError;
+use crate::error::origin::Origin;
+use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
 
 /// The settings of every apply. The names are `pg_settings` names.
 pub const PINNED: &[(&CStr, &CStr)] = &[
@@ -47,6 +52,11 @@ pub fn reserve(prefix: &CStr) {
     }
 }
 
+/// Whether the error tells of the time limit of [`Settings::lock_timeout`], and not of the session's own.
+pub fn is_own_lock_timeout(error: &SqlError) -> bool {
+    error.is(LOCK_NOT_AVAILABLE) && error.origin != Origin::Server
+}
+
 /// Settings changed for as long as the value lives. An error puts them back as well.
 pub struct Settings {
     level: i32,
@@ -64,6 +74,18 @@ impl Settings {
             }
             Settings { level }
         }
+    }
+
+    /// `lock_timeout`, unless the session's is shorter. See [`is_own_lock_timeout`].
+    pub fn lock_timeout(limit: Duration) -> Settings {
+        let settings = Settings::new(&[]);
+        let limit = limit.as_millis().clamp(1, i32::MAX as u128) as i32;
+        // SAFETY: reads a setting's variable.
+        let sessions = unsafe { pg_sys::LockTimeout };
+        if sessions == 0 || sessions > limit {
+            settings.set(c"lock_timeout", &limit.to_string());
+        }
+        settings
     }
 
     /// Makes the server look for a deadlock after so many milliseconds of waiting, if it would wait longer. Two calls

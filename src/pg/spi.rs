@@ -7,7 +7,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::isolation::is_standby;
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{is_undone, note_undone, trap};
-use super::tuples::{Offered, Rows, count_rows, put_back_count};
+use super::tuples::{Offered, Rows};
 use crate::error::{SqlError, sqlstate};
 
 unsafe extern "C-unwind" {
@@ -68,6 +68,7 @@ impl Drop for Connection {
 pub struct Plan {
     plan: pg_sys::SPIPlanPtr,
     planned: bool,
+    counts: bool,
 }
 
 /// The result of a statement.
@@ -101,7 +102,14 @@ impl Plan {
         Ok(Plan {
             plan,
             planned: false,
+            counts: false,
         })
+    }
+
+    /// The plan of a statement that calls `sequin.next_row()`, once: an error of it tells how many rows were read.
+    pub fn counting(mut self, counts: bool) -> Plan {
+        self.counts = counts;
+        self
     }
 
     /// Makes the generic plan under [`INDEX_DRIVEN`] unless there is a valid one.
@@ -129,12 +137,9 @@ impl Plan {
     /// Executes the statement over `rows`, which `sequin.batch()` returns to it.
     pub fn run(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan()?;
-        let _offered = Offered::new(rows);
-        let before = count_rows();
-        let result = self.execute();
-        let rows_read = put_back_count(before);
-        result.map_err(|error| SqlError {
-            rows_read: (rows_read > 0).then_some(rows_read),
+        let offered = Offered::new(rows, self.counts);
+        self.execute().map_err(|error| SqlError {
+            rows_read: Some(offered.read()).filter(|read| *read > 0),
             ..error
         })
     }

@@ -184,62 +184,108 @@ fn end(store: *mut pg_sys::Tuplestorestate) {
     }
 }
 
-/// A tuplestore and the type of its rows.
-type Offer = (*mut pg_sys::Tuplestorestate, pg_sys::TupleDesc);
+/// What the functions of a statement's batch relation give it.
+#[derive(Clone, Copy)]
+struct Offer {
+    /// The rows, until the statement has taken them.
+    store: *mut pg_sys::Tuplestorestate,
+    /// Their type; null if there are none.
+    desc: pg_sys::TupleDesc,
+    /// What the server would tell of an error outside the statement.
+    told: *mut pg_sys::ErrorContextCallback,
+    /// Whether the statement counts the rows that it reads.
+    counts: bool,
+    /// The node of the statement's plan that counts them; null before the first row.
+    counter: *mut pg_sys::Node,
+    /// How many rows it has read.
+    read: usize,
+}
 
-const NOTHING: Offer = (ptr::null_mut(), ptr::null_mut());
+const NOTHING: Offer = Offer {
+    store: ptr::null_mut(),
+    desc: ptr::null_mut(),
+    told: ptr::null_mut(),
+    counts: false,
+    counter: ptr::null_mut(),
+    read: 0,
+};
 
 thread_local! {
     static CURRENT: Cell<Offer> = const { Cell::new(NOTHING) };
 }
 
-/// While it lives, `sequin.batch()` returns the rows, once. A trigger may apply messages before the
-/// statement that fired it has taken its rows: they are offered again when that is done.
+impl Offer {
+    /// Whether it is the statement itself that calls, and no function or trigger under it. Whatever runs SQL tells
+    /// the server what to say of it, should it fail: SPI of the statement, and all others on top of that.
+    fn calls(&self) -> bool {
+        // SAFETY: a backend variable; what it points to lives while it does.
+        unsafe {
+            let told = pg_sys::error_context_stack;
+            !told.is_null() && (*told).previous == self.told
+        }
+    }
+}
+
+/// While it lives, `sequin.batch()` returns the rows to the statement that is executed next, once. A trigger may
+/// apply messages before the statement that fired it has taken its rows: they are offered again when that
+/// is done.
 pub struct Offered {
     before: Offer,
     _rows: Rows,
 }
 
 impl Offered {
-    /// Offers `rows`.
-    pub fn new(mut rows: Rows) -> Offered {
+    /// Offers `rows`; `counts`: whether the statement calls `sequin.next_row()`.
+    pub fn new(mut rows: Rows, counts: bool) -> Offered {
         let store = std::mem::replace(&mut rows.store, ptr::null_mut());
+        let offer = Offer {
+            store,
+            desc: rows.desc,
+            // SAFETY: reads a backend variable.
+            told: unsafe { pg_sys::error_context_stack },
+            counts,
+            ..NOTHING
+        };
         Offered {
-            before: CURRENT.replace((store, rows.desc)),
+            before: CURRENT.replace(offer),
             _rows: rows,
         }
+    }
+
+    /// How many rows the statement has read, if it counts them.
+    pub fn read(&self) -> usize {
+        CURRENT.get().read
     }
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
-        let (not_taken, _) = CURRENT.replace(self.before);
-        end(not_taken);
+        end(CURRENT.replace(self.before).store);
     }
 }
 
-thread_local! {
-    static ROWS_READ: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Begins to count the rows that a statement reads; returns the count so far, for
-/// [`put_back_count`].
-pub fn count_rows() -> usize {
-    ROWS_READ.replace(0)
-}
-
-/// Ends counting: returns the count and restores the previous count.
-pub fn put_back_count(before: usize) -> usize {
-    ROWS_READ.replace(before)
-}
-
 function! {
-    /// `sequin.next_row()`: counts the rows that the statement reads, and is true.
+    /// `sequin.next_row()`: counts the rows that the statement reads, and is true. Anywhere else it is an error.
     next_row_wrapper, pg_finfo_next_row_wrapper = next_row
 }
 
-unsafe fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    ROWS_READ.set(ROWS_READ.get() + 1);
+#[pg_guard]
+unsafe extern "C-unwind" fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    let mut offer = CURRENT.get();
+    // SAFETY: the function manager's record of the call, and of the function, which may be missing.
+    let node = unsafe { (*fcinfo).flinfo.as_ref() }.map_or(ptr::null_mut(), |call| call.fn_expr);
+    // The first call after the statement has taken its rows is its own: a default or a policy of the table, which is
+    // part of the same plan, is evaluated later.
+    let own = node == offer.counter || offer.counter.is_null();
+    let taken = offer.store.is_null();
+    if node.is_null() || !(offer.counts && taken && own && offer.calls()) {
+        raise(Error::OutsideApply {
+            function: "next_row",
+        });
+    }
+    offer.counter = node;
+    offer.read += 1;
+    CURRENT.set(offer);
     // SAFETY: the function manager's record of the call.
     unsafe { (*fcinfo).isnull = false };
     Datum::from(true)
@@ -247,15 +293,15 @@ unsafe fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
 
 function! {
     /// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
-    /// definition list names them. Outside an apply it is an error.
+    /// definition list names them. Anywhere else it is an error.
     sequin_batch_wrapper, pg_finfo_sequin_batch_wrapper = batch
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    let (store, desc) = CURRENT.get();
-    if store.is_null() {
-        raise(Error::OutsideApply);
+    let offer = CURRENT.get();
+    if offer.store.is_null() || !offer.calls() {
+        raise(Error::OutsideApply { function: "batch" });
     }
     // SAFETY: the executor calls set-returning functions with a ReturnSetInfo; it takes the
     // tuplestore over and ends it. It compares the descriptor with the column definition list (a
@@ -269,13 +315,14 @@ unsafe extern "C-unwind" fn batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
         {
             raise(Error::NotInFrom);
         }
-        CURRENT.set(NOTHING);
+        let store = ptr::null_mut();
+        CURRENT.set(Offer { store, ..offer });
         (*info).returnMode = materialize;
-        (*info).setResult = store;
-        (*info).setDesc = if desc.is_null() {
+        (*info).setResult = offer.store;
+        (*info).setDesc = if offer.desc.is_null() {
             ptr::null_mut() // no rows
         } else {
-            pg_sys::CreateTupleDescCopy(desc)
+            pg_sys::CreateTupleDescCopy(offer.desc)
         };
         (*fcinfo).isnull = true;
     }

@@ -51,7 +51,7 @@ fn a_changed_mapping_is_seen_by_other_sessions() {
     );
     assert_eq!(apply(&mut forwarder, &item(6, "six")).dead, 1);
 
-    run(&mut admin, "truncate sequin.mapping");
+    run(&mut admin, "delete from sequin.mapping");
     run(&mut admin, "select sequin.map('public.*', null)");
     assert_eq!(apply(&mut forwarder, &item(7, "seven")).ignored, 1);
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod comments;
 mod explain;
 mod fingerprint;
 mod pausing;

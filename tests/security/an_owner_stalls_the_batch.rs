@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{apply, run, upserted, value};
+use support::{apply, message, run, upserted, value};
 
 use super::{Scene, letter, mixed, only_good};
 
@@ -15,7 +15,7 @@ fn limited(scene: &Scene) -> postgres::Client {
     run(
         &mut scene.admin(),
         &format!(
-            "alter role {} set sequin.mapping_timeout = '300ms'",
+            "alter role {0} set sequin.mapping_timeout = '300ms'; alter role {0} set statement_timeout = '20s'",
             scene.forwarder
         ),
     );
@@ -124,6 +124,169 @@ fn by_changing_a_mapping_all_the_time() {
             .collect();
         done.store(true, Ordering::Relaxed);
         assert!(applied.iter().all(|applied| *applied));
+    });
+}
+
+/// Its letters are rows that a call writes: a message that comes again is kept once.
+#[test]
+fn by_holding_a_letter() {
+    let scene = Scene::with_item("hold_letter", "guard => 'off'");
+    run(
+        &mut scene.admin(),
+        &format!("revoke delete on sequin.dead_letter from {}", scene.mallory),
+    );
+    let mut forwarder = limited(&scene);
+    scene.trigger("begin raise exception 'no'; end");
+    only_good(&mut forwarder, 1);
+    let ids = "select string_agg(id::text, ',' order by id) from sequin.dead_letter";
+    for hold in [
+        "select sequin.discard(id) from sequin.dead_letter",
+        "select sequin.alter_mapping('bad', new_name => 'worse')",
+        "select * from sequin.retry()",
+    ] {
+        let mut holder = scene.mallory();
+        run(&mut holder, &format!("begin; {hold}"));
+        soon(|| {
+            let counts = apply(&mut forwarder, &mixed(1));
+            assert_eq!((counts.dead, counts.stale), (1, 1), "{hold}");
+        });
+        run(&mut holder, "rollback");
+        // Both are there, and one is kept when it comes again.
+        let kept = value(&mut scene.admin(), ids);
+        assert_eq!(kept.split(',').count(), 2, "{hold}: {kept}");
+        let counts = apply(&mut forwarder, &mixed(1));
+        assert_eq!(counts.dead, 1);
+        assert_eq!(value(&mut scene.admin(), ids), kept, "{hold}");
+        run(
+            &mut scene.admin(),
+            "delete from sequin.dead_letter where id > (select min(id) from sequin.dead_letter)",
+        );
+    }
+    // Without the trigger the change is applied, though its letter cannot be removed now.
+    run(&mut scene.mallory(), "drop trigger act on mallory.item");
+    let mut holder = scene.mallory();
+    run(
+        &mut holder,
+        "begin; select sequin.discard(id) from sequin.dead_letter",
+    );
+    soon(|| {
+        let newer = message("update", "item", 5, r#"{"id":1,"name":"newer"}"#);
+        assert_eq!(apply(&mut forwarder, &newer), upserted(1));
+    });
+    run(&mut holder, "commit");
+    assert_eq!(
+        value(
+            &mut scene.admin(),
+            "select count(*) from sequin.dead_letter"
+        ),
+        "0"
+    );
+}
+
+/// What he tries again takes along, and locks, nobody else's mapping.
+#[test]
+fn by_trying_letters_again() {
+    let scene = Scene::new("hold_retry");
+    let mut admin = scene.admin();
+    run(
+        &mut admin,
+        &format!("grant references on good to {}", scene.mallory),
+    );
+    run(
+        &mut scene.mallory(),
+        "create table mallory.item (id integer primary key check (id < 0), good integer references public.good);
+         select sequin.map('public.item', 'mallory.item', guard => 'off', name => 'bad')",
+    );
+    run(
+        &mut admin,
+        "create table child (id integer primary key, item integer references mallory.item);
+         select sequin.map('public.child', 'child', guard => 'off', name => 'child')",
+    );
+    let mut forwarder = limited(&scene);
+    let apply_dead = |forwarder: &mut postgres::Client, table: &str, n, record: &str| {
+        assert_eq!(
+            apply(forwarder, &message("insert", table, n, record)).dead,
+            1
+        );
+    };
+    apply_dead(&mut forwarder, "child", 1, r#"{"id":1,"item":1}"#);
+    apply_dead(&mut forwarder, "item", 2, r#"{"id":1}"#);
+    apply_dead(&mut forwarder, "item", 3, r#"{"id":2,"good":7}"#);
+    run(
+        &mut scene.mallory(),
+        "alter table mallory.item drop constraint item_id_check",
+    );
+    let mut holder = scene.mallory();
+    run(&mut holder, "begin");
+    assert_eq!(
+        value(
+            &mut holder,
+            "select upserted || ' ' || dead from sequin.retry('bad')"
+        ),
+        "1 1"
+    );
+    // The row of `child` and the row of `good` that are waited for are written at once.
+    for (table, n) in [("child", 4), ("good", 5)] {
+        let record = format!(r#"{{"id":{n}}}"#);
+        soon(|| {
+            let counts = apply(&mut forwarder, &message("insert", table, n, &record));
+            assert_eq!(counts, upserted(1), "{table}");
+        });
+    }
+    run(&mut holder, "commit");
+    // A later call heals the letter that waited for his row.
+    run(
+        &mut admin,
+        "update sequin.dead_letter set last_attempt_at = now() - interval '1 hour'",
+    );
+    let mut forwarder = scene.forwarder();
+    assert_eq!(
+        apply(&mut forwarder, &message("insert", "good", 6, r#"{"id":6}"#)),
+        upserted(1)
+    );
+    assert_eq!(
+        value(&mut admin, "select id, item from child where item = 1"),
+        "1|1"
+    );
+}
+
+/// Who changes one mapping without end, and does not commit the change of another.
+#[test]
+fn by_not_committing_a_change() {
+    let scene = Scene::with_item("uncommitted", "guard => 'off'");
+    run(
+        &mut scene.mallory(),
+        "select sequin.map('public.other', null, name => 'other')",
+    );
+    let mut holder = scene.mallory();
+    run(
+        &mut holder,
+        "begin; select sequin.alter_mapping('other', on_error => 'raise')",
+    );
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut mallory = scene.mallory();
+                while !done.load(Ordering::Relaxed) {
+                    run(
+                        &mut mallory,
+                        "update sequin.mapping set enabled = enabled where name = 'bad'",
+                    );
+                }
+            });
+        }
+        let mut forwarder = scene.forwarder();
+        run(&mut forwarder, "set statement_timeout = '20s'");
+        for n in 1..60 {
+            let applied = support::try_apply(&mut forwarder, &mixed(n));
+            if let Err(error) = applied {
+                let code = error.code().map(|code| code.code().to_owned());
+                done.store(true, Ordering::Relaxed);
+                assert_eq!(code.as_deref(), Some("40001"), "{error}");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
     });
 }
 

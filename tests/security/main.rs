@@ -17,6 +17,7 @@ mod cancel;
 mod cluster;
 mod default_privileges;
 mod every_function;
+mod explaining_others_letters;
 mod foreign_mappings;
 mod internal_functions;
 mod memory;
@@ -30,6 +31,7 @@ mod planted_operators;
 mod prepared_transactions;
 mod standby;
 mod temporary_names;
+mod truncated_mappings;
 mod unknown_settings;
 mod values_in_a_nested_call;
 

@@ -53,6 +53,9 @@ fn an_exact_mapping_leaves_anothers_wildcard_its_messages() {
         ),
         ["*.item", "public.it"]
     );
+    let when = "select distinct granted_by = session_user and granted_at between now() - interval '1 hour' and now()
+                from sequin.source_grant";
+    assert_eq!(value(&mut admin, when), "t");
     run(
         &mut admin,
         &format!("select sequin.revoke_source('*.item', '{mallory}')"),

@@ -13,7 +13,8 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         &format!(
             "create schema mine authorization {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
-                 sequin.unmap, sequin.discard, sequin.retry() to {owner}, {other};
+                 sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text),
+                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner}, {other};
              grant select on sequin.mapping, sequin.dead_letter to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"
         ),
@@ -36,6 +37,58 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         value(&mut admin, "select filter, on_error from sequin.mapping"),
         "record->>'name' <> 'b'|dead_letter"
     );
+    // Every setting can be changed, and set back.
+    run(
+        &mut client,
+        r#"create table mine.other (id integer primary key, name text, gone boolean, unique (id, name));
+           select sequin.alter_mapping('item', destination => 'mine.other', on_delete => 'soft', soft_delete => 'gone',
+               key => array['id', 'name'], columns => '{"*": "record.*"}', on_error => 'raise', enabled => false,
+               guard => 'table')"#,
+    );
+    let settings =
+        "select destination::text, columns::text, key::text, filter, mode, on_delete, soft_delete,
+                           on_error, guard, enabled from sequin.mapping";
+    assert_eq!(
+        value(&mut client, settings),
+        r#"mine.other|{"*": "record.*"}|{id,name}|record->>'name' <> 'b'|upsert|soft|gone|raise|table|f"#
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', reset => array['columns', 'key', 'filter', 'on_delete', 'soft_delete',
+             'on_error', 'guard', 'enabled'])",
+    );
+    assert_eq!(
+        value(&mut client, settings),
+        "mine.other|null|null|null|upsert|delete|null|dead_letter|auto|t"
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', mode => 'append'); select sequin.alter_mapping('item', reset => '{mode}');
+         select sequin.alter_mapping('item', mode => 'append', reset => '{destination}')",
+    );
+    assert_eq!(
+        value(&mut client, settings),
+        "null|null|null|null|append|delete|null|dead_letter|auto|t"
+    );
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', destination => 'mine.item', reset => '{mode}')",
+    );
+    for (reset, hint) in [
+        ("reset => '{filtre}'", "\"filter\""),
+        ("reset => '{name}'", "reset takes"),
+        ("reset => array[null]", "reset takes"),
+        ("filter => 'true', reset => '{filter}'", "Give it a value"),
+        ("reset => '{source}'", "reset takes"),
+    ] {
+        let refused = error(
+            &mut client,
+            &format!("select sequin.alter_mapping('item', {reset})"),
+        );
+        assert_eq!(code(&refused), "22023", "{reset}");
+        let told = refused.hint().unwrap_or_default();
+        assert!(told.contains(hint), "{reset}: {told}");
+    }
     // What the trigger refuses, it refuses here too.
     let foreign = "select sequin.map('public.other', 'mine.item', name => 'other')";
     assert_eq!(code(&error(&mut client, foreign)), "42501");
@@ -46,6 +99,10 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     for sql in [
         "select sequin.alter_mapping('item', enabled => false)",
         "select sequin.unmap('item')",
+        "select * from sequin.retry('item')",
+        "select sequin.begin_resync('item')",
+        "select sequin.finish_resync('item')",
+        "select sequin.forget_versions('item')",
     ] {
         assert_eq!(code(&error(&mut client_of_other, sql)), "42704", "{sql}");
     }
@@ -60,7 +117,44 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     ] {
         assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
     }
+    // His letters, his rows, and all tables of a schema.
+    let bad = |n| message("insert", "item", n, r#"{"id":"x"}"#);
+    assert_eq!(
+        apply(&mut admin, &support::batch(&[bad(2), bad(3)])).dead,
+        2
+    );
+    let letters = "select string_agg(id::text, ',' order by id) from sequin.dead_letter";
+    let ids = value(&mut client, letters);
+    let (first, second) = ids.split_once(',').expect("two");
+    assert_eq!(
+        value(&mut client_of_other, "select received from sequin.retry()"),
+        "0"
+    );
+    for call in ["discard", "retry"] {
+        let sql = format!("select sequin.{call}({first})");
+        assert_eq!(code(&error(&mut client_of_other, &sql)), "42704", "{call}");
+    }
+    for retry in ["", first, "'item'::text"] {
+        let tried = value(
+            &mut client,
+            &format!("select dead > 0 from sequin.retry({retry})"),
+        );
+        assert_eq!(tried, "t", "{retry}");
+    }
+    run(&mut client, &format!("select sequin.discard({first})"));
+    assert_eq!(value(&mut client, letters), second);
+    run(
+        &mut client,
+        "select sequin.begin_resync('item'); select sequin.finish_resync('item', dry_run => true);
+         select sequin.finish_resync('item'); select sequin.forget_versions('item')",
+    );
+    assert_eq!(value(&mut client, "select count(*) from mine.item"), "0");
     run(&mut client, "select sequin.unmap('item')");
+    let schema = "select string_agg(source, ',') from sequin.map_schema('public', 'mine')";
+    assert_eq!(code(&error(&mut client, schema)), "42501");
+    run(&mut client, "drop table mine.other");
+    assert_eq!(value(&mut client, schema), "public.item");
+    run(&mut client, "select sequin.unmap(name) from sequin.mapping");
     assert_eq!(
         value(&mut admin, "select count(*) from sequin.mapping"),
         "0"
