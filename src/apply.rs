@@ -109,7 +109,9 @@ fn call<'a>(
             Ok(counts) => return Ok(counts),
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::BeginAgain(Again::Reload)) => attempts.forget_implicit_letters(),
-            Err(Stop::BeginAgain(Again::Exclusive | Again::Examine)) => break,
+            Err(Stop::BeginAgain(Again::Exclusive | Again::Examine)) => {
+                return Err(Error::NoAttemptStands { attempts: ATTEMPTS }.into());
+            }
         }
     }
     Err(Error::MappingsChange.into())
