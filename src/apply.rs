@@ -10,6 +10,7 @@ mod attempt;
 mod attempts;
 pub mod explained;
 mod images;
+mod missing;
 mod prepare;
 pub mod registry;
 mod routes;

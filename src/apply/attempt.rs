@@ -11,6 +11,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::attempts::Attempts;
+use super::missing::give_up_missing;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Kept, Refused, Routes};
@@ -241,7 +242,7 @@ impl<'b> Work<'_, 'b> {
         let mut failed = Vec::new();
         for (i, changes) in all.iter_mut().enumerate() {
             self.supersede(registry, attempts, changes)?;
-            give_up_missing(changes);
+            give_up_missing(changes, attempts)?;
             failed.extend(settle_failures(changes)?.into_iter().map(|failure| Failed {
                 position: changes.intake.position(failure.message),
                 changes: i,
@@ -460,22 +461,6 @@ fn note_broken(
     mended.retain(|id| registry.letters.is_broken(*id));
     broken::note(&broken)?;
     broken::mended(&mended)
-}
-
-/// Makes dead letters of messages of which nobody has noted what became of them. That is a fault of this
-/// extension; to fail the call for it would bring the batch back for ever.
-fn give_up_missing(changes: &mut Changes<'_>) {
-    for message in changes.ledger.missing() {
-        let mapping = &changes.target.mapping.name;
-        let position = changes.intake.message(message).position;
-        let error = SqlError::new("XX000", "outcome missing")
-            .with_detail("The message was neither applied nor refused.")
-            .with_hint("This is a bug in pg_sequin: please report it with the message.")
-            .at(&format!("messages[{position}]"));
-        pgrx::warning!("mapping \"{mapping}\": outcome of messages[{position}] missing");
-        debug_assert!(false, "messages[{position}] has no outcome in {mapping}");
-        changes.give_up(message, error, None);
-    }
 }
 
 /// Orders the changes so that a table comes after those that its foreign keys refer to; where they

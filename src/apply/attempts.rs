@@ -38,6 +38,8 @@ pub struct Attempts {
     pub replayed: BTreeSet<i32>,
     /// Whether the letters are what the call is for: they are counted.
     pub explicit: bool,
+    /// Whether the call has begun again for messages without an outcome.
+    pub missed: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.
