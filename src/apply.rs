@@ -10,6 +10,7 @@ mod attempt;
 mod attempts;
 pub mod explained;
 mod images;
+mod missing;
 mod prepare;
 pub mod registry;
 mod routes;
@@ -24,7 +25,7 @@ use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::{Error, sqlstate};
-use crate::guard::notes::prune;
+use crate::guard::notes::{is_prune_due, prune};
 use crate::mapping::OnError;
 use crate::outcome::Counts;
 use crate::pg::invalidation;
@@ -121,7 +122,9 @@ fn call<'a>(
             Ok(counts) => return Ok(counts),
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::BeginAgain(Again::Reload)) => attempts.forget_implicit_letters(),
-            Err(Stop::BeginAgain(Again::Exclusive | Again::Examine)) => break,
+            Err(Stop::BeginAgain(Again::Exclusive | Again::Examine)) => {
+                return Err(Error::NoAttemptStands { attempts: ATTEMPTS }.into());
+            }
         }
     }
     Err(Error::MappingsChange.into())
@@ -188,7 +191,8 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
 
 /// Prunes tombstones. A failure is undone and must not fail the call.
 fn prune_if_possible() {
-    if let Err(error) = subtransaction(prune)
+    if is_prune_due()
+        && let Err(error) = subtransaction(prune)
         && error.origin != Origin::Server
     {
         let message = format!("tombstones could not be pruned: {}", error.message);

@@ -251,6 +251,11 @@ pub enum Error {
     },
     /// The mappings changed at every restart of the call.
     MappingsChange,
+    /// The last attempt of a call had to begin again, as all others.
+    NoAttemptStands {
+        /// How many there were.
+        attempts: usize,
+    },
     /// A trigger's function of the extension is used for another table than its own.
     NotOfMapping,
     /// An argument that must have a value is null.

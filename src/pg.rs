@@ -19,6 +19,7 @@ pub mod memory;
 pub mod parse;
 pub mod raise;
 pub mod row;
+pub mod row_version;
 pub mod settings;
 pub mod spi;
 pub mod subtransaction;

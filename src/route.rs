@@ -212,6 +212,10 @@ mod tests {
         let p = pattern("a.b");
         let router = Router::of([(7, 1, &p), (3, 2, &p), (5, 1, &p)]);
         assert_eq!(*router.route(None, None, "a", "b"), [1, 2, 0]);
+        for p in ["a.b", "a.*"].map(pattern) {
+            let router = Router::of([(7, 1, &p), (3, 1, &p)]);
+            assert_eq!(*router.route(None, None, "a", "b"), [1, 0]);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::attempts::Attempts;
+use super::missing::give_up_missing;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Kept, Refused, Routes};
@@ -249,7 +250,7 @@ impl<'b> Work<'_, 'b> {
         let mut failed = Vec::new();
         for (i, changes) in all.iter_mut().enumerate() {
             self.supersede(registry, attempts, changes)?;
-            give_up_missing(changes);
+            give_up_missing(changes, attempts)?;
             failed.extend(settle_failures(changes)?.into_iter().map(|failure| Failed {
                 position: changes.intake.position(failure.message),
                 changes: i,
@@ -492,24 +493,8 @@ fn note_broken(
     broken::mended(&mended)
 }
 
-/// Makes dead letters of messages without an outcome. A missing outcome is a bug in this extension. If it
-/// failed the call, the sender would resend the batch for ever.
-fn give_up_missing(changes: &mut Changes<'_>) {
-    for message in changes.ledger.missing() {
-        let mapping = &changes.target.mapping.name;
-        let position = changes.intake.message(message).position;
-        let error = SqlError::new("XX000", "outcome missing")
-            .with_detail("The message was neither applied nor refused.")
-            .with_hint("This is a bug in pg_sequin: please report it with the message.")
-            .at(&format!("messages[{position}]"));
-        pgrx::warning!("mapping \"{mapping}\": outcome of messages[{position}] missing");
-        debug_assert!(false, "messages[{position}] has no outcome in {mapping}");
-        changes.give_up(message, error, None);
-    }
-}
-
-/// Orders the changes so that a table comes after the tables that its foreign keys refer to. In a circle of
-/// foreign keys, the first mapping comes first.
+/// Orders the changes so that a table comes after those that its foreign keys refer to; where they
+/// refer to each other, by mapping.
 fn parents_first(all: &mut Vec<Changes<'_>>) {
     let mut waiting = std::mem::take(all);
     while !waiting.is_empty() {

@@ -46,6 +46,8 @@ pub struct Attempts {
     pub replayed: BTreeSet<i32>,
     /// Whether the call was made to retry the letters. Their outcomes are then counted.
     pub explicit: bool,
+    /// Whether the call has begun again for messages without an outcome.
+    pub missed: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.

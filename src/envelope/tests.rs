@@ -4,6 +4,7 @@
 
 mod faults;
 mod joined;
+mod limits;
 mod messages;
 mod shapes;
 

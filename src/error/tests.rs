@@ -111,6 +111,7 @@ fn every_error() -> Vec<Error> {
         Error::OutOfMemory,
         Error::NotOfMapping,
         Error::MappingsChange,
+        Error::NoAttemptStands { attempts: 30 },
         Error::NullArgument { argument: "name" },
     ]
 }
@@ -141,6 +142,21 @@ fn bad_json_says_where() {
         report.detail.unwrap(),
         "Expected \",\" or \"]\", but found \"x\" at byte 17 of the batch."
     );
+}
+
+/// Senders send again what has an error of class 40.
+#[test]
+fn what_may_stand_another_time_is_a_serialization_failure() {
+    for error in [
+        Error::MappingsChange,
+        Error::NoAttemptStands { attempts: 30 },
+    ] {
+        let report = error.report();
+        assert_eq!(report.code.to_string(), "40001");
+        let (detail, hint) = (report.detail.unwrap(), report.hint.unwrap());
+        assert!(detail.contains("Nothing of this call was applied."));
+        assert!(hint.starts_with("Send the batch again."));
+    }
 }
 
 #[test]

@@ -357,8 +357,14 @@ impl Error {
                 sqlstate::SERIALIZATION_FAILURE,
                 "mappings changed again and again while the call waited for them",
             )
-            .with_detail("Nothing of this batch was applied.")
+            .with_detail("Nothing of this call was applied.")
             .with_hint("Send the batch again."),
+            Error::NoAttemptStands { attempts } => SqlError::new(
+                sqlstate::SERIALIZATION_FAILURE,
+                format!("could not apply the messages in {attempts} attempts"),
+            )
+            .with_detail("Each attempt had to begin again. Nothing of this call was applied.")
+            .with_hint("Send the batch again. If that does not help, please report it with the batch: it is a bug in pg_sequin."),
             Error::NotOfMapping => SqlError::new(
                 sqlstate::TRIGGER_PROTOCOL_VIOLATED,
                 "function can be used only by the triggers of sequin.mapping",

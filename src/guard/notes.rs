@@ -97,12 +97,14 @@ pub fn note_confirmed(mapping: i32, definer: pg_sys::Oid, keys: &[&[u8]]) -> Res
 /// How long a session waits between two prunings.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, once a minute in each
-/// session, the oldest first. A call prunes last, so that no other call waits for the pruning.
+/// Whether a session should look for tombstones to prune.
+pub fn is_prune_due() -> bool {
+    PRUNED.get().is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
+}
+
+/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, the oldest
+/// first. It is done last, so that it makes no other call wait for this one.
 pub fn prune() -> Result<(), SqlError> {
-    if PRUNED.get().is_some_and(|at| at.elapsed() < PRUNE_EVERY) {
-        return Ok(());
-    }
     PRUNED.set(Some(Instant::now()));
     let retention = settings::tombstone_retention();
     let cutoff = format!("pg_catalog.now() - {retention} * interval '1 second'");

@@ -11,6 +11,7 @@ use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Gone, Stamp, State, Value};
 use crate::message::Version;
+use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::statement;
@@ -27,11 +28,6 @@ pub struct Stored {
     pub has_version_row: bool,
 }
 
-/// `LIMIT` keeps the planner from reading all versions at once, whatever the statistics say.
-const ANY: &str = "
-    select from sequin.batch() b(mapping integer)
-    cross join lateral (select from sequin.row_version v where v.mapping = b.mapping limit 1) v";
-
 const VERSION_ROWS: &str = "
     select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
            v.gone::text, v.gaps::text
@@ -40,7 +36,6 @@ const VERSION_ROWS: &str = "
                         where r.mapping = b.mapping and r.key = b.key offset 0) v";
 
 thread_local! {
-    static HAS_ANY: Kept = const { Kept::new(ANY, &[("mapping", pg_sys::INT4OID)]) };
     static LOAD: Kept = const {
         Kept::new(
             VERSION_ROWS,
@@ -51,14 +46,6 @@ thread_local! {
             ],
         )
     };
-}
-
-/// Whether `sequin.row_version` has any entry of the mapping.
-fn has_any(mapping: i32) -> Result<bool, SqlError> {
-    let row = |()| vec![Some(Datum::from(mapping))];
-    HAS_ANY
-        .with(|statement| statement.execute(std::iter::once(()), row))
-        .map(|outcome| outcome.processed > 0)
 }
 
 /// A row of `sequin.row_version`.
@@ -103,7 +90,7 @@ fn version_rows(
 ) -> Result<Vec<Option<VersionRow>>, SqlError> {
     let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
     let _definer = ActingAs::new(definer, false);
-    if keys.is_empty() || !has_any(mapping)? {
+    if keys.is_empty() || !has_any(mapping) {
         return Ok(found);
     }
     let returned = LOAD.with(|statement| {

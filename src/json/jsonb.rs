@@ -117,36 +117,23 @@ impl<'a> Jsonb<'a> {
     /// Whether all keys and strings in the value are UTF-8.
     pub fn is_utf8(self) -> bool {
         let text = |bytes: &[u8]| bytes.is_ascii() || std::str::from_utf8(bytes).is_ok();
-        let mut open = vec![self.inside()];
-        if self.form == Form::String {
-            return text(self.bytes);
-        }
-        while let Some(children) = open.last_mut() {
-            match children.next() {
-                Some(child) if child.form == Form::String => {
-                    if !text(child.bytes) {
-                        return false;
-                    }
-                }
-                Some(child) if matches!(child.form, Form::Array | Form::Object) => {
-                    open.push(child.inside());
-                }
-                Some(_) => {}
-                None => {
-                    open.pop();
-                }
+        let mut open: Vec<Children> = Vec::new();
+        let mut next = Some(self);
+        loop {
+            match next {
+                Some(value) => match value.form {
+                    Form::String if !text(value.bytes) => return false,
+                    // of an object the keys, then the values
+                    Form::Array | Form::Object => open.push(value.children(0..value.entries())),
+                    _ => {}
+                },
+                None => drop(open.pop()),
             }
+            let Some(children) = open.last_mut() else {
+                return true;
+            };
+            next = children.next();
         }
-        true
-    }
-
-    /// All children: of an object the keys, then the values.
-    fn inside(self) -> Children<'a> {
-        let count = match self.form {
-            Form::Array | Form::Object => self.entries(),
-            _ => 0,
-        };
-        self.children(0..count)
     }
 
     /// A member of an object, found as `jsonb` finds it: keys are sorted by length, then bytes.

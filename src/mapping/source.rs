@@ -435,6 +435,34 @@ mod tests {
         assert_eq!(pattern("a.*").specificity(&pattern("a.*")), Ordering::Equal);
     }
 
+    #[test]
+    fn a_pattern_covers_what_can_match_nothing_else() {
+        let covers = |a: &str, b: &str| pattern(a).covers(&pattern(b));
+        for (wide, narrow) in [
+            ("*.*", "shop.public.*"),
+            ("public.*", "shop.public.orders"),
+            ("shop.public.*", "shop.public.order*"),
+            ("sh*.p*.o*", "sho*.p.o*s"),
+            ("public.*", r#"public."*""#),
+            ("public.t", "shop.public.t"),
+            ("public.t", "public.t"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+            assert_eq!(covers(narrow, wide), wide == narrow, "{narrow} {wide}");
+        }
+        for (a, b) in [
+            ("shop.public.t", "crm.public.t"),
+            ("a.t", "b.t"),
+            ("a.t", "a.u"),
+            ("a*.t", "b.t"),
+            ("a.t*", "a.u"),
+            ("a.*t", "a.t*"),
+        ] {
+            assert!(!covers(a, b) && !covers(b, a), "{a} {b}");
+        }
+        assert!(SourcePattern::everything().covers(&pattern("*.*.*")));
+    }
+
     fn any_pattern() -> impl Strategy<Value = String> {
         proptest::collection::vec("[a-c*]{1,4}|\"[a.*]{1,3}\"", 2..=3).prop_map(|p| p.join("."))
     }

@@ -40,6 +40,7 @@ fn added_messages_keep_their_fields_and_take_the_position() {
     assert_eq!((at, batch.items.len(), end.items), (2..4, 4, 2));
     assert!(matches!(batch.items[2], Item::Dead { .. }));
     assert_eq!(shown(&batch), [line(0, "a"), line(1, "b"), line(7, "c")]);
+    assert_eq!((batch.members(), Batch::empty().members()), (3, 0));
 
     batch.cut(end);
     assert_eq!((batch.items.len(), batch.fields.len()), (2, 2));

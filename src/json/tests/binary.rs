@@ -192,6 +192,29 @@ fn headers_that_are_wrong_show_nothing() {
     assert_eq!(shown(&[IS_ARRAY | 1000, NULL, NULL]), (Kind::Array, 2));
 }
 
+/// In a database of another encoding, or of none, a string can have any bytes.
+#[test]
+fn every_key_and_string_has_to_be_utf8() {
+    for json in [
+        r#""é""#,
+        r#"["é"]"#,
+        r#"[[{"a":[]},{},1,"b"],null,"é"]"#,
+        r#"{"é":1}"#,
+        r#"{"a":1,"b":"é"}"#,
+        r#"{"a":[true,{"é":[]}],"b":2}"#,
+        r#"[[[],["é"]],3]"#,
+    ] {
+        let mut bytes = jsonb(text(json)).unwrap();
+        assert!(Jsonb::new(&bytes).is_utf8(), "{json}");
+        let at = bytes.windows(2).position(|pair| pair == "é".as_bytes());
+        bytes[at.unwrap()] = 0xff;
+        assert!(!Jsonb::new(&bytes).is_utf8(), "{json}");
+    }
+    for json in ["null", "true", "1.5", "[]", "{}", "[[],1,{}]"] {
+        assert!(Jsonb::new(&jsonb(text(json)).unwrap()).is_utf8(), "{json}");
+    }
+}
+
 #[test]
 fn only_arrays_have_elements_and_only_objects_have_members() {
     for (json, members) in [
@@ -212,6 +235,15 @@ fn only_arrays_have_elements_and_only_objects_have_members() {
     for value in [text(array), Json::Binary(Jsonb::new(&bytes))] {
         assert_eq!((value.members().count(), value.elements().count()), (0, 3));
     }
+}
+
+#[test]
+fn the_size_of_a_value_is_that_of_its_bytes() {
+    let bytes = jsonb(text(r#"["four",true,[]]"#)).unwrap();
+    let array = Jsonb::new(&bytes);
+    assert_eq!(array.size(), bytes.len());
+    let sizes: Vec<_> = array.elements().map(Jsonb::size).collect();
+    assert_eq!(sizes, [4, 0, 4]);
 }
 
 #[test]

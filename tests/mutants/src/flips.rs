@@ -104,10 +104,20 @@ const METHODS: [(&str, &str); 6] = [
 ];
 
 /// Calls that say how much memory to take: nobody sees whether it is more or less.
-const ROOM: [&str; 4] = ["with_capacity", "reserve", "shrink_to", "shrink_to_fit"];
+const ROOM: [&str; 5] = [
+    "with_capacity",
+    "reserve",
+    "try_reserve",
+    "shrink_to",
+    "shrink_to_fit",
+];
 
 fn is_about_room(expr: &Expr) -> bool {
     match expr {
+        Expr::Try(tried) => is_about_room(&tried.expr),
+        Expr::MethodCall(call) if call.method == "ok" || call.method == "map_err" => {
+            is_about_room(&call.receiver)
+        }
         Expr::MethodCall(call) => ROOM.iter().any(|name| call.method == name),
         Expr::Call(call) => match &*call.func {
             Expr::Path(path) => path

@@ -1,7 +1,7 @@
 //! The crate: a copy of the rooms, with the mutants in it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,11 +15,23 @@ use crate::flips::{Flips, Mutant, is_for_tests};
 /// Rooms that the others import.
 const IMPORTED: [&str; 4] = ["civil", "column_set", "error", "image"];
 
-/// Modules that ask the server: they stay out.
-const NEEDS_SERVER: [&str; 4] = ["catalog", "keywords", "sql", "trigger"];
+/// The modules of mapping that ask the server, by their imports: they stay out.
+fn asking_the_server(src: &Path) -> Result<Vec<OsString>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(src.join("mapping"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            let text = fs::read_to_string(&path)?;
+            if text.contains("use crate::pg::") || text.contains("use pgrx::prelude::") {
+                found.extend(path.file_stem().map(OsStr::to_owned));
+            }
+        }
+    }
+    Ok(found)
+}
 
-/// The file of a room and those in its folder, below `src`.
-fn files(src: &Path, room: &str) -> Result<Vec<PathBuf>> {
+/// The file of a room and those in its folder, below `src`, without `out`.
+fn files(src: &Path, room: &str, out: &[OsString]) -> Result<Vec<PathBuf>> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -38,9 +50,9 @@ fn files(src: &Path, room: &str) -> Result<Vec<PathBuf>> {
     found.retain(|path| {
         let in_mapping = path.parent() == Some(&src.join("mapping"));
         !in_mapping
-            || !NEEDS_SERVER
+            || !out
                 .iter()
-                .any(|name| path.file_stem() == Some(OsStr::new(name)))
+                .any(|name| path.file_stem() == Some(name.as_os_str()))
     });
     found.sort();
     Ok(found)
@@ -83,6 +95,8 @@ fn is_test(path: &Path) -> bool {
 pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mutant>>, PathBuf)> {
     let (src, made) = (root.join("src"), place.join("crate"));
     let pure = root.join("tests/mutants/pure");
+    let out = asking_the_server(&src)?;
+    let is_out = |name: &syn::Ident| out.iter().any(|out| *out == *name.to_string());
     let mut unviable = BTreeSet::new();
     for round in 1.. {
         if made.exists() {
@@ -97,15 +111,13 @@ pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mu
         std::os::unix::fs::symlink(root.join("tests"), made.join("tests"))?;
         let mut flips = Flips::without(unviable.clone());
         for room in rooms.iter().chain(&IMPORTED) {
-            for path in files(&src, room)? {
+            for path in files(&src, room, &out)? {
                 let name = path.strip_prefix(&src)?;
                 let mut text = fs::read_to_string(&path)?;
                 if !is_test(name) {
                     let mut file = syn::parse_file(&text)?;
                     file.items.retain(|item| match item {
-                        Item::Mod(item) if NEEDS_SERVER.iter().any(|name| item.ident == name) => {
-                            false
-                        }
+                        Item::Mod(item) if is_out(&item.ident) => false,
                         Item::Mod(item) => rooms.contains(room) || !is_for_tests(&item.attrs),
                         _ => true,
                     });
