@@ -17,7 +17,7 @@ use crate::pg::isolation::is_standby;
 use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
 use crate::pg::spi::{Executed, Plan, Returned, select};
-use crate::pg::tuples::{RowColumn, RowType, Rows};
+use crate::pg::tuples::{Counts, RowColumn, RowType, Rows};
 use crate::statement::NEXT_ROW;
 
 /// A row of a batch relation; `None` is null.
@@ -34,7 +34,11 @@ impl Statement {
     /// Prepares `sql`, which reads a batch relation of these columns.
     pub fn new(sql: &str, columns: &[RowColumn]) -> Result<Statement, SqlError> {
         Ok(Statement {
-            plan: Plan::prepare(sql)?.counting(sql.contains(NEXT_ROW)),
+            plan: Plan::prepare(sql)?.counting(match sql.matches(NEXT_ROW).count() {
+                0 => Counts::Nowhere,
+                1 => Counts::Once,
+                _ => Counts::InParts,
+            }),
             rows: RowType::new(columns),
         })
     }

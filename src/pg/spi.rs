@@ -7,7 +7,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::isolation::is_standby;
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{is_undone, note_undone, trap};
-use super::tuples::{Offered, Rows};
+use super::tuples::{Counts, Offered, Rows};
 use crate::error::{SqlError, sqlstate};
 
 unsafe extern "C-unwind" {
@@ -68,7 +68,7 @@ impl Drop for Connection {
 pub struct Plan {
     plan: pg_sys::SPIPlanPtr,
     planned: bool,
-    counts: bool,
+    counts: Counts,
 }
 
 /// The result of a statement.
@@ -102,12 +102,12 @@ impl Plan {
         Ok(Plan {
             plan,
             planned: false,
-            counts: false,
+            counts: Counts::Nowhere,
         })
     }
 
     /// The plan of a statement that calls `sequin.next_row()`, once: an error of it tells how many rows were read.
-    pub fn counting(mut self, counts: bool) -> Plan {
+    pub fn counting(mut self, counts: Counts) -> Plan {
         self.counts = counts;
         self
     }

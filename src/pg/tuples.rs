@@ -184,6 +184,17 @@ fn end(store: *mut pg_sys::Tuplestorestate) {
     }
 }
 
+/// Where a statement calls `sequin.next_row()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// Nowhere.
+    Nowhere,
+    /// In one place.
+    Once,
+    /// In each of its parts. A default or a policy of one of the tables could count too; the count is a hint only.
+    InParts,
+}
+
 /// What the functions of a statement's batch relation give it.
 #[derive(Clone, Copy)]
 struct Offer {
@@ -193,8 +204,8 @@ struct Offer {
     desc: pg_sys::TupleDesc,
     /// What the server would tell of an error outside the statement.
     told: *mut pg_sys::ErrorContextCallback,
-    /// Whether the statement counts the rows that it reads.
-    counts: bool,
+    /// How many nodes of the statement's plan count the rows that they read.
+    counts: Counts,
     /// The node of the statement's plan that counts them; null before the first row.
     counter: *mut pg_sys::Node,
     /// How many rows it has read.
@@ -205,7 +216,7 @@ const NOTHING: Offer = Offer {
     store: ptr::null_mut(),
     desc: ptr::null_mut(),
     told: ptr::null_mut(),
-    counts: false,
+    counts: Counts::Nowhere,
     counter: ptr::null_mut(),
     read: 0,
 };
@@ -235,8 +246,8 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// Offers `rows`; `counts`: whether the statement calls `sequin.next_row()`.
-    pub fn new(mut rows: Rows, counts: bool) -> Offered {
+    /// Offers `rows`; `counts`: where the statement calls `sequin.next_row()`.
+    pub fn new(mut rows: Rows, counts: Counts) -> Offered {
         let store = std::mem::replace(&mut rows.store, ptr::null_mut());
         let offer = Offer {
             store,
@@ -276,9 +287,13 @@ unsafe extern "C-unwind" fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum 
     let node = unsafe { (*fcinfo).flinfo.as_ref() }.map_or(ptr::null_mut(), |call| call.fn_expr);
     // The first call after the statement has taken its rows is its own: a default or a policy of the table, which is
     // part of the same plan, is evaluated later.
-    let own = node == offer.counter || offer.counter.is_null();
+    let own = match offer.counts {
+        Counts::Nowhere => false,
+        Counts::Once => node == offer.counter || offer.counter.is_null(),
+        Counts::InParts => true,
+    };
     let taken = offer.store.is_null();
-    if node.is_null() || !(offer.counts && taken && own && offer.calls()) {
+    if node.is_null() || !(taken && own && offer.calls()) {
         raise(Error::OutsideApply {
             function: "next_row",
         });
