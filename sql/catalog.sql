@@ -116,6 +116,20 @@ comment on column sequin.dead_letter.attempts is 'How often it was tried';
 comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come; paused: it is tried again when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
 
+-- Rows that were written, and for which letters wait that the call had no time to retry.
+create table sequin.ready_row (
+    relation   regclass not null,
+    key        bytea not null,
+    written_at timestamp with time zone not null,
+    primary key (relation, key)
+);
+comment on table sequin.ready_row is 'Rows that letters waited for and that have come: the next calls retry the letters, as many as sequin.heal_time lets them';
+comment on column sequin.ready_row.relation is 'Table of the row';
+comment on column sequin.ready_row.key is 'Hash of the row''s key, as in sequin.dead_letter.waits_for';
+comment on column sequin.ready_row.written_at is 'When the row was written; letters that were tried since are not retried for it';
+revoke all on sequin.ready_row from public;
+select pg_catalog.pg_extension_config_dump('sequin.ready_row', '');
+
 -- Not dumped: after a restore, the next call finds the broken mappings again.
 create table sequin.broken_mapping (
     mapping  integer primary key,

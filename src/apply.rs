@@ -9,6 +9,7 @@
 mod attempt;
 mod attempts;
 pub mod explained;
+mod heal;
 mod images;
 mod missing;
 mod prepare;
@@ -40,6 +41,7 @@ use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts, LOCKING_OUT, PATIENT};
 use explained::{Explained, Observer};
+use heal::heal;
 use registry::Registry;
 use routes::Routes;
 
@@ -148,16 +150,23 @@ fn with_registry<'a>(
         batch.cut(own);
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
+        attempts.wrote.clear();
         begin_attempt(settings::mapping_timeout());
         let result = caught(|| {
-            subtransaction(|| attempt(batch, own, routes.clone(), memory, registry, attempts))
+            subtransaction(|| {
+                let counts = attempt(batch, own, routes.clone(), memory, registry, attempts)?;
+                if !attempts.beside {
+                    heal(registry, attempts)?;
+                }
+                Ok(counts)
+            })
         });
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_exclusive_locks(&stop) => {
                 attempts.exclusive = true;
             }
-            Ok(counts) if attempts.observer.is_some() => return Ok(counts),
+            Ok(counts) if attempts.observer.is_some() || attempts.beside => return Ok(counts),
             Ok(counts) => {
                 prune_if_possible();
                 return Ok(counts);

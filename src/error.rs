@@ -98,6 +98,8 @@ pub enum Error {
         /// The table, with its schema.
         table: String,
     },
+    /// Another call holds a lock on a mapping.
+    MappingInUse,
     /// A delete, or an update, would cascade to rows that a mapping writes.
     WouldCascade {
         /// Whether it is an update.

@@ -10,6 +10,7 @@ use crate::pg::settings::reserve;
 
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static HEAL_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
 static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SUPERUSER_MAPPINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_BATCH_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 << 20);
@@ -68,6 +69,16 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"sequin.heal_time",
+        c"How long one call may retry dead letters that wait for the rows it writes.",
+        c"Later calls go on with the letters that are left. The call's own messages do not wait for this.",
+        &HEAL_TIME,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
     GucRegistry::define_bool_guc(
         c"sequin.keep_paused",
         c"Whether messages of paused mappings are kept in sequin.dead_letter.",
@@ -95,6 +106,11 @@ pub fn read_skew() -> i64 {
 /// `sequin.mapping_timeout`; zero means unlimited.
 pub fn mapping_timeout() -> Duration {
     Duration::from_millis(MAPPING_TIMEOUT.get().unsigned_abs().into())
+}
+
+/// `sequin.heal_time`.
+pub fn heal_time() -> Duration {
+    Duration::from_millis(HEAL_TIME.get().unsigned_abs().into())
 }
 
 /// `sequin.keep_paused`.

@@ -20,12 +20,12 @@ use crate::blame::heals_by_grant;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
-use crate::dead_letter::due::{kept_for, look_for_more};
+use crate::dead_letter::due::{Due, circles_of, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::error::origin::Origin;
 use crate::outcome::{Counts, Failed, Failure, Position};
 use crate::pg::invalidation;
@@ -66,7 +66,11 @@ pub fn attempt<'a>(
     locked.retain(|id| !attempts.aside.contains_key(id));
     for id in &locked {
         let _turn = Turn::of(*id);
-        invalidation::lock_mapping(registry.relation, *id, attempts.exclusive);
+        if !attempts.beside {
+            invalidation::lock_mapping(registry.relation, *id, attempts.exclusive);
+        } else if !invalidation::try_lock_mapping(registry.relation, *id) {
+            return Err(Error::MappingInUse.into());
+        }
     }
     if invalidation::has_changed(registry.relation) {
         return Err(Stop::RELOAD);
@@ -111,6 +115,12 @@ pub fn attempt<'a>(
     result
 }
 
+/// Whether the call may retry a letter.
+pub fn may_retry(registry: &Registry, attempts: &Attempts, due: &Due) -> bool {
+    let mapping = registry.mappings.iter().find(|m| m.id == due.mapping);
+    mapping.is_none_or(|mapping| attempts.may_run(mapping))
+}
+
 /// The work of one attempt.
 struct Work<'a, 'b> {
     batch: &'b Batch<'a>,
@@ -144,12 +154,10 @@ impl<'b> Work<'_, 'b> {
             let shown = registry.showing(attempts.only);
             write_all(&shown, attempts, locked, all)?;
         }
+        let rows = rows_of(&registry.letters, all);
         if !attempts.last {
-            let mut due = look_for_more(&registry.letters, &attempts.letters, all)?;
-            due.retain(|due| {
-                let mapping = registry.mappings.iter().find(|m| m.id == due.mapping);
-                mapping.is_none_or(|mapping| attempts.may_run(mapping))
-            });
+            let mut due = circles_of(&rows, &attempts.letters)?;
+            due.retain(|due| may_retry(registry, attempts, due));
             if !due.is_empty() {
                 for due in due {
                     attempts.letters.insert(due.letter);
@@ -161,6 +169,7 @@ impl<'b> Work<'_, 'b> {
                 return Err(Stop::EXCLUSIVE);
             }
         }
+        attempts.wrote = written(rows);
         self.finish(registry, attempts, all)
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::explained::Observer;
+use crate::dead_letter::due::Written;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
@@ -48,6 +49,10 @@ pub struct Attempts {
     pub explicit: bool,
     /// Whether the call has begun again for messages without an outcome.
     pub missed: bool,
+    /// The rows that the attempt has written and letters may wait for.
+    pub wrote: Vec<Written>,
+    /// Whether the call retries letters beside the batch of another call, which holds locks: it waits for no lock.
+    pub beside: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
-use super::presence::Presence;
+use super::presence::{Presence, announced};
 use crate::changes::Changes;
 use crate::error::SqlError;
 use crate::outcome::Wait;
-use crate::prepared::{Kept, Lookup, RowReader};
+use crate::pg::{clock, invalidation};
+use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
 /// Letters that may work now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
 /// - wait for a row that the call wrote, or for the row of another letter found so (`found`);
@@ -27,20 +28,27 @@ use crate::prepared::{Kept, Lookup, RowReader};
 /// minute.
 const FIND: &str = "
     with recursive t as materialized (
-        select b.relation, sha256(b.key) as key, b.waits_on, sha256(b.waits_for) as waits_for, b.written, b.tried
-        from sequin.batch() b(relation oid, key bytea, waits_on oid, waits_for bytea,
-                              written boolean, tried bigint)),
+        select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before, b.tried
+        from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz, tried bigint)),
     found as (
         select l.id, l.mapping, l.row_key
-        from (select distinct t.relation, t.key from t where t.written) t cross join lateral (
-            select l.* from sequin.dead_letter l
-            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
-              and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+        from (select t.relation, t.key, max(t.before) as before from t where t.key is not null
+              group by t.relation, t.key) t
+        cross join lateral (
+            (select l.* from sequin.dead_letter l
+             where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
+               and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+               and (t.before is null or l.last_attempt_at < t.before)
+               and l.id not in (select t.tried from t where t.tried is not null)
+             limit 2000)
             union all
-            select l.* from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
-              and m.destination = t.relation
-              and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute') offset 0) l
+            (select l.* from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+             where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+               and m.destination = t.relation
+               and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+               and (t.before is null or l.last_attempt_at < t.before)
+               and l.id not in (select t.tried from t where t.tried is not null)
+             limit 2000)) l
         union
         select l.id, l.mapping, l.row_key from found f
         join sequin.mapping m on m.name = f.mapping
@@ -50,23 +58,27 @@ const FIND: &str = "
             offset 0) l),
     due as (
         (select f.id from found f where f.id not in (select t.tried from t where t.tried is not null)
-         limit 1000)
+         limit 2000)
         union
-        (select l.id from (select distinct t.relation from t where t.written) t cross join lateral (
+        (select l.id from (select distinct t.relation from t where t.key is not null and t.before is null) t
+         cross join lateral (
             select l.id from sequin.dead_letter l
             where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for is null
               and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
+              and l.id not in (select t.tried from t where t.tried is not null)
             order by l.last_attempt_at limit 100) l)
         union
         (select l.id from sequin.dead_letter l
-         where exists (select from t where t.relation is null and t.tried is null)
+         where exists (select from t where t.key is null and t.tried is null)
            and l.state in ('waiting', 'paused') and l.last_attempt_at < now() - interval '1 minute'
+           and l.id not in (select t.tried from t where t.tried is not null)
          order by l.last_attempt_at limit 100))
     select l.id, m.id from due
     join sequin.dead_letter l on l.id = due.id
     join sequin.mapping m on m.name = l.mapping
     where m.enabled and m.on_error = 'dead_letter'
-      and exists (select from pg_class c where c.oid = m.destination)";
+      and exists (select from pg_class c where c.oid = m.destination)
+    order by l.id";
 
 /// The letters that rows which the call could not write wait for, and the letters that these wait for, and so on. A
 /// letter is found by its row's key and by what it brings.
@@ -135,13 +147,24 @@ thread_local! {
             &[
                 ("relation", pg_sys::OIDOID),
                 ("key", pg_sys::BYTEAOID),
-                ("waits_on", pg_sys::OIDOID),
-                ("waits_for", pg_sys::BYTEAOID),
-                ("written", pg_sys::BOOLOID),
+                ("hash", pg_sys::BYTEAOID),
+                ("before", pg_sys::TIMESTAMPTZOID),
                 ("tried", pg_sys::INT8OID),
             ],
         )
     };
+    static LEFT: Kept = const {
+        Kept::new(
+            LEAVE,
+            &[
+                ("relation", pg_sys::OIDOID),
+                ("key", pg_sys::BYTEAOID),
+                ("hash", pg_sys::BYTEAOID),
+                ("before", pg_sys::TIMESTAMPTZOID),
+            ],
+        )
+    };
+    static TAKEN: Kept = const { Kept::new(TAKE, &[("nothing", pg_sys::INT4OID)]) };
     static AWAITER: Kept = const {
         Kept::new(AWAITED, &[("waits_on", pg_sys::OIDOID), ("waits_for", pg_sys::BYTEAOID)])
     };
@@ -157,18 +180,16 @@ const MANY: usize = 20_000;
 /// How often a session also tries letters whose rows have not come.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// A row of [`FIND`]'s batch relation.
+/// A row that the changes of a call concern.
 #[derive(Debug, Default)]
-struct Touched {
+pub struct Touched {
     /// The table of a row that the call wrote or could not write.
     table: Option<pg_sys::Oid>,
     key: Option<Vec<u8>>,
     written: bool,
     /// The wait of a row that was not written.
     wait: Option<Wait>,
-    /// Instead of a row: the number of a letter that the call retries already.
-    tried: Option<i64>,
-}
+    }
 
 /// Adds the rows that a mapping's changes concern.
 fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) {
@@ -323,60 +344,157 @@ pub struct Due {
     pub mapping: i32,
 }
 
-/// Finds letters that wait for rows which the call wrote. `has` are the letters that the call retries
-/// already.
-pub fn look_for_more(
-    presence: &Presence,
-    has: &BTreeSet<i64>,
-    all: &[Changes<'_>],
-) -> Result<Vec<Due>, SqlError> {
-    if !presence.any_waits() || has.len() >= MANY {
-        return Ok(Vec::new());
-    }
+/// The rows that the changes of a call concern, for letters.
+pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
     let mut rows: Vec<Touched> = Vec::new();
-    for changes in all {
-        touched(changes, presence, &mut rows);
+    if presence.any_waits() {
+        for changes in all {
+            touched(changes, presence, &mut rows);
+        }
     }
-    if SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
-        SWEPT.set(Some(Instant::now()));
-        rows.push(Touched::default());
-    }
-    if rows.is_empty() {
+    rows
+}
+
+/// Letters that must be applied together with the call's messages, beside those that it `has`.
+pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, SqlError> {
+    if has.len() >= MANY {
         return Ok(Vec::new());
     }
-    let circles = circles(&rows)?;
-    rows.extend(has.iter().map(|id| Touched {
-        tried: Some(*id),
-        ..Touched::default()
-    }));
-    let returned = FINDER.with(|statement| {
-        statement.query(rows.into_iter(), |row| {
-            let wait = row.wait.unwrap_or_default();
-            // The query joins on this OID, so it must not be null.
-            let waits_on = wait.table().unwrap_or(pg_sys::InvalidOid);
+    let mut due = circles(rows)?;
+    due.retain(|due| !has.contains(&due.letter));
+    Ok(due)
+}
+
+/// A row that letters may wait for, and that is written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    table: pg_sys::Oid,
+    key: Vec<u8>,
+    /// Whether the key is a hash already, of a row that an earlier call has written before that time (in microseconds
+    /// since 1970).
+    before: Option<i64>,
+}
+
+/// The rows among these that are written.
+pub fn written(rows: Vec<Touched>) -> Vec<Written> {
+    let written = rows.into_iter().filter(|row| row.written);
+    written
+        .filter_map(|row| {
+            Some(Written {
+                table: row.table?,
+                key: row.key?,
+                before: None,
+            })
+        })
+        .collect()
+}
+
+/// Whether it is time to try letters that no row has come for.
+pub fn sweep_is_due() -> bool {
+    let due = SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+    if due {
+        SWEPT.set(Some(Instant::now()));
+    }
+    due
+}
+
+/// Letters that wait for these rows, but for those that were `tried`; with `sweep` also letters that have waited
+/// for a minute.
+pub fn find(
+    rows: &[Written],
+    tried: &BTreeSet<i64>,
+    sweep: bool,
+) -> Result<Vec<Due>, SqlError> {
+    let of_row = |row: &Written| {
+        let key = row.key.as_slice().into_datum();
+        let (key, hash) = match row.before {
+            None => (key, None),
+            Some(_) => (None, key),
+        };
+        vec![
+            Some(Datum::from(row.table)),
+            key,
+            hash,
+            clock::datum(row.before),
+            None,
+        ]
+    };
+    let of_letter = |id: &i64| vec![None, None, None, None, Some(Datum::from(*id))];
+    let sweep = sweep.then(|| vec![None; 5]);
+    let batch = rows
+        .iter()
+        .map(of_row)
+        .chain(tried.iter().map(of_letter))
+        .chain(sweep);
+    let returned = FINDER.with(|statement| statement.query(batch, |row| row))?;
+    let mut due = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        due.push(Due {
+            letter: row.bigint(0).unwrap_or_default(),
+            mapping: row.int(1).unwrap_or_default(),
+        });
+    }
+    Ok(due)
+}
+
+/// Rows for which letters are left that nobody has tried since. A later call goes on with them.
+const LEAVE: &str = "
+    insert into sequin.ready_row (relation, key, written_at)
+    select distinct t.relation, t.key, coalesce(t.before, clock_timestamp())
+    from (select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before
+          from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
+    where exists (select from sequin.dead_letter l
+                  where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key)
+       or exists (select from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
+                  where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+                    and m.destination = t.relation)
+    on conflict do nothing";
+
+/// Leaves letters that wait for these rows to later calls.
+pub fn leave(rows: &[Written]) -> Result<(), SqlError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let left = LEFT.with(|statement| {
+        statement.execute(rows.iter(), |row| {
+            let key = row.key.as_slice().into_datum();
+            let (key, hash) = match row.before {
+                None => (key, None),
+                Some(_) => (None, key),
+            };
             vec![
-                row.table.map(Datum::from),
-                row.key.and_then(IntoDatum::into_datum),
-                Some(Datum::from(waits_on)),
-                wait.key().and_then(IntoDatum::into_datum),
-                Some(Datum::from(row.written)),
-                row.tried.map(Datum::from),
+                Some(Datum::from(row.table)),
+                key,
+                hash,
+                clock::datum(row.before),
             ]
         })
     })?;
-    let mut due: Vec<Due> = circles
-        .into_iter()
-        .filter(|due| !has.contains(&due.letter))
-        .collect();
+    if left.processed > 0 {
+        invalidation::announce(announced());
+    }
+    Ok(())
+}
+
+const TAKE: &str = "
+    delete from sequin.ready_row r
+    where r.ctid = any (array(select o.ctid from sequin.ready_row o order by o.written_at limit 100
+                              for update skip locked))
+    returning r.relation::oid, r.key, r.written_at";
+
+/// Takes rows over for which an earlier call has left letters.
+pub fn take_over() -> Result<Vec<Written>, SqlError> {
+    let returned = TAKEN.with(|statement| statement.query(std::iter::empty(), |row: BatchRow| row))?;
+    let mut rows = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let letter = row.bigint(0).unwrap_or_default();
-        if !has.contains(&letter) {
-            due.push(Due {
-                letter,
-                mapping: row.int(1).unwrap_or_default(),
-            });
-        }
+        let table = row.datum(0).map(|oid| pg_sys::Oid::from(oid.value() as u32));
+        rows.extend(table.zip(row.bytes(1)).map(|(table, key)| Written {
+            table,
+            key,
+            before: row.time(2),
+        }));
     }
-    Ok(due)
+    Ok(rows)
 }

@@ -26,6 +26,8 @@ pub struct Presence {
     broken: HashSet<i32>,
     /// Whether any letter is waiting or paused.
     any: bool,
+    /// Whether calls have left letters to later calls.
+    ready: bool,
 }
 
 const PRESENCE: &str = "
@@ -39,7 +41,8 @@ const PRESENCE: &str = "
            exists (select from sequin.dead_letter l
                    where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
                          and l.row_key is null and l.waits_on is null)),
-           exists (select from sequin.broken_mapping b where b.mapping = m.id)
+           exists (select from sequin.broken_mapping b where b.mapping = m.id),
+           exists (select from sequin.ready_row)
     from sequin.mapping m";
 
 thread_local! {
@@ -57,11 +60,12 @@ impl Presence {
             Ok((
                 mapping,
                 destination,
-                [is(3)?, is(4)?, is(5)?, is(6)?, is(7)?],
+                [is(3)?, is(4)?, is(5)?, is(6)?, is(7)?, is(8)?],
             ))
         };
         for (mapping, destination, has) in LOAD.with(|query| query.rows(&[], read)) {
-            let [of, on, any, kept, broken] = has;
+            let [of, on, any, kept, broken, ready] = has;
+            presence.ready |= ready;
             if broken {
                 presence.broken.insert(mapping);
             }
@@ -97,6 +101,11 @@ impl Presence {
     /// Whether a mapping is known to be broken.
     pub fn is_broken(&self, mapping: i32) -> bool {
         self.broken.contains(&mapping)
+    }
+
+    /// Whether calls have left letters to later calls.
+    pub fn any_ready(&self) -> bool {
+        self.ready
     }
 
     /// Whether any letter is waiting or paused.

@@ -44,6 +44,7 @@ fn every_error() -> Vec<Error> {
         Error::Unmapped {
             table: "public.t".into(),
         },
+        Error::MappingInUse,
         Error::WouldCascade {
             update: false,
             table: "t".into(),

@@ -158,6 +158,11 @@ impl Error {
                  to receive and ignore them, run: SELECT sequin.map({source}, null);",
                 source = quote::literal(table)
             )),
+            Error::MappingInUse => SqlError::new(
+                sqlstate::LOCK_NOT_AVAILABLE,
+                "another call writes the rows of a mapping whose dead letters could be retried",
+            )
+            .with_hint("Nothing is to be done: a later call retries them."),
             Error::WouldCascade {
                 update,
                 table,

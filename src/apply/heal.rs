@@ -1,0 +1,173 @@
+//! Retrying the letters that wait for what a call has written.
+//!
+//! The call's own messages are written by then. The letters are retried in portions, each in a subtransaction of its
+//! own, for as long as `sequin.heal_time` lets it. Letters that are left are noted by the rows that they wait for; any
+//! later call of any mapping goes on with them.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::attempt::may_retry;
+use super::attempts::Attempts;
+use super::registry::Registry;
+use super::with_registry;
+use crate::dead_letter::due::{self, Due, Written};
+use crate::envelope::Batch;
+use crate::error::SqlError;
+use crate::error::origin::Origin;
+use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
+use crate::pg::clock;
+use crate::pg::memory::Arena;
+use crate::pg::subtransaction::subtransaction;
+use crate::settings;
+use crate::stop::{Again, Stop};
+
+/// How many letters the first portion has, and how many a portion has at most.
+const FIRST: usize = 100;
+const MOST: usize = 2_000;
+
+/// A portion that took less is followed by a larger one.
+const SHORT: Duration = Duration::from_millis(40);
+
+/// Retries letters that wait for the rows that the call has written, and letters that earlier calls have left.
+/// `Err`: the call must fail, or begin again to get the lock on a mapping.
+pub fn heal(registry: &mut Registry, attempts: &mut Attempts) -> Result<(), Stop> {
+    let rows = std::mem::take(&mut attempts.wrote);
+    registry.see_letters();
+    let letters = &registry.letters;
+    if attempts.observer.is_some() || !letters.any_waits() {
+        return Ok(());
+    }
+    let ready = letters.any_ready();
+    let sweep = due::sweep_is_due();
+    if rows.is_empty() && !ready && !sweep {
+        return Ok(());
+    }
+    let mut healing = Healing {
+        began: Instant::now(),
+        time: time(attempts.explicit),
+        rows,
+        tried: attempts.letters.clone(),
+        size: FIRST,
+    };
+    healing.portions(registry, attempts, sweep)?;
+    while ready && !healing.is_over() {
+        healing.rows = due::take_over()?;
+        if healing.rows.is_empty() {
+            break;
+        }
+        healing.portions(registry, attempts, false)?;
+    }
+    Ok(())
+}
+
+/// How long letters may be retried: half of the time that the session's statement has left, at most.
+fn time(explicit: bool) -> Option<Duration> {
+    let left = clock::statement_time_left().map(|left| left / 2);
+    match explicit {
+        true => left,
+        false => Some(left.map_or(settings::heal_time(), |left| left.min(settings::heal_time()))),
+    }
+}
+
+/// Whether a lock on a mapping was not to be had.
+fn is_in_use(error: &SqlError) -> bool {
+    error.is(LOCK_NOT_AVAILABLE) && error.origin == Origin::Extension
+}
+
+/// The retrying of letters.
+struct Healing {
+    began: Instant,
+    /// How long it may take; `None`: as long as it takes.
+    time: Option<Duration>,
+    /// The rows whose letters are retried.
+    rows: Vec<Written>,
+    /// The letters (by number) that were retried.
+    tried: BTreeSet<i64>,
+    /// How many letters the next portion has.
+    size: usize,
+}
+
+impl Healing {
+    fn is_over(&self) -> bool {
+        self.time.is_some_and(|time| self.began.elapsed() >= time)
+    }
+
+    /// Retries the letters that wait for the rows, portion by portion.
+    fn portions(
+        &mut self,
+        registry: &mut Registry,
+        attempts: &mut Attempts,
+        mut sweep: bool,
+    ) -> Result<(), Stop> {
+        loop {
+            if self.is_over() {
+                return Ok(due::leave(&self.rows)?);
+            }
+            let mut letters = due::find(&self.rows, &self.tried, std::mem::take(&mut sweep))?;
+            letters.retain(|due| may_retry(registry, attempts, due));
+            if letters.is_empty() {
+                return Ok(());
+            }
+            let mut letters = letters.as_slice();
+            while !letters.is_empty() {
+                if self.is_over() {
+                    return Ok(due::leave(&self.rows)?);
+                }
+                let (portion, rest) = letters.split_at(self.size.min(letters.len()));
+                letters = rest;
+                self.portion(portion, registry, attempts)?;
+            }
+        }
+    }
+
+    /// Retries a portion. If it fails, its letters stay as they were.
+    fn portion(
+        &mut self,
+        portion: &[Due],
+        registry: &mut Registry,
+        attempts: &mut Attempts,
+    ) -> Result<(), Stop> {
+        let began = Instant::now();
+        self.tried.extend(portion.iter().map(|due| due.letter));
+        let memory = Arena::take();
+        let mut batch = Batch::empty();
+        let own = batch.end();
+        let mut beside = Attempts {
+            exclusive: true,
+            beside: true,
+            letters: portion.iter().map(|due| due.letter).collect(),
+            mappings: portion.iter().map(|due| due.mapping).collect(),
+            only: attempts.only,
+            ..Attempts::default()
+        };
+        let result = subtransaction(|| with_registry(&mut batch, own, &memory, registry, &mut beside));
+        match result {
+            Ok(_) => {
+                self.tried.extend(beside.letters);
+                self.rows.append(&mut beside.wrote);
+                if began.elapsed() < SHORT {
+                    self.size = (self.size * 2).min(MOST);
+                }
+                Ok(())
+            }
+            Err(Stop::Failed(error)) if is_in_use(&error) => {
+                // Another call may end without a look at these letters.
+                attempts.mappings.extend(beside.mappings);
+                Err(Stop::EXCLUSIVE)
+            }
+            Err(Stop::Failed(error)) => self.forgive(error),
+            Err(Stop::BeginAgain(Again::Reload)) => Err(Stop::RELOAD),
+            Err(Stop::BeginAgain(_)) => Ok(()),
+        }
+    }
+
+    fn forgive(&self, error: SqlError) -> Result<(), Stop> {
+        match error.origin {
+            Origin::Server => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
