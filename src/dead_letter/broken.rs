@@ -5,7 +5,7 @@
 use pgrx::pg_sys::{self, Datum};
 
 use super::presence::announced;
-use super::text;
+use super::{patiently, text};
 use crate::error::SqlError;
 use crate::pg::invalidation;
 use crate::prepared::Kept;
@@ -41,16 +41,21 @@ pub fn note(broken: &[(i32, &SqlError)]) -> Result<(), SqlError> {
     if broken.is_empty() {
         return Ok(());
     }
-    NOTED.with(|statement| {
-        statement.execute(broken.iter(), |(mapping, error)| {
-            vec![
-                Some(Datum::from(*mapping)),
-                text(Some(&error.sqlstate())),
-                text(Some(&error.message)),
-                text(error.hint.as_deref()),
-            ]
+    let note = || {
+        NOTED.with(|statement| {
+            let noted = statement.execute(broken.iter(), |(mapping, error)| {
+                vec![
+                    Some(Datum::from(*mapping)),
+                    text(Some(&error.sqlstate())),
+                    text(Some(&error.message)),
+                    text(error.hint.as_deref()),
+                ]
+            });
+            noted.map(drop)
         })
-    })?;
+    };
+    // If another session changes the mapping at this moment, the next call notes it.
+    patiently(note)?;
     invalidation::announce(announced());
     Ok(())
 }
@@ -60,8 +65,11 @@ pub fn mended(mappings: &[i32]) -> Result<(), SqlError> {
     if mappings.is_empty() {
         return Ok(());
     }
-    REMOVED
-        .with(|statement| statement.execute(mappings.iter(), |id| vec![Some(Datum::from(*id))]))?;
+    patiently(|| {
+        REMOVED
+            .with(|statement| statement.execute(mappings.iter(), |id| vec![Some(Datum::from(*id))]))
+            .map(drop)
+    })?;
     invalidation::announce(announced());
     Ok(())
 }

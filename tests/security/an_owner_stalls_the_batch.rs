@@ -183,6 +183,53 @@ fn by_holding_a_letter() {
     );
 }
 
+/// What is known of its rows, and that it is broken, is forgotten when it gets another table.
+#[test]
+fn by_moving_a_mapping() {
+    for guard in ["table", "off"] {
+        let scene = Scene::with_item(&format!("move_{guard}"), &format!("guard => '{guard}'"));
+        let mut forwarder = limited(&scene);
+        assert_eq!(apply(&mut forwarder, &mixed(1)), upserted(2));
+        // It is broken, and mended.
+        run(
+            &mut scene.mallory(),
+            "create table mallory.other (id integer primary key, name text);
+             alter table mallory.item rename name to label",
+        );
+        let broken = "select count(*) from sequin.broken_mapping";
+        run(
+            &mut scene.mallory(),
+            r#"alter table mallory.item rename label to name;
+               select sequin.alter_mapping('bad', columns => '{"id": "record.id", "name": "record.name"}');
+               alter table mallory.item rename name to label"#,
+        );
+        only_good(&mut forwarder, 2);
+        assert_eq!(value(&mut scene.admin(), broken), "1");
+        run(
+            &mut scene.mallory(),
+            "alter table mallory.item rename label to name",
+        );
+        let mut holder = scene.mallory();
+        run(
+            &mut holder,
+            "begin; select sequin.alter_mapping('bad', destination => 'mallory.other')",
+        );
+        soon(|| {
+            let counts = apply(&mut forwarder, &mixed(3));
+            assert_eq!(counts.received, 2, "{guard}");
+        });
+        soon(|| {
+            let update = message("update", "item", 9, r#"{"id":1,"name":"again"}"#);
+            assert_eq!(apply(&mut forwarder, &update).received, 1, "{guard}");
+        });
+        let written = "select count(*) from good";
+        assert_eq!(value(&mut scene.admin(), written), "3");
+        run(&mut holder, "rollback");
+        assert_eq!(apply(&mut forwarder, &mixed(4)), upserted(2));
+        assert_eq!(value(&mut scene.admin(), broken), "0");
+    }
+}
+
 /// What he tries again takes along, and locks, nobody else's mapping.
 #[test]
 fn by_trying_letters_again() {
