@@ -210,9 +210,28 @@ fn every_key_and_string_has_to_be_utf8() {
         bytes[at.unwrap()] = 0xff;
         assert!(!Jsonb::new(&bytes).is_utf8(), "{json}");
     }
-    for json in ["null", "true", "1.5", "[]", "{}", "[[],1,{}]"] {
+    // halves of a character are none, side by side either
+    let mut bytes = jsonb(text(r#"["a?","?","",1,"é"]"#)).unwrap();
+    for half in [0xc3, 0xa9] {
+        let at = bytes.iter().position(|byte| *byte == b'?');
+        bytes[at.unwrap()] = half;
+    }
+    assert!(!Jsonb::new(&bytes).is_utf8());
+    for json in [
+        "null",
+        "true",
+        "1.5",
+        "[]",
+        "{}",
+        "[[],1,{}]",
+        r#"["é","",[],"",true,"ß",2.5,{"é":"é"},"","é"]"#,
+        r#"{"é":12345678901234567890,"ßß":["é"],"":"ß"}"#,
+    ] {
         assert!(Jsonb::new(&jsonb(text(json)).unwrap()).is_utf8(), "{json}");
     }
+    // numbers and lengths are no text, whatever their bytes
+    let wide = format!("[{}0.{}]", "\"é\",".repeat(300), "9".repeat(60));
+    assert!(Jsonb::new(&jsonb(text(&wide)).unwrap()).is_utf8());
 }
 
 #[test]
