@@ -33,6 +33,8 @@ struct Said<'a> {
     provided: Vec<Vec<Provided>>,
     /// For each change, the fingerprint of its record; `None` for reads, deletes and departures.
     images: Vec<Option<u64>>,
+    /// For each change, whether it removed another row than the stored one ([`Change::differs`]).
+    differs: Vec<bool>,
 }
 
 impl Said<'_> {
@@ -51,6 +53,7 @@ impl Said<'_> {
                     event: change.event,
                     stamp: change.stamp,
                     image: self.images[id],
+                    differs: self.differs[id],
                     provided: &self.provided[id],
                 }
             })
@@ -186,6 +189,7 @@ impl<'a> Changes<'a> {
             slots: Vec::with_capacity(changes.len()),
             provided: Vec::with_capacity(changes.len()),
             images: Vec::with_capacity(changes.len()),
+            differs: Vec::with_capacity(changes.len()),
             changes,
         };
         for &i in &said.changes {
@@ -199,6 +203,7 @@ impl<'a> Changes<'a> {
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
             said.images.push(image);
+            said.differs.push(self.examined.others.contains(&i));
         }
         said
     }
@@ -317,6 +322,7 @@ impl<'a> Changes<'a> {
             } else {
                 state.row
             },
+            image: state.gone.and_then(|gone| gone.image).filter(|_| !present),
             read_at: state.read_at,
             guarded: match stored {
                 Some(stored) => Guarded::Examined {
@@ -420,7 +426,7 @@ impl<'a> Changes<'a> {
         if self.ledger.is_dead(change.message) {
             return Ok(None);
         }
-        let present = !matches!(change.event, Event::Delete | Event::Leave { .. });
+        let present = !change.event.removes();
         let row = self.start_row(number);
         let effect = if present {
             let (columns, merges) = self.put_all(row, number, slots)?;
@@ -445,6 +451,7 @@ impl<'a> Changes<'a> {
             },
             effect,
             stamp: (!read).then_some(change.stamp),
+            image: change.event.image_gone(),
             read_at: change.stamp.committed_at.filter(|_| read),
             guarded: match self.target.versions {
                 VersionsIn::Nowhere => Guarded::No,
@@ -484,17 +491,18 @@ impl<'a> Changes<'a> {
 }
 
 /// Without a guard, every change is newer than the changes that arrived before it. The image matters in one
-/// case only: a row leaves its key in the transaction in which another row came to this key.
+/// case only: a row goes from its key in the transaction in which another row came to this key.
 fn in_arrival_order(changes: &mut [Change<'_>]) {
     let mut came = None;
     for (at, change) in changes.iter_mut().enumerate() {
         let transaction = change.stamp.version.map(|version| version.lsn);
         match change.event {
             Event::Read => change.event = Event::Update,
-            Event::Leave { .. } if transaction.is_none() || transaction != came => {
-                change.event = Event::Delete;
+            Event::Delete { .. } | Event::Leave { .. } => {
+                if transaction.is_none() || transaction != came {
+                    change.event = Event::Delete { image: None };
+                }
             }
-            Event::Leave { .. } | Event::Delete => {}
             Event::Appear | Event::Update => came = transaction,
         }
         change.stamp = Stamp {
