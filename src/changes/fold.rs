@@ -277,6 +277,7 @@ impl<'a> Changes<'a> {
         let marked = merged.last_cells.as_deref();
         let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
         let present = merged.state.present;
+        let arrival = self.target.versions == VersionsIn::Nowhere;
         let (mut touched, mut effect) = (
             merged.news.is_some() || merged.before.present != present,
             NetEffect::Delete {
@@ -289,13 +290,17 @@ impl<'a> Changes<'a> {
             marked
         };
         if let Some(cells) = cells {
-            let (mut columns, merges) = self.put_merged(row, number, said, changes, cells)?;
+            let (mut columns, mut merges) = self.put_merged(row, number, said, changes, cells)?;
             let lost = self.lost_values(&merged);
             touched |= !lost.is_empty();
             for column in lost {
                 columns.add(column);
             }
             let soft = self.target.mapping.on_delete == OnDelete::Soft;
+            if merged.removed && (stored.is_some() || arrival) {
+                // The stored document is of a row that is gone.
+                merges = ColumnSet::new();
+            }
             let whole = columns.has_all(self.target.columns.len());
             effect = match present {
                 true => NetEffect::Write {
@@ -306,7 +311,6 @@ impl<'a> Changes<'a> {
                 false => NetEffect::Mark { columns, merges },
             };
         }
-        let arrival = self.target.versions == VersionsIn::Nowhere;
         let Merged { state, news, .. } = merged;
         Ok(NetChange {
             run,
@@ -389,7 +393,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The members of a document of which change `id` brings only a part. Older changes of the batch supply
-    /// further members. True: the document has no other members.
+    /// further members, down to the last removal of a row. True: the document has no other members.
     fn document(
         &self,
         said: &Said<'a>,
@@ -403,7 +407,11 @@ impl<'a> Changes<'a> {
                 document.clear();
                 complete = true;
             }
-            if !change.provided.is_empty() {
+            // A delete or a departure is of another row than the changes after it.
+            if change.event.removes() {
+                document.clear();
+                complete = false;
+            } else {
                 let number = said.change_no(change.id);
                 let message = self.intake.message(self.keyed.change(number).message);
                 collect(message, self.intake.fields(message), &mut document);

@@ -330,3 +330,54 @@ fn row_that_a_trigger_changes_is_deleted() {
         assert_eq!(rows(&mut client, ITEMS), [""; 0], "{guard}");
     }
 }
+
+/// A message of the row that was at a key before says nothing of the document of the row that is there now.
+#[test]
+fn document_has_no_members_of_the_row_that_went() {
+    for guard in GUARDS {
+        let database = Database::new(&format!("convergence_documents_of_others_{guard}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            "create table item (id integer primary key, data jsonb)",
+        );
+        let columns = r#", columns => '{"id":"record.id","data":"record"}'"#;
+        map(&mut client, "item", guard, columns);
+        let full =
+            |id: i64, name: &str| format!(r#"{{"id":{id},"name":"{name}","body":"{name}"}}"#);
+        let partial = |id: i64| {
+            let record = format!(r#"{{"id":{id},"name":"new","body":"unchanged_toast"}}"#);
+            item("update", 30, record)
+        };
+        let data = "select data from item where data->>'name' = 'new'";
+        let gone: [(i64, Message); 3] = [
+            (
+                1,
+                item("update", 20, full(11, "old")).changes(r#"{"id":1}"#),
+            ),
+            (2, item("delete", 20, full(2, "old"))),
+            (3, item("delete", 20, r#"{"id":3,"name":null,"body":null}"#)),
+        ];
+        for (id, gone) in gone {
+            let insert = item("insert", 10, full(id, "old"));
+            for calls in [
+                vec![vec![gone.clone(), partial(id)]],
+                vec![vec![insert.clone(), gone.clone(), partial(id)]],
+                vec![vec![insert], vec![gone, partial(id)]],
+            ] {
+                for call in &calls {
+                    send(&mut client, call);
+                }
+                assert_eq!(
+                    rows(&mut client, data),
+                    [format!(r#"{{"id": {id}, "name": "new"}}"#)],
+                    "{guard}: {calls:?}"
+                );
+                run(
+                    &mut client,
+                    "delete from item; select sequin.forget_versions('item')",
+                );
+            }
+        }
+    }
+}
