@@ -69,7 +69,7 @@ struct Merged {
     news: Option<u32>,
     /// Whether a change removed the row, even if a later change brought the row back.
     removed: bool,
-    /// With soft deletes: the cells of the row before its last removal.
+    /// With soft deletes: the cells of the row before its last removal, if that was a delete.
     last_cells: Option<Vec<Cell>>,
 }
 
@@ -231,7 +231,11 @@ impl<'a> Changes<'a> {
                 Effect::Decided => {
                     if !state.present {
                         removed = true;
-                        last_cells = cells.or(last_cells);
+                        // A row that has moved is not deleted: it has its values at its new key.
+                        last_cells = match self.keyed.leaves(number) {
+                            true => None,
+                            false => cells.or(last_cells),
+                        };
                     }
                     if let Some(older) = decided.replace(change.id) {
                         let older = said.change_no(older);

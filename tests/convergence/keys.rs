@@ -381,3 +381,29 @@ fn document_has_no_members_of_the_row_that_went() {
         }
     }
 }
+
+/// A key change is not a delete: under soft deletes, a row that comes and moves in one call leaves nothing at its
+/// old key, where its unique values would be in the way of the row itself.
+#[test]
+fn row_that_moves_at_once_is_not_marked_at_its_old_key() {
+    for guard in ["columns", "table", "off"] {
+        let database = Database::new(&format!("convergence_moved_softly_{guard}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            "create table item (id integer primary key, name text unique, gone boolean)",
+        );
+        let soft = ", on_delete => 'soft', soft_delete => 'gone'";
+        map(&mut client, "item", guard, soft);
+        let call = [
+            item("insert", 10, record(1, "a")),
+            moved(20, 0, 1, 2, "a"),
+            item("insert", 10, record(3, "b")).idx(1),
+            removed(20, 1, 3, "b"),
+        ];
+        let counts = send(&mut client, &call);
+        assert_eq!(counts.dead, 0, "{guard}: {counts:?}");
+        let all = "select id, name, coalesce(gone, false) from item order by id";
+        assert_eq!(rows(&mut client, all), ["2|a|f", "3|b|t"], "{guard}");
+    }
+}
