@@ -24,8 +24,8 @@ comment on column sequin.row_version.idx is 'commit_idx of the newest change';
 comment on column sequin.row_version.committed_at is 'commit_timestamp of the newest change';
 comment on column sequin.row_version.read_at is 'commit_timestamp of the newest read applied';
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
-comment on column sequin.row_version.image is 'Fingerprint of the row, if it came to this key by a change of its key';
-comment on column sequin.row_version.gone is 'The newest departure: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
+comment on column sequin.row_version.image is 'Fingerprint of the row, if it came to this key by a change of its key; of a tombstone: of the row that went, if its message held the row';
+comment on column sequin.row_version.gone is 'The newest delete or departure, where the other columns do not hold it: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
 comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column to [source, lsn, idx, committed_at] of the value, null if it is unknown';
 
 -- Tombstones in the order in which they were made, so that pruning starts with the oldest. The primary key is

@@ -19,10 +19,11 @@ pub mod intake;
 pub mod keyed;
 pub mod ledger;
 pub mod net;
+mod other_row;
 mod project;
 mod values;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bumpalo::Bump;
@@ -60,6 +61,8 @@ pub struct Examined {
     pub home: i64,
     /// The stored states, by the start of the row's run.
     pub stored: HashMap<u32, Stored>,
+    /// Deletes and departures whose row is another one than the stored row, by its values.
+    pub others: HashSet<u32>,
 }
 
 /// How far the writing of the rows has come.

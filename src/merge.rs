@@ -81,17 +81,36 @@ pub enum Event {
     Update,
     /// A backfill read the row.
     Read,
-    /// The row was deleted.
-    Delete,
-    /// The row moved to another key. In the same transaction another row may have come to this key
-    /// already; `image` tells the two apart.
+    /// The row was deleted. In the same transaction another row may have come to this key already; `image`
+    /// tells the two apart.
+    Delete {
+        /// Fingerprint of the deleted row; `None` if the message does not hold the row.
+        image: Option<u64>,
+    },
+    /// The row moved to another key, as with `Delete`.
     Leave {
         /// Fingerprint of the row that left: its record overlaid with `changes`.
         image: u64,
     },
 }
 
-/// What a change says about one column.
+impl Event {
+    /// Whether the row is not at the key any more.
+    pub fn removes(self) -> bool {
+        matches!(self, Event::Delete { .. } | Event::Leave { .. })
+    }
+
+    /// The image of the row that went.
+    pub fn image_gone(self) -> Option<u64> {
+        match self {
+            Event::Delete { image } => image,
+            Event::Leave { image } => Some(image),
+            Event::Appear | Event::Update | Event::Read => None,
+        }
+    }
+}
+
+/// What a change says of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provided {
     /// The change has a value for the column.
@@ -114,7 +133,10 @@ pub struct Change<'p> {
     pub stamp: Stamp,
     /// Fingerprint of the change's record, if the caller has one.
     pub image: Option<u64>,
-    /// What the change says about each column. Empty for deletes.
+    /// Of a delete or a departure: whether the row in the destination is known to be another one than the row
+    /// that went. It counts only while the image of the row is not known.
+    pub differs: bool,
+    /// What the change says of each column. Of deletes and departures it does not count.
     pub provided: &'p [Provided],
 }
 
@@ -144,7 +166,7 @@ pub struct Cell {
 pub struct Gone {
     /// The change that removed the row.
     pub stamp: Stamp,
-    /// Fingerprint of the row that left, if the row left for another key.
+    /// Fingerprint of the row that went, where known.
     pub image: Option<u64>,
     /// The index, in that transaction, of the change with this image. Until then the key belonged to the row
     /// that left. A change of the key with a higher index belongs to another row.
@@ -203,8 +225,7 @@ impl State {
     pub fn apply(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
         match change.event {
             Event::Appear | Event::Update => self.upsert(change),
-            Event::Delete => self.remove(change.stamp, None),
-            Event::Leave { image } => self.remove(change.stamp, Some(image)),
+            Event::Delete { .. } | Event::Leave { .. } => self.remove(change),
             Event::Read => self.read(change, read_skew),
         }
     }
@@ -332,35 +353,28 @@ impl State {
         });
     }
 
-    fn remove(&mut self, stamp: Stamp, image: Option<u64>) -> Effect {
+    fn remove(&mut self, change: &Change<'_>) -> Effect {
+        let (stamp, image) = (change.stamp, change.event.image_gone());
         let newest = stamp.is_newer_than(self.gone.as_ref().map(|gone| &gone.stamp));
         // In its own transaction, a departure concerns only the row with its image.
-        let same = self
-            .row
-            .filter(|row| self.present && stamp.same_transaction(row));
-        let matched = match (same, image, self.row_image) {
-            (Some(_), Some(left), Some(here)) if left != here => {
-                if newest {
-                    self.gone = Some(Gone {
-                        stamp,
-                        image,
-                        matched: None,
-                    });
-                }
-                return Effect::Stale;
-            }
-            // A row without an image did not come from another key, as far as is known: it is the row that left.
-            (Some(row), Some(_), _) if stamp.is_newer_than(Some(&row)) => {
-                row.version.map(|version| version.idx)
-            }
-            _ => None,
+        let before = |row: &Stamp| stamp.same_transaction(row) && stamp.is_newer_than(Some(row));
+        let here = self.row.filter(|row| self.present && before(row));
+        let other = match (image, self.row_image) {
+            (Some(gone), Some(here)) => gone != here,
+            (Some(_), None) => change.differs,
+            (None, _) => false,
         };
+        let survives = here.is_some() && other;
         if newest {
+            let matched = here.filter(|_| image.is_some() && !other);
             self.gone = Some(Gone {
                 stamp,
                 image,
-                matched,
+                matched: matched.and_then(|row| row.version).map(|v| v.idx),
             });
+        }
+        if survives {
+            return Effect::Stale;
         }
         if !self.present {
             return if newest {
@@ -443,8 +457,30 @@ impl State {
     }
 }
 
-/// Drops the image of a row, unless the row came to its key from another key: only such a row can be mistaken
-/// for the row that had the key before.
+impl State {
+    /// The image and the departure that must be remembered with the version of the row. The image is that of the
+    /// row, or of the row that went. `gaps`: whether a column has an older value than the row, or none.
+    pub fn to_remember(&self, gaps: bool) -> (Option<u64>, Option<Gone>) {
+        let Some(gone) = self.gone else {
+            return (self.row_image.filter(|_| self.present), None);
+        };
+        if !self.present {
+            // The version is that of the departure.
+            let whole = gone.matched.is_some();
+            return (gone.image.filter(|_| !whole), whole.then_some(gone));
+        }
+        // A departure under a row matters only while gaps remain to be filled, or while a change from before
+        // the departure can be of another row than the one that went.
+        let over = self
+            .row
+            .is_none_or(|row| gone.stamp.compare(&row) == Ordering::Greater);
+        let kept = gaps || gone.image.is_some() && over;
+        (self.row_image, kept.then_some(gone))
+    }
+}
+
+/// Drops the image of a row, unless the row came to its key from another key, or another row went from the
+/// key in the same transaction: only such a row is likely to be taken for the row that was at the key before.
 pub fn forget_plain_image(
     state: &mut State,
     before: &State,
@@ -461,7 +497,11 @@ pub fn forget_plain_image(
         (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
         _ => false,
     };
-    let kept = kept || same;
+    let survived = match (&state.row, &state.gone) {
+        (Some(row), Some(gone)) => gone.image.is_some() && row.same_transaction(&gone.stamp),
+        _ => false,
+    };
+    let kept = kept || same || survived;
     if !kept {
         state.row_image = None;
     }

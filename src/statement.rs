@@ -328,6 +328,37 @@ pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[Strin
     )
 }
 
+/// Selects the numbers of rows of the batch relation whose values of these columns are not those of the row of
+/// their key. None if a trigger may have changed the values of the row when it was written.
+pub fn different_rows(
+    relation: &SqlRelation,
+    oid: u32,
+    key: &[&SqlColumn],
+    columns: &[&SqlColumn],
+) -> String {
+    let row = |of: &str| {
+        let names: Vec<_> = columns.iter().map(|c| format!("{of}.{}", c.name)).collect();
+        // The cast keeps the server from comparing column by column: not every type has an equality.
+        format!("row({})::pg_catalog.record", names.join(", "))
+    };
+    let all: Vec<_> = key.iter().chain(columns).copied().collect();
+    // The bits of tgtype: 1 is FOR EACH ROW, 2 BEFORE, 4 INSERT, 16 UPDATE.
+    format!(
+        "select b.sequin_n from {} cross join lateral \
+         (select d.* from {} d where {} offset 0) d \
+         where {} operator(pg_catalog.*<>) {} and not exists \
+         (select from pg_catalog.pg_trigger t where t.tgrelid operator(pg_catalog.=) {oid}::pg_catalog.oid \
+         and not t.tgisinternal and t.tgenabled operator(pg_catalog.<>) 'D' \
+         and t.tgtype operator(pg_catalog.&) 3::smallint operator(pg_catalog.=) 3::smallint \
+         and t.tgtype operator(pg_catalog.&) 20::smallint operator(pg_catalog.<>) 0::smallint)",
+        batch("b", "sequin_n integer", &all),
+        relation.name,
+        matches(key),
+        row("d"),
+        row("b"),
+    )
+}
+
 /// Marks rows as deleted: sets the column to the batch relation's value in rows that are not yet marked.
 pub fn soft_delete(
     input: Input<'_>,
@@ -536,6 +567,21 @@ mod tests {
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
              offset 0) d"
         );
+    }
+
+    #[test]
+    fn rows_are_compared_by_their_values() {
+        let sql = different_rows(
+            &relation(false),
+            7,
+            &[&column("a", "integer")],
+            &[&column("b", "json"), &column("c", "text")],
+        );
+        let compared = "select b.sequin_n from sequin.batch() b(sequin_n integer, a integer, b json, c text) \
+             cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
+             offset 0) d where row(d.b, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
+             row(b.b, b.c)::pg_catalog.record and not exists ";
+        assert!(sql.starts_with(compared), "{sql}");
     }
 
     #[test]

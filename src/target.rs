@@ -163,6 +163,14 @@ impl Target {
         reading::former(&self.columns[column].source, message)
     }
 
+    /// How many members of the record the key may be read from.
+    pub fn key_members(&self) -> usize {
+        let sources = self.key.iter().map(|&i| &self.columns[i].source);
+        sources
+            .filter(|source| !matches!(source, Source::Constant(_)))
+            .count()
+    }
+
     /// The number of the column of this name, if the mapping writes it.
     pub fn column_number(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

@@ -26,7 +26,7 @@ use crate::changes::net::{Guarded, NetChange};
 use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
-use crate::guard::stored::special;
+use crate::guard::stored::{Lost, special};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mode, OnDelete};
 use crate::stop::Stop;
@@ -146,6 +146,7 @@ fn claim_these(
                 .stamp
                 .unwrap_or(keyed.change(nets[i].run.start).stamp),
             deleted: !nets[i].present(),
+            image: nets[i].image,
         })
         .collect();
     let (mapping, call) = (changes.target.mapping.id, &changes.intake.call);
@@ -159,8 +160,15 @@ fn claim_these(
         return Ok(lost);
     }
     let lost_keys: Vec<&[u8]> = lost.iter().map(|&i| claims[i].key).collect();
-    let source_of = |i: usize| (!reads).then(|| claims[lost[i]].stamp.source);
-    let special = special(&changes.target, call.definer, &lost_keys, source_of, |_| {
+    let claim_of = |i: usize| {
+        let claim = &claims[lost[i]];
+        (!reads).then_some(Lost {
+            stamp: claim.stamp,
+            deleted: claim.deleted,
+            image: claim.image,
+        })
+    };
+    let special = special(&changes.target, call.definer, &lost_keys, claim_of, |_| {
         None
     })?;
     if special.contains(&true) {

@@ -70,18 +70,31 @@ impl<'a> Changes<'a> {
         )?;
         let starts = runs.iter().map(|run| run.start);
         self.examined.stored.extend(starts.zip(stored));
-        Ok(())
+        self.find_others(runs)
+    }
+
+    /// Whether another change of the row is of the same transaction as this one.
+    fn shares_transaction(&self, change: u32, run: Run) -> bool {
+        let stamp = self.keyed.change(change).stamp;
+        let mut others = run.changes().filter(|&other| other != change);
+        others.any(|other| stamp.same_transaction(&self.keyed.change(other).stamp))
     }
 
     /// Whether the server can apply the merge rule while it writes the row.
     fn is_simple(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> bool {
         let columns = self.target.versions == VersionsIn::Columns;
         let source = self.keyed.change(run.start).stamp.source;
+        let mut changes = run.changes();
+        let removes = changes.any(|i| self.keyed.change(i).event.removes());
         for i in run.changes() {
             let change = *self.keyed.change(i);
             match change.event {
                 Event::Leave { .. } => return false,
-                Event::Delete if columns => return false,
+                Event::Delete { .. } if columns => return false,
+                // An earlier change of the transaction may have brought another row to the key.
+                Event::Delete { image: Some(_) } if self.shares_transaction(i, run) => {
+                    return false;
+                }
                 Event::Read if run.len() > 1 || change.stamp.committed_at.is_none() => {
                     return false;
                 }
@@ -91,7 +104,7 @@ impl<'a> Changes<'a> {
                 _ if change.stamp.source != source => return false,
                 _ => {}
             }
-            if change.event == Event::Delete {
+            if change.event.removes() {
                 continue;
             }
             let message = self.intake.message(change.message);
@@ -106,6 +119,8 @@ impl<'a> Changes<'a> {
                 .any(|(slot, column)| match slot {
                     Slot::Unchanged => true,
                     Slot::Nothing => column.required,
+                    // The stored document may be of the row that is removed.
+                    Slot::Partial => removes,
                     _ => false,
                 });
             if partial {

@@ -77,8 +77,10 @@ impl<'a> Changes<'a> {
         }
         let event = match message.action {
             _ if append => Event::Appear,
-            Action::Delete => Event::Delete,
-            _ if refused => Event::Delete,
+            Action::Delete => Event::Delete {
+                image: self.image_of_deleted(message),
+            },
+            _ if refused => refused_event(message, left.is_some()),
             Action::Insert => Event::Appear,
             Action::Update if left.is_some() => Event::Appear,
             Action::Update => Event::Update,
@@ -96,13 +98,31 @@ impl<'a> Changes<'a> {
             // `changes` lists a key column, but the keys are equal (only the case differs, say): the row
             // did not move.
             self.keyed.change_mut(here).event = if refused {
-                Event::Delete
+                refused_event(message, false)
             } else {
                 Event::Update
             };
             self.keyed.take_back(left);
         }
         Ok(())
+    }
+
+    /// The image of the row that a delete removed; `None` if the message may hold only the row's key, as
+    /// under REPLICA IDENTITY DEFAULT.
+    fn image_of_deleted(&self, message: &Message<'_>) -> Option<u64> {
+        let fields = self.intake.fields(message);
+        let known = fields.iter().filter(|field| !field.value.is_null()).count();
+        if known < 2 {
+            return None;
+        }
+        let names = message.metadata.get("record_pks");
+        let named = names.map_or(0, |names| names.elements().count());
+        let in_key = if named > 0 {
+            named
+        } else {
+            self.target.key_members()
+        };
+        (known > in_key).then(|| fingerprint(message.record, None))
     }
 
     /// Whether the mapping's filter refuses the message.
@@ -138,6 +158,17 @@ impl<'a> Changes<'a> {
             scratch.key.push(value);
         }
         Ok(())
+    }
+}
+
+/// A change whose row the filter refuses deletes the row. An update in place says which row it was if it
+/// lists the former values.
+fn refused_event(message: &Message<'_>, moved: bool) -> Event {
+    let former = message.changes.filter(|changes| {
+        message.action == Action::Update && !moved && changes.members().next().is_some()
+    });
+    Event::Delete {
+        image: former.map(|changes| fingerprint(message.record, Some(changes))),
     }
 }
 

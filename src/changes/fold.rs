@@ -33,6 +33,8 @@ struct Said<'a> {
     provided: Vec<Vec<Provided>>,
     /// For each change, the fingerprint of its record; `None` for reads, deletes and departures.
     images: Vec<Option<u64>>,
+    /// For each change, whether it removed another row than the stored one ([`Change::differs`]).
+    differs: Vec<bool>,
 }
 
 impl Said<'_> {
@@ -51,6 +53,7 @@ impl Said<'_> {
                     event: change.event,
                     stamp: change.stamp,
                     image: self.images[id],
+                    differs: self.differs[id],
                     provided: &self.provided[id],
                 }
             })
@@ -66,7 +69,7 @@ struct Merged {
     news: Option<u32>,
     /// Whether a change removed the row, even if a later change brought the row back.
     removed: bool,
-    /// With soft deletes: the cells of the row before its last removal.
+    /// With soft deletes: the cells of the row before its last removal, if that was a delete.
     last_cells: Option<Vec<Cell>>,
 }
 
@@ -186,6 +189,7 @@ impl<'a> Changes<'a> {
             slots: Vec::with_capacity(changes.len()),
             provided: Vec::with_capacity(changes.len()),
             images: Vec::with_capacity(changes.len()),
+            differs: Vec::with_capacity(changes.len()),
             changes,
         };
         for &i in &said.changes {
@@ -199,6 +203,7 @@ impl<'a> Changes<'a> {
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
             said.images.push(image);
+            said.differs.push(self.examined.others.contains(&i));
         }
         said
     }
@@ -226,7 +231,11 @@ impl<'a> Changes<'a> {
                 Effect::Decided => {
                     if !state.present {
                         removed = true;
-                        last_cells = cells.or(last_cells);
+                        // A row that has moved is not deleted: it has its values at its new key.
+                        last_cells = match self.keyed.leaves(number) {
+                            true => None,
+                            false => cells.or(last_cells),
+                        };
                     }
                     if let Some(older) = decided.replace(change.id) {
                         let older = said.change_no(older);
@@ -272,6 +281,7 @@ impl<'a> Changes<'a> {
         let marked = merged.last_cells.as_deref();
         let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
         let present = merged.state.present;
+        let arrival = self.target.versions == VersionsIn::Nowhere;
         let (mut touched, mut effect) = (
             merged.news.is_some() || merged.before.present != present,
             NetEffect::Delete {
@@ -284,13 +294,17 @@ impl<'a> Changes<'a> {
             marked
         };
         if let Some(cells) = cells {
-            let (mut columns, merges) = self.put_merged(row, number, said, changes, cells)?;
+            let (mut columns, mut merges) = self.put_merged(row, number, said, changes, cells)?;
             let lost = self.lost_values(&merged);
             touched |= !lost.is_empty();
             for column in lost {
                 columns.add(column);
             }
             let soft = self.target.mapping.on_delete == OnDelete::Soft;
+            if merged.removed && (stored.is_some() || arrival) {
+                // The stored document is of a row that is gone.
+                merges = ColumnSet::new();
+            }
             let whole = columns.has_all(self.target.columns.len());
             effect = match present {
                 true => NetEffect::Write {
@@ -301,7 +315,6 @@ impl<'a> Changes<'a> {
                 false => NetEffect::Mark { columns, merges },
             };
         }
-        let arrival = self.target.versions == VersionsIn::Nowhere;
         let Merged { state, news, .. } = merged;
         Ok(NetChange {
             run,
@@ -317,6 +330,7 @@ impl<'a> Changes<'a> {
             } else {
                 state.row
             },
+            image: state.gone.and_then(|gone| gone.image).filter(|_| !present),
             read_at: state.read_at,
             guarded: match stored {
                 Some(stored) => Guarded::Examined {
@@ -383,7 +397,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The members of a document of which change `id` brings only a part. Older changes of the batch supply
-    /// further members. True: the document has no other members.
+    /// further members, down to the last removal of a row. True: the document has no other members.
     fn document(
         &self,
         said: &Said<'a>,
@@ -397,7 +411,11 @@ impl<'a> Changes<'a> {
                 document.clear();
                 complete = true;
             }
-            if !change.provided.is_empty() {
+            // A delete or a departure is of another row than the changes after it.
+            if change.event.removes() {
+                document.clear();
+                complete = false;
+            } else {
                 let number = said.change_no(change.id);
                 let message = self.intake.message(self.keyed.change(number).message);
                 collect(message, self.intake.fields(message), &mut document);
@@ -420,7 +438,7 @@ impl<'a> Changes<'a> {
         if self.ledger.is_dead(change.message) {
             return Ok(None);
         }
-        let present = !matches!(change.event, Event::Delete | Event::Leave { .. });
+        let present = !change.event.removes();
         let row = self.start_row(number);
         let effect = if present {
             let (columns, merges) = self.put_all(row, number, slots)?;
@@ -445,6 +463,7 @@ impl<'a> Changes<'a> {
             },
             effect,
             stamp: (!read).then_some(change.stamp),
+            image: change.event.image_gone(),
             read_at: change.stamp.committed_at.filter(|_| read),
             guarded: match self.target.versions {
                 VersionsIn::Nowhere => Guarded::No,
@@ -484,17 +503,18 @@ impl<'a> Changes<'a> {
 }
 
 /// Without a guard, every change is newer than the changes that arrived before it. The image matters in one
-/// case only: a row leaves its key in the transaction in which another row came to this key.
+/// case only: a row goes from its key in the transaction in which another row came to this key.
 fn in_arrival_order(changes: &mut [Change<'_>]) {
     let mut came = None;
     for (at, change) in changes.iter_mut().enumerate() {
         let transaction = change.stamp.version.map(|version| version.lsn);
         match change.event {
             Event::Read => change.event = Event::Update,
-            Event::Leave { .. } if transaction.is_none() || transaction != came => {
-                change.event = Event::Delete;
+            Event::Delete { .. } | Event::Leave { .. } => {
+                if transaction.is_none() || transaction != came {
+                    change.event = Event::Delete { image: None };
+                }
             }
-            Event::Leave { .. } | Event::Delete => {}
             Event::Appear | Event::Update => came = transaction,
         }
         change.stamp = Stamp {

@@ -75,6 +75,8 @@ pub struct NetChange {
     /// The stamp of the newest change of the row; `None` for a read, and for a deleted row that was
     /// examined.
     pub stamp: Option<Stamp>,
+    /// Of a row that is gone: the image of the row that went.
+    pub image: Option<u64>,
     /// The time of the newest read of the row, in microseconds since 1970.
     pub read_at: Option<i64>,
     /// How the net change is compared with the stored version.

@@ -92,7 +92,7 @@ fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a>
 }
 
 /// The JSON text of a record, overlaid with the former values.
-fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
+pub(super) fn overlay(record: Json<'_>, changes: Option<Json<'_>>) -> String {
     super::values::object(record.members().map(|(key, value)| {
         let former = changes.and_then(|changes| changes.get(&key));
         (key, former.unwrap_or(value))

@@ -259,6 +259,7 @@ fn standing(unapplied: &Unapplied, state: &State, read_skew: i64) -> Standing {
             event: unapplied.event,
             stamp: unapplied.stamp,
             image: unapplied.image,
+            differs: false,
             provided: &provided,
         },
         read_skew,

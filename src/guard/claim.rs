@@ -25,19 +25,25 @@ pub struct Claim<'k> {
     pub stamp: Stamp,
     /// Whether the change deletes the row.
     pub deleted: bool,
+    /// The image of the row that it deletes.
+    pub image: Option<u64>,
 }
 
+/// A delete that may be of another row than the one that an earlier change of the transaction brought is not
+/// news here.
 const CHANGES: &str = "
-    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
-    select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.deleted
+    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted, image)
+    select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.deleted, b.image
     from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
-                          committed_at timestamptz, deleted boolean)
+                          committed_at timestamptz, deleted boolean, image bigint)
     on conflict (mapping, key) do update
     set source = excluded.source, lsn = excluded.lsn, idx = excluded.idx,
-        committed_at = excluded.committed_at, deleted = excluded.deleted, read_at = null
-    where v.gaps is null and v.gone is null and v.image is null
+        committed_at = excluded.committed_at, deleted = excluded.deleted, image = excluded.image,
+        read_at = null
+    where v.gaps is null and v.gone is null and (v.image is null or v.deleted)
       and (v.lsn is null and v.committed_at is null
-           or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx))
+           or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx)
+              and (v.lsn < excluded.lsn or v.deleted or excluded.image is null))
     returning v.key";
 
 /// The statement for reads. `sequin.read_skew` (in microseconds) is part of its text, since the condition
@@ -68,6 +74,7 @@ thread_local! {
                 ("idx", pg_sys::INT4OID),
                 ("committed_at", pg_sys::TIMESTAMPTZOID),
                 ("deleted", pg_sys::BOOLOID),
+                ("image", pg_sys::INT8OID),
             ],
         )
     };
@@ -97,6 +104,7 @@ pub fn claim(
                 Some(Datum::from(version.idx as i32)),
                 clock::datum(claim.stamp.committed_at),
                 Some(Datum::from(claim.deleted)),
+                claim.image.map(|image| Datum::from(image as i64)),
             ]
         })
     })?;

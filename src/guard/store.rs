@@ -97,13 +97,8 @@ fn remember<'n>(
         .map(|(i, gap)| (name(i).to_owned(), gap))
         .collect();
     let gaps = (!gaps.is_empty()).then(|| JsonValue::from(gaps).to_string());
-    // The floor matters only while gaps remain to be filled, or while it has an image to tell rows apart.
-    let gone = state
-        .gone
-        .as_ref()
-        .filter(|gone| gone.image.is_some() || state.present && gaps.is_some())
-        .map(|gone| write_gone(gone).to_string());
-    let image = state.row_image.filter(|_| state.present);
+    let (image, gone) = state.to_remember(gaps.is_some());
+    let gone = gone.map(|gone| write_gone(&gone).to_string());
     let stamp = stamp_of(state);
     let foreign = stamp.is_some_and(|stamp| stamp.source != home || stamp.version.is_none());
     let in_columns = versions == VersionsIn::Columns

@@ -119,13 +119,42 @@ fn version_rows(
     Ok(found)
 }
 
-/// For each of these keys, whether the entry holds more than a version. `source_of` gives the source of a
-/// key's change, `read_at` the time of its read.
+/// A change whose version was to be claimed, and was not newer than the stored one.
+#[derive(Debug, Clone, Copy)]
+pub struct Lost {
+    /// The stamp of the change.
+    pub stamp: Stamp,
+    /// Whether the change deletes the row, and which row.
+    pub deleted: bool,
+    /// The image of the row that it deletes.
+    pub image: Option<u64>,
+}
+
+impl Lost {
+    /// Whether the comparison of versions does not settle this change: the stored version is of another
+    /// source, or of the same transaction, in which rows are told apart by their images.
+    fn needs_more(&self, row: &VersionRow) -> bool {
+        let Some(stored) = row.stamp().filter(|stamp| stamp.version.is_some()) else {
+            return false;
+        };
+        let another = match row.deleted {
+            true => row.image.is_some() && !self.deleted,
+            false => self.image.is_some(),
+        };
+        self.stamp.source != stored.source
+            || another
+                && self.stamp.same_transaction(&stored)
+                && row.deleted == (self.stamp.version < stored.version)
+    }
+}
+
+/// For each of these keys, whether the entry holds more than a version. `lost` gives the change of a key that
+/// was claimed in vain, `read_at` the time of a key's read.
 pub fn special(
     target: &Target,
     definer: pg_sys::Oid,
     keys: &[&[u8]],
-    source_of: impl Fn(usize) -> Option<i64>,
+    lost: impl Fn(usize) -> Option<Lost>,
     read_at: impl Fn(usize) -> Option<i64>,
 ) -> Result<Vec<bool>, SqlError> {
     let columns = target.versions == VersionsIn::Columns;
@@ -138,11 +167,12 @@ pub fn special(
                 !row.is_note_of_read() || read_at(i).is_some_and(|at| row.read_at >= Some(at))
             }
             Some(row) => {
+                let lost = lost(i);
                 row.gaps.is_some()
                     || row.gone.is_some()
-                    || row.image.is_some()
+                    || row.image.is_some() && (lost.is_none() || !row.deleted)
                     || (row.version.is_none() && row.committed_at.is_some())
-                    || source_of(i).is_some_and(|s| row.version.is_some() && s != row.source)
+                    || lost.is_some_and(|lost| lost.needs_more(row))
             }
         })
         .collect())
@@ -271,7 +301,7 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
             .and_then(|version| version.gone.as_ref());
         state.gone = known.and_then(read_gone).or(stamp.map(|stamp| Gone {
             stamp,
-            image: None,
+            image: version.as_ref().and_then(|version| version.image),
             matched: None,
         }));
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use support::{Message, rows, send};
+use support::{Database, Message, rows, run, send};
 
-use super::{GUARDS, ITEM, ITEMS, document, item, mapped, moved, record, row};
+use super::{GUARDS, ITEM, ITEMS, document, item, map, moved, record, row};
 
 fn permutations(n: usize) -> Vec<Vec<usize>> {
     let mut all = vec![vec![]];
@@ -26,7 +26,16 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
 /// The scenario's messages in every order, and from six messages on in some orders. Each order is sent as one message a
 /// call, as one call, and as two calls split at each place, for keys of its own. A scenario gets the first of its keys,
 /// and gives the rows that must be there at the end.
-fn in_every_order(test: &str, scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>)) {
+pub fn in_every_order(test: &str, scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>)) {
+    in_every_order_with(test, "", scenario);
+}
+
+/// As [`in_every_order`], with these further arguments of `sequin.map`.
+pub fn in_every_order_with(
+    test: &str,
+    more: &str,
+    scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>),
+) {
     let n = scenario(0).0.len();
     let mut cases: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
     for order in permutations(n)
@@ -40,7 +49,10 @@ fn in_every_order(test: &str, scenario: impl Fn(i64) -> (Vec<Message>, Vec<Strin
         }
     }
     for guard in GUARDS {
-        let (_database, mut client) = mapped(test, ITEM, guard);
+        let database = Database::new(&format!("convergence_{test}_{guard}"));
+        let mut client = database.connect();
+        run(&mut client, ITEM);
+        map(&mut client, "item", guard, more);
         // The calls of all cases are made together: they are of different rows.
         let mut calls: Vec<Vec<Message>> = vec![Vec::new(); n];
         let mut wanted = BTreeMap::new();

@@ -23,6 +23,7 @@ fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<
         event,
         stamp,
         image: None,
+        differs: false,
         provided,
     }
 }
@@ -36,7 +37,7 @@ fn updated(id: u32, lsn: u64, provided: &[Provided]) -> Change<'_> {
 }
 
 fn deleted(id: u32, lsn: u64) -> Change<'static> {
-    change(id, Event::Delete, at(lsn), &[])
+    change(id, Event::Delete { image: None }, at(lsn), &[])
 }
 
 fn read_in(id: u32, second: i64) -> Change<'static> {

@@ -27,6 +27,13 @@ fn statement(keys: Key) -> impl Strategy<Value = Statement> {
             .prop_map(|(key, to, values)| Statement::Move { key, to, values }),
         2 => (key(), prop_oneof![Just(1i8), Just(-1), Just(2)], any::<bool>())
             .prop_map(|(first, by, descending)| Statement::Shift { first, by, descending }),
+        3 => (
+            key(),
+            proptest::option::of(key()),
+            proptest::option::of(key()),
+            proptest::array::uniform3(value()),
+        )
+            .prop_map(|(key, from, to, values)| Statement::Takeover { key, from, to, values }),
         2 => (proptest::array::uniform5(0..=keys), any::<u8>())
             .prop_map(|(to, start)| Statement::Rekey { to, start }),
     ]

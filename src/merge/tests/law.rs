@@ -313,6 +313,68 @@ fn shift_with_updates_before_and_after() {
     }
 }
 
+/// A row comes to the key and then the row that was there goes.
+fn takeover(key: Key, from: Option<Key>, to: Option<Key>) -> Statement {
+    Statement::Takeover {
+        key,
+        from,
+        to,
+        values: [2; COLUMNS],
+    }
+}
+
+#[test]
+fn new_row_takes_the_key_of_a_row_that_is_deleted_after_it() {
+    let takeover = takeover(1, None, None);
+    converges(&[transaction(std::slice::from_ref(&takeover)), read(1)], 3);
+    let around = [update(1), takeover.clone(), update(1)];
+    converges(&[transaction(&around)], 4);
+    converges(&[transaction(&around[..1]), transaction(&around[1..])], 4);
+    converges(&[transaction(&[takeover, delete(1), insert(1)])], 4);
+}
+
+#[test]
+fn row_moves_to_a_key_whose_row_is_deleted_after_it() {
+    let takeover = takeover(1, Some(2), None);
+    converges(&[transaction(std::slice::from_ref(&takeover)), read(1)], 3);
+    let around = [update(2), takeover.clone(), update(1)];
+    converges(&[transaction(&around)], 4);
+    converges(&[transaction(&[takeover]), transaction(&[delete(1)])], 3);
+}
+
+#[test]
+fn new_row_takes_the_key_of_a_row_that_moves_after_it() {
+    let takeover = takeover(1, None, Some(3));
+    converges(&[transaction(std::slice::from_ref(&takeover)), read(1)], 3);
+    converges(&[transaction(&[update(1), takeover, update(3)])], 4);
+}
+
+#[test]
+fn two_rows_exchange_their_keys_one_after_the_other() {
+    let exchange = takeover(1, Some(2), Some(2));
+    converges(&[transaction(std::slice::from_ref(&exchange)), read(1)], 3);
+    converges(&[transaction(&[update(1), exchange.clone(), update(1)])], 4);
+    converges(&[transaction(&[exchange.clone(), exchange])], 4);
+}
+
+#[test]
+fn key_is_taken_over_twice_in_one_transaction() {
+    let twice = [takeover(1, None, None), takeover(1, Some(2), None)];
+    converges(&[transaction(&twice)], 4);
+    let [one, other] = &twice.map(|takeover| transaction(&[takeover]));
+    converges(&[one.clone(), other.clone()], 4);
+}
+
+#[test]
+fn row_that_is_inserted_and_deleted_in_one_transaction_is_gone() {
+    converges(&[transaction(&[insert(3), delete(3)])], 2);
+    converges(
+        &[transaction(&[insert(3), update(3), delete(3)]), read(1)],
+        4,
+    );
+    converges(&[transaction(&[delete(1), insert(1), delete(1)])], 3);
+}
+
 #[test]
 fn shift_and_reads_of_it() {
     for descending in [false, true] {

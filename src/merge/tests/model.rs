@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{COLUMNS, Entry, Key, Sent};
+use super::source::{COLUMNS, Entry, Key, Sent, Values};
 use super::*;
 
 /// Where the versions are.
@@ -61,7 +61,7 @@ impl Stored {
             let known = noted.filter(|_| deleted).and_then(|noted| noted.gone);
             state.gone = known.or(stamp.map(|stamp| Gone {
                 stamp,
-                image: None,
+                image: noted.and_then(|noted| noted.image),
                 matched: None,
             }));
             return state;
@@ -95,15 +95,36 @@ impl Stored {
         state
     }
 
-    /// As the guard asks it: whether there is more to know than a version.
-    fn is_special(&self, run: &[(&Sent, &Entry)]) -> bool {
+    /// As the guard asks it: whether there is more to know than a version. `claimed` is the change that decides
+    /// the run, and its image if it is a delete.
+    fn is_special(&self, run: &[(&Sent, &Entry)], claimed: (Option<Stamp>, Option<u64>)) -> bool {
         self.noted.as_ref().is_some_and(|noted| {
             let (sent, entry) = run[0];
+            let read = entry.event == Event::Read;
             let foreign = |stamp: Stamp| stamp.source != sent.stamp.source;
+            let same = |stamp: Stamp| claimed.0.is_some_and(|of| of.same_transaction(&stamp));
+            // Rows of one transaction are told apart by their images.
+            let told_apart = match noted.deleted {
+                true => noted.image.is_some() && claimed.1.is_none(),
+                false => claimed.1.is_some(),
+            };
             !noted.gaps.is_empty()
                 || noted.gone.is_some()
-                || noted.image.is_some()
-                || entry.event != Event::Read && noted.stamp.is_some_and(foreign)
+                || noted.image.is_some() && (read || !noted.deleted)
+                || !read && noted.stamp.is_some_and(foreign)
+                || told_apart && noted.stamp.is_some_and(same)
+        })
+    }
+
+    /// Whether the row is another one than the one that went, by its values.
+    fn differs(&self, place: Place, gone: Option<&Values>) -> bool {
+        let (Some(row), Some(gone)) = (&self.row, gone) else {
+            return false;
+        };
+        let cells = self.load(place).cells;
+        (0..COLUMNS).any(|column| {
+            let known = cells[column].value != Value::Unknown && cells[column].gap.is_none();
+            known && row[column] != Some(gone[column])
         })
     }
 
@@ -120,10 +141,7 @@ impl Stored {
                 (_, None) => None,
             })
             .collect();
-        let gone = state
-            .gone
-            .filter(|gone| gone.image.is_some() || state.present && !gaps.is_empty());
-        let image = state.row_image.filter(|_| state.present);
+        let (image, gone) = state.to_remember(!gaps.is_empty());
         let stamp = match state.present {
             true => state.row,
             false => state.gone.map(|gone| gone.stamp),
@@ -184,7 +202,10 @@ impl Destination {
         for (key, run) in runs {
             let stored = self.rows.entry(key).or_default();
             came.extend(match self.place {
-                Place::Table if is_simple(&run) && !stored.is_special(&run) => claim(stored, &run)?,
+                Place::Table if is_simple(&run) => match claim(stored, &run)? {
+                    Some(came) => came,
+                    None => fold(stored, Place::Table, &run)?,
+                },
                 place => fold(stored, place, &run)?,
             });
         }
@@ -200,13 +221,14 @@ fn is_simple(run: &[(&Sent, &Entry)]) -> bool {
         match entry.event {
             Event::Leave { .. } => false,
             Event::Read => run.len() == 1,
+            Event::Delete { image: Some(_) } => run.len() == 1,
             _ => plain && one_source,
         }
     })
 }
 
-/// As the guard claims rows on the server.
-fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Vec<Came>, String> {
+/// As the guard claims rows on the server. `None`: the row must be examined.
+fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came>>, String> {
     let event = run[0].1.event;
     let (stamp, read_at) = match &stored.noted {
         Some(noted) => (noted.stamp, noted.read_at),
@@ -223,27 +245,40 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Vec<Came>, Stri
     let mut made = Stored::default();
     let came = fold(&mut made, Place::Table, run)?;
     let Some(mut noted) = made.noted else {
-        return Ok(all(Effect::Stale));
+        return Ok(Some(all(Effect::Stale)));
     };
-    let news = if event == Event::Read {
+    let image = noted.image.filter(|_| noted.deleted);
+    let plain = stored.noted.as_ref().is_none_or(|stored| {
+        let kept = stored.image.is_some() && (event == Event::Read || !stored.deleted);
+        stored.gaps.is_empty() && stored.gone.is_none() && !kept
+    });
+    let newer = if event == Event::Read {
         let time = |stamp: Stamp| stamp.committed_at.map(|time| time + READ_SKEW);
         noted.read_at > stamp.and_then(time) && noted.read_at > read_at
     } else {
-        noted.stamp.and_then(|stamp| stamp.version) > stamp.and_then(|stamp| stamp.version)
+        let shared = stored.noted.as_ref().is_some_and(|stored| {
+            let mut stamps = noted.stamp.iter().zip(&stored.stamp);
+            image.is_some() && !stored.deleted && stamps.any(|(a, b)| a.same_transaction(b))
+        });
+        let source = |stamp: Stamp| noted.stamp.is_some_and(|of| of.source == stamp.source);
+        stamp.is_none_or(source)
+            && !shared
+            && noted.stamp.and_then(|stamp| stamp.version) > stamp.and_then(|stamp| stamp.version)
     };
-    if !news {
-        return Ok(all(Effect::Stale));
+    if !(plain && newer) {
+        let special = stored.is_special(run, (noted.stamp, image));
+        return Ok((!special).then(|| all(Effect::Stale)));
     }
     if event == Event::Read {
         noted.stamp = stamp;
     }
-    (noted.image, noted.gone) = (None, None);
+    (noted.image, noted.gone) = (image, None);
     stored.noted = Some(noted);
     stored.row = made.row.map(|row| {
         let before = stored.row.unwrap_or_default();
         std::array::from_fn(|column| row[column].or(before[column]))
     });
-    Ok(came)
+    Ok(Some(came))
 }
 
 /// As examined changes are folded, written and stored.
@@ -256,6 +291,7 @@ fn fold(stored: &mut Stored, place: Place, run: &[(&Sent, &Entry)]) -> Result<Ve
             event: entry.event,
             stamp: sent.stamp,
             image: entry.image,
+            differs: stored.differs(place, entry.gone.as_ref()),
             provided: &entry.provided,
         })
         .collect();
@@ -302,7 +338,7 @@ fn is_consistent(
 ) -> Result<(), &'static str> {
     let decides = match change.event {
         Event::Appear | Event::Update => is.present && is.row == Some(change.stamp),
-        Event::Delete | Event::Leave { .. } => !is.present,
+        Event::Delete { .. } | Event::Leave { .. } => !is.present,
         Event::Read => is.present && is.read_at == change.stamp.committed_at,
     };
     let brought = is.cells.iter().any(|c| c.value == Value::Of(change.id));

@@ -16,6 +16,7 @@ fn change(id: u32, source: i64, lsn: Option<u64>, second: i64) -> Change<'static
         event,
         stamp,
         image: None,
+        differs: false,
         provided: &[],
     }
 }

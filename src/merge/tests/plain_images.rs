@@ -30,6 +30,7 @@ fn change(id: u32, event: Event, stamp: Stamp) -> Change<'static> {
         event,
         stamp,
         image: IMAGE,
+        differs: false,
         provided: &[],
     }
 }

@@ -12,7 +12,7 @@ const TEXT: usize = 1;
 const UNREADABLE: usize = 2;
 
 pub(super) type Key = u8;
-type Values = [u32; COLUMNS];
+pub(super) type Values = [u32; COLUMNS];
 
 #[derive(Debug, Clone)]
 pub(super) enum Moment {
@@ -53,6 +53,14 @@ pub(super) enum Statement {
         by: i8,
         descending: bool,
     },
+    /// A row comes to `key` (the one of key `from`, or a new one), and then the row that was there goes: to
+    /// the key `to`, or it is deleted. The constraint is deferred.
+    Takeover {
+        key: Key,
+        from: Option<Key>,
+        to: Option<Key>,
+        values: [u8; COLUMNS],
+    },
     /// Each row to any key, the rows taken in any order; 0 leaves it as it is.
     Rekey {
         to: [Key; 5],
@@ -75,6 +83,8 @@ pub(super) struct Entry {
     pub(super) image: Option<u64>,
     pub(super) provided: Vec<Provided>,
     pub(super) values: Values,
+    /// Of a delete or a departure: the row that went, as far as the message holds it.
+    pub(super) gone: Option<Values>,
     pub(super) moved: bool,
 }
 
@@ -168,6 +178,7 @@ impl Source {
                 image: None,
                 provided: vec![Provided::Value, Provided::Value, Provided::Nothing],
                 values,
+                gone: None,
                 moved: false,
             }],
         });
@@ -214,12 +225,17 @@ impl Source {
             Statement::Update { key, values } => self.rekey(&[(*key, *key, *values)], stamp),
             Statement::Delete { key } => {
                 if let Some(row) = self.rows.remove(key) {
-                    let mut entry = entry(*key, Event::Delete, &row.values);
-                    entry.image = None;
-                    self.send(stamp(self.now), vec![entry]);
+                    let deleted = self.deleted(*key, &row.values);
+                    self.send(stamp(self.now), vec![deleted]);
                 }
             }
             Statement::Move { key, to, values } => self.rekey(&[(*key, *to, *values)], stamp),
+            Statement::Takeover {
+                key,
+                from,
+                to,
+                values,
+            } => self.take_over(*key, (*from, *to), *values, stamp),
             Statement::Shift {
                 first,
                 by,
@@ -251,6 +267,74 @@ impl Source {
                 self.rekey(&rows, stamp);
             }
         }
+    }
+
+    fn take_over(
+        &mut self,
+        key: Key,
+        (from, to): (Option<Key>, Option<Key>),
+        values: [u8; COLUMNS],
+        mut stamp: impl FnMut(i64) -> Stamp,
+    ) {
+        let Some(there) = self.rows.get(&key).copied() else {
+            return;
+        };
+        // The key `to` must be free then; the row that comes may have left it.
+        let taken = to.is_some_and(|to| self.rows.contains_key(&to) && Some(to) != from);
+        let came = match from {
+            Some(from) => self.rows.get(&from).copied(),
+            None => Some(Row {
+                values: self.numbers(values),
+                told: [true; COLUMNS],
+            }),
+        };
+        let Some(came) = came else { return };
+        // Excluded as in `rekey`, and where the messages do not hold the row that goes.
+        if !self.full
+            || from == Some(key)
+            || to == Some(key)
+            || taken
+            || came.values == there.values
+        {
+            return;
+        }
+        let told = [true; COLUMNS];
+        match from {
+            None => {
+                let here = entry(key, Event::Appear, &came.values);
+                self.send(stamp(self.now), vec![here]);
+            }
+            Some(from) => {
+                self.rows.remove(&from);
+                let entries = moved((from, &came.values), (key, &came.values));
+                self.send(stamp(self.now), entries);
+            }
+        }
+        match to {
+            None => {
+                let deleted = self.deleted(key, &there.values);
+                self.send(stamp(self.now), vec![deleted]);
+            }
+            Some(to) => {
+                let row = Row { told, ..there };
+                self.rows.insert(to, row);
+                let entries = moved((key, &there.values), (to, &there.values));
+                self.send(stamp(self.now), entries);
+            }
+        }
+        self.rows.insert(key, Row { told, ..came });
+    }
+
+    /// The delete of a row.
+    fn deleted(&self, key: Key, values: &Values) -> Entry {
+        let mut entry = entry(key, Event::Delete { image: None }, values);
+        if self.full {
+            entry.event = Event::Delete {
+                image: Some(image(key, values)),
+            };
+            entry.gone = Some(*values);
+        }
+        entry
     }
 
     /// One statement that updates these rows in this order: from a key, to a key, to these values.
@@ -291,10 +375,9 @@ impl Source {
             }
         }
         for (key, to, touched, row) in changed {
-            let image = image(key, &self.rows[&key].values);
             let stamp = stamp(self.now);
-            let mut here = entry(to, Event::Update, &row.values);
             if key == to {
+                let mut here = entry(to, Event::Update, &row.values);
                 let columns = here.provided.iter_mut().zip(touched).skip(TEXT);
                 for (provided, _) in columns.filter(|(_, touched)| touched.is_none()) {
                     if !self.full {
@@ -303,11 +386,8 @@ impl Source {
                 }
                 self.send(stamp, vec![here]);
             } else {
-                here.event = Event::Appear;
-                here.moved = true;
-                let mut left = entry(key, Event::Leave { image }, &row.values);
-                left.image = None;
-                self.send(stamp, vec![left, here]);
+                let before = self.rows[&key].values;
+                self.send(stamp, moved((key, &before), (to, &row.values)));
             }
         }
         self.rows = after;
@@ -316,6 +396,16 @@ impl Source {
     fn send(&mut self, stamp: Stamp, entries: Vec<Entry>) {
         self.sent.push(Sent { stamp, entries });
     }
+}
+
+/// The two entries of a row that moves: what it was where, and what it is where.
+fn moved((from, before): (Key, &Values), (to, after): (Key, &Values)) -> Vec<Entry> {
+    let image = image(from, before);
+    let mut left = entry(from, Event::Leave { image }, after);
+    left.gone = Some(*before);
+    let mut here = entry(to, Event::Appear, after);
+    here.moved = true;
+    vec![left, here]
 }
 
 fn entry(key: Key, event: Event, values: &Values) -> Entry {
@@ -330,6 +420,7 @@ fn entry(key: Key, event: Event, values: &Values) -> Entry {
             Vec::new()
         },
         values: *values,
+        gone: None,
         moved: false,
     }
 }
