@@ -5,16 +5,15 @@ use crate::case::Case;
 pub fn cases() -> Vec<Case> {
     let family = "create table c (id int primary key, v text);
                   create table o (id int primary key, c int references c {deferred})";
-    let soft = ", on_delete => 'soft', soft_delete => 'gone'";
     let of = |case: Case, tables: &[&str]| {
         let ddl: Vec<_> = tables
             .iter()
             .map(|table| format!("alter table {table} add gone boolean"))
             .collect();
         let ddl = format!("{}; {}", case.at_destination, ddl.join("; "));
-        tables.iter().fold(case.at_destination(ddl), |case, table| {
-            case.mapped(table, soft, "gone is not true")
-        })
+        tables
+            .iter()
+            .fold(case.at_destination(ddl), |case, table| case.soft(table))
     };
     let mut cases = Vec::new();
     for (name, tables) in [
