@@ -191,6 +191,36 @@ pub fn cases() -> Vec<Case> {
         "insert into a values (4, 'c', 4)",
         &["update a set id = 1 where id = 4; update a set a = 1 where a = 4"],
     ));
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        // in order, in one call: the new row must not follow the value of the row that had it before
+        cases.push(Case::new(
+            format!("value_of_a_row_made_anew_{name}"),
+            format!(
+                "create table a (id int primary key, u text unique, a text references a (u) {action})"
+            ),
+            "insert into a values (1, 'a', 'a')",
+            &[
+                "delete from a where id = 1",
+                "insert into a values (1, 'e', null)",
+                "insert into a values (2, 'a', 'a')",
+            ],
+        ));
+        // what is parked for a change that waits must come back
+        cases.push(Case::new(
+            format!("parent_and_child_move_with_two_columns_{name}"),
+            format!(
+                "create table a (id int primary key, u text, w text, a int references a {action}, unique (u, w))"
+            ),
+            "insert into a values (4, 'a', 'a', null)",
+            &[
+                "insert into a values (5, 'b', null, 4)",
+                "update a set id = 6 - id",
+            ],
+        ));
+    }
     cases.push(Case::new(
         "keys_turn_while_a_row_points_back",
         "create table a (id int primary key, u text unique, a int references a {deferred})",
