@@ -18,6 +18,7 @@ mod delivery;
 mod destination;
 mod pgoutput;
 mod random;
+mod seen;
 mod source;
 
 use std::env;

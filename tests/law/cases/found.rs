@@ -208,6 +208,17 @@ pub fn cases() -> Vec<Case> {
                 "insert into a values (2, 'a', 'a')",
             ],
         ));
+        cases.push(Case::new(
+            format!("key_of_a_row_taken_by_a_new_one_{name}"),
+            format!(
+                "create table a (id int primary key, u text unique, a text references a (u) {action})"
+            ),
+            "insert into a values (1, 'e', 'e')",
+            &[
+                "update a set id = id + 1",
+                "insert into a values (1, 'b', 'b')",
+            ],
+        ));
         // what is parked for a change that waits must come back
         cases.push(Case::new(
             format!("parent_and_child_move_with_two_columns_{name}"),
