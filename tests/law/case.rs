@@ -62,6 +62,12 @@ impl Case {
         self
     }
 
+    /// With rows of a table that stay when they are deleted, and are marked in `gone`.
+    pub fn soft(self, table: &str) -> Case {
+        let arguments = ", on_delete => 'soft', soft_delete => 'gone'";
+        self.mapped(table, arguments, "gone is not true")
+    }
+
     /// Whether a message without old values says less than it must: the mapping's key is not the source's.
     fn has_own_key(&self) -> bool {
         self.mapped.iter().any(|(_, map, _)| map.contains("key =>"))

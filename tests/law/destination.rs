@@ -13,8 +13,12 @@ use crate::case::History;
 use crate::delivery::Delivery;
 use crate::source::Sent;
 
-/// Longer than any call needs, and shorter than `deadlock_timeout`.
+/// Longer than any call needs.
 const SLOW: Duration = Duration::from_millis(900);
+
+/// A call of several at once may have to wait for the others; but not for this one, in which the server finds out that
+/// they wait for each other.
+const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A table of the source, and how it is mapped.
 #[derive(Debug, Clone)]
@@ -41,10 +45,12 @@ pub struct Destination {
 struct Session {
     client: Client,
     apply: Statement,
+    /// A call that takes longer is slow.
+    slow: Duration,
 }
 
 impl Session {
-    fn new(database: &Database) -> Session {
+    fn new(database: &Database, slow: Duration) -> Session {
         let mut client = database.connect();
         run(
             &mut client,
@@ -54,6 +60,7 @@ impl Session {
         Session {
             client,
             apply: apply.expect("sequin_apply"),
+            slow,
         }
     }
 
@@ -63,7 +70,7 @@ impl Session {
             let start = Instant::now();
             let applied = self.client.query_one(&self.apply, &[&batch]);
             let took = start.elapsed();
-            if took > SLOW {
+            if took > self.slow {
                 wrong.slow.push(format!("{what} took {took:?}"));
             }
             match applied {
@@ -129,8 +136,16 @@ impl Destination {
     /// A destination for the test of this name.
     pub fn new(test: &str) -> Destination {
         let database = Database::new(&format!("law_{test}"));
+        run(
+            &mut database.connect(),
+            &format!(
+                "alter database {} set deadlock_timeout = '{}ms'",
+                database.name(),
+                DEADLOCK_TIMEOUT.as_millis()
+            ),
+        );
         Destination {
-            session: Session::new(&database),
+            session: Session::new(&database, SLOW),
             others: Vec::new(),
             database,
             reset: String::new(),
@@ -237,7 +252,8 @@ impl Destination {
         let mut wrong = Wrong::default();
         self.begin(&history.initial, &mut wrong);
         while self.others.len() < sessions {
-            self.others.push(Session::new(&self.database));
+            self.others
+                .push(Session::new(&self.database, DEADLOCK_TIMEOUT));
         }
         let calls: Vec<String> = delivery.0.iter().map(|c| call(&history.sent, c)).collect();
         let next = AtomicUsize::new(0);

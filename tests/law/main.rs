@@ -7,7 +7,8 @@
 //! if they are 300 at most, or else so many of them.
 //!
 //! `LAW_SECONDS=600` makes random sources for so long, `LAW_ROUNDS=1000` of so many schemas, from `LAW_SEED=7` on, until
-//! `LAW_FAILURES=1` of them have failed; `LAW_SESSIONS=4` delivers with so many sessions at once.
+//! `LAW_FAILURES=1` of them have failed; `LAW_SESSIONS=4` delivers with so many sessions at once;
+//! `LAW_SILENT=1` counts only what no letter tells.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod delivery;
 mod destination;
 mod pgoutput;
 mod random;
+mod seen;
 mod source;
 
 use std::env;

@@ -138,6 +138,100 @@ pub fn cases() -> Vec<Case> {
         "insert into a values (4, 'b', null)",
         &["insert into a values (2, 'd', 'b'); update a set id = 3 where id = 4"],
     ));
+    // two unique values besides the key, or a value that is excluded: no single constraint is in the way
+    let two = "create table a (id int primary key, u text unique, w text unique, a int references a {action});
+               create table c (id int primary key, a int references a {action})";
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        let ddl = two.replace("{action}", action);
+        cases.push(Case::new(
+            format!("row_with_two_values_moves_{name}"),
+            &ddl,
+            "insert into a values (5, 'b', 'd', null); insert into c values (1, 5)",
+            &["update a set id = id + 1"],
+        ));
+        cases.push(Case::new(
+            format!("row_with_two_values_moves_below_itself_{name}"),
+            &ddl,
+            "insert into a values (2, 'c', 'a', 2)",
+            &["update a set id = 6 - id"],
+        ));
+        cases.push(Case::new(
+            format!("row_moves_twice_{name}"),
+            &ddl,
+            "insert into a values (5, null, 'd', null); insert into c values (1, 5)",
+            &[
+                "update a set id = 2 where id = 5",
+                "update a set id = 3 where id = 2",
+            ],
+        ));
+    }
+    cases.push(Case::new(
+        "two_actions_on_the_same_key",
+        "create table a (id int primary key, u text unique, a int references a on update set null);
+         create table b (id int primary key, a int references a on update cascade)",
+        "insert into a values (2, 'd', 2); insert into b values (3, 2)",
+        &["update a set id = id + 1"],
+    ));
+    cases.push(Case::new(
+        "all_leave_though_actions_would_reach_them",
+        "create table a (id int primary key, a int references a on delete set null {deferred});
+         create table b (id int primary key, a int not null references a on delete cascade)",
+        "insert into a values (2, 2), (5, 2); insert into b values (2, 2)",
+        &[
+            "update a set a = 5 where id = 2",
+            "delete from a where id >= 2",
+        ],
+    ));
+    cases.push(Case::new(
+        "only_child_moves_below_itself",
+        "create table a (id int primary key, w text unique, a int unique references a {deferred})",
+        "insert into a values (4, 'c', 4)",
+        &["update a set id = 1 where id = 4; update a set a = 1 where a = 4"],
+    ));
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        // in order, in one call: the new row must not follow the value of the row that had it before
+        cases.push(Case::new(
+            format!("value_of_a_row_made_anew_{name}"),
+            format!(
+                "create table a (id int primary key, u text unique, a text references a (u) {action})"
+            ),
+            "insert into a values (1, 'a', 'a')",
+            &[
+                "delete from a where id = 1",
+                "insert into a values (1, 'e', null)",
+                "insert into a values (2, 'a', 'a')",
+            ],
+        ));
+        cases.push(Case::new(
+            format!("key_of_a_row_taken_by_a_new_one_{name}"),
+            format!(
+                "create table a (id int primary key, u text unique, a text references a (u) {action})"
+            ),
+            "insert into a values (1, 'e', 'e')",
+            &[
+                "update a set id = id + 1",
+                "insert into a values (1, 'b', 'b')",
+            ],
+        ));
+        // what is parked for a change that waits must come back
+        cases.push(Case::new(
+            format!("parent_and_child_move_with_two_columns_{name}"),
+            format!(
+                "create table a (id int primary key, u text, w text, a int references a {action}, unique (u, w))"
+            ),
+            "insert into a values (4, 'a', 'a', null)",
+            &[
+                "insert into a values (5, 'b', null, 4)",
+                "update a set id = 6 - id",
+            ],
+        ));
+    }
     cases.push(Case::new(
         "keys_turn_while_a_row_points_back",
         "create table a (id int primary key, u text unique, a int references a {deferred})",

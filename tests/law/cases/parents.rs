@@ -65,6 +65,67 @@ pub fn cases() -> Vec<Case> {
         ],
     ));
     cases.extend(without_checks());
+    cases.extend(acting_without_checks());
+    cases
+}
+
+/// Foreign keys that act, where not all triggers are on or not all rows were checked.
+fn acting_without_checks() -> Vec<Case> {
+    let ddl =
+        "create table p (id int primary key, v text); create table k (id int primary key, p int)";
+    let rows = "insert into p values (1, 'a'); insert into k values (10, 1)";
+    let mut cases = Vec::new();
+    for (name, action) in [
+        ("cascading", "on delete cascade on update cascade"),
+        ("setting_null", "on delete set null on update set null"),
+    ] {
+        let key = format!("alter table k add constraint k_p foreign key (p) references p {action}");
+        for (how, destination) in [
+            ("not_valid", format!("{key} not valid")),
+            (
+                "children_unchecked",
+                format!("{key}; alter table k disable trigger all"),
+            ),
+            (
+                "parents_unchecked",
+                format!("{key}; alter table p disable trigger all"),
+            ),
+        ] {
+            for (what, transactions) in [
+                ("parent_leaves", ["delete from p where id = 1"].as_slice()),
+                ("key_moves", &["update p set id = 2 where id = 1"]),
+                (
+                    "parent_leaves_and_comes_back",
+                    &[
+                        "delete from p where id = 1",
+                        "insert into p values (1, 'b'); insert into k values (11, 1)",
+                    ],
+                ),
+            ] {
+                cases.push(
+                    Case::new(format!("{name}_{how}_{what}"), ddl, rows, transactions)
+                        .at_source(&key)
+                        .at_destination(&destination),
+                );
+            }
+        }
+        // nobody checks that the children have a parent, and nothing happens to them
+        cases.push(
+            Case::new(
+                format!("{name}_in_vain"),
+                ddl,
+                rows,
+                &[
+                    "delete from p where id = 1",
+                    "insert into p values (3, 'c')",
+                    "update p set id = 4 where id = 3",
+                ],
+            )
+            .at_destination(format!(
+                "{key}; alter table p disable trigger all; alter table k disable trigger all"
+            )),
+        );
+    }
     cases
 }
 

@@ -45,8 +45,10 @@ pub struct Schema {
     pub tables: Vec<TableOf>,
     pub references: Vec<Reference>,
     constraints: Vec<String>,
-    /// Unique indexes of the destination that no constraint makes, each with the constraint that the source has.
+    /// What the destination has instead of a statement of the source: unique indexes that no constraint makes.
     indexes: Vec<(String, String)>,
+    /// Tables whose deleted rows stay, marked.
+    pub soft: Vec<String>,
 }
 
 impl Schema {
@@ -57,6 +59,7 @@ impl Schema {
             references: Vec::new(),
             constraints: Vec::new(),
             indexes: Vec::new(),
+            soft: Vec::new(),
         };
         for n in 0..count {
             schema.table(["a", "b", "c", "d"][n], random);
@@ -81,6 +84,7 @@ impl Schema {
         }
         for table in 0..count {
             schema.keys(table, random);
+            schema.stays(table, random);
         }
         schema
     }
@@ -200,6 +204,19 @@ impl Schema {
             .any(|reference| reference.parent == table && reference.target == "id");
         let deferrable = !is_parent && random.below(4) == 0;
         self.tables[table].deferrable_key = deferrable;
+    }
+
+    /// Rows that stay, marked, still have to satisfy the constraints: only where there are none but the key.
+    fn stays(&mut self, table: usize, random: &mut Random) {
+        let name = self.tables[table].name.clone();
+        let this = format!("alter table {name} ");
+        let is_constrained = self.constraints.iter().any(|sql| sql.starts_with(&this))
+            || self.indexes.iter().any(|(sql, _)| sql.starts_with(&this));
+        if !is_constrained && random.below(3) == 0 {
+            self.indexes
+                .push(("select".to_owned(), format!("{this}add gone boolean")));
+            self.soft.push(name);
+        }
     }
 
     fn constraint(&mut self, table: &str, constraint: &str) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use support::Random;
 
-use super::Failure;
+use super::{Failure, fails};
 use crate::case::{Case, History, deliver, print};
 use crate::delivery::{Delivery, deliveries};
 use crate::destination::{Destination, Wrong};
@@ -81,7 +81,7 @@ impl Shrinker<'_> {
         all.sort_by_key(Delivery::difficulty);
         all.into_iter().find_map(|delivery| {
             let wrong = self.deliver(&history, &delivery);
-            (!wrong.is_right()).then_some((delivery, wrong))
+            fails(&wrong).then_some((delivery, wrong))
         })
     }
 
@@ -110,7 +110,7 @@ impl Shrinker<'_> {
         'again: loop {
             for simpler in simpler(&delivery) {
                 let how = self.deliver(&history, &simpler);
-                if !how.is_right() {
+                if fails(&how) {
                     (delivery, wrong) = (simpler, how);
                     continue 'again;
                 }

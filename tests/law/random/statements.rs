@@ -10,9 +10,13 @@ use crate::source::Source;
 /// A case without rows and transactions.
 pub fn empty_case(seed: u64, schema: &Schema) -> Case {
     let [at_source, at_destination] = schema.indexes();
-    Case::new(format!("seed {seed}"), schema.ddl(), "", &[])
+    let case = Case::new(format!("seed {seed}"), schema.ddl(), "", &[])
         .at_source(at_source)
-        .at_destination(at_destination)
+        .at_destination(at_destination);
+    schema
+        .soft
+        .iter()
+        .fold(case, |case, table| case.soft(table))
 }
 
 /// Executes random statements at the source, and adds those that it accepted to the case, in transactions that it
