@@ -43,7 +43,7 @@ use crate::target::Target;
 use intake::{Call, Intake};
 use keyed::{Keyed, Run};
 use ledger::Ledger;
-use net::{Images, NetChanges, Values};
+use net::{Images, NetChange, NetChanges, Values};
 
 /// The lock that the call holds on a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,12 @@ impl<'a> Changes<'a> {
     pub fn acting_as_owner(&self) -> ActingAs {
         let mapping = &self.target.mapping;
         ActingAs::owner(self.target.writer(), mapping.id)
+    }
+
+    /// Whether the row of a deleting net change is marked rather than deleted: where deletes are soft, unless the row
+    /// goes on under another key.
+    pub fn is_marked(&self, net: &NetChange) -> bool {
+        self.target.mark().is_some() && !self.keyed.has_left(net.run, net.message)
     }
 
     /// Takes the exclusive lock on the mapping, or ends the attempt. Rows that the call has read before may

@@ -28,7 +28,7 @@ use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
 use crate::guard::stored::{Lost, special};
 use crate::mapping::versions::VersionsIn;
-use crate::mapping::{Mode, OnDelete};
+use crate::mapping::Mode;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};
@@ -70,9 +70,6 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
         }
     }
     if !deletes.is_empty() {
-        if changes.target.mapping.on_delete == OnDelete::Delete {
-            cascade::check(changes, &deletes)?;
-        }
         delete(changes, &deletes)?;
     }
     for (kind, nets) in shapes {

@@ -219,7 +219,7 @@ fn statements(target: &Target) -> Vec<PartRow> {
             found.push(("update of rows that are there", write(WriteKind::Update)));
         }
         if mapping.on_delete != OnDelete::Ignore {
-            found.push(("delete", delete_sql(Input::Batch, target).0));
+            found.push(("delete", delete_sql(Input::Batch, target, true).0));
         }
     }
     found

@@ -123,12 +123,6 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// The net change of one change by itself, whatever other changes its row has.
-    pub fn fold_change(&mut self, change: u32) -> Result<Option<NetChange>, SqlError> {
-        self.fold_one(Run::one(change), &mut Vec::new())
-            .map_err(|(_, error)| error)
-    }
-
     /// Folds those units again whose stored states have been loaded since.
     pub fn fold_examined(&mut self, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
         let mut again = Vec::with_capacity(units.len());

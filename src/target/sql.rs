@@ -143,17 +143,17 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 }
 
 /// Prepares the statement of [`delete_sql`].
-pub fn prepare_delete(target: &Target) -> Result<Statement, SqlError> {
-    let (sql, row) = delete_sql(Input::Batch, target);
+pub fn prepare_delete(target: &Target, marked: bool) -> Result<Statement, SqlError> {
+    let (sql, row) = delete_sql(Input::Batch, target, marked);
     Statement::new(&sql, &row)
 }
 
 /// The statement that deletes (or marks) rows by key, and the columns of its batch relation: the number of
 /// the row, the mark of a soft delete, the key.
-pub fn delete_sql(input: Input<'_>, target: &Target) -> (String, Vec<RowColumn>) {
+pub fn delete_sql(input: Input<'_>, target: &Target, marked: bool) -> (String, Vec<RowColumn>) {
     let (relation, key) = (target.relation(), target.key_sql());
     let mut row = vec![RowColumn::number("sequin_n")];
-    let sql = match target.mark() {
+    let sql = match target.mark().filter(|_| marked) {
         None => statement::delete(input, &relation, &key),
         Some(mark) => {
             let (mark, column) = mark.sql();

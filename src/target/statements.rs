@@ -48,8 +48,10 @@ const SHAPES: usize = 64;
 #[derive(Default)]
 pub struct Statements {
     shapes: HashMap<Shape, Statement>,
-    /// Deletes (or marks) rows by key.
+    /// Deletes rows by key.
     pub delete: Option<Statement>,
+    /// Marks rows as deleted, by key.
+    pub mark: Option<Statement>,
     /// Finds rows by key, with their stored versions.
     pub find: Option<Statement>,
     /// Find the rows that a delete would cascade to, by the number of the destination's referrer.

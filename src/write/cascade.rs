@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use pgrx::pg_sys::Datum;
 
 use super::rows::key_values;
@@ -91,12 +93,37 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
                 bytes
             })
         };
+        let mut dropped: HashMap<Vec<u8>, usize> = HashMap::new();
         rows.retain(|n, now| {
-            columns.iter().any(|&(at, i)| {
-                let net = nets[n];
+            let net = nets[n];
+            let changed = columns.iter().any(|&(at, i)| {
                 net.has(i) && bytes(at, now(at + 1)) != bytes(at, values.get(net.row, i))
-            })
+            });
+            if changed && referrer.oid == target.destination.oid {
+                let value = |to: &str| match others.iter().position(|c| c.name == to) {
+                    Some(at) => now(at + 1),
+                    None => target.column_number(to).and_then(|i| values.get(net.row, i)),
+                };
+                let values = referrer.columns.iter().map(|(_, to, _)| (to, value(to)));
+                dropped.extend(tuple(target, values).map(|bytes| (bytes, n)));
+            }
+            changed
         });
+        // Of a table that refers to itself, the statement may write rows that refer to what it takes away.
+        let refers = nets.iter().find_map(|net| {
+            let value = |of: &str| {
+                let i = target.column_number(of).filter(|i| net.has(*i))?;
+                values.get(net.row, i)
+            };
+            let values = referrer.columns.iter().map(|(of, to, _)| (to, value(of)));
+            dropped.get(&tuple(target, values)?).copied()
+        });
+        if let Some(n) = refers.filter(|_| nets.len() > 1) {
+            let error = error(target, referrer, true);
+            let message = nets[n].message;
+            changes.progress.suspects.position = Some(changes.intake.position(message));
+            return Err(error);
+        }
         let _owner = ActingAs::untrusted(referrer.owner);
         let sql = format!("{} limit 1", referring(target, referrer, "select b.sequin_n"));
         let mut statement = prepare(target, referrer, &sql)?;
@@ -110,6 +137,22 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Values of columns as bytes; `None` if one is null.
+fn tuple<'c>(
+    target: &Target,
+    values: impl Iterator<Item = (&'c String, Option<Datum>)>,
+) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for (name, value) in values {
+        let column = target.destination.column(name)?;
+        let mut part = Vec::new();
+        KeyColumn::new(column.type_oid, column.collation).encode(value?, &mut part);
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend(part);
+    }
+    Some(bytes)
 }
 
 /// For each row that is to be deleted, the key of a row that still refers to it. The key is given as bytes,
@@ -193,7 +236,7 @@ impl Rows {
     }
 
     /// Keeps the rows of which `keep` says so, given a row's number and its values by column.
-    fn retain(&mut self, keep: impl Fn(usize, &dyn Fn(usize) -> Option<Datum>) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(usize, &dyn Fn(usize) -> Option<Datum>) -> bool) {
         let Some(others) = &self.others else { return };
         let mut row = RowReader::new(others);
         let mut only = Vec::new();

@@ -190,7 +190,8 @@ impl Facts {
             Blocked::Referenced(row, token) => {
                 let mut wait = of_row(row);
                 if let Wait::Row { or, .. } = &mut wait {
-                    *or = self.value(token, all, mappings).ok();
+                    let value = self.value(token, all, mappings);
+                    *or = Some(value.unwrap_or_else(|key| key));
                 }
                 wait
             }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
+use super::cascade;
 use crate::changes::Changes;
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values};
@@ -226,22 +227,46 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
     }
 }
 
-/// Deletes rows, or marks them as deleted, and notes the outcomes of their messages.
+/// Deletes (or marks) rows, and notes what became of their messages.
 pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let (marked, gone): (Vec<&NetChange>, Vec<&NetChange>) =
+        nets.iter().partition(|net| changes.is_marked(net));
+    if !gone.is_empty() {
+        cascade::check(changes, &gone)?;
+        delete_rows(changes, &gone, false)?;
+    }
+    if !marked.is_empty() {
+        delete_rows(changes, &marked, true)?;
+    }
+    Ok(())
+}
+
+fn delete_rows(
+    changes: &mut Changes<'_>,
+    nets: &[&NetChange],
+    marked: bool,
+) -> Result<(), SqlError> {
     let target = &mut changes.target;
-    let mut statement = match target.statements.delete.take() {
+    let kept = match marked {
+        true => target.statements.mark.take(),
+        false => target.statements.delete.take(),
+    };
+    let mut statement = match kept {
         Some(statement) => statement,
-        None => prepare_delete(target)?,
+        None => prepare_delete(target, marked)?,
     };
     let (intake, values) = (&changes.intake, &changes.nets.values);
     let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
         let mut row = vec![Some(Datum::from(n as i32))];
-        let mark = target.mark();
+        let mark = target.mark().filter(|_| marked);
         row.extend(mark.map(|mark| Some(mark.value(intake.message(net.message).committed_at))));
         row.extend(key_values(target, values, net).into_iter().map(Some));
         row
     });
-    target.statements.delete = Some(statement);
+    match marked {
+        true => target.statements.mark = Some(statement),
+        false => target.statements.delete = Some(statement),
+    }
     if let Err(error) = &deleted {
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }

@@ -295,7 +295,11 @@ impl<'s, 'a> Together<'s, 'a> {
             let (gone, there): (Vec<usize>, Vec<usize>) = rest
                 .into_iter()
                 .partition(|&n| self.net(n).columns().is_none());
-            self.delete(mapping, &gone, false);
+            let (marked, gone): (Vec<usize>, Vec<usize>) = gone
+                .into_iter()
+                .partition(|&n| self.all[mapping].is_marked(self.net(n)));
+            self.delete(mapping, &marked, false);
+            self.delete(mapping, &gone, true);
             self.delete(mapping, &back, true);
             // Of a row that is another one than the row before, nothing stays.
             let (anew, back): (Vec<usize>, Vec<usize>) =
@@ -597,8 +601,10 @@ impl<'s, 'a> Together<'s, 'a> {
             after: &condition,
         };
         match &part.work {
-            Work::Delete if part.row.len() > target.key.len() + 1 => delete_sql(input, target).0,
-            Work::Delete => statement::delete(input, &target.relation(), &target.key_sql()),
+            Work::Delete => {
+                let marked = part.row.len() > target.key.len() + 1;
+                delete_sql(input, target, marked).0
+            }
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {

@@ -10,7 +10,6 @@ use crate::destination::Column;
 use crate::destination::constraints::Constraints;
 use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
-use crate::mapping::OnDelete;
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{RowReader, Statement};
@@ -91,8 +90,7 @@ impl<'t> Table<'t> {
             NetEffect::Write { replaces, .. } => (true, *replaces, false),
             NetEffect::Mark { .. } => (true, false, true),
             NetEffect::Delete { .. } => {
-                let soft = target.mapping.on_delete == OnDelete::Soft;
-                (false, false, now.filter(|_| soft).map(|_| true)?)
+                (false, false, now.filter(|_| changes.is_marked(net)).map(|_| true)?)
             }
         };
         let image = self.columns.iter().enumerate().map(|(i, column)| {
