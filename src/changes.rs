@@ -74,6 +74,9 @@ pub struct Progress {
     /// Hints at the messages that made the last set of rows fail. The next division of a set uses these
     /// hints.
     pub suspects: Suspects,
+    /// Where deletes are soft: rows (by the start of their run) that go on under another key, and are marked at the old
+    /// one because other rows refer to it.
+    pub kept_marked: HashSet<u32>,
     /// The number of rows that this call is the first to confirm in a resync.
     pub confirmed: i64,
 }
@@ -138,7 +141,9 @@ impl<'a> Changes<'a> {
     /// Whether the row of a deleting net change is marked rather than deleted: where deletes are soft, unless the row
     /// goes on under another key.
     pub fn is_marked(&self, net: &NetChange) -> bool {
-        self.target.mark().is_some() && !self.keyed.has_left(net.run, net.message)
+        self.target.mark().is_some()
+            && (!self.keyed.has_left(net.run, net.message)
+                || self.progress.kept_marked.contains(&net.run.start))
     }
 
     /// Takes the exclusive lock on the mapping, or ends the attempt. Rows that the call has read before may

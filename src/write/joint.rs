@@ -59,6 +59,7 @@ pub fn write(
         .collect();
     let dead: HashSet<(usize, usize)> = dead.into_iter().collect();
     let mut progress = !done.is_empty() || !dead.is_empty();
+    progress |= keep_marked(all, pending, &facts, &solution);
     let mut waits = waits(all, pending, &facts, &solution, mappings);
     for (i, changes) in all.iter_mut().enumerate() {
         let mut again: Vec<Unit> = Vec::new();
@@ -141,6 +142,33 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Where deletes are soft, a row that goes on under another key is deleted at the old one. If rows refer to it there, it
+/// is marked instead: rows that are marked themselves never move away. Returns whether there is one.
+fn keep_marked(
+    all: &mut [Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    solution: &Solution,
+) -> bool {
+    let mut some = false;
+    for (node, blocked) in solution.blocked.iter().enumerate() {
+        let place = facts.places[node];
+        let changes = &mut all[place.mapping];
+        let unit = &pending[place.mapping][place.unit].unit;
+        let Some(net) = unit.nets().nth(place.net) else {
+            continue;
+        };
+        let leaves = net.columns().is_none() && !changes.is_marked(net);
+        if matches!(blocked, Some(Blocked::Referenced(..)))
+            && leaves
+            && changes.target.mark().is_some()
+        {
+            some |= changes.progress.kept_marked.insert(net.run.start);
+        }
+    }
+    some
 }
 
 /// What the units wait for that the solver left out.

@@ -27,7 +27,8 @@ pub struct Node {
     pub row: RowNo,
     /// The unit that it belongs to. Changes of a unit are written together or not at all.
     pub unit: usize,
-    /// Where it stands in commit order. Of two changes that exclude each other the earlier one is left out.
+    /// Where it stands in commit order. Of two changes that exclude each other the later one is left out: a change that
+    /// lies between them has not come.
     pub rank: (u64, u32),
     /// Whether the row is to be there.
     pub present: bool,
@@ -62,7 +63,7 @@ pub enum Blocked {
     Referenced(RowNo, Token),
     /// A row does not give up a value that it is to have.
     Held(RowNo),
-    /// A newer change is to have the same value.
+    /// An older change is to have the same value.
     Excluded(usize),
     /// Another change of its unit is left out.
     Unit(usize),
@@ -84,6 +85,10 @@ pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
     for &i in without {
         search.leave_out(i, Blocked::Unit(i));
     }
+    search.eliminate();
+    // Changes exclude each other only where all else lets both take part.
+    search.exclusive = true;
+    search.queue = (0..nodes.len()).collect();
     search.eliminate();
     let Search { index, blocked, .. } = search;
     let taken: Vec<usize> = (0..nodes.len()).filter(|&i| blocked[i].is_none()).collect();
@@ -149,6 +154,8 @@ struct Search<'n> {
     nodes: &'n [Node],
     index: Index,
     blocked: Vec<Option<Blocked>>,
+    /// Whether changes that exclude each other are told apart.
+    exclusive: bool,
     /// Changes that must be looked at, since something that they may need is left out.
     queue: VecDeque<usize>,
 }
@@ -159,6 +166,7 @@ impl<'n> Search<'n> {
             nodes,
             index: Index::new(nodes),
             blocked: vec![None; nodes.len()],
+            exclusive: false,
             queue: (0..nodes.len()).collect(),
         }
     }
@@ -189,14 +197,14 @@ impl<'n> Search<'n> {
     /// Why a change cannot be written with the others that take part.
     fn why_not(&self, i: usize) -> Option<Blocked> {
         let node = &self.nodes[i];
-        let newer = |other: usize| {
+        let older = |other: usize| {
             let other_node = &self.nodes[other];
-            (other_node.rank, other) > (node.rank, i)
+            (other_node.rank, other) < (node.rank, i)
         };
         if let Some(&other) = node
             .excludes
             .iter()
-            .find(|&&other| self.takes_part(other) && newer(other))
+            .find(|&&other| self.exclusive && self.takes_part(other) && older(other))
         {
             return Some(Blocked::Excluded(other));
         }
