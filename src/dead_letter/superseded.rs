@@ -79,7 +79,7 @@ pub fn supersede(
     let mut superseded = Superseded::default();
     for (letter, standing) in letters.into_iter().zip(standings) {
         match (letter.due, standing) {
-            (_, Standing::News) | (None, Standing::Fills) => {}
+            (_, Standing::News) | (None, Standing::Fills | Standing::Unclear) => {}
             (None, Standing::Old) => superseded.remove.push(letter.id),
             (Some(true), _) if may_retry => superseded.again.push(letter.id),
             (Some(_), _) => {}
@@ -100,7 +100,8 @@ fn letters_of_rows(
         .nets
         .list
         .iter()
-        .filter(|net| !changes.ledger.is_dead(net.message))
+        // Although the message failed, another change of its row may have been written.
+        .filter(|net| !changes.ledger.is_dead(net.message) || net.run.len() > 1)
         .map(|net| net.run.start)
         .collect();
     let returned = ROWS.with(|statement| {
@@ -222,6 +223,8 @@ enum Standing {
     Fills,
     /// The change is older, or was applied: it would change nothing.
     Old,
+    /// Of the same transaction as what is stored: only the images tell which of two rows with this key is meant.
+    Unclear,
 }
 
 fn standings<'u>(
@@ -267,6 +270,18 @@ fn standing(unapplied: &Unapplied, state: &State, read_skew: i64) -> Standing {
     match effect {
         Effect::Filled => Standing::Fills,
         Effect::Stale if after == *state => Standing::Old,
+        _ if unapplied.image.is_none() && is_of_transaction(unapplied.stamp, state) => {
+            Standing::Unclear
+        }
         _ => Standing::News,
     }
+}
+
+/// Whether a change is of the transaction that the row was written, or deleted, in.
+fn is_of_transaction(stamp: Stamp, state: &State) -> bool {
+    let stored = state.row.into_iter().chain(state.gone.map(|gone| gone.stamp));
+    let transaction = |stamp: &Stamp| stamp.version.map(|version| (stamp.source, version.lsn));
+    stored
+        .map(|stored| transaction(&stored))
+        .any(|stored| stored.is_some() && stored == transaction(&stamp))
 }

@@ -256,9 +256,18 @@ fn without_dead(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>
             kept.push(unit);
             continue;
         }
+        // A message that came twice can decide both rows now.
+        let mut left: Vec<Unit> = Vec::with_capacity(2);
         for net in unit.nets() {
-            kept.extend(changes.fold_again(net.run)?.map(Unit::one));
+            let Some(net) = changes.fold_again(net.run)? else {
+                continue;
+            };
+            match left.iter_mut().find(|unit| unit.message() == net.message) {
+                Some(unit) => unit.add(net),
+                None => left.push(Unit::one(net)),
+            }
         }
+        kept.extend(left);
     }
     Ok(kept)
 }
