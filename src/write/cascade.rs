@@ -110,7 +110,11 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             changed
         });
         // Of a table that refers to itself, the statement may write rows that refer to what it takes away.
-        let refers = nets.iter().find_map(|net| {
+        let own = match dropped.is_empty() {
+            true => &[],
+            false => nets.as_slice(),
+        };
+        let refers = own.iter().find_map(|net| {
             let value = |of: &str| {
                 let i = target.column_number(of).filter(|i| net.has(*i))?;
                 values.get(net.row, i)
