@@ -156,7 +156,7 @@ fn with_registry<'a>(
             subtransaction(|| {
                 let counts = attempt(batch, own, routes.clone(), memory, registry, attempts)?;
                 if !attempts.beside {
-                    heal(registry, attempts)?;
+                    heal(registry, attempts, with_registry)?;
                 }
                 Ok(counts)
             })

@@ -85,9 +85,8 @@ pub fn part_column(part: usize, column: usize) -> String {
 /// before it are. They read parts of one batch relation, whose column definition list is given. It returns how many
 /// rows each of them has written.
 pub fn together(definition: &str, parts: &[String]) -> String {
-    let mut sql = format!(
-        "with sequin_parts as materialized (select * from sequin.batch() b({definition}))"
-    );
+    let mut sql =
+        format!("with sequin_parts as materialized (select * from sequin.batch() b({definition}))");
     let mut counts = Vec::new();
     for (i, part) in parts.iter().enumerate() {
         write!(sql, ", sequin_w{i} as ({part})").expect("a String takes all");
@@ -100,9 +99,9 @@ pub fn together(definition: &str, parts: &[String]) -> String {
 pub fn after(part: usize) -> String {
     match part.checked_sub(1) {
         None => String::from("true"),
-        Some(before) => format!(
-            "(select pg_catalog.count(*) from sequin_w{before}) operator(pg_catalog.>=) 0"
-        ),
+        Some(before) => {
+            format!("(select pg_catalog.count(*) from sequin_w{before}) operator(pg_catalog.>=) 0")
+        }
     }
 }
 
@@ -362,7 +361,10 @@ pub fn different_rows(
 /// Marks rows as deleted: sets the column to the batch relation's value in rows that are not yet marked.
 pub fn soft_delete(
     input: Input<'_>,
-    relation: &SqlRelation, key: &[&SqlColumn], mark: &SqlColumn) -> String {
+    relation: &SqlRelation,
+    key: &[&SqlColumn],
+    mark: &SqlColumn,
+) -> String {
     let unmarked = if mark.type_name == "boolean" {
         "is not true"
     } else {
@@ -448,7 +450,14 @@ mod tests {
     fn upserts() {
         let (id, name) = (column("id", "bigint"), column("\"Name\"", "text"));
         assert_eq!(
-            upsert(Input::Batch, &relation(false), &[&id, &name], &[&id], &[], None),
+            upsert(
+                Input::Batch,
+                &relation(false),
+                &[&id, &name],
+                &[&id],
+                &[],
+                None
+            ),
             "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
              from sequin.batch() b(id bigint, \"Name\" text) where sequin.next_row() \
              on conflict (id) do update set \"Name\" = excluded.\"Name\""
@@ -482,7 +491,13 @@ mod tests {
             column("c", "jsonb"),
         );
         assert_eq!(
-            update(Input::Batch, &relation(false), &[&a, &b, &c], &[&a, &b], &[]),
+            update(
+                Input::Batch,
+                &relation(false),
+                &[&a, &b, &c],
+                &[&a, &b],
+                &[]
+            ),
             "update public.t as d set c = b.c \
              from sequin.batch() b(sequin_n integer, a integer, b text, c jsonb) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
@@ -503,12 +518,25 @@ mod tests {
             insert_only: true,
             ..serial
         };
-        let sql = upsert(Input::Batch, &relation(true), &[&id, &serial], &[&id], &[], None);
+        let sql = upsert(
+            Input::Batch,
+            &relation(true),
+            &[&id, &serial],
+            &[&id],
+            &[],
+            None,
+        );
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
         let sql = update(Input::Batch, &relation(true), &[&id, &serial], &[&id], &[]);
         assert!(sql.contains("as d set id = b.id from"), "{sql}");
         let constants = [("gone".to_owned(), "null".to_owned())];
-        let sql = update(Input::Batch, &relation(true), &[&id, &serial], &[&id], &constants);
+        let sql = update(
+            Input::Batch,
+            &relation(true),
+            &[&id, &serial],
+            &[&id],
+            &constants,
+        );
         assert!(sql.contains("as d set gone = null from"), "{sql}");
     }
 
@@ -525,7 +553,14 @@ mod tests {
                  'object' then d.doc operator(pg_catalog.||) {from}.doc else {from}.doc end"
             )
         };
-        let sql = upsert(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[], None);
+        let sql = upsert(
+            Input::Batch,
+            &relation(false),
+            &[&id, &doc],
+            &[&id],
+            &[],
+            None,
+        );
         assert!(sql.ends_with(&expected("excluded")), "{sql}");
         let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
         assert!(sql.contains(&expected("b")), "{sql}");
@@ -534,10 +569,20 @@ mod tests {
     #[test]
     fn rows_are_marked_once() {
         let id = column("id", "bigint");
-        let at = soft_delete(Input::Batch, &relation(false), &[&id], &column("gone", "timestamp"));
+        let at = soft_delete(
+            Input::Batch,
+            &relation(false),
+            &[&id],
+            &column("gone", "timestamp"),
+        );
         assert!(at.contains("set gone = b.gone from"), "{at}");
         assert!(at.contains("and d.gone is null returning"), "{at}");
-        let flag = soft_delete(Input::Batch, &relation(false), &[&id], &column("gone", "boolean"));
+        let flag = soft_delete(
+            Input::Batch,
+            &relation(false),
+            &[&id],
+            &column("gone", "boolean"),
+        );
         assert_eq!(
             flag,
             "update public.t as d set gone = b.gone \

@@ -223,7 +223,11 @@ fn references(
     let mut lists: Vec<Vec<usize>> = Vec::new();
     for referrer in &destination.referrers {
         let number = |name: &str| columns.iter().position(|column| column.name == name);
-        let list: Option<Vec<usize>> = referrer.columns.iter().map(|(_, to, _)| number(to)).collect();
+        let list: Option<Vec<usize>> = referrer
+            .columns
+            .iter()
+            .map(|(_, to, _)| number(to))
+            .collect();
         let Some(mut list) = list else { continue };
         list.sort_unstable();
         let is_key = list.len() == key.len() && list.iter().all(|column| key.contains(column));

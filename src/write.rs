@@ -20,6 +20,7 @@ mod set_size;
 mod solve;
 mod together;
 pub mod wait;
+mod way;
 
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange};
@@ -27,8 +28,8 @@ use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
 use crate::guard::stored::{Lost, special};
-use crate::mapping::versions::VersionsIn;
 use crate::mapping::Mode;
+use crate::mapping::versions::VersionsIn;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};

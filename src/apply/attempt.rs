@@ -25,8 +25,8 @@ use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
-use crate::error::{Error, SqlError};
 use crate::error::origin::Origin;
+use crate::error::{Error, SqlError};
 use crate::outcome::{Counts, Failed, Failure, Position};
 use crate::pg::invalidation;
 use crate::pg::turn::Turn;
@@ -451,7 +451,9 @@ impl<'b> Work<'_, 'b> {
         if failure.wait.is_none() {
             brings.clear();
         } else {
-            let moved = keyed.of_message(failure.message).filter(|i| keyed.leaves(*i));
+            let moved = keyed
+                .of_message(failure.message)
+                .filter(|i| keyed.leaves(*i));
             brings.extend(moved.map(|i| changes.table_key(i)));
         }
         Letter {

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use super::attempt::may_retry;
 use super::attempts::Attempts;
 use super::registry::Registry;
-use super::with_registry;
 use crate::dead_letter::due::{self, Due, Written};
-use crate::envelope::Batch;
+use bumpalo::Bump;
+
+use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
+use crate::outcome::Counts;
 use crate::pg::clock;
 use crate::pg::memory::Arena;
 use crate::pg::subtransaction::subtransaction;
@@ -31,9 +33,13 @@ const MOST: usize = 2_000;
 /// A portion that took less is followed by a larger one.
 const SHORT: Duration = Duration::from_millis(40);
 
+/// What makes attempts of a call until one stands.
+pub type Apply =
+    for<'a> fn(&mut Batch<'a>, End, &'a Bump, &mut Registry, &mut Attempts) -> Result<Counts, Stop>;
+
 /// Retries letters that wait for the rows that the call has written, and letters that earlier calls have left.
 /// `Err`: the call must fail, or begin again to get the lock on a mapping.
-pub fn heal(registry: &mut Registry, attempts: &mut Attempts) -> Result<(), Stop> {
+pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> Result<(), Stop> {
     let rows = std::mem::take(&mut attempts.wrote);
     registry.see_letters();
     let letters = &registry.letters;
@@ -51,6 +57,7 @@ pub fn heal(registry: &mut Registry, attempts: &mut Attempts) -> Result<(), Stop
         rows,
         tried: attempts.letters.clone(),
         size: FIRST,
+        apply,
     };
     healing.portions(registry, attempts, sweep)?;
     while ready && !healing.is_over() {
@@ -68,7 +75,9 @@ fn time(explicit: bool) -> Option<Duration> {
     let left = clock::statement_time_left().map(|left| left / 2);
     match explicit {
         true => left,
-        false => Some(left.map_or(settings::heal_time(), |left| left.min(settings::heal_time()))),
+        false => Some(left.map_or(settings::heal_time(), |left| {
+            left.min(settings::heal_time())
+        })),
     }
 }
 
@@ -88,6 +97,7 @@ struct Healing {
     tried: BTreeSet<i64>,
     /// How many letters the next portion has.
     size: usize,
+    apply: Apply,
 }
 
 impl Healing {
@@ -143,7 +153,8 @@ impl Healing {
             only: attempts.only,
             ..Attempts::default()
         };
-        let result = subtransaction(|| with_registry(&mut batch, own, &memory, registry, &mut beside));
+        let result =
+            subtransaction(|| (self.apply)(&mut batch, own, &memory, registry, &mut beside));
         match result {
             Ok(_) => {
                 self.tried.extend(beside.letters);

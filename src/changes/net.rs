@@ -11,6 +11,7 @@ use super::keyed::{Keyed, Run};
 use crate::column_set::ColumnSet;
 use crate::merge::{Stamp, State};
 use crate::outcome::{MessageNo, Outcome};
+use crate::target::Target;
 
 /// How a net change is compared with the stored version.
 #[derive(Debug, Clone)]
@@ -247,3 +248,9 @@ impl Unit {
 
 /// Rows as JSON text, by the bytes of their keys.
 pub type Images = HashMap<Vec<u8>, String>;
+
+/// The key values of a net change's row.
+pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datum> {
+    let key = target.key.iter();
+    key.map(|&column| values.datum(net.row, column)).collect()
+}

@@ -189,7 +189,7 @@ pub struct Touched {
     written: bool,
     /// The wait of a row that was not written.
     wait: Option<Wait>,
-    }
+}
 
 /// Adds the rows that a mapping's changes concern.
 fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) {
@@ -209,7 +209,9 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
             && let Some(change) = keyed.of_subject(failure.message)
         {
             let brought = brought.get(&failure.message).into_iter().flatten().cloned();
-            let moved = keyed.of_message(failure.message).filter(|i| keyed.leaves(*i));
+            let moved = keyed
+                .of_message(failure.message)
+                .filter(|i| keyed.leaves(*i));
             let keys = std::iter::once(changes.table_key(change))
                 .chain(moved.map(|i| changes.table_key(i)))
                 .chain(brought);
@@ -228,12 +230,15 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
         // Although the message failed, an older change of its row may have been written.
         if !failed.contains(&net.message) || net.run.len() > 1 {
             let keys = std::iter::once(changes.table_key(net.run.start));
-            rows.extend(keys.chain(changes.values_referred_to(net)).map(|key| Touched {
-                table,
-                key: Some(key),
-                written: true,
-                ..Touched::default()
-            }));
+            rows.extend(
+                keys.chain(changes.values_referred_to(net))
+                    .map(|key| Touched {
+                        table,
+                        key: Some(key),
+                        written: true,
+                        ..Touched::default()
+                    }),
+            );
         }
     }
 }
@@ -280,7 +285,12 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
                 letter: row.bigint(0).unwrap_or_default(),
                 mapping: row.int(1).unwrap_or_default(),
             },
-            is: row.bytes(3).into_iter().chain(brings).map(|key| (table, key)).collect(),
+            is: row
+                .bytes(3)
+                .into_iter()
+                .chain(brings)
+                .map(|key| (table, key))
+                .collect(),
             waits_for: oid(5)
                 .zip(row.bytes(6))
                 .into_iter()
@@ -400,11 +410,7 @@ pub fn sweep_is_due() -> bool {
 
 /// Letters that wait for these rows, but for those that were `tried`; with `sweep` also letters that have waited
 /// for a minute.
-pub fn find(
-    rows: &[Written],
-    tried: &BTreeSet<i64>,
-    sweep: bool,
-) -> Result<Vec<Due>, SqlError> {
+pub fn find(rows: &[Written], tried: &BTreeSet<i64>, sweep: bool) -> Result<Vec<Due>, SqlError> {
     let of_row = |row: &Written| {
         let key = row.key.as_slice().into_datum();
         let (key, hash) = match row.before {
@@ -485,11 +491,14 @@ const TAKE: &str = "
 
 /// Takes rows over for which an earlier call has left letters.
 pub fn take_over() -> Result<Vec<Written>, SqlError> {
-    let returned = TAKEN.with(|statement| statement.query(std::iter::empty(), |row: BatchRow| row))?;
+    let returned =
+        TAKEN.with(|statement| statement.query(std::iter::empty(), |row: BatchRow| row))?;
     let mut rows = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let table = row.datum(0).map(|oid| pg_sys::Oid::from(oid.value() as u32));
+        let table = row
+            .datum(0)
+            .map(|oid| pg_sys::Oid::from(oid.value() as u32));
         rows.extend(table.zip(row.bytes(1)).map(|(table, key)| Written {
             table,
             key,

@@ -279,7 +279,10 @@ fn standing(unapplied: &Unapplied, state: &State, read_skew: i64) -> Standing {
 
 /// Whether a change is of the transaction that the row was written, or deleted, in.
 fn is_of_transaction(stamp: Stamp, state: &State) -> bool {
-    let stored = state.row.into_iter().chain(state.gone.map(|gone| gone.stamp));
+    let stored = state
+        .row
+        .into_iter()
+        .chain(state.gone.map(|gone| gone.stamp));
     let transaction = |stamp: &Stamp| stamp.version.map(|version| (stamp.source, version.lsn));
     stored
         .map(|stored| transaction(&stored))

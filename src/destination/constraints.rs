@@ -9,7 +9,7 @@ use crate::prepared::Lookup;
 /// The constraints of a table that concern several rows.
 #[derive(Debug, Clone, Default)]
 pub struct Constraints {
-    /// Its foreign keys.
+    /// Those by which it refers to tables, itself among them.
     pub foreign_keys: Vec<ForeignKey>,
     /// Its unique indexes and exclusion constraints.
     pub exclusions: Vec<Exclusion>,
@@ -183,7 +183,10 @@ impl Constraints {
         });
         let generated = OF_GENERATED.with(|query| {
             query.rows(&arg, |row| {
-                Ok((row.get(1)?.expect("not null"), row.get(2)?.expect("not null")))
+                Ok((
+                    row.get(1)?.expect("not null"),
+                    row.get(2)?.expect("not null"),
+                ))
             })
         });
         Constraints {

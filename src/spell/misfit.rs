@@ -55,7 +55,7 @@ pub enum Misfit {
 }
 
 impl Misfit {
-    /// The SQLSTATE.
+    /// How the server classifies the fault.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Misfit::Syntax { .. }

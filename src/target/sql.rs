@@ -101,7 +101,10 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
                 name: statement::former(n),
                 ..target.columns[i].row.clone()
             });
-            row.splice(0..0, std::iter::once(RowColumn::number("sequin_n")).chain(former));
+            row.splice(
+                0..0,
+                std::iter::once(RowColumn::number("sequin_n")).chain(former),
+            );
             statement::move_rows(input, &relation, &sql_columns, &key, &constants)
         }
     };

@@ -132,7 +132,10 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
     let result = changes.attempt(|changes| {
         let target = &changes.target;
         let columns = unique_columns(target, &error).unwrap_or_default();
-        let columns: Vec<String> = columns.iter().map(|&i| target.columns[i].name.clone()).collect();
+        let columns: Vec<String> = columns
+            .iter()
+            .map(|&i| target.columns[i].name.clone())
+            .collect();
         if !give_up(target, &changes.nets.values, &columns, &gone)? {
             return Err(Stop::Failed(error.clone()));
         }

@@ -13,9 +13,8 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
-use super::rows::key_values;
 use crate::changes::Changes;
-use crate::changes::net::{NetChange, Values};
+use crate::changes::net::{NetChange, Values, key_values};
 use crate::destination::{Action, Column, Referrer};
 use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
@@ -31,7 +30,9 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
     let (target, values) = (&mut changes.target, &changes.nets.values);
     for i in 0..target.destination.referrers.len() {
         let referrer = &target.destination.referrers[i];
-        if referrer.on_delete != Action::Cascade || !changes.intake.call.mapped.contains(&referrer.oid) {
+        if referrer.on_delete != Action::Cascade
+            || !changes.intake.call.mapped.contains(&referrer.oid)
+        {
             continue;
         }
         let rows = Rows::read(target, values, referrer, nets)?;
@@ -102,7 +103,9 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             if changed && referrer.oid == target.destination.oid {
                 let value = |to: &str| match others.iter().position(|c| c.name == to) {
                     Some(at) => now(at + 1),
-                    None => target.column_number(to).and_then(|i| values.get(net.row, i)),
+                    None => target
+                        .column_number(to)
+                        .and_then(|i| values.get(net.row, i)),
                 };
                 let values = referrer.columns.iter().map(|(_, to, _)| (to, value(to)));
                 dropped.extend(tuple(target, values).map(|bytes| (bytes, n)));
@@ -129,7 +132,10 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             return Err(error);
         }
         let _owner = ActingAs::untrusted(referrer.owner);
-        let sql = format!("{} limit 1", referring(target, referrer, "select b.sequin_n"));
+        let sql = format!(
+            "{} limit 1",
+            referring(target, referrer, "select b.sequin_n")
+        );
         let mut statement = prepare(target, referrer, &sql)?;
         let found = rows.query(target, values, &mut statement, &nets)?;
         let mut row = RowReader::new(&found);

@@ -5,8 +5,7 @@
 
 use pgrx::pg_sys::{self, BuiltinOid, Datum};
 
-use super::rows::key_values;
-use crate::changes::net::{NetChange, Values};
+use crate::changes::net::{NetChange, Values, key_values};
 use crate::error::SqlError;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};

@@ -5,10 +5,12 @@
 use std::collections::HashSet;
 
 use super::bisect::retry;
+use super::facts::collect::collect;
 use super::facts::{Facts, Place, takes_part};
 use super::pending::Pending;
 use super::solve::{Blocked, Solution, solve};
-use super::together::{self, Refused, may_be_deleted};
+use super::together::{self, Refused};
+use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
@@ -37,7 +39,7 @@ pub fn write(
     for (changes, pending) in all.iter_mut().zip(pending.iter_mut()) {
         examine(changes, pending)?;
     }
-    let facts = Facts::of(all, pending, mappings)?;
+    let facts = collect(all, pending, mappings)?;
     let solution = solve(&facts.nodes, &[]);
     let mut work = Work {
         all,
@@ -101,11 +103,11 @@ fn is_single(all: &[Changes<'_>], facts: &Facts, component: &[usize]) -> bool {
     let moves = component.len() > 1 && !may_be_deleted(target);
     !moves
         && component.iter().all(|&node| {
-        let of = &facts.nodes[node];
-        of.unit == facts.nodes[component[0]].unit
-            && of.displaces.is_empty()
-            && (facts.acts[node].is_empty() || !of.present)
-    })
+            let of = &facts.nodes[node];
+            of.unit == facts.nodes[component[0]].unit
+                && of.displaces.is_empty()
+                && (facts.acts[node].is_empty() || !of.present)
+        })
 }
 
 /// Applies the rule to the units whose rows have not been examined yet: what is stale is not to be written.
@@ -231,9 +233,8 @@ impl Work<'_, '_> {
         let mut acting: Vec<usize> = Vec::new();
         for &node in component {
             for token in &facts.acts[node] {
-                let gives = |other: &&usize| {
-                    **other != node && facts.nodes[**other].gives.contains(token)
-                };
+                let gives =
+                    |other: &&usize| **other != node && facts.nodes[**other].gives.contains(token);
                 let before = late.len();
                 late.extend(component.iter().filter(gives));
                 if late.len() > before {

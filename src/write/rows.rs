@@ -9,7 +9,7 @@ use pgrx::pg_sys::Datum;
 use super::cascade;
 use crate::changes::Changes;
 use crate::changes::intake::Intake;
-use crate::changes::net::{Guarded, NetChange, NetEffect, Values};
+use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
@@ -290,12 +290,6 @@ pub fn settle_delete(changes: &mut Changes<'_>, net: &NetChange, there: bool) {
         net.outcome
     };
     ledger.settle(keyed, net, outcome);
-}
-
-/// The key values of a net change's row.
-pub fn key_values(target: &Target, values: &Values, net: &NetChange) -> Vec<Datum> {
-    let key = target.key.iter();
-    key.map(|&column| values.datum(net.row, column)).collect()
 }
 
 /// Makes the rows of a batch relation of one shape: numbered for an update; with their versions where the

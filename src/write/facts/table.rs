@@ -89,9 +89,11 @@ impl<'t> Table<'t> {
         let (provided, replaces, marked) = match &net.effect {
             NetEffect::Write { replaces, .. } => (true, *replaces, false),
             NetEffect::Mark { .. } => (true, false, true),
-            NetEffect::Delete { .. } => {
-                (false, false, now.filter(|_| changes.is_marked(net)).map(|_| true)?)
-            }
+            NetEffect::Delete { .. } => (
+                false,
+                false,
+                now.filter(|_| changes.is_marked(net)).map(|_| true)?,
+            ),
         };
         let image = self.columns.iter().enumerate().map(|(i, column)| {
             if let Some(mark) = mark
@@ -133,15 +135,16 @@ impl<'t> Table<'t> {
             .collect();
         let (definition, row) = self.definition(&base);
         let n = self.number();
-        let list: Vec<String> = generated.iter().map(|(_, sql)| format!("({sql})")).collect();
+        let list: Vec<String> = generated
+            .iter()
+            .map(|(_, sql)| format!("({sql})"))
+            .collect();
         let sql = format!(
             "select b.{n}, {} from sequin.batch() b({definition})",
             list.join(", ")
         );
         let mut statement = Statement::new(&sql, &row)?;
-        let found = statement.query(self.present(), |(n, image)| {
-            self.numbered(n, image, &base)
-        })?;
+        let found = statement.query(self.present(), |(n, image)| self.numbered(n, image, &base))?;
         let mut row = RowReader::new(&found);
         while row.next() {
             let image = self.then[row.index(0)].as_mut().expect("it was asked for");
@@ -247,6 +250,7 @@ fn columns<'t>(target: &'t Target, constraints: &Constraints) -> Vec<&'t Column>
     all.iter().filter(read).collect()
 }
 
+/// A name, quoted where SQL needs it.
 pub fn quote(name: &str) -> String {
     pgrx::spi::quote_identifier(name)
 }

@@ -1,0 +1,451 @@
+//! The parts of the statement that writes changes together.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys::{self, Datum};
+
+use crate::changes::Changes;
+use crate::changes::net::NetChange;
+use crate::destination::Column;
+use crate::error::SqlError;
+use crate::mapping::versions::VersionsIn;
+use crate::mapping::{GUARD_COLUMNS, OnDelete};
+use crate::pg::spi::Returned;
+use crate::pg::tuples::RowColumn;
+use crate::prepared::{BatchRow, RowReader, Statement};
+use crate::statement::{self, Input, SqlColumn, after, part_column, together};
+use crate::target::sql::{delete_sql, write_sql};
+use crate::target::statements::{Shape, WriteKind};
+use crate::target::versions::version_values;
+use crate::write::facts::Facts;
+use crate::write::pending::Pending;
+use crate::write::rows::{self, RowMaker, insertable, shape};
+
+use crate::write::facts::{displaced, net_of};
+use crate::write::way::{can_come_back, is_untouched, replaces};
+
+/// What a part does.
+enum Work {
+    Delete,
+    Write(Shape),
+    Insert(Vec<SqlColumn>),
+}
+
+/// A part of the statement: changes of one mapping of one kind.
+struct Part {
+    mapping: usize,
+    work: Work,
+    /// The columns of its rows.
+    row: Vec<RowColumn>,
+    rows: Vec<BatchRow>,
+    /// The nodes of its rows.
+    nodes: Vec<usize>,
+}
+
+/// One statement for the changes of one role.
+pub struct Together<'s, 'a> {
+    all: &'s [Changes<'a>],
+    pending: &'s [Vec<Pending>],
+    facts: &'s Facts,
+    group: &'s [usize],
+    displaced: HashSet<u32>,
+    parts: Vec<Part>,
+    // The values of rows that come back are in these.
+    returned: Vec<Returned>,
+}
+
+impl<'s, 'a> Together<'s, 'a> {
+    /// For the changes of one role, `group`, among those that are written together.
+    pub fn new(
+        all: &'s [Changes<'a>],
+        pending: &'s [Vec<Pending>],
+        facts: &'s Facts,
+        nodes: &[usize],
+        group: &'s [usize],
+    ) -> Together<'s, 'a> {
+        Together {
+            all,
+            pending,
+            facts,
+            group,
+            displaced: displaced(facts, nodes),
+            parts: Vec::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    fn net(&self, node: usize) -> &'s NetChange {
+        net_of(self.pending, self.facts.places[node])
+    }
+
+    /// Makes the parts: deletes first.
+    pub fn collect(&mut self) -> Result<(), SqlError> {
+        let mut writes = Vec::new();
+        for mapping in 0..self.all.len() {
+            let of_mapping = |node: &usize| self.facts.places[*node].mapping == mapping;
+            let nodes = self.group.iter().copied().filter(of_mapping);
+            let nodes: Vec<usize> = nodes.filter(|&n| !is_untouched(self.net(n))).collect();
+            let target = &self.all[mapping].target;
+            let (moved, nodes) = self.moved(nodes);
+            if !moved.is_empty() {
+                writes.extend(self.moves(mapping, &moved));
+            }
+            let (back, rest): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(|&n| {
+                self.facts.makes_room(n, &self.displaced) && can_come_back(target, self.net(n))
+            });
+            let (gone, there): (Vec<usize>, Vec<usize>) = rest
+                .into_iter()
+                .partition(|&n| self.net(n).columns().is_none());
+            let (marked, gone): (Vec<usize>, Vec<usize>) = gone
+                .into_iter()
+                .partition(|&n| self.all[mapping].is_marked(self.net(n)));
+            self.delete(mapping, &marked, false);
+            self.delete(mapping, &gone, true);
+            self.delete(mapping, &back, true);
+            // Of a row that is another one than the row before, nothing stays.
+            let (anew, back): (Vec<usize>, Vec<usize>) =
+                back.into_iter().partition(|&n| replaces(self.net(n)));
+            if !back.is_empty() {
+                writes.push(self.insert(mapping, back)?);
+            }
+            writes.extend(self.upserts(mapping, &[there, anew].concat()));
+        }
+        self.parts.extend(writes);
+        Ok(())
+    }
+
+    /// The rows that get another key and cannot be deleted meanwhile: pairs of the old key's node and the new one's;
+    /// and the other nodes.
+    fn moved(&self, nodes: Vec<usize>) -> (Vec<(usize, usize)>, Vec<usize>) {
+        let in_set: HashSet<usize> = nodes.iter().copied().collect();
+        let pairs: Vec<(usize, usize)> = nodes
+            .iter()
+            .filter_map(|old| Some((*old, *self.facts.moved.get(old)?)))
+            .filter(|(_, new)| in_set.contains(new))
+            .collect();
+        let paired: HashSet<usize> = pairs.iter().flat_map(|&(old, new)| [old, new]).collect();
+        let rest = nodes.into_iter().filter(|node| !paired.contains(node));
+        (pairs, rest.collect())
+    }
+
+    /// Parts that give rows another key, one for each shape.
+    fn moves(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
+        let former: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
+        let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
+        let changes = &self.all[mapping];
+        let mut parts = self.parts_of(mapping, &new, |_| Some(WriteKind::Move));
+        for part in &mut parts {
+            for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
+                let key = changes.keyed.key_values(self.net(former[node]).run.start);
+                for (value, key) in row[1..].iter_mut().zip(key) {
+                    *value = Some(*key);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Adds a part that deletes rows. `really`: also where deletes are soft.
+    fn delete(&mut self, mapping: usize, nodes: &[usize], really: bool) {
+        if nodes.is_empty() {
+            return;
+        }
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let mark = target.mark().filter(|_| !really);
+        let mut row = vec![RowColumn::number("sequin_n")];
+        row.extend(mark.map(|mark| mark.sql().1));
+        row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+        let rows = nodes.iter().enumerate().map(|(n, &node)| {
+            let net = self.net(node);
+            let mut row = vec![Some(Datum::from(n as i32))];
+            let committed_at = changes.intake.message(net.message).committed_at;
+            row.extend(mark.map(|mark| Some(mark.value(committed_at))));
+            let key = changes.keyed.key_values(net.run.start).iter();
+            row.extend(key.copied().map(Some));
+            row
+        });
+        let rows = rows.collect();
+        self.parts.push(Part {
+            mapping,
+            work: Work::Delete,
+            row,
+            rows,
+            nodes: nodes.to_vec(),
+        });
+    }
+
+    /// A part that inserts rows again which were deleted, with all that they have.
+    fn insert(&mut self, mapping: usize, nodes: Vec<usize>) -> Result<Part, SqlError> {
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let columns: Vec<&Column> = target
+            .destination
+            .columns
+            .iter()
+            .filter(|column| !column.generated)
+            .collect();
+        let names: Vec<String> = columns
+            .iter()
+            .map(|column| format!("d.{}", quote(&column.name)))
+            .collect();
+        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let found = {
+            let _owner = changes.acting_as_owner();
+            statement.query(nodes.iter().enumerate(), |(n, &node)| {
+                let mut row = vec![Some(Datum::from(n as i32))];
+                let key = changes.keyed.key_values(self.net(node).run.start).iter();
+                row.extend(key.copied().map(Some));
+                row
+            })?
+        };
+        let mut rows = Vec::with_capacity(nodes.len());
+        let mut found_nodes = Vec::with_capacity(nodes.len());
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            let node = nodes[row.index(0)];
+            let net = self.net(node);
+            let now = (0..columns.len()).map(|i| row.datum(i + 1));
+            let values = columns.iter().zip(now);
+            rows.push(
+                values
+                    .map(|(column, now)| value(changes, net, column, now))
+                    .collect(),
+            );
+            found_nodes.push(node);
+        }
+        drop(row);
+        self.returned.push(found);
+        let spelled = columns.iter().map(|column| SqlColumn {
+            name: quote(&column.name),
+            type_name: column.type_name.clone(),
+            equals: String::new(),
+            insert_only: false,
+            merges: false,
+        });
+        Ok(Part {
+            mapping,
+            work: Work::Insert(spelled.collect()),
+            row: columns.iter().map(|column| column.row()).collect(),
+            rows,
+            nodes: found_nodes,
+        })
+    }
+
+    /// Parts that write rows, one for each shape.
+    fn upserts(&self, mapping: usize, nodes: &[usize]) -> Vec<Part> {
+        let target = &self.all[mapping].target;
+        self.parts_of(mapping, nodes, |node| {
+            let net = self.net(node);
+            match rows::kind(target, net, false) {
+                Some(WriteKind::Upsert) if self.facts.there[node] && !insertable(target, net) => {
+                    Some(WriteKind::Update)
+                }
+                kind => kind,
+            }
+        })
+    }
+
+    /// Parts that write rows in the way that `kind` says of each.
+    fn parts_of(
+        &self,
+        mapping: usize,
+        nodes: &[usize],
+        kind: impl Fn(usize) -> Option<WriteKind>,
+    ) -> Vec<Part> {
+        let changes = &self.all[mapping];
+        let target = &changes.target;
+        let mut shapes: Vec<(Shape, Vec<usize>)> = Vec::new();
+        for &node in nodes {
+            let net = self.net(node);
+            let Some(kind) = kind(node) else { continue };
+            let shape = shape(&changes.intake, kind, net);
+            match shapes.iter_mut().find(|(other, _)| *other == shape) {
+                Some((_, nodes)) => nodes.push(node),
+                None => shapes.push((shape, vec![node])),
+            }
+        }
+        let part = |(shape, nodes): (Shape, Vec<usize>)| {
+            let (_, row) = write_sql(Input::Batch, target, &shape);
+            let maker = RowMaker::new(target, &shape);
+            let width = row.len();
+            let rows = nodes.iter().enumerate().map(|(n, &node)| {
+                let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+                let net = (n, self.net(node));
+                let stored = &changes.nets.values;
+                maker.fill(&changes.intake, stored, net, &mut values, &mut nulls);
+                let values = values.into_iter().zip(nulls);
+                values
+                    .map(|(value, null)| (!null).then_some(value))
+                    .collect()
+            });
+            Part {
+                mapping,
+                row,
+                rows: rows.collect(),
+                nodes,
+                work: Work::Write(shape),
+            }
+        };
+        shapes.into_iter().map(part).collect()
+    }
+
+    /// Executes the parts as one statement. An error comes with the node whose row was read last.
+    pub fn execute(&self) -> Result<(), (SqlError, Option<usize>)> {
+        let Some(first) = self.parts.first() else {
+            return Ok(());
+        };
+        let whole = |error| (error, None);
+        let mut columns = vec![RowColumn::number("sequin_part")];
+        let mut definition = String::from("sequin_part integer");
+        let mut parts = Vec::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            let types = self.type_names(part);
+            for (j, (column, type_name)) in part.row.iter().zip(types).enumerate() {
+                let name = part_column(i, j);
+                definition += &format!(", {name} {type_name}");
+                columns.push(RowColumn {
+                    name,
+                    ..column.clone()
+                });
+            }
+            parts.push(self.sql(i, part));
+        }
+        if columns.len() > MOST_COLUMNS {
+            return Err(whole(SqlError::new(
+                "54011",
+                "changes that must be written together have too many columns",
+            )));
+        }
+        let sql = together(&definition, &parts);
+        let changes = &self.all[first.mapping];
+        let _owner = changes.acting_as_owner();
+        let mut statement = Statement::new(&sql, &columns).map_err(whole)?;
+        let width = columns.len();
+        let mut at = 1;
+        let mut starts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            starts.push(at);
+            at += part.row.len();
+        }
+        let rows = self
+            .parts
+            .iter()
+            .enumerate()
+            .flat_map(|(i, part)| part.rows.iter().map(move |row| (i, row)));
+        let result = statement.query(rows, |(i, row)| {
+            let mut whole = vec![None; width];
+            whole[0] = Some(Datum::from(i as i32));
+            whole[starts[i]..starts[i] + row.len()].copy_from_slice(row);
+            whole
+        });
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let suspect = error.rows_read.and_then(|read| self.written(read));
+                Err((error, suspect))
+            }
+        }
+    }
+
+    /// The node of the row that was counted so.
+    fn written(&self, read: usize) -> Option<usize> {
+        let counted = self.parts.iter().filter(|part| match &part.work {
+            Work::Delete => false,
+            Work::Insert(_) => true,
+            Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
+        });
+        let nodes: Vec<usize> = counted
+            .flat_map(|part| part.nodes.iter().copied())
+            .collect();
+        // When all rows were read, it may be what the end of the statement does.
+        (read < nodes.len()).then(|| nodes[read - 1])
+    }
+
+    /// The types of a part's columns, as SQL spells them.
+    fn type_names(&self, part: &Part) -> Vec<String> {
+        let destination = &self.all[part.mapping].target.destination;
+        let target = &self.all[part.mapping].target;
+        let former = |name: &str| {
+            let mut key = target.key.iter().enumerate();
+            key.find(|(n, _)| statement::former(*n) == name)
+                .map(|(_, &i)| target.columns[i].sql.type_name.clone())
+        };
+        let type_name = |column: &RowColumn| match destination.column(&column.name) {
+            Some(column) => column.type_name.clone(),
+            None if former(&column.name).is_some() => former(&column.name).expect("it is one"),
+            None if column.type_oid == pg_sys::INT8OID => String::from("bigint"),
+            None if column.type_oid == pg_sys::TIMESTAMPTZOID => {
+                String::from("timestamp with time zone")
+            }
+            None => String::from("integer"),
+        };
+        part.row.iter().map(type_name).collect()
+    }
+
+    /// The SQL of a part.
+    fn sql(&self, number: usize, part: &Part) -> String {
+        let target = &self.all[part.mapping].target;
+        let condition = after(number);
+        let input = Input::Part {
+            number,
+            after: &condition,
+        };
+        match &part.work {
+            Work::Delete => {
+                let marked = part.row.len() > target.key.len() + 1;
+                delete_sql(input, target, marked).0
+            }
+            Work::Write(shape) => {
+                let sql = write_sql(input, target, shape).0;
+                match shape.kind {
+                    WriteKind::Update | WriteKind::Move => sql,
+                    _ => sql + " returning 1",
+                }
+            }
+            Work::Insert(columns) => {
+                let columns: Vec<&SqlColumn> = columns.iter().collect();
+                statement::insert(input, &target.relation(), &columns) + " returning 1"
+            }
+        }
+    }
+}
+
+/// How many columns a function in FROM can have.
+const MOST_COLUMNS: usize = 1600;
+
+/// The value of a column in a row that comes back.
+fn value(
+    changes: &Changes<'_>,
+    net: &NetChange,
+    column: &Column,
+    now: Option<Datum>,
+) -> Option<Datum> {
+    let target = &changes.target;
+    if let Some(mark) = target.mark()
+        && mark.is_column(&column.name)
+        && target.mapping.on_delete == OnDelete::Soft
+    {
+        return match net.present() {
+            true => mark.unset(),
+            false => Some(mark.value(changes.intake.message(net.message).committed_at)),
+        };
+    }
+    if target.versions == VersionsIn::Columns && target.mapping.reserves(&column.name) {
+        let mut names = GUARD_COLUMNS.iter();
+        if let Some(i) = names.position(|(name, ..)| *name == column.name) {
+            return version_values(net.stamp.as_ref(), net.read_at)[i];
+        }
+    }
+    match target.column_number(&column.name) {
+        Some(number) if net.has(number) => changes.nets.values.get(net.row, number),
+        _ => now,
+    }
+}
+
+fn quote(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
