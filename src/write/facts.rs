@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod collect;
+mod exclusions;
 mod table;
 
 use std::collections::{HashMap, HashSet};

@@ -14,6 +14,7 @@ use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::Wait;
@@ -26,6 +27,9 @@ pub struct Joint {
     /// What each of the units that still wait waits for, mapping by mapping, as far as constraints tell.
     pub waits: Vec<Vec<Option<Wait>>>,
 }
+
+/// Of how many units a call finds out what the server says of all of the unit.
+const NAMED: usize = 100;
 
 /// In a component of more units nobody is blamed for an error that does not tell whose it is.
 const SEARCHED: usize = 16;
@@ -53,6 +57,7 @@ pub fn write(
         .iter()
         .partition(|component| is_single(work.all, &facts, component));
     work.write_all(&joint)?;
+    work.name_causes(&solution)?;
     let Work { done, dead, .. } = work;
     let single: HashSet<(usize, usize)> = single
         .into_iter()
@@ -250,6 +255,35 @@ impl Work<'_, '_> {
             true => rest,
             false => component.to_vec(),
         }
+    }
+
+    /// A unit that failed for its unique value may wait for a row that its foreign key refers to: the server says so if
+    /// all of the unit is written.
+    fn name_causes(&mut self, solution: &Solution) -> Result<(), Stop> {
+        let missing = solution.blocked.iter().enumerate();
+        let missing: Vec<usize> = missing
+            .filter(|(_, blocked)| matches!(blocked, Some(Blocked::Missing(_))))
+            .map(|(node, _)| node)
+            .filter(|&node| {
+                let place = self.facts.places[node];
+                let held = &self.pending[place.mapping][place.unit];
+                !held.error.is(FOREIGN_KEY_VIOLATION) && held.written.is_some()
+            })
+            .take(NAMED)
+            .collect();
+        for node in missing {
+            let unit = self.facts.nodes[node].unit;
+            let nodes: Vec<usize> = (0..self.facts.nodes.len())
+                .filter(|&other| self.facts.nodes[other].unit == unit)
+                .collect();
+            if let Err(refused) = self.write(&nodes)? {
+                let place = self.facts.places[node];
+                let mapping = &self.all[place.mapping].target.mapping;
+                let error = blame(refused.error, mapping)?;
+                self.pending[place.mapping][place.unit].error = error;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {

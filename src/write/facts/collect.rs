@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self};
 
 use super::table::{Image, Table, quote};
 use crate::blame::forgive;
@@ -25,7 +25,7 @@ use crate::write::pending::Pending;
 use crate::write::solve::{Drop, Node, RowNo, Token};
 use crate::write::way::{is_move, may_be_deleted};
 
-use super::{Facts, Holder, Place, takes_part};
+use super::{Facts, Place, takes_part};
 
 /// Finds out what the constraints ask of the changes that wait.
 pub fn collect(
@@ -380,185 +380,10 @@ impl Collector<'_, '_> {
                 .unzip()
         })
     }
-
-    /// Which rows have, now, what changes are to have.
-    fn held(&mut self, table: &Table<'_>, exclusion: &Exclusion) -> Result<(), SqlError> {
-        let target = table.target;
-        let n = table.number();
-        let order: Vec<usize> = target.table_order();
-        let key: Vec<_> = order.iter().map(|&i| target.key_sql()[i]).collect();
-        let mut inner: Vec<String> = Vec::new();
-        let mut list: Vec<String> = vec![format!("x.{n}")];
-        for (i, (element, operator)) in exclusion.elements.iter().enumerate() {
-            list.push(format!("({element}) as {n}e{i}"));
-            inner.push(same(
-                element,
-                operator,
-                &format!("e.{n}e{i}"),
-                exclusion.nulls_agree,
-            ));
-        }
-        for (i, column) in key.iter().enumerate() {
-            list.push(format!("x.{} as {n}k{i}", column.name));
-        }
-        let itself: Vec<String> = key
-            .iter()
-            .enumerate()
-            .map(|(i, column)| format!("d.{} {} e.{n}k{i}", column.name, column.equals))
-            .collect();
-        inner.push(format!("not ({})", itself.join(" and ")));
-        let mut outer = String::new();
-        if let Some(predicate) = &exclusion.predicate {
-            inner.push(format!("({predicate})"));
-            outer = format!(" where ({predicate})");
-        }
-        let names: Vec<String> = key
-            .iter()
-            .map(|column| format!("d.{}", column.name))
-            .collect();
-        let query = format!(
-            "select e.{n}, d.* from (select {} from x{outer} offset 0) e cross join lateral \
-             (select {} from {} d where {} offset 0) d",
-            list.join(", "),
-            names.join(", "),
-            target.relation().name,
-            inner.join(" and "),
-        );
-        let columns = self.columns_of(table, exclusion);
-        let found = table.ask_of_all(&columns, &query)?;
-        let encoding: Vec<KeyColumn> = order
-            .iter()
-            .map(|&i| &target.columns[target.key[i]].row)
-            .map(|column| KeyColumn::new(column.type_oid, column.collation))
-            .collect();
-        let mut row = RowReader::new(&found);
-        while row.next() {
-            let mut bytes = Vec::new();
-            key::encode(&encoding, row.datums_from(1), &mut bytes);
-            let holder = self.facts.rows.of((target.destination.oid, bytes));
-            let node = &mut self.facts.nodes[self.first + row.index(0)];
-            if !node.displaces.contains(&holder) {
-                node.displaces.push(holder);
-            }
-            let holder = Holder {
-                row: holder,
-                columns: exclusion.columns.clone(),
-            };
-            if !self.facts.holders.contains(&holder) {
-                self.facts.holders.push(holder);
-            }
-        }
-        Ok(())
-    }
-
-    /// Which changes are to have the same.
-    fn shared(&mut self, table: &Table<'_>, exclusion: &Exclusion) -> Result<(), SqlError> {
-        let n = table.number();
-        let filter = match &exclusion.predicate {
-            Some(predicate) => format!(" where ({predicate})"),
-            None => String::new(),
-        };
-        let list: Vec<String> = exclusion
-            .elements
-            .iter()
-            .enumerate()
-            .map(|(i, (element, _))| format!("({element}) as {n}e{i}"))
-            .collect();
-        let rows = format!("select x.{n}, {} from x{filter}", list.join(", "));
-        let columns = self.columns_of(table, exclusion);
-        if !exclusion.of_operators {
-            let found = table.ask_of_all(&columns, &rows)?;
-            let collations: Vec<pg_sys::Oid> = exclusion
-                .columns
-                .iter()
-                .filter_map(|name| table.column(name))
-                .map(|i| table.columns[i].collation)
-                .collect();
-            let encoding = encoding(&found, 1, &collations);
-            let mut row = RowReader::new(&found);
-            let mut by_value: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-            while row.next() {
-                let values: Vec<Option<Datum>> =
-                    (0..encoding.len()).map(|i| row.datum(i + 1)).collect();
-                if !exclusion.nulls_agree && values.contains(&None) {
-                    continue;
-                }
-                let mut bytes: Vec<u8> = values.iter().map(|v| u8::from(v.is_none())).collect();
-                let values: Vec<Datum> =
-                    values.iter().map(|v| v.unwrap_or(Datum::null())).collect();
-                if !bytes.contains(&1) {
-                    key::encode(&encoding, &values, &mut bytes);
-                } else {
-                    for (column, value) in encoding.iter().zip(&values) {
-                        if !value.is_null() {
-                            column.encode(*value, &mut bytes);
-                        }
-                        bytes.push(0);
-                    }
-                }
-                by_value.entry(bytes).or_default().push(row.index(0));
-            }
-            for same in by_value.into_values() {
-                for (at, &a) in same.iter().enumerate() {
-                    for &b in &same[at + 1..] {
-                        self.exclude(a, b);
-                    }
-                }
-            }
-            return Ok(());
-        }
-        let both: Vec<String> = exclusion
-            .elements
-            .iter()
-            .enumerate()
-            .map(|(i, (_, operator))| format!("a.{n}e{i} {operator} b.{n}e{i}"))
-            .collect();
-        let query = format!(
-            ", e as materialized ({rows}) select a.{n}, b.{n} from e a join e b on a.{n} < b.{n} and {}",
-            both.join(" and ")
-        );
-        let found = table.ask_of_all(&columns, &query)?;
-        let mut row = RowReader::new(&found);
-        while row.next() {
-            self.exclude(row.index(0), row.index(1));
-        }
-        Ok(())
-    }
-
-    fn exclude(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.first + a, self.first + b);
-        for (node, other) in [(a, b), (b, a)] {
-            let excludes = &mut self.facts.nodes[node].excludes;
-            if !excludes.contains(&other) {
-                excludes.push(other);
-            }
-        }
-    }
-
-    /// The columns that an index reads, and the key's.
-    fn columns_of(&self, table: &Table<'_>, exclusion: &Exclusion) -> Vec<usize> {
-        let target = &self.changes.target;
-        let is_key = |name: &String| target.key.iter().any(|&i| target.columns[i].name == *name);
-        (0..table.columns.len())
-            .filter(|&i| {
-                let name = &table.columns[i].name;
-                exclusion.reads.contains(name) || is_key(name)
-            })
-            .collect()
-    }
-}
-
-fn same(element: &str, operator: &str, other: &str, nulls_agree: bool) -> String {
-    match nulls_agree {
-        true => {
-            format!("(({element}) {operator} {other} or ({element}) is null and {other} is null)")
-        }
-        false => format!("({element}) {operator} {other}"),
-    }
 }
 
 /// How the columns that a query returned from this one on become bytes.
-fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
+pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
     let types = found.types().into_iter().skip(from).enumerate();
     types
         .map(|(i, type_oid)| {
