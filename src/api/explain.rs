@@ -21,9 +21,9 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::user::{ActingAs, current_user};
 use crate::settings;
+use crate::statement::Input;
 use crate::target::Target;
 use crate::target::column::Source;
-use crate::statement::Input;
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 
