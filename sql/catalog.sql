@@ -76,6 +76,7 @@ create table sequin.dead_letter (
     waits_on        regclass,
     waits_for       bytea,
     waits_or        bytea,
+    waits_for_key   text,
     brings          bytea[],
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
@@ -85,6 +86,8 @@ create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
+-- To find the letters, which do not wait, of rows that other letters wait for.
+create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
 create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
@@ -106,6 +109,7 @@ comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row
 comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
 comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
 comment on column sequin.dead_letter.waits_for is 'Waiting: a hash (SHA-256) of the key of that row as bytes, its columns in the order of the table, or of a value that a foreign key refers to; null when any row of the table may do';
+comment on column sequin.dead_letter.waits_for_key is 'Waiting: the key or value that waits_for is the hash of, in words, as (column)=(value); null if its type does not allow it, or if the mapping''s owner may neither select from the table nor has a mapping to it';
 comment on column sequin.dead_letter.waits_or is 'Waiting: a hash of a value of its own table that would do as well, because another row would then have what foreign keys refer to; null for most';
 comment on column sequin.dead_letter.brings is 'Waiting: hashes, as in waits_for, of what other letters may wait for that it brings beside its own row: its former key, and values that foreign keys refer to';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
