@@ -76,6 +76,7 @@ create table sequin.dead_letter (
     waits_on        regclass,
     waits_for       bytea,
     waits_or        bytea,
+    waits_for_key   text,
     brings          bytea[],
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
@@ -85,6 +86,8 @@ create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
+-- To find the letters, which do not wait, of rows that other letters wait for.
+create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
 create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
@@ -106,6 +109,7 @@ comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row
 comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
 comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
 comment on column sequin.dead_letter.waits_for is 'Waiting: a hash (SHA-256) of the key of that row as bytes, its columns in the order of the table, or of a value that a foreign key refers to; null when any row of the table may do';
+comment on column sequin.dead_letter.waits_for_key is 'Waiting: the key or value that waits_for is the hash of, in words, as (column)=(value); null if its type does not allow it, or if the mapping''s owner may neither select from the table nor has a mapping to it';
 comment on column sequin.dead_letter.waits_or is 'Waiting: a hash of a value of its own table that would do as well, because another row would then have what foreign keys refer to; null for most';
 comment on column sequin.dead_letter.brings is 'Waiting: hashes, as in waits_for, of what other letters may wait for that it brings beside its own row: its former key, and values that foreign keys refer to';
 comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
@@ -478,6 +482,104 @@ create function sequin.retry(
 comment on function sequin.retry() is 'Tries all dead letters of your mappings again, and returns what became of them, as sequin_apply does';
 comment on function sequin.retry(bigint) is 'Tries a dead letter again, and returns what became of it, as sequin_apply does';
 comment on function sequin.retry(text) is 'Tries the dead letters of a mapping again, and returns what became of them, as sequin_apply does';
+
+-- The runs of sequin.retry_all. A run commits its row after each portion, and removes it at its end. While a portion
+-- runs, its session holds an advisory lock on the numbers 1936028777 and its process ID: the row of a run that was
+-- stopped stays, and has no lock.
+create table sequin.retry_run (
+    pid         integer primary key,
+    role        regrole not null,
+    mapping     text,
+    sqlstate    text,
+    started_at  timestamp with time zone not null,
+    upto        bigint not null,
+    most        bigint,
+    last_letter bigint not null default 0,
+    done        bigint not null default 0,
+    healed      bigint not null default 0,
+    remaining   bigint not null default 0,
+    counted_at  bigint not null default 0,
+    updated_at  timestamp with time zone not null
+);
+comment on table sequin.retry_run is 'Runs of sequin.retry_all, also those that were stopped: sequin.progress shows the others';
+comment on column sequin.retry_run.pid is 'Process ID of the session';
+comment on column sequin.retry_run.role is 'Role that called it';
+comment on column sequin.retry_run.mapping is 'The mapping whose letters are retried; null for all';
+comment on column sequin.retry_run.sqlstate is 'The SQLSTATE of the letters that are retried; null for any';
+comment on column sequin.retry_run.started_at is 'When it began: letters that were tried since are not tried again';
+comment on column sequin.retry_run.upto is 'The last letter that was there when it began';
+comment on column sequin.retry_run.most is 'How many letters it tries at most; null for all';
+comment on column sequin.retry_run.last_letter is 'The last letter that it has tried';
+comment on column sequin.retry_run.done is 'How many letters it has tried';
+comment on column sequin.retry_run.healed is 'How many of these are gone: applied, or void because a newer change was';
+comment on column sequin.retry_run.remaining is 'How many letters it is still to try, as far as it has counted';
+comment on column sequin.retry_run.counted_at is 'How many it had tried when it counted';
+comment on column sequin.retry_run.updated_at is 'When its last portion ended';
+revoke all on sequin.retry_run from public;
+
+create view sequin.progress with (security_barrier) as
+select r.pid, r.role, r.mapping, r.sqlstate, r.started_at, r.done, r.healed, r.remaining, r.updated_at
+from sequin.retry_run r
+where (exists (select from pg_catalog.pg_locks l
+               where l.locktype operator(pg_catalog.=) 'advisory'::pg_catalog.text
+                 and l.classid operator(pg_catalog.=) 1936028777::pg_catalog.oid
+                 and l.objsubid operator(pg_catalog.=) 2::pg_catalog.int2
+                 and l.pid operator(pg_catalog.=) r.pid)
+       -- between two portions
+       or r.updated_at operator(pg_catalog.>) (pg_catalog.clock_timestamp() operator(pg_catalog.-) '1 second'::pg_catalog.interval)
+          and exists (select from pg_catalog.pg_stat_activity a where a.pid operator(pg_catalog.=) r.pid))
+  and (pg_catalog.pg_has_role(r.role::pg_catalog.oid, 'USAGE'::pg_catalog.text)
+       or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text));
+comment on view sequin.progress is 'How far the runs of sequin.retry_all are that go on now: your own, and all for members of pg_monitor';
+comment on column sequin.progress.pid is 'Process ID of the session: pg_cancel_backend stops the run, and what it has committed stays';
+comment on column sequin.progress.role is 'Role that called it';
+comment on column sequin.progress.mapping is 'The mapping whose letters are retried; null for all';
+comment on column sequin.progress.sqlstate is 'The SQLSTATE of the letters that are retried; null for any';
+comment on column sequin.progress.started_at is 'When it began';
+comment on column sequin.progress.done is 'How many letters it has tried';
+comment on column sequin.progress.healed is 'How many of these are gone: applied, or void because a newer change was';
+comment on column sequin.progress.remaining is 'How many letters it is still to try, at most';
+comment on column sequin.progress.updated_at is 'When its last portion ended';
+
+create function sequin.retry_portion(
+    mapping text, sqlstate text, letters bigint, most bigint,
+    out more bigint, out commits bigint, out tried bigint, out done bigint, out healed bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_portion_wrapper';
+comment on function sequin.retry_portion(text, text, bigint, bigint) is
+    'Internal: a step of sequin.retry_all, which checks EXECUTE on that procedure';
+
+-- Without SET: a procedure with settings of its own cannot commit. Every name is therefore qualified.
+create procedure sequin.retry_all(
+    mapping text default null, sqlstate text default null, max bigint default null, portion integer default 1000)
+    language plpgsql security invoker as $all$
+#variable_conflict use_column
+declare
+    step record;
+begin
+    if coalesce(retry_all.portion operator(pg_catalog.<) 1, true) or retry_all.max operator(pg_catalog.<) 0 then
+        raise exception 'portion must be at least 1, and max must not be negative'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of letters that are tried in one transaction, max that of all.';
+    end if;
+    select p.more, p.commits, p.done, p.healed into step
+    from sequin.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max) p;
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'letters are retried in one transaction'
+            using hint = 'CALL sequin.retry_all commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        select p.more, p.commits, p.done, p.healed into step
+        from sequin.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null) p;
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% letters were retried, of which % are gone', step.done, step.healed;
+end
+$all$;
+comment on procedure sequin.retry_all(text, text, bigint, integer) is
+    'Tries dead letters of your mappings again, each once: so many in a transaction as portion says, and max in all. sequin.progress shows how far it is; whoever stops it keeps what was committed';
 
 create function sequin.discard(id bigint) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'discard_wrapper';

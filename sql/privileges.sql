@@ -12,7 +12,7 @@ begin
         from pg_catalog.pg_extension e
         join pg_catalog.pg_depend d on d.refobjid operator(pg_catalog.=) e.oid
         cross join lateral (
-            select 'function' as kind, p.oid::pg_catalog.regprocedure::pg_catalog.text as name, p.proowner as owner,
+            select 'routine' as kind, p.oid::pg_catalog.regprocedure::pg_catalog.text as name, p.proowner as owner,
                    coalesce(p.proacl, pg_catalog.acldefault('f'::pg_catalog."char", p.proowner)) as acl
             from pg_catalog.pg_proc p
             where d.classid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
@@ -40,9 +40,10 @@ begin
 end $$;
 
 grant usage on schema sequin to public;
-grant select on sequin.status, sequin.versions, sequin.source_grant to public;
+grant select on sequin.status, sequin.versions, sequin.source_grant, sequin.progress, sequin.waiting to public;
 grant execute on function
     sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
+    sequin.retry_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.retry_all
     sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text)

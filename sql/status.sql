@@ -77,6 +77,28 @@ select m.name, m.source, m.destination, m.owner,
         where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'waiting'::pg_catalog.text) as dead_letters_waiting,
        (select pg_catalog.count(*) from sequin.dead_letter d
         where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'paused'::pg_catalog.text) as dead_letters_paused,
+       (select pg_catalog.count(*) from sequin.dead_letter d
+        where d.mapping operator(pg_catalog.=) m.name and d.state operator(pg_catalog.=) 'waiting'::pg_catalog.text
+          and not exists (select 
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.row_key is not null
+           and pg_catalog.sha256(p.row_key) operator(pg_catalog.=) d.waits_for and p.id operator(pg_catalog.<>) d.id)
+          and not exists (select 
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and p.row_key is not null
+           and pg_catalog.sha256(p.row_key) operator(pg_catalog.=) d.waits_for and p.id operator(pg_catalog.<>) d.id)
+          and not exists (select 
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.brings is not null
+           and p.brings operator(pg_catalog.@>) array[d.waits_for] and p.id operator(pg_catalog.<>) d.id)
+          and not exists (select 
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where d.waits_or is not null and w.destination::pg_catalog.oid operator(pg_catalog.=) m.destination::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.brings is not null
+           and p.brings operator(pg_catalog.@>) array[d.waits_or] and p.id operator(pg_catalog.<>) d.id)) as waiting_roots,
        (select (t.reltuples operator(pg_catalog.*) v.stanumbers1[pg_catalog.array_position(
                     v.stavalues1::pg_catalog.text::pg_catalog.int4[], m.id)])::pg_catalog.int8
         from pg_catalog.pg_class t
@@ -167,3 +189,73 @@ comment on column sequin.versions.gaps is 'Those of rows with columns whose valu
 comment on column sequin.versions.unknown_values is 'Those of rows with a column whose value has not come yet';
 
 comment on column sequin.status.dead_letters_paused is 'Dead letters that were kept while it was paused';
+comment on column sequin.status.waiting_roots is 'Those of dead_letters_waiting whose missing row or value is not itself in a dead letter: when these come, the others follow. Letters that wait for each other in a circle have none';
+
+-- How many letters wait behind a letter costs a look-up for each of these, a thousand at most.
+create view sequin.waiting with (security_barrier) as
+select d.id as letter, d.mapping,
+       case when own.yes then d.key end as key,
+       d.received_at as since, d.last_attempt_at, d.attempts, d.sqlstate,
+       case when own.yes then d.error end as error,
+       case when own.yes then d.detail end as detail,
+       case when own.yes then d.hint end as hint,
+       d.waits_on,
+       case when own.yes then d.waits_for_key end as waits_for,
+       awaited.letter as waits_for_letter,
+       (with recursive behind as (
+            select d.id, m.destination::pg_catalog.oid as relation,
+                   pg_catalog.array_prepend(pg_catalog.sha256(d.row_key), d.brings) as brings
+            union
+            select n.id, n.relation, n.brings
+            from behind b
+            cross join lateral (
+                select l.id, w.destination::pg_catalog.oid as relation,
+                       pg_catalog.array_prepend(pg_catalog.sha256(l.row_key), l.brings) as brings
+                from sequin.dead_letter l join sequin.mapping w on w.name operator(pg_catalog.=) l.mapping
+                where l.state operator(pg_catalog.=) 'waiting'::pg_catalog.text
+                  and l.waits_on::pg_catalog.oid operator(pg_catalog.=) b.relation
+                  and l.waits_for operator(pg_catalog.=) any (b.brings)) n)
+        select pg_catalog.count(*) operator(pg_catalog.-) 1::pg_catalog.int8
+        from (select from behind limit 1001) c) as behind
+from sequin.dead_letter d
+join sequin.mapping m on m.name operator(pg_catalog.=) d.mapping
+cross join lateral (select pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text) as yes) own
+cross join lateral (
+    select coalesce(
+           (select p.id
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.row_key is not null
+           and pg_catalog.sha256(p.row_key) operator(pg_catalog.=) d.waits_for and p.id operator(pg_catalog.<>) d.id limit 1),
+           (select p.id
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and p.row_key is not null
+           and pg_catalog.sha256(p.row_key) operator(pg_catalog.=) d.waits_for and p.id operator(pg_catalog.<>) d.id limit 1),
+           (select p.id
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where w.destination::pg_catalog.oid operator(pg_catalog.=) d.waits_on::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.brings is not null
+           and p.brings operator(pg_catalog.@>) array[d.waits_for] and p.id operator(pg_catalog.<>) d.id limit 1),
+           (select p.id
+         from sequin.mapping w join sequin.dead_letter p on p.mapping operator(pg_catalog.=) w.name
+         where d.waits_or is not null and w.destination::pg_catalog.oid operator(pg_catalog.=) m.destination::pg_catalog.oid
+           and p.state operator(pg_catalog.=) 'waiting'::pg_catalog.text and p.brings is not null
+           and p.brings operator(pg_catalog.@>) array[d.waits_or] and p.id operator(pg_catalog.<>) d.id limit 1)) as letter) awaited
+where d.state operator(pg_catalog.=) 'waiting'::pg_catalog.text
+  and (own.yes or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text));
+comment on view sequin.waiting is 'The dead letters that wait, and for what: those of your mappings; members of pg_monitor see all, without contents';
+comment on column sequin.waiting.letter is 'sequin.dead_letter.id';
+comment on column sequin.waiting.mapping is 'Name of the mapping';
+comment on column sequin.waiting.key is 'JSON array of the values of the key of its row, when known';
+comment on column sequin.waiting.since is 'When it came';
+comment on column sequin.waiting.last_attempt_at is 'When it was tried last';
+comment on column sequin.waiting.attempts is 'How often it was tried';
+comment on column sequin.waiting.sqlstate is 'SQLSTATE of the last attempt';
+comment on column sequin.waiting.error is 'Error message of the last attempt';
+comment on column sequin.waiting.detail is 'Its DETAIL';
+comment on column sequin.waiting.hint is 'Its HINT: which row is in the way by which constraint, and what helps';
+comment on column sequin.waiting.waits_on is 'The table whose row it waits for; null if that is not known';
+comment on column sequin.waiting.waits_for is 'The key of that row, or the value that a foreign key refers to, as (column)=(value); null: any row, or sequin.dead_letter.waits_for_key does not tell it';
+comment on column sequin.waiting.waits_for_letter is 'The dead letter that has that row or value; null: none has, its message has not come';
+comment on column sequin.waiting.behind is 'How many letters wait for its row, and for theirs in turn; counted up to 1000';

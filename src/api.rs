@@ -4,6 +4,7 @@ mod dead_letter;
 mod explain;
 mod fingerprint;
 mod resync;
+mod retry_all;
 mod row_key;
 
 use bumpalo::Bump;

@@ -11,6 +11,7 @@ pub mod due;
 pub mod presence;
 pub mod retried;
 pub mod superseded;
+pub mod words;
 
 use std::borrow::Cow;
 
@@ -62,6 +63,8 @@ pub struct Letter<'a> {
     pub error: Cow<'a, SqlError>,
     /// The row that the message waits for, if it may work later.
     pub wait: Option<Wait>,
+    /// The key of that row in words, as far as the mapping's owner may know it.
+    pub waits_for_key: Option<String>,
     pub state: State,
     /// The row's key, as a JSON array.
     pub key: Option<String>,
@@ -103,12 +106,12 @@ const RENEW: &str = "
     set sqlstate = b.sqlstate, error = b.error, detail = b.detail, hint = b.hint, key = b.key,
         row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
         committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
-        waits_or = sha256(b.waits_or), brings = (select array_agg(sha256(u)) from unnest(b.brings) u),
+        waits_or = sha256(b.waits_or), waits_for_key = b.waits_for_key, brings = (select array_agg(sha256(u)) from unnest(b.brings) u),
         state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
     from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
-                          brings bytea[], waits_or bytea)
+                          brings bytea[], waits_or bytea, waits_for_key text)
     where l.id = b.id";
 
 /// One plain statement: each node of a larger one would have a copy of a letter's text, which may be as large as
@@ -116,16 +119,17 @@ const RENEW: &str = "
 const STORE: &str = "
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
-                                    state, brings, waits_or)
+                                    state, brings, waits_or, waits_for_key)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
-           b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or)
+           b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or),
+           b.waits_for_key
     from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
-                          brings bytea[], waits_or bytea)";
+                          brings bytea[], waits_or bytea, waits_for_key text)";
 
-const COLUMNS: [(&str, pg_sys::Oid); 20] = [
+const COLUMNS: [(&str, pg_sys::Oid); 21] = [
     ("id", pg_sys::INT8OID),
     ("mapping", pg_sys::TEXTOID),
     ("message", pg_sys::TEXTOID),
@@ -146,6 +150,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 20] = [
     ("state", pg_sys::TEXTOID),
     ("brings", pg_sys::BYTEAARRAYOID),
     ("waits_or", pg_sys::BYTEAOID),
+    ("waits_for_key", pg_sys::TEXTOID),
 ];
 
 thread_local! {
@@ -289,6 +294,7 @@ fn row(letter: &Letter<'_>, with_text: bool) -> BatchRow {
             .then(|| letter.brings.clone().into_datum())
             .flatten(),
         wait.and_then(Wait::or).and_then(IntoDatum::into_datum),
+        text(letter.waits_for_key.as_deref()),
     ]
 }
 

@@ -215,6 +215,8 @@ pub enum Error {
     },
     /// A role without EXECUTE on `sequin.map` makes a mapping.
     MayNotMap,
+    /// A role without EXECUTE on `sequin.retry_all` retries letters in portions.
+    MayNotRetryAll,
     /// A role changes a mapping of an owner whose rights it lacks.
     MappingNotYours {
         /// Name of the mapping.

@@ -54,6 +54,30 @@ impl KeyColumn {
         }
     }
 
+    /// The value with this encoding, of this column's type, in words; `None` if the encoding does not tell.
+    fn decode(&self, type_oid: pg_sys::Oid, bytes: &[u8]) -> Option<String> {
+        match self {
+            KeyColumn::Int(_) => {
+                let value = u64::from_be_bytes(bytes.try_into().ok()?) ^ (1 << 63);
+                Some(output_text(type_oid, Datum::from(value)))
+            }
+            KeyColumn::Uuid => {
+                let bytes: [u8; 16] = bytes.try_into().ok()?;
+                let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+                let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]);
+                Some(groups.join("-"))
+            }
+            KeyColumn::Bytes if TypeFacts::load(type_oid).base == pg_sys::BYTEAOID => {
+                let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+                Some(format!("\\x{}", digits.collect::<String>()))
+            }
+            KeyColumn::Bytes | KeyColumn::Label(_) | KeyColumn::Text(_) => {
+                std::str::from_utf8(bytes).ok().map(str::to_owned)
+            }
+            KeyColumn::Hash(_) => None,
+        }
+    }
+
     /// Appends the encoding of `value`, of this column's type.
     pub fn encode(&self, value: Datum, out: &mut Vec<u8>) {
         match self {
@@ -101,6 +125,46 @@ pub fn value_key<'n>(columns: impl IntoIterator<Item = &'n str>, values: &[u8]) 
     bytes.push(0);
     bytes.extend_from_slice(values);
     bytes
+}
+
+/// What [`value_key`] was made of: the columns, and the bytes of the values.
+pub fn decode_value(key: &[u8]) -> Option<(Vec<&str>, &[u8])> {
+    let mut rest = key.strip_prefix(&[0xff])?;
+    let mut names = Vec::new();
+    loop {
+        let end = rest.iter().position(|byte| *byte == 0)?;
+        let (name, after) = (&rest[..end], &rest[end + 1..]);
+        if name.is_empty() {
+            return (!names.is_empty()).then_some((names, after));
+        }
+        names.push(std::str::from_utf8(name).ok()?);
+        rest = after;
+    }
+}
+
+/// The values of a key, in words: what [`encode`] has made of columns of these encodings and types. `None` if a hash
+/// stands for a value or for the key, or if these are not its columns.
+pub fn decode(columns: &[(&KeyColumn, pg_sys::Oid)], key: &[u8]) -> Option<Vec<String>> {
+    let is_hash = key.len() == 40
+        && u64::from_be_bytes(key[..8].try_into().ok()?)
+            .try_into()
+            .is_ok_and(|length: usize| length > LONG && length < 1 << 32);
+    if is_hash {
+        return None;
+    }
+    if let [(column, type_oid)] = columns {
+        return Some(vec![column.decode(*type_oid, key)?]);
+    }
+    let mut rest = key;
+    let mut values = Vec::with_capacity(columns.len());
+    for (column, type_oid) in columns {
+        let (length, after) = rest.split_at_checked(4)?;
+        let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
+        let (value, after) = after.split_at_checked(length)?;
+        values.push(column.decode(*type_oid, value)?);
+        rest = after;
+    }
+    rest.is_empty().then_some(values)
 }
 
 /// Like [`encode`], with the columns in another order: `order` has their places.

@@ -82,12 +82,7 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
         }
     };
     let _definer = ActingAs::new(owner, false);
-    let may = |mapping: &Mapping| may_act_as(caller, mapping.owner_oid());
-    let mine: Vec<String> = catalog::load()?
-        .into_iter()
-        .filter(|mapping| may(mapping) && (mapping.enabled || !matches!(which, Which::All)))
-        .map(|mapping| mapping.name)
-        .collect();
+    let mine = own_mappings(caller, !matches!(which, Which::All))?;
     let unrouted = may_act_as(caller, owner);
     let sql = format!(
         "select l.id from sequin.dead_letter l
@@ -113,6 +108,15 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
         last = *end;
         counts.add(&apply_letters(ids, caller)?);
     }
+}
+
+/// The names of the mappings whose letters a role may retry. Paused ones are among them if they were asked for.
+pub(super) fn own_mappings(role: pg_sys::Oid, with_paused: bool) -> Result<Vec<String>, Error> {
+    let may = |mapping: &Mapping| {
+        (mapping.enabled || with_paused) && may_act_as(role, mapping.owner_oid())
+    };
+    let mappings = catalog::load()?.into_iter();
+    Ok(mappings.filter(may).map(|mapping| mapping.name).collect())
 }
 
 /// Checks that a letter with this number exists, and that the caller may touch the letter.

@@ -23,6 +23,7 @@ use crate::counters::{self, Tally};
 use crate::dead_letter::due::{Due, circles_of, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
+use crate::dead_letter::words::Words;
 use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::origin::Origin;
@@ -380,8 +381,9 @@ impl<'b> Work<'_, 'b> {
         // If several mappings now take a letter's message, each mapping that fails has a letter. The first
         // of these keeps the letter's number.
         let mut left = renewed;
+        let mut words = Words::new(&registry.mappings);
         dead_letter::store(self.dead(failed).map(|dead| {
-            let letter = match dead {
+            let mut letter = match dead {
                 Dead::Refused(refused) => self.refused(refused),
                 Dead::Failed(failed) => {
                     let brought = brought[failed.changes].get(&failed.failure.message);
@@ -390,6 +392,7 @@ impl<'b> Work<'_, 'b> {
                 }
                 Dead::Kept(kept) => self.kept(registry, kept),
             };
+            words.add(&mut letter);
             let id = known(&dead).filter(|id| left.remove(id));
             Letter { id, ..letter }
         }))
@@ -427,6 +430,7 @@ impl<'b> Work<'_, 'b> {
             position: known.map_or(position, |letter| letter.position),
             error,
             wait: None,
+            waits_for_key: None,
             state: State::Dead,
             key: None,
             row_key: None,
@@ -467,6 +471,7 @@ impl<'b> Work<'_, 'b> {
                 None => State::Dead,
             },
             wait: failure.wait.clone(),
+            waits_for_key: None,
             key: subject.and_then(|change| changes.key_text(change)),
             row_key: keyed.row_key(failure.message).map(<[u8]>::to_vec),
             former_key: keyed.former_key(failure.message).map(<[u8]>::to_vec),

@@ -17,6 +17,7 @@ fn every_error() -> Vec<Error> {
             keep: true,
         },
         Error::MayNotMap,
+        Error::MayNotRetryAll,
         Error::OutOfTime {
             mapping: "a".into(),
         },

@@ -39,6 +39,11 @@ impl Error {
                 "permission denied for function map",
             )
             .with_hint("Let the function's owner run: GRANT EXECUTE ON FUNCTION sequin.map TO the role."),
+            Error::MayNotRetryAll => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "permission denied for procedure retry_all",
+            )
+            .with_hint("Let the procedure's owner run: GRANT EXECUTE ON PROCEDURE sequin.retry_all TO the role."),
             Error::MappingNotYours { name } => SqlError::new(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("must have the rights of the owner of mapping \"{name}\""),

@@ -10,6 +10,7 @@ mod kept_once;
 mod orders;
 mod owners;
 mod retry;
+mod retry_all;
 mod superseded;
 mod unique_values;
 

@@ -55,6 +55,10 @@ const RULES: Rules<'static> = Rules {
             "`function!` declares the C symbols of sequin.retry",
         ),
         (
+            "src/api/retry_all.rs",
+            "`function!` declares the C symbol of sequin.retry_portion",
+        ),
+        (
             "src/api/row_key.rs",
             "`function!` declares the C symbol of sequin.row_key",
         ),

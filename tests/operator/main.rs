@@ -7,6 +7,7 @@ mod explain;
 mod fingerprint;
 mod pausing;
 mod status;
+mod waiting;
 
 use postgres::Client;
 use support::{message, value};
