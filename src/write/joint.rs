@@ -267,7 +267,7 @@ impl Work<'_, '_> {
             .filter(|&node| {
                 let place = self.facts.places[node];
                 let held = &self.pending[place.mapping][place.unit];
-                !held.error.is(FOREIGN_KEY_VIOLATION) && held.written.is_some()
+                !held.error.is(FOREIGN_KEY_VIOLATION)
             })
             .take(NAMED)
             .collect();
