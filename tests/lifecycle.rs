@@ -348,7 +348,7 @@ fn what_an_update_script_forgets_is_found() {
         ("g", " with (security_barrier)"),
         (
             "h",
-            "grant select on sequin.status, sequin.versions to public;",
+            "grant select on sequin.status, sequin.versions, sequin.waiting to public;",
         ),
         ("i", "comment on view sequin.status is"),
         ("j", "create trigger counter_removed"),
