@@ -310,17 +310,19 @@ fn what_an_update_script_forgets_is_found() {
     let directory = extension_directory();
     let script = fs::read_to_string(directory.join(format!("pg_sequin--{version}.sql"))).unwrap();
     let part = include_str!("../sql/status.sql");
-    const GRANT: &str =
-        "grant select on sequin.status, sequin.versions, sequin.source_grant to public;";
+    const GRANT: &str = "grant select on sequin.status, sequin.versions, sequin.source_grant, sequin.progress, sequin.waiting to public;";
     assert!(script.contains(GRANT));
-    let apart = script
-        .replace(part.trim(), "")
-        .replace(GRANT, "grant select on sequin.source_grant to public;");
+    let apart = script.replace(part.trim(), "").replace(
+        GRANT,
+        "grant select on sequin.source_grant, sequin.progress to public;",
+    );
     assert!(
         apart.len() < script.len() - part.len() / 2,
         "the script has no such part"
     );
-    let part = format!("{part}\ngrant select on sequin.status, sequin.versions to public;\n");
+    let part = format!(
+        "{part}\ngrant select on sequin.status, sequin.versions, sequin.waiting to public;\n"
+    );
     let update = |name: &str, change: &dyn Fn(&str) -> String| {
         let old = format!("0.0.0{name}");
         let _old = File::new(directory.join(format!("pg_sequin--{old}.sql")), &apart);
@@ -346,7 +348,7 @@ fn what_an_update_script_forgets_is_found() {
         ("g", " with (security_barrier)"),
         (
             "h",
-            "grant select on sequin.status, sequin.versions to public;",
+            "grant select on sequin.status, sequin.versions, sequin.waiting to public;",
         ),
         ("i", "comment on view sequin.status is"),
         ("j", "create trigger counter_removed"),
