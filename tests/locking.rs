@@ -129,7 +129,7 @@ fn wait_for_lock(client: &mut Client, pid: &str) {
 #[test]
 fn a_deadlock_with_a_session_of_somebody_else_ends_well() {
     for guard in GUARDS {
-        // the session that finds the deadlock is its victim
+        // The session that finds the deadlock is its victim: a call looks for one soon.
         for (ours, theirs) in [("1s", "60s"), ("60s", "1s")] {
             let database = Database::new(&format!("deadlock_{guard}_{ours}"));
             let (mut client, mut user) = (database.connect(), database.connect());
@@ -161,7 +161,7 @@ fn a_deadlock_with_a_session_of_somebody_else_ends_well() {
                 let _ = user.batch_execute("commit");
                 (call.join().expect("the call"), result.is_err())
             });
-            assert_eq!(victim, ours == "60s", "guard {guard}");
+            assert!(!victim, "guard {guard}");
             let wanted = upserted(2);
             assert_eq!(counts, wanted, "guard {guard}, {ours}");
             let sql = "select id, name from item order by id";

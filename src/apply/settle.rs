@@ -32,7 +32,7 @@ type Waiting = Vec<Held>;
 
 /// How often given-up messages are tried again before a call ends. Each round writes at least one more of
 /// the waiting messages. Later calls retry the messages that still wait.
-const REVIVALS: usize = 4;
+const REVIVALS: usize = 16;
 
 /// Writes all changes. `locked` are the mappings (by id) that the call has locked.
 pub fn write_all(
@@ -124,11 +124,7 @@ impl Settling<'_, '_> {
             for (changes, before) in self.all.iter_mut().zip(&before) {
                 changes.ledger.ignore_rewrites(before);
             }
-            let now = self.waiting();
-            if now == left {
-                break;
-            }
-            left = now;
+            left = self.waiting();
         }
         Ok(())
     }

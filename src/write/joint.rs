@@ -73,13 +73,17 @@ pub fn write(
         let mut left = Vec::new();
         let mut left_waits = Vec::new();
         let held = std::mem::take(&mut pending[i]).into_iter();
+        let several = held.len() > 1;
         let mut tried = 0;
         for ((j, held), wait) in held.enumerate().zip(std::mem::take(&mut waits[i])) {
             let unit = (i, j);
             if done.contains(&unit) {
                 continue;
             }
-            if single.contains(&unit) || dead.contains(&unit) {
+            // What the solver does not know of, such as a trigger that looks at other rows, is tried again.
+            let unknown =
+                !takes_part(changes, &held) && held.written != Some(changes.intake.call.written());
+            if single.contains(&unit) || dead.contains(&unit) || unknown {
                 tried += 1;
                 again.push(held.unit);
             } else {
