@@ -131,12 +131,14 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
             unit,
             error,
             written,
+            of_set,
         } = held;
         for unit in changes.fold_examined(vec![unit])? {
             pending.push(Pending {
                 unit,
                 error: error.clone(),
                 written,
+                of_set,
             });
         }
     }
