@@ -13,7 +13,7 @@ help:
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
-	@echo '                      BENCH=failures: what messages that fail cost'
+	@echo '                      BENCH=failures: what messages that fail cost; BENCH=waiting: what letters that wait cost'
 	@echo 'make soak             deliver while servers are killed, and random sources, for SECONDS=600 each'
 	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
 	@echo 'make mutants          changes of the pure rooms that no unit test notices (ROOM=merge: of that one)'

@@ -80,6 +80,17 @@ create table sequin.dead_letter (
     brings          bytea[],
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
+-- A statement is planned for any letters, not for those that wait at the moment: 1,000 letters that wait for one row made
+-- the server read all letters to find those of a row.
+alter table sequin.dead_letter
+    alter column mapping set statistics 0,
+    alter column state set statistics 0,
+    alter column row_key set statistics 0,
+    alter column former_key set statistics 0,
+    alter column waits_on set statistics 0,
+    alter column waits_for set statistics 0,
+    alter column waits_or set statistics 0,
+    alter column last_attempt_at set statistics 0;
 create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
 -- To find the dead letters that a newer change of the same row supersedes.
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
@@ -127,6 +138,7 @@ create table sequin.ready_row (
     written_at timestamp with time zone not null,
     primary key (relation, key)
 );
+create index ready_row_written_at on sequin.ready_row (written_at);
 comment on table sequin.ready_row is 'Rows that letters waited for and that have come: the next calls retry the letters, as many as sequin.heal_time lets them';
 comment on column sequin.ready_row.relation is 'Table of the row';
 comment on column sequin.ready_row.key is 'Hash of the row''s key, as in sequin.dead_letter.waits_for';

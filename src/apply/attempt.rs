@@ -76,7 +76,7 @@ pub fn attempt<'a>(
     if invalidation::has_changed(registry.relation) {
         return Err(Stop::RELOAD);
     }
-    registry.see_letters();
+    registry.see_letters()?;
     let letters = retried::read(&attempts.letters, batch, memory)?;
     for letter in &letters {
         routes.add_letter(letter, batch, registry)?;

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::attempt::may_retry;
@@ -30,18 +30,21 @@ use crate::stop::{Again, Stop};
 const FIRST: usize = 100;
 const MOST: usize = 2_000;
 
-/// A portion that took less is followed by a larger one.
+/// A portion that took less is followed by a larger one, and one that took more than twice as long by a smaller one.
 const SHORT: Duration = Duration::from_millis(40);
 
 /// What makes attempts of a call until one stands.
 pub type Apply =
     for<'a> fn(&mut Batch<'a>, End, &'a Bump, &mut Registry, &mut Attempts) -> Result<Counts, Stop>;
 
+/// How often a call tries a letter: again only if a row that it waits for has been written since.
+const TIMES: u32 = 3;
+
 /// Retries letters that wait for the rows that the call has written, and letters that earlier calls have left.
 /// `Err`: the call must fail, or begin again to get the lock on a mapping.
 pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> Result<(), Stop> {
     let rows = std::mem::take(&mut attempts.wrote);
-    registry.see_letters();
+    registry.see_letters()?;
     let letters = &registry.letters;
     if attempts.observer.is_some() || !letters.any_waits() {
         return Ok(());
@@ -55,9 +58,10 @@ pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> R
         began: Instant::now(),
         time: time(attempts.explicit),
         rows,
-        tried: attempts.letters.clone(),
+        tried: attempts.letters.iter().map(|letter| (*letter, 1)).collect(),
         size: FIRST,
         apply,
+        portions: 0,
     };
     healing.portions(registry, attempts, sweep)?;
     while ready && !healing.is_over() {
@@ -93,16 +97,19 @@ struct Healing {
     time: Option<Duration>,
     /// The rows whose letters are retried.
     rows: Vec<Written>,
-    /// The letters (by number) that were retried.
-    tried: BTreeSet<i64>,
+    /// The letters (by number) that were retried, and how often.
+    tried: HashMap<i64, u32>,
     /// How many letters the next portion has.
     size: usize,
     apply: Apply,
+    /// How many portions were tried.
+    portions: usize,
 }
 
 impl Healing {
+    /// Whether the time is over. Each call that has letters to retry retries some, so that calls get on.
     fn is_over(&self) -> bool {
-        self.time.is_some_and(|time| self.began.elapsed() >= time)
+        self.portions > 0 && self.time.is_some_and(|time| self.began.elapsed() >= time)
     }
 
     /// Retries the letters that wait for the rows, portion by portion.
@@ -116,8 +123,15 @@ impl Healing {
             if self.is_over() {
                 return Ok(due::leave(&self.rows)?);
             }
-            let mut letters = due::find(&self.rows, &self.tried, std::mem::take(&mut sweep))?;
-            letters.retain(|due| may_retry(registry, attempts, due));
+            let found = due::find(&self.rows, std::mem::take(&mut sweep))?;
+            let known = self.rows.len();
+            let mut letters = found.letters;
+            letters.retain(|due| {
+                self.tried
+                    .get(&due.letter)
+                    .is_none_or(|times| *times < TIMES)
+                    && may_retry(registry, attempts, due)
+            });
             if letters.is_empty() {
                 return Ok(());
             }
@@ -130,6 +144,13 @@ impl Healing {
                 letters = rest;
                 self.portion(portion, registry, attempts)?;
             }
+            if !found.more {
+                // What is left to look for are letters that wait for the rows of these letters.
+                self.rows.drain(..known);
+            }
+            if self.rows.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -140,8 +161,12 @@ impl Healing {
         registry: &mut Registry,
         attempts: &mut Attempts,
     ) -> Result<(), Stop> {
+        self.portions += 1;
         let began = Instant::now();
-        self.tried.extend(portion.iter().map(|due| due.letter));
+        let since = clock::to_unix(clock::now());
+        for due in portion {
+            *self.tried.entry(due.letter).or_default() += 1;
+        }
         let memory = Arena::take();
         let mut batch = Batch::empty();
         let own = batch.end();
@@ -157,10 +182,16 @@ impl Healing {
             subtransaction(|| (self.apply)(&mut batch, own, &memory, registry, &mut beside));
         match result {
             Ok(_) => {
-                self.tried.extend(beside.letters);
-                self.rows.append(&mut beside.wrote);
-                if began.elapsed() < SHORT {
+                for letter in beside.letters {
+                    self.tried.entry(letter).or_insert(1);
+                }
+                let wrote = beside.wrote.drain(..);
+                self.rows.extend(wrote.map(|row| row.since(since)));
+                let took = began.elapsed();
+                if took < SHORT {
                     self.size = (self.size * 2).min(MOST);
+                } else if took > SHORT * 2 {
+                    self.size = (self.size / 2).max(FIRST);
                 }
                 Ok(())
             }
@@ -169,7 +200,11 @@ impl Healing {
                 attempts.mappings.extend(beside.mappings);
                 Err(Stop::EXCLUSIVE)
             }
-            Err(Stop::Failed(error)) => self.forgive(error),
+            Err(Stop::Failed(error)) => {
+                self.tried
+                    .extend(portion.iter().map(|due| (due.letter, TIMES)));
+                self.forgive(error)
+            }
             Err(Stop::BeginAgain(Again::Reload)) => Err(Stop::RELOAD),
             Err(Stop::BeginAgain(_)) => Ok(()),
         }

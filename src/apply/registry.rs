@@ -52,7 +52,7 @@ thread_local! {
 impl Registry {
     /// Takes the registry out, up to date with the catalog. Until it is given back, a call from inside (a
     /// trigger that applies messages) loads a registry of its own.
-    pub fn take() -> Result<Registry, Error> {
+    pub fn take() -> Result<Registry, SqlError> {
         invalidation::watch();
         let kept = KEPT.take();
         let changed = invalidation::changed();
@@ -65,7 +65,7 @@ impl Registry {
         }
     }
 
-    fn load() -> Result<Registry, Error> {
+    fn load() -> Result<Registry, SqlError> {
         let relation = catalog::relation();
         invalidation::pick(relation);
         let mappings = catalog::load()?;
@@ -80,7 +80,7 @@ impl Registry {
             mappings,
             router,
             resyncing: catalog::resyncing(),
-            letters: Presence::load(),
+            letters: Presence::load()?,
             relation,
             announced: announced(),
             letters_changed: false,
@@ -100,11 +100,12 @@ impl Registry {
     }
 
     /// Loads the presence of dead letters again if letters have changed since the last look.
-    pub fn see_letters(&mut self) {
+    pub fn see_letters(&mut self) -> Result<(), SqlError> {
         if self.letters_changed || invalidation::has_changed(self.announced) {
-            self.letters = Presence::load();
+            self.letters = Presence::load()?;
             self.letters_changed = false;
         }
+        Ok(())
     }
 
     fn forget(&mut self, changed: &invalidation::Changed) {

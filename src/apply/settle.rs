@@ -18,7 +18,7 @@ use crate::outcome::Wait;
 use crate::pg::user::is_restricted;
 use crate::pg::{constraints, invalidation};
 use crate::stop::Stop;
-use crate::write::bisect::retry;
+use crate::write::bisect::{retry, try_alone};
 use crate::write::joint;
 use crate::write::pending::Pending;
 use crate::write::phase::{self, Phase};
@@ -250,7 +250,14 @@ impl Settling<'_, '_> {
             let mappings = &self.registry.mappings;
             let joint = joint::write(self.all, &mut self.pending, mappings)?;
             let left = self.pending.iter().any(|pending| !pending.is_empty());
-            if !joint.progress || !left {
+            if joint.progress && left {
+                continue;
+            }
+            let mut progress = false;
+            for (changes, pending) in self.all.iter_mut().zip(&mut self.pending) {
+                progress |= try_alone(changes, pending)?;
+            }
+            if !progress {
                 return Ok(joint.waits);
             }
         }

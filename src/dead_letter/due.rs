@@ -20,34 +20,36 @@ use crate::pg::{clock, invalidation};
 use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
 /// Letters that may work now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
-/// - wait for a row that the call wrote, or for the row of another letter found so (`found`);
+/// - wait for a row that was written, or for the row of another letter found so (`found`);
 /// - wait for any row of a table that the call wrote;
 /// - were not tried for a minute, if the batch relation has a row without a table (a sweep).
 ///
-/// Letters that failed often (1000 times, or 20 times if they wait for any row) are tried at most once a
+/// A letter comes after the letter whose row it waits for: the server finds the rows of a recursive query level by
+/// level, and no more of them than are read. Letters that were tried after the row was written are not found
+/// (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are tried at most once a
 /// minute.
 const FIND: &str = "
     with recursive t as materialized (
-        select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before, b.tried
-        from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz, tried bigint)),
+        select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.hash is not null as hashed, b.before
+        from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)),
     found as (
         select l.id, l.mapping, l.row_key
-        from (select t.relation, t.key, max(t.before) as before from t where t.key is not null
+        from (select t.relation, t.key,
+                     max(coalesce(t.before, 'infinity')) as before
+              from t where t.key is not null
               group by t.relation, t.key) t
         cross join lateral (
             (select l.* from sequin.dead_letter l
              where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
                and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
-               and (t.before is null or l.last_attempt_at < t.before)
-               and l.id not in (select t.tried from t where t.tried is not null)
+               and l.last_attempt_at < t.before
              limit 2000)
             union all
             (select l.* from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
              where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
                and m.destination = t.relation
                and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
-               and (t.before is null or l.last_attempt_at < t.before)
-               and l.id not in (select t.tried from t where t.tried is not null)
+               and l.last_attempt_at < t.before
              limit 2000)) l
         union
         select l.id, l.mapping, l.row_key from found f
@@ -57,28 +59,31 @@ const FIND: &str = "
             where l.state = 'waiting' and l.waits_on = m.destination and l.waits_for = sha256(f.row_key)
             offset 0) l),
     due as (
-        (select f.id from found f where f.id not in (select t.tried from t where t.tried is not null)
-         limit 2000)
-        union
-        (select l.id from (select distinct t.relation from t where t.key is not null and t.before is null) t
-         cross join lateral (
-            select l.id from sequin.dead_letter l
-            where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for is null
-              and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
-              and l.id not in (select t.tried from t where t.tried is not null)
-            order by l.last_attempt_at limit 100) l)
-        union
-        (select l.id from sequin.dead_letter l
-         where exists (select from t where t.key is null and t.tried is null)
-           and l.state in ('waiting', 'paused') and l.last_attempt_at < now() - interval '1 minute'
-           and l.id not in (select t.tried from t where t.tried is not null)
-         order by l.last_attempt_at limit 100))
-    select l.id, m.id from due
+        select u.id, min(u.n) as n from (
+            (select f.id, row_number() over () as n from found f limit 2000)
+            union all
+            (select l.id, 2001 from (select t.relation, max(coalesce(t.before, 'infinity')) as before from t
+                                     where t.key is not null and not t.hashed group by t.relation) t
+             cross join lateral (
+                select l.id from sequin.dead_letter l
+                where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for is null
+                  and (l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute')
+                  and l.last_attempt_at < t.before
+                order by l.last_attempt_at limit 100) l)
+            union all
+            (select l.id, 2001 from sequin.dead_letter l
+             where exists (select from t where t.key is null)
+               and l.state in ('waiting', 'paused') and l.last_attempt_at < now() - interval '1 minute'
+             order by l.last_attempt_at limit 100)) u
+        group by u.id)
+    select l.id, m.id, due.n from due
     join sequin.dead_letter l on l.id = due.id
-    join sequin.mapping m on m.name = l.mapping
-    where m.enabled and m.on_error = 'dead_letter'
+    left join sequin.mapping m on m.name = l.mapping and m.enabled and m.on_error = 'dead_letter'
       and exists (select from pg_class c where c.oid = m.destination)
-    order by l.id";
+    order by due.n, l.id";
+
+/// How many letters [`FIND`] finds at most, beside those that wait for any row.
+const FOUND: i64 = 2000;
 
 /// The letters that rows which the call could not write wait for, and the letters that these wait for, and so on. A
 /// letter is found by its row's key and by what it brings.
@@ -149,7 +154,6 @@ thread_local! {
                 ("key", pg_sys::BYTEAOID),
                 ("hash", pg_sys::BYTEAOID),
                 ("before", pg_sys::TIMESTAMPTZOID),
-                ("tried", pg_sys::INT8OID),
             ],
         )
     };
@@ -380,9 +384,33 @@ pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, Sql
 pub struct Written {
     table: pg_sys::Oid,
     key: Vec<u8>,
-    /// Whether the key is a hash already, of a row that an earlier call has written before that time (in microseconds
-    /// since 1970).
+    /// Whether the key is a hash already.
+    hashed: bool,
+    /// When the row was written (in microseconds since 1970), if not by the call's own messages.
     before: Option<i64>,
+}
+
+impl Written {
+    /// The row, written since `time`.
+    pub fn since(self, time: i64) -> Written {
+        let before = Some(time);
+        Written { before, ..self }
+    }
+
+    /// As a row of a batch relation: table, key, hash, time.
+    fn row(&self) -> BatchRow {
+        let key = self.key.as_slice().into_datum();
+        let (key, hash) = match self.hashed {
+            true => (None, key),
+            false => (key, None),
+        };
+        vec![
+            Some(Datum::from(self.table)),
+            key,
+            hash,
+            clock::datum(self.before),
+        ]
+    }
 }
 
 /// The rows among these that are written.
@@ -393,6 +421,7 @@ pub fn written(rows: Vec<Touched>) -> Vec<Written> {
             Some(Written {
                 table: row.table?,
                 key: row.key?,
+                hashed: false,
                 before: None,
             })
         })
@@ -408,40 +437,32 @@ pub fn sweep_is_due() -> bool {
     due
 }
 
-/// Letters that wait for these rows, but for those that were `tried`; with `sweep` also letters that have waited
-/// for a minute.
-pub fn find(rows: &[Written], tried: &BTreeSet<i64>, sweep: bool) -> Result<Vec<Due>, SqlError> {
-    let of_row = |row: &Written| {
-        let key = row.key.as_slice().into_datum();
-        let (key, hash) = match row.before {
-            None => (key, None),
-            Some(_) => (None, key),
-        };
-        vec![
-            Some(Datum::from(row.table)),
-            key,
-            hash,
-            clock::datum(row.before),
-            None,
-        ]
-    };
-    let of_letter = |id: &i64| vec![None, None, None, None, Some(Datum::from(*id))];
-    let sweep = sweep.then(|| vec![None; 5]);
-    let batch = rows
-        .iter()
-        .map(of_row)
-        .chain(tried.iter().map(of_letter))
-        .chain(sweep);
+/// Letters that wait for written rows.
+pub struct Found {
+    /// The letters, each after the letter whose row it waits for.
+    pub letters: Vec<Due>,
+    /// Whether more letters may wait for the rows.
+    pub more: bool,
+}
+
+/// Letters that wait for these rows; with `sweep` also letters that have waited for a minute.
+pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
+    let sweep = sweep.then(|| vec![None; 4]);
+    let batch = rows.iter().map(Written::row).chain(sweep);
     let returned = FINDER.with(|statement| statement.query(batch, |row| row))?;
-    let mut due = Vec::with_capacity(returned.len());
+    let mut found = Found {
+        letters: Vec::with_capacity(returned.len()),
+        more: false,
+    };
     let mut row = RowReader::new(&returned);
     while row.next() {
-        due.push(Due {
-            letter: row.bigint(0).unwrap_or_default(),
-            mapping: row.int(1).unwrap_or_default(),
-        });
+        found.more |= row.bigint(2) == Some(FOUND);
+        let due = row.bigint(0).zip(row.int(1));
+        found
+            .letters
+            .extend(due.map(|(letter, mapping)| Due { letter, mapping }));
     }
-    Ok(due)
+    Ok(found)
 }
 
 /// Rows for which letters are left that nobody has tried since. A later call goes on with them.
@@ -462,21 +483,7 @@ pub fn leave(rows: &[Written]) -> Result<(), SqlError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let left = LEFT.with(|statement| {
-        statement.execute(rows.iter(), |row| {
-            let key = row.key.as_slice().into_datum();
-            let (key, hash) = match row.before {
-                None => (key, None),
-                Some(_) => (None, key),
-            };
-            vec![
-                Some(Datum::from(row.table)),
-                key,
-                hash,
-                clock::datum(row.before),
-            ]
-        })
-    })?;
+    let left = LEFT.with(|statement| statement.execute(rows.iter(), Written::row))?;
     if left.processed > 0 {
         invalidation::announce(announced());
     }
@@ -502,6 +509,7 @@ pub fn take_over() -> Result<Vec<Written>, SqlError> {
         rows.extend(table.zip(row.bytes(1)).map(|(table, key)| Written {
             table,
             key,
+            hashed: true,
             before: row.time(2),
         }));
     }

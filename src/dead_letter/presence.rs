@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::SpiHeapTupleData;
 
+use crate::error::SqlError;
 use crate::mapping::catalog;
 use crate::pg::invalidation;
-use crate::prepared::Lookup;
+use crate::prepared::{BatchRow, Kept, RowReader};
 
 /// The mappings and tables that have dead letters.
 #[derive(Debug, Default)]
@@ -46,41 +46,38 @@ const PRESENCE: &str = "
     from sequin.mapping m";
 
 thread_local! {
-    static LOAD: Lookup = const { Lookup::new(PRESENCE, &[]) };
+    // Its plan is made for any number of letters.
+    static LOAD: Kept = const { Kept::new(PRESENCE, &[("nothing", pg_sys::INT4OID)]) };
 }
 
 impl Presence {
     /// Loads the presence from the catalog.
-    pub fn load() -> Presence {
+    pub fn load() -> Result<Presence, SqlError> {
         let mut presence = Presence::default();
-        let read = |row: SpiHeapTupleData<'_>| {
-            let is = |n| Ok::<_, pgrx::spi::Error>(row.get(n)?.unwrap_or(false));
-            let mapping: i32 = row.get(1)?.expect("not null");
-            let destination = row.get::<pg_sys::Oid>(2)?;
-            Ok((
-                mapping,
-                destination,
-                [is(3)?, is(4)?, is(5)?, is(6)?, is(7)?, is(8)?],
-            ))
-        };
-        for (mapping, destination, has) in LOAD.with(|query| query.rows(&[], read)) {
-            let [of, on, any, kept, broken, ready] = has;
-            presence.ready |= ready;
-            if broken {
-                presence.broken.insert(mapping);
-            }
-            if kept {
-                presence.kept.insert(mapping);
-            }
-            if of {
+        let returned = LOAD.with(|query| query.query(std::iter::empty(), |row: BatchRow| row))?;
+        let mut row = RowReader::new(&returned);
+        while row.next() {
+            let mapping = row.int(0).unwrap_or_default();
+            let destination = row
+                .datum(1)
+                .map(|oid| pg_sys::Oid::from(oid.value() as u32));
+            let is = |column| row.bool(column) == Some(true);
+            if is(2) {
                 presence.of.insert(mapping);
             }
-            if on {
+            if is(3) {
                 presence.on.extend(destination);
             }
-            presence.any |= any;
+            presence.any |= is(4);
+            if is(5) {
+                presence.kept.insert(mapping);
+            }
+            if is(6) {
+                presence.broken.insert(mapping);
+            }
+            presence.ready |= is(7);
         }
-        presence
+        Ok(presence)
     }
 
     /// Whether a mapping has letters with a known row.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::constraint::unique_columns;
 use super::give_up::give_up;
@@ -12,14 +12,51 @@ use crate::blame::{deserves_another_try, forgive};
 use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, Unit};
 use crate::error::sqlstate::UNIQUE_VIOLATION;
+use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
-use crate::outcome::Suspects;
+use crate::outcome::{MessageNo, Suspects};
 use crate::stop::{Again, Stop};
 
 /// Writes all units at once that failed before.
 pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Stop> {
     let units = alike(changes, units)?;
-    write_units(changes, units, usize::MAX)
+    write_units(changes, units, usize::MAX, Failing::Searched)
+}
+
+/// Writes each unit by itself that is pending with the error of a set. Returns whether that wrote one, or found one at
+/// fault.
+pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<bool, Stop> {
+    let untried = pending.iter().filter(|held| held.of_set);
+    let units: Vec<Unit> = untried.map(|held| held.unit.clone()).collect();
+    if units.is_empty() {
+        return Ok(false);
+    }
+    let tried = units.len();
+    let _owner = changes.acting_as_owner();
+    let failed = write_units(changes, units, 1, Failing::Searched)?;
+    let progress = failed.len() < tried;
+    let mut failed: HashMap<MessageNo, Pending> = failed
+        .into_iter()
+        .map(|held| (held.unit.message(), held))
+        .collect();
+    *pending = std::mem::take(pending)
+        .into_iter()
+        .filter_map(|held| match held.of_set {
+            true => failed.remove(&held.unit.message()),
+            false => Some(held),
+        })
+        .collect();
+    Ok(progress)
+}
+
+/// What [`write_units`] does with a set that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// It searches for the units at fault.
+    Searched,
+    /// The same, except that the rows of a table that refers to itself become pending as they are: which of them can be
+    /// written is a question of all, and one by one in this order they would fail again and again.
+    Deferred,
 }
 
 /// Makes one statement write all units. With guard columns, examined rows need another statement than the
@@ -44,6 +81,7 @@ pub fn write_units(
     changes: &mut Changes<'_>,
     units: Vec<Unit>,
     set_size: usize,
+    failing: Failing,
 ) -> Result<Vec<Pending>, Stop> {
     let mut later = Vec::new();
     let mut again = None;
@@ -72,6 +110,22 @@ pub fn write_units(
             Err(stop) => changes.blame(stop.error()?)?,
         };
         let suspects = std::mem::take(&mut changes.progress.suspects);
+        if units.len() > 1
+            && failing == Failing::Deferred
+            && changes.target.mapping.mode == Mode::Upsert
+            && suspects
+                .foreign_key
+                .as_ref()
+                .is_some_and(wait::is_of_itself)
+        {
+            later.extend(units.into_iter().map(|unit| Pending {
+                unit,
+                error: error.clone(),
+                written: None,
+                of_set: true,
+            }));
+            continue;
+        }
         if units.len() > 1 {
             let half = units.len() / 2;
             stack.push(units);
@@ -98,6 +152,7 @@ pub fn write_units(
             unit,
             error,
             written: Some(changes.intake.call.written()),
+            of_set: false,
         };
         let target = &changes.target;
         if held.may_work_later(target) || held.may_work_together(target) {

@@ -13,6 +13,7 @@ pub mod collect;
 mod exclusions;
 mod table;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
@@ -70,6 +71,9 @@ pub struct Facts {
     pub acts: Vec<Vec<Token>>,
     pub rows: Numbers<Row>,
     pub values: Numbers<Value>,
+    /// Primary keys of tables that foreign keys refer to. To load one takes half a millisecond, and each change that
+    /// waits asks for it.
+    primary_keys: RefCell<HashMap<pg_sys::Oid, Option<Vec<String>>>>,
 }
 
 /// Things by number.
@@ -158,7 +162,13 @@ impl Facts {
             .filter(|m| m.destination_oid() == Some(*table));
         let known = of_table.any(|mapping| match &mapping.key {
             Some(key) => is_key(key),
-            None => primary_key(all, *table).is_some_and(|key| is_key(&key)),
+            None => {
+                let mut known = self.primary_keys.borrow_mut();
+                let key = known
+                    .entry(*table)
+                    .or_insert_with(|| primary_key(all, *table));
+                key.as_ref().is_some_and(|key| is_key(key))
+            }
         });
         match known {
             true => Err(bytes.clone()),

@@ -81,8 +81,8 @@ pub fn write(
                 continue;
             }
             // What the solver does not know of, such as a trigger that looks at other rows, is tried again.
-            let unknown =
-                !takes_part(changes, &held) && held.written != Some(changes.intake.call.written());
+            let unknown = !takes_part(changes, &held)
+                && (several || held.written != Some(changes.intake.call.written()));
             if single.contains(&unit) || dead.contains(&unit) || unknown {
                 tried += 1;
                 again.push(held.unit);
@@ -143,12 +143,14 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
             unit,
             error,
             written,
+            of_set,
         } = held;
         for unit in changes.fold_examined(vec![unit])? {
             pending.push(Pending {
                 unit,
                 error: error.clone(),
                 written,
+                of_set,
             });
         }
     }

@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use super::bisect::write_units;
+use super::bisect::{Failing, write_units};
 use super::pending::Pending;
 use super::set_size::set_size;
 use super::{claim, write_news};
@@ -76,7 +76,7 @@ pub fn write(
             None => units.push(Unit::one(net.clone())),
         }
     }
-    pending.extend(write_units(changes, units, set_size)?);
+    pending.extend(write_units(changes, units, set_size, Failing::Deferred)?);
     Ok(())
 }
 

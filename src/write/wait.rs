@@ -255,6 +255,11 @@ fn in_the_way(
     Ok(waits(target.destination.oid, keys))
 }
 
+/// Whether the error is about a foreign key of a table to itself.
+pub fn is_of_itself(error: &SqlError) -> bool {
+    ForeignKey::of(error).is_some_and(|key| key.parent == key.child)
+}
+
 /// Which units violate the foreign key that raised the error: the unit writes a row whose parent does not
 /// exist, or deletes a row that another row still refers to. False for all units if that cannot be found
 /// out, or if the table refers to itself.

@@ -225,6 +225,8 @@ fn all_that_wait_for_a_row_are_tried() {
         })
         .collect();
     assert_eq!(send(&mut client, &items).dead, 2500);
+    let patient = "set sequin.heal_time = '1min'";
+    client.batch_execute(patient).expect(patient);
     send(
         &mut client,
         &[message("insert", "parent", 9000, r#"{"id":1}"#)],
