@@ -154,9 +154,9 @@ fn with_registry<'a>(
         begin_attempt(settings::mapping_timeout());
         let result = caught(|| {
             subtransaction(|| {
-                let counts = attempt(batch, own, routes.clone(), memory, registry, attempts)?;
+                let mut counts = attempt(batch, own, routes.clone(), memory, registry, attempts)?;
                 if !attempts.beside {
-                    heal(registry, attempts, with_registry)?;
+                    counts.revise(&heal(registry, attempts, with_registry)?);
                 }
                 Ok(counts)
             })

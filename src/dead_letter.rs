@@ -127,7 +127,8 @@ const STORE: &str = "
     from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
-                          brings bytea[], waits_or bytea, waits_for_key text)";
+                          brings bytea[], waits_or bytea, waits_for_key text)
+    returning id";
 
 const COLUMNS: [(&str, pg_sys::Oid); 21] = [
     ("id", pg_sys::INT8OID),
@@ -179,8 +180,9 @@ thread_local! {
 const SET: usize = 1000;
 const SET_BYTES: usize = 1 << 20;
 
-/// Keeps the letters, in this order.
-pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<(), SqlError> {
+/// Keeps the letters, in this order; returns the numbers of those that are new.
+pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<Vec<i64>, SqlError> {
+    let mut stored = Vec::new();
     loop {
         let mut set = Vec::new();
         let mut bytes = 0;
@@ -192,13 +194,13 @@ pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<(), Sq
             set.push(letter);
         }
         if set.is_empty() {
-            return Ok(());
+            return Ok(stored);
         }
-        store_set(set)?;
+        stored.extend(store_set(set)?);
     }
 }
 
-fn store_set(mut set: Vec<Letter<'_>>) -> Result<(), SqlError> {
+fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
     for (letter, known) in known(&set)? {
         set[letter].id = Some(known);
     }
@@ -225,11 +227,16 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<(), SqlError> {
     }
     drop(renewed);
     if new.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    STORED
-        .with(|statement| statement.execute(new.iter(), |letter| row(letter, true)))
-        .map(drop)
+    let returned =
+        STORED.with(|statement| statement.query(new.iter(), |letter| row(letter, true)))?;
+    let mut stored = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        stored.extend(row.bigint(0));
+    }
+    Ok(stored)
 }
 
 /// Which of the letters are kept already, by their indexes, and their numbers.

@@ -90,6 +90,14 @@ impl Counts {
         self.outcomes[outcome.number()] += 1;
     }
 
+    /// Counts messages that were dead and have been tried again: their outcomes are the new ones.
+    pub fn revise(&mut self, again: &Counts) {
+        self.outcomes[Outcome::Dead.number()] -= again.outcomes.iter().sum::<i64>();
+        for (sum, count) in self.outcomes.iter_mut().zip(again.outcomes) {
+            *sum += count;
+        }
+    }
+
     /// Adds the counts of another call.
     pub fn add(&mut self, other: &Counts) {
         self.received += other.received;

@@ -280,7 +280,7 @@ impl<'b> Work<'_, 'b> {
             });
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
-        self.keep(registry, &failed, all)?;
+        attempts.stored = self.keep(registry, &failed, all)?;
         counters::store(&tally);
         Ok(counts)
     }
@@ -365,7 +365,7 @@ impl<'b> Work<'_, 'b> {
         registry: &Registry,
         failed: &[Failed],
         all: &[Changes<'b>],
-    ) -> Result<(), SqlError> {
+    ) -> Result<Vec<i64>, SqlError> {
         let known = |dead: &Dead<'_>| self.letter(dead.position()).map(|letter| letter.id);
         let brought: Vec<_> = match failed.is_empty() {
             true => Vec::new(),

@@ -51,6 +51,8 @@ pub struct Attempts {
     pub missed: bool,
     /// The rows that the attempt has written and letters may wait for.
     pub wrote: Vec<Written>,
+    /// The letters (by number) that the attempt has stored.
+    pub stored: Vec<i64>,
     /// Whether the call retries letters beside the batch of another call, which holds locks: it waits for no lock.
     pub beside: bool,
     /// How many attempts have begun.

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::attempt::may_retry;
@@ -19,7 +19,7 @@ use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
-use crate::outcome::Counts;
+use crate::outcome::{Counts, Outcome};
 use crate::pg::clock;
 use crate::pg::memory::Arena;
 use crate::pg::subtransaction::subtransaction;
@@ -42,17 +42,21 @@ const TIMES: u32 = 3;
 
 /// Retries letters that wait for the rows that the call has written, and letters that earlier calls have left.
 /// `Err`: the call must fail, or begin again to get the lock on a mapping.
-pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> Result<(), Stop> {
+pub fn heal(
+    registry: &mut Registry,
+    attempts: &mut Attempts,
+    apply: Apply,
+) -> Result<Counts, Stop> {
     let rows = std::mem::take(&mut attempts.wrote);
     registry.see_letters()?;
     let letters = &registry.letters;
     if attempts.observer.is_some() || !letters.any_waits() {
-        return Ok(());
+        return Ok(Counts::default());
     }
     let ready = letters.any_ready();
     let sweep = due::sweep_is_due();
     if rows.is_empty() && !ready && !sweep {
-        return Ok(());
+        return Ok(Counts::default());
     }
     let mut healing = Healing {
         began: Instant::now(),
@@ -61,6 +65,8 @@ pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> R
         tried: attempts.letters.iter().map(|letter| (*letter, 1)).collect(),
         size: FIRST,
         apply,
+        stored: attempts.stored.iter().copied().collect(),
+        own: Counts::default(),
         portions: 0,
     };
     healing.portions(registry, attempts, sweep)?;
@@ -71,7 +77,8 @@ pub fn heal(registry: &mut Registry, attempts: &mut Attempts, apply: Apply) -> R
         }
         healing.portions(registry, attempts, false)?;
     }
-    Ok(())
+    healing.settle_superseded()?;
+    Ok(healing.own)
 }
 
 /// How long letters may be retried: half of the time that the session's statement has left, at most.
@@ -104,6 +111,10 @@ struct Healing {
     apply: Apply,
     /// How many portions were tried.
     portions: usize,
+    /// The letters that the call itself has stored. What becomes of them is the call's own outcome.
+    stored: BTreeSet<i64>,
+    /// The outcomes of these.
+    own: Counts,
 }
 
 impl Healing {
@@ -154,10 +165,42 @@ impl Healing {
         }
     }
 
-    /// Retries a portion. If it fails, its letters stay as they were.
+    /// Letters of the call that are gone without having been retried: a letter that was retried had a newer change of
+    /// their row.
+    fn settle_superseded(&mut self) -> Result<(), SqlError> {
+        if self.portions == 0 || self.stored.is_empty() {
+            return Ok(());
+        }
+        let gone = self.stored.len() as i64 - due::still_kept(&self.stored)?;
+        let [.., dead] = self.own.outcomes;
+        let retried = self.own.outcomes.iter().sum::<i64>() - dead;
+        self.own.outcomes[Outcome::Stale.number()] += (gone - retried).max(0);
+        Ok(())
+    }
+
+    /// Retries a portion: the call's own letters by themselves, since their outcomes are counted.
     fn portion(
         &mut self,
         portion: &[Due],
+        registry: &mut Registry,
+        attempts: &mut Attempts,
+    ) -> Result<(), Stop> {
+        let (own, others): (Vec<Due>, Vec<Due>) = portion
+            .iter()
+            .partition(|due| self.stored.contains(&due.letter));
+        for (letters, own) in [(own, true), (others, false)] {
+            if !letters.is_empty() {
+                self.retry(&letters, own, registry, attempts)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Retries letters. If that fails, the letters stay as they were.
+    fn retry(
+        &mut self,
+        portion: &[Due],
+        is_own: bool,
         registry: &mut Registry,
         attempts: &mut Attempts,
     ) -> Result<(), Stop> {
@@ -175,13 +218,18 @@ impl Healing {
             beside: true,
             letters: portion.iter().map(|due| due.letter).collect(),
             mappings: portion.iter().map(|due| due.mapping).collect(),
+            explicit: is_own,
             only: attempts.only,
             ..Attempts::default()
         };
         let result =
             subtransaction(|| (self.apply)(&mut batch, own, &memory, registry, &mut beside));
         match result {
-            Ok(_) => {
+            Ok(counts) => {
+                // Others may have come along.
+                if is_own && beside.letters.len() == portion.len() {
+                    self.own.add(&counts);
+                }
                 for letter in beside.letters {
                     self.tried.entry(letter).or_insert(1);
                 }

@@ -175,6 +175,7 @@ thread_local! {
     static HASHER: Kept = const {
         Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
     };
+    static STILL_KEPT: Kept = const { Kept::new(KEPT_STILL, &[("id", pg_sys::INT8OID)]) };
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -463,6 +464,21 @@ pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
             .extend(due.map(|(letter, mapping)| Due { letter, mapping }));
     }
     Ok(found)
+}
+
+const KEPT_STILL: &str = "
+    select count(*) from sequin.dead_letter l where l.id in (select b.id from sequin.batch() b(id bigint))";
+
+/// How many of these letters there still are.
+pub fn still_kept(letters: &BTreeSet<i64>) -> Result<i64, SqlError> {
+    let returned = STILL_KEPT
+        .with(|statement| statement.query(letters.iter(), |id| vec![Some(Datum::from(*id))]))?;
+    let mut row = RowReader::new(&returned);
+    Ok(row
+        .next()
+        .then(|| row.bigint(0))
+        .flatten()
+        .unwrap_or_default())
 }
 
 /// Rows for which letters are left that nobody has tried since. A later call goes on with them.
