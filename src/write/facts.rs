@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod collect;
+mod collector;
 mod exclusions;
 mod table;
 

@@ -1,31 +1,26 @@
-//! The queries that find out what the constraints ask of one mapping's changes.
+//! The queries that find out what the constraints ask of the changes that wait.
 
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use pgrx::pg_sys::{self};
 
-use super::table::{Image, Table, quote};
+use super::table::Table;
 use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
-use crate::destination::constraints::{Constraints, Exclusion, ForeignKey};
-use crate::destination::{Action, Destination, Referrer};
+use crate::destination::constraints::Constraints;
 use crate::error::SqlError;
-use crate::key::{self, KeyColumn};
 use crate::mapping::Mapping;
-use crate::pg::spi::Returned;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::user::ActingAs;
-use crate::prepared::RowReader;
 use crate::stop::Stop;
 use crate::write::pending::Pending;
-use crate::write::solve::{Drop, Node, RowNo, Token};
-use crate::write::way::{is_move, may_be_deleted};
+use crate::write::solve::Node;
 
 use super::{Facts, Place, takes_part};
+
+use super::collector::Collector;
 
 /// Finds out what the constraints ask of the changes that wait.
 pub fn collect(
@@ -71,14 +66,14 @@ pub fn collect(
             continue;
         }
         let _owner = changes.acting_as_owner();
-        let collected = Collector {
+        let mut collector = Collector {
             facts: &mut facts,
             changes,
             mappings,
             counts: &counts,
             first,
-        }
-        .collect(&nets);
+        };
+        let collected = ask(&mut collector, &nets);
         if let Err(error) = collected {
             forgive(error, &changes.target.mapping)?;
         }
@@ -88,319 +83,28 @@ pub fn collect(
     Ok(facts)
 }
 
-/// The collecting of what is asked of one mapping's changes.
-pub struct Collector<'c, 'b> {
-    pub facts: &'c mut Facts,
-    pub changes: &'c Changes<'b>,
-    pub mappings: &'c [Mapping],
-    /// How many changes of each table wait at most.
-    pub counts: &'c HashMap<pg_sys::Oid, usize>,
-    /// The number of the mapping's first node.
-    pub first: usize,
-}
-
-impl Collector<'_, '_> {
-    /// Adds what the constraints ask of these net changes.
-    pub fn collect(&mut self, nets: &[&NetChange]) -> Result<(), SqlError> {
-        let constraints = Constraints::load(self.changes.target.destination.oid);
-        let table = subtransaction(|| Table::read(self.changes, &constraints, nets))?;
-        self.find_moves(&table, nets);
-        for (n, now) in table.now.iter().enumerate() {
-            self.facts.there.push(now.is_some());
-            self.facts.acts.push(Vec::new());
-            self.facts.nodes[self.first + n].present = table.then[n].is_some();
-        }
-        // Without a privilege, say, the server decides when the changes are written.
-        for key in &constraints.foreign_keys {
-            self.unless_denied(|this| this.needs(&table, key))?;
-        }
-        for referrer in &self.changes.target.destination.referrers {
-            self.unless_denied(|this| this.referred_to(&table, referrer))?;
-        }
-        for exclusion in &constraints.exclusions {
-            if !self.is_of_key(exclusion) {
-                self.unless_denied(|this| this.held(&table, exclusion))?;
-                self.unless_denied(|this| this.shared(&table, exclusion))?;
-            }
-        }
-        Ok(())
+/// Adds what the constraints ask of these net changes.
+fn ask(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let constraints = Constraints::load(this.changes.target.destination.oid);
+    let table = subtransaction(|| Table::read(this.changes, &constraints, nets))?;
+    this.find_moves(&table, nets);
+    for (n, now) in table.now.iter().enumerate() {
+        this.facts.there.push(now.is_some());
+        this.facts.acts.push(Vec::new());
+        this.facts.nodes[this.first + n].present = table.then[n].is_some();
     }
-
-    /// Notes which rows are updated to another key, and makes their two changes one unit: other messages than the one
-    /// that moved a row may have decided them.
-    fn find_moves(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
-        if may_be_deleted(table.target) {
-            return;
-        }
-        let by_run: HashMap<u32, usize> = nets
-            .iter()
-            .enumerate()
-            .map(|(n, net)| (net.run.start, n))
-            .collect();
-        for old in 0..nets.len() {
-            let Some(new) = self.new_key(nets, &by_run, old) else {
-                continue;
-            };
-            let there = |n: usize| (nets[n], table.now[n].is_some());
-            if !is_move(table.target, there(old), there(new)) {
-                continue;
-            }
-            self.facts.moved.insert(self.first + old, self.first + new);
-            let nodes = &mut self.facts.nodes[self.first..];
-            let (unit, other) = (nodes[old].unit, nodes[new].unit);
-            for node in nodes.iter_mut().filter(|node| node.unit == other) {
-                node.unit = unit;
-            }
+    // Without a privilege, say, the server decides when the changes are written.
+    for key in &constraints.foreign_keys {
+        this.unless_denied(|this| this.needs(&table, key))?;
+    }
+    for referrer in &this.changes.target.destination.referrers {
+        this.unless_denied(|this| this.referred_to(&table, referrer))?;
+    }
+    for exclusion in &constraints.exclusions {
+        if !this.is_of_key(exclusion) {
+            this.unless_denied(|this| this.held(&table, exclusion))?;
+            this.unless_denied(|this| this.shared(&table, exclusion))?;
         }
     }
-
-    /// The change of the key that the row of a change went to, if it is among these.
-    fn new_key(
-        &self,
-        nets: &[&NetChange],
-        by_run: &HashMap<u32, usize>,
-        old: usize,
-    ) -> Option<usize> {
-        let keyed = &self.changes.keyed;
-        let mut at = old;
-        for _ in 0..nets.len() {
-            let net = nets[at];
-            if net.columns().is_some() || !keyed.has_left(net.run, net.message) {
-                return None;
-            }
-            let change = keyed.of_subject(net.message)?;
-            at = *by_run.get(&keyed.run_of(change).start)?;
-            if nets[at].present() {
-                return Some(at);
-            }
-        }
-        None
-    }
-
-    fn unless_denied(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
-        let mapping = &self.changes.target.mapping;
-        match subtransaction(|| work(self)) {
-            Ok(()) => Ok(()),
-            Err(error) => forgive(error, mapping),
-        }
-    }
-
-    fn is_of_key(&self, exclusion: &Exclusion) -> bool {
-        let target = &self.changes.target;
-        exclusion.predicate.is_none()
-            && !exclusion.of_operators
-            && exclusion.columns.len() == target.key.len()
-            && target
-                .key
-                .iter()
-                .all(|&i| exclusion.columns.contains(&target.columns[i].name))
-    }
-
-    /// What rows refer to by a foreign key.
-    fn needs(&mut self, table: &Table<'_>, key: &ForeignKey) -> Result<(), SqlError> {
-        let columns: Option<Vec<usize>> = key.columns.iter().map(|c| table.column(&c.of)).collect();
-        let Some(columns) = columns else {
-            return Ok(());
-        };
-        let join = |part: &dyn Fn(&crate::destination::constraints::Reference) -> String,
-                    by: &str| {
-            key.columns.iter().map(part).collect::<Vec<_>>().join(by)
-        };
-        let n = table.number();
-        let query = format!(
-            "select x.{n}, exists (select from {} p where {}), {} from x where {}",
-            key.parent_name,
-            join(
-                &|c| format!("p.{} {} x.{}", quote(&c.to), c.operator, quote(&c.of)),
-                " and "
-            ),
-            join(&|c| format!("x.{}::{}", quote(&c.of), c.type_name), ", "),
-            join(&|c| format!("x.{} is not null", quote(&c.of)), " and "),
-        );
-        let found = {
-            let _owner = ActingAs::untrusted(key.parent_owner);
-            table.ask_of_all(&columns, &query)?
-        };
-        let names: Rc<[String]> = key.columns.iter().map(|c| c.to.clone()).collect();
-        let encoding = encoding(&found, 2, &collations(key.parent, &names));
-        let mut row = RowReader::new(&found);
-        while row.next() {
-            let mut bytes = Vec::new();
-            key::encode(&encoding, row.datums_from(2), &mut bytes);
-            let token = self.facts.values.of((key.parent, Rc::clone(&names), bytes));
-            let there = row.bool(1) == Some(true);
-            self.facts.nodes[self.first + row.index(0)]
-                .needs
-                .push((token, there));
-        }
-        Ok(())
-    }
-
-    /// What other rows can refer to, or do refer to and cannot afterwards.
-    fn referred_to(&mut self, table: &Table<'_>, referrer: &Referrer) -> Result<(), SqlError> {
-        let mut parts: Vec<(usize, &(String, String, String))> = Vec::new();
-        for part in &referrer.columns {
-            let Some(column) = table.column(&part.1) else {
-                return Ok(());
-            };
-            parts.push((column, part));
-        }
-        parts.sort_by_key(|(column, _)| *column);
-        let columns: Vec<usize> = parts.iter().map(|(column, _)| *column).collect();
-        let names: Rc<[String]> = parts.iter().map(|(_, part)| part.1.clone()).collect();
-        let oid = self.changes.target.destination.oid;
-        let first = self.first;
-        let moved = self.facts.moved.clone();
-        let moved_to = |n: usize| moved.get(&(first + n)).map(|new| new - first);
-        let mut dropped: Vec<(usize, Token)> = Vec::new();
-        for n in 0..table.now.len() {
-            let mut token = |image: &Option<Image>| {
-                let bytes = table.bytes(image.as_ref()?, &columns)?;
-                Some(self.facts.values.of((oid, Rc::clone(&names), bytes)))
-            };
-            let (now, then) = (token(&table.now[n]), token(&table.then[n]));
-            let moved = moved_to(n);
-            let after = match moved {
-                Some(new) => token(&table.then[new]),
-                None => then,
-            };
-            let stays = table.then[n].is_some() || moved.is_some();
-            let node = &mut self.facts.nodes[self.first + n];
-            if let Some(then) = then
-                && !node.gives.contains(&then)
-            {
-                node.gives.push(then);
-            }
-            if let Some(now) = now
-                && Some(now) != after
-            {
-                dropped.push((n, now));
-                let action = match stays {
-                    true => referrer.on_update,
-                    false => referrer.on_delete,
-                };
-                if action != Action::Nothing {
-                    self.facts.acts[self.first + n].push(now);
-                }
-            }
-        }
-        // What the server does to the rows of tables that no mapping writes is right.
-        let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
-        if !mapped {
-            let stays = |n: usize| table.then[n].is_some() || moved_to(n).is_some();
-            let action = |n: usize| match stays(n) {
-                true => referrer.on_update,
-                false => referrer.on_delete,
-            };
-            dropped.retain(|(n, _)| action(*n) != Action::Cascade);
-        }
-        if dropped.is_empty() {
-            return Ok(());
-        }
-        let child_key = self.child_key(referrer);
-        let list: Vec<String> = match &child_key {
-            Some((names, _)) => names
-                .iter()
-                .map(|name| format!("c.{}", quote(name)))
-                .collect(),
-            None => vec![String::from("1")],
-        };
-        let refers: Vec<String> = parts
-            .iter()
-            .map(|(_, (of, to, operator))| format!("x.{} {operator} c.{}", quote(to), quote(of)))
-            .collect();
-        let n = table.number();
-        let most = self.counts.get(&referrer.oid).copied().unwrap_or(0) + 1;
-        let query = format!(
-            "select x.{n}, c.* from x cross join lateral \
-             (select {} from {} c where {} limit {most}) c",
-            list.join(", "),
-            referrer.name,
-            refers.join(" and "),
-        );
-        let found = {
-            let _owner = ActingAs::untrusted(referrer.owner);
-            let images = dropped
-                .iter()
-                .filter_map(|(n, _)| Some((*n, table.now[*n].as_ref()?)));
-            table.ask(&columns, images, &query)?
-        };
-        let mut children: HashMap<usize, Vec<RowNo>> = HashMap::new();
-        let mut row = RowReader::new(&found);
-        while row.next() {
-            let mut bytes = Vec::new();
-            if let Some((_, encoding)) = &child_key {
-                key::encode(encoding, row.datums_from(1), &mut bytes);
-            }
-            let child = self.facts.rows.of((referrer.oid, bytes));
-            children.entry(row.index(0)).or_default().push(child);
-        }
-        for (n, token) in dropped {
-            let children = children.remove(&n).unwrap_or_default();
-            let node = &mut self.facts.nodes[self.first + n];
-            let strict = match node.present || moved_to(n).is_some() {
-                // Else it is deleted and inserted again.
-                true => referrer.on_update != Action::Nothing && !may_be_deleted(table.target),
-                false => referrer.on_delete != Action::Nothing,
-            };
-            match node.drops.iter_mut().find(|drop| drop.token == token) {
-                Some(drop) => {
-                    drop.children.extend(children);
-                    drop.strict |= strict;
-                }
-                None => node.drops.push(Drop {
-                    token,
-                    children,
-                    strict,
-                }),
-            }
-        }
-        Ok(())
-    }
-
-    /// The key of the rows that refer by a foreign key: the names of its columns in the order of the table, and
-    /// how they become bytes. `None` if no mapping writes that table.
-    fn child_key(&self, referrer: &Referrer) -> Option<(Vec<String>, Vec<KeyColumn>)> {
-        let mut mappings = self.mappings.iter();
-        let mapping = mappings.find(|m| m.destination_oid() == Some(referrer.oid))?;
-        let child = Destination::load(referrer.oid)?;
-        let key = mapping.key_of(&child);
-        let columns: Vec<_> = child
-            .columns
-            .iter()
-            .filter(|column| key.contains(&column.name))
-            .collect();
-        (!columns.is_empty()).then(|| {
-            columns
-                .iter()
-                .map(|c| (c.name.clone(), KeyColumn::new(c.type_oid, c.collation)))
-                .unzip()
-        })
-    }
-}
-
-/// How the columns that a query returned from this one on become bytes.
-pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
-    let types = found.types().into_iter().skip(from).enumerate();
-    types
-        .map(|(i, type_oid)| {
-            let collation = collations.get(i).copied().unwrap_or(pg_sys::InvalidOid);
-            KeyColumn::new(type_oid, collation)
-        })
-        .collect()
-}
-
-/// The collations of columns of a table.
-fn collations(table: pg_sys::Oid, names: &[String]) -> Vec<pg_sys::Oid> {
-    let table = Destination::load(table);
-    names
-        .iter()
-        .map(|name| {
-            let column = table.as_ref().and_then(|table| table.column(name));
-            column.map_or(pg_sys::InvalidOid, |column| column.collation)
-        })
-        .collect()
+    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::key::{self, KeyColumn};
 use crate::prepared::RowReader;
 
 use super::Holder;
-use super::collect::{Collector, encoding};
+use super::collector::{Collector, encoding};
 
 impl Collector<'_, '_> {
     /// Which rows have, now, what changes are to have.
