@@ -358,3 +358,160 @@ impl Sets {
         self.parents[a.max(b)] = a.min(b);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(row: RowNo, unit: usize) -> Node {
+        Node {
+            row,
+            unit,
+            rank: (u64::from(row), 0),
+            present: true,
+            ..Node::default()
+        }
+    }
+
+    fn drops(token: Token, children: &[RowNo], strict: bool) -> Drop {
+        Drop {
+            token,
+            children: children.to_vec(),
+            strict,
+        }
+    }
+
+    #[test]
+    fn rows_that_exchange_a_value_are_one_component() {
+        let (mut a, mut b) = (node(1, 0), node(2, 1));
+        a.displaces = vec![2];
+        b.displaces = vec![1];
+        let solution = solve(&[a, b, node(3, 2)], &[]);
+        assert_eq!(solution.blocked, [None; 3]);
+        assert_eq!(solution.components, [vec![0, 1], vec![2]]);
+    }
+
+    #[test]
+    fn what_needs_a_change_that_is_left_out_is_left_out_with_it() {
+        let (mut parent, mut child, mut grandchild) = (node(1, 0), node(2, 1), node(3, 2));
+        parent.needs = vec![(9, false)];
+        parent.gives = vec![1];
+        child.needs = vec![(1, false)];
+        child.gives = vec![2];
+        grandchild.needs = vec![(2, false)];
+        let solution = solve(&[parent, child, grandchild], &[]);
+        let missing = |token| Some(Blocked::Missing(token));
+        assert_eq!(solution.blocked, [missing(9), missing(1), missing(2)]);
+        assert!(solution.components.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_is_referred_to_goes_when_its_children_do_or_another_has_its_value() {
+        let mut parent = node(1, 0);
+        parent.present = false;
+        parent.drops = vec![drops(7, &[5], false)];
+        let alone = solve(&[parent.clone()], &[]);
+        assert_eq!(alone.blocked, [Some(Blocked::Referenced(5, 7))]);
+        let mut child = node(5, 1);
+        child.present = false;
+        assert_eq!(solve(&[parent.clone(), child], &[]).blocked, [None; 2]);
+        let mut other = node(2, 1);
+        other.gives = vec![7];
+        assert_eq!(
+            solve(&[parent.clone(), other.clone()], &[]).blocked,
+            [None; 2]
+        );
+        // A foreign key that acts does so whatever comes.
+        parent.drops[0].strict = true;
+        let strict = solve(&[parent, other], &[]);
+        assert_eq!(strict.blocked, [Some(Blocked::Referenced(5, 7)), None]);
+    }
+
+    #[test]
+    fn of_changes_that_exclude_each_other_the_older_one_is_written() {
+        let (mut old, mut new) = (node(1, 0), node(2, 1));
+        old.excludes = vec![1];
+        new.excludes = vec![0];
+        let solution = solve(&[old.clone(), new.clone()], &[]);
+        assert_eq!(solution.blocked, [None, Some(Blocked::Excluded(0))]);
+        // Unless the older one cannot be written anyway.
+        old.needs = vec![(9, false)];
+        let solution = solve(&[old, new], &[]);
+        assert_eq!(solution.blocked, [Some(Blocked::Missing(9)), None]);
+    }
+
+    #[test]
+    fn changes_of_a_unit_are_written_together_or_not_at_all() {
+        let (mut gone, arrives) = (node(1, 0), node(2, 0));
+        gone.present = false;
+        gone.drops = vec![drops(1, &[8], false)];
+        let solution = solve(&[gone, arrives], &[]);
+        assert_eq!(
+            solution.blocked,
+            [Some(Blocked::Referenced(8, 1)), Some(Blocked::Unit(0))]
+        );
+    }
+
+    #[test]
+    fn a_change_can_be_left_out_from_outside() {
+        let (mut parent, mut child) = (node(1, 0), node(2, 1));
+        parent.gives = vec![1];
+        child.needs = vec![(1, false)];
+        let solution = solve(&[parent, child, node(3, 2)], &[0]);
+        assert_eq!(solution.components, [vec![2]]);
+    }
+
+    /// No change of the set is blocked by the others, and no unit is in it by halves.
+    #[test]
+    fn what_is_found_holds() {
+        let mut random = 1_u64;
+        let mut below = |n: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 33) % n
+        };
+        for _ in 0..2_000 {
+            let count = 1 + below(6) as usize;
+            let nodes: Vec<Node> = (0..count)
+                .map(|i| {
+                    let mut node = node(i as RowNo, below(count as u64) as usize);
+                    node.present = below(4) > 0;
+                    if below(2) == 0 {
+                        node.needs = vec![(below(4) as Token, below(2) == 0)];
+                    }
+                    if below(2) == 0 {
+                        node.gives = vec![below(4) as Token];
+                    }
+                    if below(3) == 0 {
+                        node.displaces = vec![below(8) as RowNo];
+                        node.displaces.retain(|row| *row != i as RowNo);
+                    }
+                    if !node.present && below(2) == 0 {
+                        node.drops = vec![drops(below(4) as Token, &[below(8) as RowNo], false)];
+                    }
+                    node
+                })
+                .collect();
+            let found = solve(&nodes, &[]);
+            let taken = |set: u32, i: usize| set & (1 << i) != 0;
+            let holds = |set: u32| {
+                let mut search = Search::new(&nodes);
+                for i in 0..count {
+                    if !taken(set, i) {
+                        search.blocked[i] = Some(Blocked::Unit(i));
+                    }
+                }
+                (0..count).all(|i| !taken(set, i) || search.why_not(i).is_none())
+                    && (0..count).all(|i| {
+                        let unit = |j: usize| nodes[j].unit == nodes[i].unit;
+                        !taken(set, i) || (0..count).all(|j| !unit(j) || taken(set, j))
+                    })
+            };
+            let set = (0..count)
+                .filter(|&i| found.blocked[i].is_none())
+                .fold(0, |set, i| set | 1 << i);
+            assert!(holds(set), "{nodes:?}");
+        }
+    }
+}
