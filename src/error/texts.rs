@@ -325,7 +325,7 @@ impl Error {
                 format!("mappings have no setting \"{name}\" that can be reset"),
             )
             .with_hint(did_you_mean(nearest).unwrap_or_else(|| {
-                "reset takes enabled, destination, columns, key, filter, mode, on_delete, soft_delete, on_error and guard."
+                "The settings that reset takes are enabled, destination, columns, key, filter, mode, on_delete, soft_delete, on_error and guard."
                     .to_owned()
             })),
             Error::SetAndReset { name } => SqlError::new(
