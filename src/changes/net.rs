@@ -216,6 +216,11 @@ impl Unit {
         std::iter::once(&*self.first).chain(self.second.as_deref())
     }
 
+    /// The net changes, to be changed.
+    pub fn nets_mut(&mut self) -> impl Iterator<Item = &mut NetChange> {
+        std::iter::once(&mut *self.first).chain(self.second.as_deref_mut())
+    }
+
     /// The unit's net changes, by value.
     pub fn into_nets(self) -> impl Iterator<Item = NetChange> {
         std::iter::once(*self.first).chain(self.second.map(|net| *net))

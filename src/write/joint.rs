@@ -13,7 +13,7 @@ use super::together::{self, Refused};
 use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
-use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::changes::net::{Guarded, NetChange, NetEffect, Unit};
 use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
@@ -67,6 +67,7 @@ pub fn write(
     let dead: HashSet<(usize, usize)> = dead.into_iter().collect();
     let mut progress = !done.is_empty() || !dead.is_empty();
     progress |= keep_marked(all, pending, &facts, &solution);
+    progress |= make_none(pending, &facts, &solution);
     let mut waits = waits(all, pending, &facts, &solution, mappings);
     for (i, changes) in all.iter_mut().enumerate() {
         let mut again: Vec<Unit> = Vec::new();
@@ -179,6 +180,27 @@ fn keep_marked(
             && changes.target.mark().is_some()
         {
             some |= changes.progress.kept_marked.insert(net.run.start);
+        }
+    }
+    some
+}
+
+/// Where deletes are soft, a row that comes and goes at once is made to be marked. If the row that it refers to is not there,
+/// it is not made: that row may be gone for good. Returns whether there is one.
+fn make_none(pending: &mut [Vec<Pending>], facts: &Facts, solution: &Solution) -> bool {
+    let mut some = false;
+    for (node, blocked) in solution.blocked.iter().enumerate() {
+        let place = facts.places[node];
+        let unit = &mut pending[place.mapping][place.unit].unit;
+        let Some(net) = unit.nets_mut().nth(place.net) else {
+            continue;
+        };
+        if matches!(blocked, Some(Blocked::Missing(_)))
+            && matches!(net.effect, NetEffect::Mark { .. })
+            && !facts.there[node]
+        {
+            net.effect = NetEffect::Delete { refused: false };
+            some = true;
         }
     }
     some
