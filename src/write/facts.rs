@@ -187,7 +187,7 @@ fn primary_key(all: &[Changes<'_>], table: pg_sys::Oid) -> Option<Vec<String>> {
 }
 
 /// The change at a place.
-pub fn net_of<'p>(pending: &'p [Vec<Pending>], place: Place) -> &'p NetChange {
+pub fn net_of(pending: &[Vec<Pending>], place: Place) -> &NetChange {
     let unit = &pending[place.mapping][place.unit].unit;
     unit.nets().nth(place.net).expect("the place of a change")
 }

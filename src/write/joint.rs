@@ -20,7 +20,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::Wait;
 use crate::stop::Stop;
 
-/// What [`write`] came to.
+/// What [`write()`] came to.
 pub struct Joint {
     /// Whether something was written, or found to be at fault.
     pub progress: bool,
