@@ -9,12 +9,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use bumpalo::Bump;
+
 use super::attempt::may_retry;
 use super::attempts::Attempts;
 use super::registry::Registry;
 use crate::dead_letter::due::{self, Due, Written};
-use bumpalo::Bump;
-
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
@@ -251,17 +251,13 @@ impl Healing {
             Err(Stop::Failed(error)) => {
                 self.tried
                     .extend(portion.iter().map(|due| (due.letter, TIMES)));
-                self.forgive(error)
+                match error.origin {
+                    Origin::Server => Err(error.into()),
+                    _ => Ok(()),
+                }
             }
             Err(Stop::BeginAgain(Again::Reload)) => Err(Stop::RELOAD),
             Err(Stop::BeginAgain(_)) => Ok(()),
-        }
-    }
-
-    fn forgive(&self, error: SqlError) -> Result<(), Stop> {
-        match error.origin {
-            Origin::Server => Err(error.into()),
-            _ => Ok(()),
         }
     }
 }

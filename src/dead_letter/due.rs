@@ -1,7 +1,9 @@
 //! Letters that may work once the rows of this call are written.
 //!
-//! A call that writes rows which letters wait for retries these letters. It starts over with its own
-//! messages and the letters' messages, so that all are ordered and written as if they had arrived together.
+//! A call that writes rows which letters wait for retries these letters beside its own messages ([`find`]). Letters
+//! that wait in a circle with rows of the call can be written together with them only ([`circles_of`]): the call starts
+//! over with its own messages and theirs. Rows whose letters a call has no time for are left to later calls
+//! ([`leave`], [`take_over`]).
 
 #![forbid(unsafe_code)]
 
@@ -89,21 +91,9 @@ const FOUND: i64 = 2000;
 /// letter is found by its row's key and by what it brings.
 const AWAITED: &str = "
     with recursive awaited as (
-        select l.* from (
-            select distinct b.waits_on, sha256(b.waits_for) as waits_for
-            from sequin.batch() b(waits_on oid, waits_for bytea)) w
-        cross join lateral (
-            select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
-                   l.waits_on::oid as waits_on, l.waits_for, l.waits_or
-            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and sha256(l.row_key) = w.waits_for
-            union
-            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for,
-                   l.waits_or
-            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and l.brings is not null and l.brings @> array[w.waits_for]) l
+        select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
+               null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or
+        from sequin.batch() b(waits_on oid, waits_for bytea)
         union
         select l.* from awaited a
         cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
@@ -122,7 +112,7 @@ const AWAITED: &str = "
     select a.id, a.mapping, a.relation, a.key, (
                select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
            a.waits_on, a.waits_for, a.waits_or
-    from awaited a limit 20000";
+    from awaited a where a.id is not null limit 20000";
 
 /// The keys of rows (or values) as letters have them.
 const HASHED: &str = "
@@ -144,30 +134,18 @@ pub fn kept_for(mapping: &str) -> Vec<i64> {
     })
 }
 
+/// The columns of [`Written::row`].
+const WRITTEN: [(&str, pg_sys::Oid); 4] = [
+    ("relation", pg_sys::OIDOID),
+    ("key", pg_sys::BYTEAOID),
+    ("hash", pg_sys::BYTEAOID),
+    ("before", pg_sys::TIMESTAMPTZOID),
+];
+
 thread_local! {
     static KEPT_FOR: Lookup = const { Lookup::new(KEPT, &[pg_sys::BuiltinOid::TEXTOID]) };
-    static FINDER: Kept = const {
-        Kept::new(
-            FIND,
-            &[
-                ("relation", pg_sys::OIDOID),
-                ("key", pg_sys::BYTEAOID),
-                ("hash", pg_sys::BYTEAOID),
-                ("before", pg_sys::TIMESTAMPTZOID),
-            ],
-        )
-    };
-    static LEFT: Kept = const {
-        Kept::new(
-            LEAVE,
-            &[
-                ("relation", pg_sys::OIDOID),
-                ("key", pg_sys::BYTEAOID),
-                ("hash", pg_sys::BYTEAOID),
-                ("before", pg_sys::TIMESTAMPTZOID),
-            ],
-        )
-    };
+    static FINDER: Kept = const { Kept::new(FIND, &WRITTEN) };
+    static LEFT: Kept = const { Kept::new(LEAVE, &WRITTEN) };
     static TAKEN: Kept = const { Kept::new(TAKE, &[("nothing", pg_sys::INT4OID)]) };
     static AWAITER: Kept = const {
         Kept::new(AWAITED, &[("waits_on", pg_sys::OIDOID), ("waits_for", pg_sys::BYTEAOID)])
@@ -186,19 +164,16 @@ const MANY: usize = 20_000;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// A row that the changes of a call concern.
-#[derive(Debug, Default)]
 pub struct Touched {
-    /// The table of a row that the call wrote or could not write.
-    table: Option<pg_sys::Oid>,
-    key: Option<Vec<u8>>,
-    written: bool,
-    /// The wait of a row that was not written.
+    table: pg_sys::Oid,
+    key: Vec<u8>,
+    /// What the row waits for; `None`: it is written.
     wait: Option<Wait>,
 }
 
 /// Adds the rows that a mapping's changes concern.
 fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) {
-    let table = Some(changes.target.destination.oid);
+    let table = changes.target.destination.oid;
     let keyed = &changes.keyed;
     let brought = match changes.ledger.failures.is_empty() {
         true => HashMap::new(),
@@ -222,28 +197,24 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
                 .chain(brought);
             rows.extend(keys.map(|key| Touched {
                 table,
-                key: Some(key),
+                key,
                 wait: failure.wait.clone(),
-                ..Touched::default()
             }));
         }
     }
-    if !presence.wait_for(changes.target.destination.oid) {
+    if !presence.wait_for(table) {
         return;
     }
     for net in changes.nets.list.iter() {
         // Although the message failed, an older change of its row may have been written.
         if !failed.contains(&net.message) || net.run.len() > 1 {
             let keys = std::iter::once(changes.table_key(net.run.start));
-            rows.extend(
-                keys.chain(changes.values_referred_to(net))
-                    .map(|key| Touched {
-                        table,
-                        key: Some(key),
-                        written: true,
-                        ..Touched::default()
-                    }),
-            );
+            let keys = keys.chain(changes.values_referred_to(net));
+            rows.extend(keys.map(|key| Touched {
+                table,
+                key,
+                wait: None,
+            }));
         }
     }
 }
@@ -264,7 +235,7 @@ struct Awaited {
 fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
     let waits: Vec<(pg_sys::Oid, &[u8])> = rows
         .iter()
-        .filter_map(|row| Some((row.table?, row.wait.as_ref()?)))
+        .filter_map(|row| Some((row.table, row.wait.as_ref()?)))
         .flat_map(|(own, wait)| {
             let row = wait.table().zip(wait.key());
             row.into_iter().chain(wait.or().map(|or| (own, or)))
@@ -332,19 +303,15 @@ const HASH: usize = 32;
 
 /// The rows of the call as letters name them.
 fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
-    let named: Vec<(pg_sys::Oid, &[u8])> = rows
-        .iter()
-        .filter_map(|row| Some((row.table?, row.key.as_deref()?)))
-        .collect();
     let returned = HASHER.with(|statement| {
-        statement.query(named.iter().enumerate(), |(n, (_, key))| {
-            vec![Some(Datum::from(n as i32)), (*key).into_datum()]
+        statement.query(rows.iter().enumerate(), |(n, row)| {
+            vec![Some(Datum::from(n as i32)), row.key.as_slice().into_datum()]
         })
     })?;
-    let mut things = HashSet::with_capacity(named.len());
+    let mut things = HashSet::with_capacity(rows.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let (table, _) = named[row.index(0)];
+        let table = rows[row.index(0)].table;
         things.extend(row.bytes(1).map(|hash| (table.to_u32(), hash)));
     }
     Ok(things)
@@ -416,15 +383,13 @@ impl Written {
 
 /// The rows among these that are written.
 pub fn written(rows: Vec<Touched>) -> Vec<Written> {
-    let written = rows.into_iter().filter(|row| row.written);
+    let written = rows.into_iter().filter(|row| row.wait.is_none());
     written
-        .filter_map(|row| {
-            Some(Written {
-                table: row.table?,
-                key: row.key?,
-                hashed: false,
-                before: None,
-            })
+        .map(|Touched { table, key, .. }| Written {
+            table,
+            key,
+            hashed: false,
+            before: None,
         })
         .collect()
 }
@@ -466,19 +431,14 @@ pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
     Ok(found)
 }
 
-const KEPT_STILL: &str = "
-    select count(*) from sequin.dead_letter l where l.id in (select b.id from sequin.batch() b(id bigint))";
+const KEPT_STILL: &str =
+    "select from sequin.dead_letter l where l.id in (select b.id from sequin.batch() b(id bigint))";
 
 /// How many of these letters there still are.
 pub fn still_kept(letters: &BTreeSet<i64>) -> Result<i64, SqlError> {
-    let returned = STILL_KEPT
-        .with(|statement| statement.query(letters.iter(), |id| vec![Some(Datum::from(*id))]))?;
-    let mut row = RowReader::new(&returned);
-    Ok(row
-        .next()
-        .then(|| row.bigint(0))
-        .flatten()
-        .unwrap_or_default())
+    STILL_KEPT
+        .with(|statement| statement.execute(letters.iter(), |id| vec![Some(Datum::from(*id))]))
+        .map(|outcome| outcome.processed as i64)
 }
 
 /// Rows for which letters are left that nobody has tried since. A later call goes on with them.
