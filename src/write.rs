@@ -13,6 +13,7 @@ mod constraint;
 mod facts;
 mod give_up;
 pub mod joint;
+mod keys;
 pub mod pending;
 pub mod phase;
 mod rows;
@@ -53,7 +54,7 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     let mut deletes = Vec::new();
     let mut shapes: Vec<(WriteKind, Vec<&NetChange>)> = Vec::new();
     for net in news.iter().copied() {
-        if matches!(net.guarded, Guarded::Examined { touched: false, .. }) {
+        if net.is_untouched() {
             continue;
         }
         let Some(kind) = rows::kind(&changes.target, net, several) else {

@@ -130,11 +130,9 @@ impl<'a> Changes<'a> {
             let mut nets = Vec::with_capacity(2);
             for net in unit.into_nets() {
                 let loaded = self.examined.stored.contains_key(&net.run.start);
-                match net.guarded {
-                    Guarded::Change | Guarded::Read if loaded => {
-                        nets.extend(self.fold_again(net.run)?);
-                    }
-                    _ => nets.push(net),
+                match net.is_unexamined() && loaded {
+                    true => nets.extend(self.fold_again(net.run)?),
+                    false => nets.push(net),
                 }
             }
             again.extend(Unit::of(nets));

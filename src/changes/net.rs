@@ -92,6 +92,21 @@ impl NetChange {
         matches!(self.effect, NetEffect::Write { .. })
     }
 
+    /// Whether nothing is written: the stored row is as it is to be.
+    pub fn is_untouched(&self) -> bool {
+        matches!(self.guarded, Guarded::Examined { touched: false, .. })
+    }
+
+    /// Whether the server compares versions, because what is stored of the row has not been loaded.
+    pub fn is_unexamined(&self) -> bool {
+        matches!(self.guarded, Guarded::Change | Guarded::Read)
+    }
+
+    /// Whether nothing stays of the row that may be there.
+    pub fn replaces(&self) -> bool {
+        matches!(self.effect, NetEffect::Write { replaces: true, .. })
+    }
+
     /// The columns that have a value, and the documents among them that are merged into the stored ones;
     /// `None` for a deleted row.
     pub fn columns(&self) -> Option<(&ColumnSet, &ColumnSet)> {

@@ -10,7 +10,7 @@ use super::pending::Pending;
 use super::{wait, write_set};
 use crate::blame::{deserves_another_try, forgive};
 use crate::changes::Changes;
-use crate::changes::net::{Guarded, NetChange, Unit};
+use crate::changes::net::{NetChange, Unit};
 use crate::error::sqlstate::UNIQUE_VIOLATION;
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
@@ -63,9 +63,9 @@ pub enum Failing {
 /// others, but one statement must write rows that refer to each other. So if only some rows are examined,
 /// all are.
 fn alike(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
-    let simple = |net: &&NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);
     let nets = || units.iter().flat_map(Unit::nets);
-    let runs: Vec<_> = nets().filter(simple).map(|net| net.run).collect();
+    let unexamined = nets().filter(|net| net.is_unexamined());
+    let runs: Vec<_> = unexamined.map(|net| net.run).collect();
     let columns = changes.target.versions == VersionsIn::Columns;
     if !columns || runs.is_empty() || runs.len() == nets().count() {
         return Ok(units);

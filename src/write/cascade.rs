@@ -13,15 +13,15 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
+use super::keys::{by_key, read_rows};
 use crate::changes::Changes;
-use crate::changes::net::{NetChange, Values, key_values};
+use crate::changes::net::{NetChange, Values};
 use crate::destination::{Action, Column, Referrer};
 use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
-use crate::prepared::{BatchRow, RowReader, Statement, numbered_keys};
-use crate::statement;
+use crate::prepared::{RowReader, Statement, numbered_keys};
 use crate::target::Target;
 
 /// Fails if a row that a mapping writes refers to a row that is to be deleted, through a foreign key that
@@ -230,15 +230,7 @@ impl Rows {
                 only: None,
             });
         }
-        let names: Vec<String> = others
-            .iter()
-            .map(|column| format!("d.{}", pgrx::spi::quote_identifier(&column.name)))
-            .collect();
-        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-        let mut statement = Statement::new(&sql, &target.numbered_key())?;
-        let found = statement.query(nets.iter().enumerate(), |(n, net)| {
-            by_key(target, values, n, net)
-        })?;
+        let found = read_rows(target, values, &others, nets.iter().copied())?;
         Ok(Rows {
             others: Some(found),
             only: None,
@@ -284,13 +276,6 @@ impl Rows {
             row
         })
     }
-}
-
-/// A row of the batch relation: a number and the key.
-fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> BatchRow {
-    let mut row = vec![Some(Datum::from(n as i32))];
-    row.extend(key_values(target, values, net).into_iter().map(Some));
-    row
 }
 
 fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {

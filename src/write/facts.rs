@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
 
-use pgrx::pg_sys::{self};
+use pgrx::pg_sys;
 
 use super::pending::Pending;
 use super::solve::{Blocked, Node, RowNo, Token};
@@ -132,27 +132,20 @@ impl Facts {
             Blocked::Excluded(node) | Blocked::Unit(node) => of_row(self.nodes[node].row),
             Blocked::Missing(token) => {
                 let (table, ..) = &self.values.things[token as usize];
-                let value = self.value(token, all, mappings);
-                Wait::of(*table, Some(value.unwrap_or_else(|key| key)))
+                Wait::of(*table, Some(self.value(token, all, mappings)))
             }
             Blocked::Referenced(row, token) => {
                 let mut wait = of_row(row);
                 if let Wait::Row { or, .. } = &mut wait {
-                    let value = self.value(token, all, mappings);
-                    *or = Some(value.unwrap_or_else(|key| key));
+                    *or = Some(self.value(token, all, mappings));
                 }
                 wait
             }
         }
     }
 
-    /// A value that foreign keys refer to, as letters name it. `Err`: it is the key of a row.
-    fn value(
-        &self,
-        token: Token,
-        all: &[Changes<'_>],
-        mappings: &[Mapping],
-    ) -> Result<Vec<u8>, Vec<u8>> {
+    /// A value that foreign keys refer to, as letters name it: the key of a row as it is.
+    fn value(&self, token: Token, all: &[Changes<'_>], mappings: &[Mapping]) -> Vec<u8> {
         let (table, columns, bytes) = &self.values.things[token as usize];
         let is_key = |key: &[String]| {
             key.len() == columns.len() && key.iter().all(|name| columns.contains(name))
@@ -172,8 +165,8 @@ impl Facts {
             }
         });
         match known {
-            true => Err(bytes.clone()),
-            false => Ok(value_key(columns.iter().map(String::as_str), bytes)),
+            true => bytes.clone(),
+            false => value_key(columns.iter().map(String::as_str), bytes),
         }
     }
 }

@@ -3,9 +3,10 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::pg_sys::{self, BuiltinOid, Datum};
+use pgrx::pg_sys::{self, BuiltinOid};
 
-use crate::changes::net::{NetChange, Values, key_values};
+use super::keys::by_key;
+use crate::changes::net::{NetChange, Values};
 use crate::error::SqlError;
 use crate::pg::typeio::base_type;
 use crate::prepared::{Lookup, Statement};
@@ -61,9 +62,7 @@ pub fn give_up(
     let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     statement.execute(rows.iter().enumerate(), |(n, net)| {
-        let mut row = vec![Some(Datum::from(n as i32))];
-        row.extend(key_values(target, values, net).into_iter().map(Some));
-        row
+        by_key(target, values, n, net)
     })?;
     Ok(true)
 }

@@ -13,7 +13,7 @@ use super::together::{self, Refused};
 use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
-use crate::changes::net::{Guarded, NetChange, NetEffect, Unit};
+use crate::changes::net::{NetEffect, Unit};
 use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
@@ -50,7 +50,7 @@ pub fn write(
         pending,
         facts: &facts,
         done: HashSet::new(),
-        dead: Vec::new(),
+        dead: HashSet::new(),
     };
     let (single, joint): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = solution
         .components
@@ -64,10 +64,8 @@ pub fn write(
         .flatten()
         .map(|&node| unit_of(facts.places[node]))
         .collect();
-    let dead: HashSet<(usize, usize)> = dead.into_iter().collect();
     let mut progress = !done.is_empty() || !dead.is_empty();
-    progress |= keep_marked(all, pending, &facts, &solution);
-    progress |= make_none(pending, &facts, &solution);
+    progress |= soften(all, pending, &facts, &solution);
     let mut waits = waits(all, pending, &facts, &solution, mappings);
     for (i, changes) in all.iter_mut().enumerate() {
         let mut again: Vec<Unit> = Vec::new();
@@ -125,12 +123,11 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
     if changes.target.versions == VersionsIn::Nowhere {
         return Ok(());
     }
-    let simple = |net: &NetChange| matches!(net.guarded, Guarded::Change | Guarded::Read);
     let runs: Vec<_> = pending
         .iter()
         .filter(|held| takes_part(changes, held))
         .flat_map(|held| held.unit.nets())
-        .filter(|net| simple(net))
+        .filter(|net| net.is_unexamined())
         .map(|net| net.run)
         .collect();
     if runs.is_empty() {
@@ -158,11 +155,13 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
     Ok(())
 }
 
-/// Where deletes are soft, a row that goes on under another key is deleted at the old one. If rows refer to it there, it
-/// is marked instead: rows that are marked themselves never move away. Returns whether there is one.
-fn keep_marked(
+/// Where deletes are soft, a row that goes on under another key is deleted at the old one; if rows refer to it there, it
+/// is marked instead, because rows that are marked themselves never move away. A row that comes and goes at once is made
+/// to be marked; if the row that it refers to is not there, it is not made, because that row may be gone for good. Returns
+/// whether there is such a row.
+fn soften(
     all: &mut [Changes<'_>],
-    pending: &[Vec<Pending>],
+    pending: &mut [Vec<Pending>],
     facts: &Facts,
     solution: &Solution,
 ) -> bool {
@@ -170,37 +169,24 @@ fn keep_marked(
     for (node, blocked) in solution.blocked.iter().enumerate() {
         let place = facts.places[node];
         let changes = &mut all[place.mapping];
-        let unit = &pending[place.mapping][place.unit].unit;
-        let Some(net) = unit.nets().nth(place.net) else {
+        if changes.target.mark().is_none() {
             continue;
-        };
-        let leaves = net.columns().is_none() && !changes.is_marked(net);
-        if matches!(blocked, Some(Blocked::Referenced(..)))
-            && leaves
-            && changes.target.mark().is_some()
-        {
-            some |= changes.progress.kept_marked.insert(net.run.start);
         }
-    }
-    some
-}
-
-/// Where deletes are soft, a row that comes and goes at once is made to be marked. If the row that it refers to is not there,
-/// it is not made: that row may be gone for good. Returns whether there is one.
-fn make_none(pending: &mut [Vec<Pending>], facts: &Facts, solution: &Solution) -> bool {
-    let mut some = false;
-    for (node, blocked) in solution.blocked.iter().enumerate() {
-        let place = facts.places[node];
         let unit = &mut pending[place.mapping][place.unit].unit;
         let Some(net) = unit.nets_mut().nth(place.net) else {
             continue;
         };
-        if matches!(blocked, Some(Blocked::Missing(_)))
-            && matches!(net.effect, NetEffect::Mark { .. })
-            && !facts.there[node]
-        {
-            net.effect = NetEffect::Delete { refused: false };
-            some = true;
+        match (blocked, &net.effect) {
+            (Some(Blocked::Referenced(..)), NetEffect::Delete { .. })
+                if !changes.is_marked(net) =>
+            {
+                some |= changes.progress.kept_marked.insert(net.run.start);
+            }
+            (Some(Blocked::Missing(_)), NetEffect::Mark { .. }) if !facts.there[node] => {
+                net.effect = NetEffect::Delete { refused: false };
+                some = true;
+            }
+            _ => {}
         }
     }
     some
@@ -235,7 +221,7 @@ struct Work<'w, 'a> {
     /// The units (by mapping and number) that were written.
     done: HashSet<(usize, usize)>,
     /// The units that cannot be written whatever others do. Their messages have been given up.
-    dead: Vec<(usize, usize)>,
+    dead: HashSet<(usize, usize)>,
 }
 
 impl Work<'_, '_> {
@@ -348,10 +334,9 @@ impl Work<'_, '_> {
             }
             let place = self.facts.places[candidate];
             let held = &self.pending[place.mapping][place.unit];
-            if of_a_message && !self.dead.contains(&unit_of(place)) {
+            if of_a_message && self.dead.insert(unit_of(place)) {
                 let message = held.unit.message();
                 self.all[place.mapping].fail(message, error)?;
-                self.dead.push(unit_of(place));
             }
             return Ok(());
         }

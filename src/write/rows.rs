@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys::Datum;
 
 use super::cascade;
+use super::keys::by_key;
 use crate::changes::Changes;
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
@@ -21,7 +22,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::{Outcome, Suspects};
 use crate::pg::spi::{Executed, Returned};
 use crate::pg::tuples::{RowType, Rows};
-use crate::prepared::{RowReader, returned};
+use crate::prepared::{BatchRow, RowReader, returned};
 use crate::target::Target;
 use crate::target::mark::Mark;
 use crate::target::sql::{prepare_delete, prepare_write, version_columns};
@@ -257,11 +258,7 @@ fn delete_rows(
     };
     let (intake, values) = (&changes.intake, &changes.nets.values);
     let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
-        let mut row = vec![Some(Datum::from(n as i32))];
-        let mark = target.mark().filter(|_| marked);
-        row.extend(mark.map(|mark| Some(mark.value(intake.message(net.message).committed_at))));
-        row.extend(key_values(target, values, net).into_iter().map(Some));
-        row
+        deleted_row(target, intake, values, marked, (n, net))
     });
     match marked {
         true => target.statements.mark = Some(statement),
@@ -275,6 +272,22 @@ fn delete_rows(
         settle_delete(changes, net, there);
     }
     Ok(())
+}
+
+/// The row of a batch relation of [`crate::target::sql::delete_sql`] for a net change, which is number `n`.
+pub fn deleted_row(
+    target: &Target,
+    intake: &Intake<'_>,
+    values: &Values,
+    marked: bool,
+    (n, net): (usize, &NetChange),
+) -> BatchRow {
+    let mut row = by_key(target, values, n, net);
+    if let Some(mark) = target.mark().filter(|_| marked) {
+        let value = mark.value(intake.message(net.message).committed_at);
+        row.insert(1, Some(value));
+    }
+    row
 }
 
 /// Notes that a row was deleted (or marked), if it was there.

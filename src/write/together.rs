@@ -28,7 +28,7 @@ use super::give_up::give_up;
 use super::pending::Pending;
 use super::rows::settle_delete;
 use super::store_states;
-use super::way::{can_come_back, is_untouched};
+use super::way::can_come_back;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
 use crate::error::SqlError;
@@ -145,7 +145,7 @@ fn settle(
         let place = facts.places[node];
         let net = net_of(pending, place);
         by_mapping[place.mapping].push(net);
-        if is_untouched(net) {
+        if net.is_untouched() {
             continue;
         }
         let changes = &mut all[place.mapping];

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::changes::net::{Guarded, NetChange, NetEffect};
+use crate::changes::net::{NetChange, NetEffect};
 use crate::column_set::ColumnSet;
 use crate::destination::Action;
 use crate::target::Target;
@@ -32,7 +32,7 @@ pub fn is_move(
     !may_be_deleted(target)
         && matches!(old.effect, NetEffect::Delete { refused: false })
         && new.present()
-        && !replaces(new)
+        && !new.replaces()
         && old_there
         && !new_there
         && target.mark().is_none()
@@ -40,14 +40,4 @@ pub fn is_move(
             .key
             .iter()
             .all(|&i| !target.columns[i].sql.insert_only)
-}
-
-/// Whether nothing is written.
-pub fn is_untouched(net: &NetChange) -> bool {
-    matches!(net.guarded, Guarded::Examined { touched: false, .. })
-}
-
-/// Whether nothing stays of the row that may be there.
-pub fn replaces(net: &NetChange) -> bool {
-    matches!(net.effect, NetEffect::Write { replaces: true, .. })
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::{self};
+use pgrx::pg_sys;
 
 use super::table::Table;
 use crate::blame::forgive;
@@ -59,6 +59,8 @@ pub fn collect(
                     rank: version.map_or((0, net.message.0), |v| (v.lsn, v.idx)),
                     ..Node::default()
                 });
+                facts.there.push(false);
+                facts.acts.push(Vec::new());
             }
             units += 1;
         }
@@ -77,8 +79,6 @@ pub fn collect(
         if let Err(error) = collected {
             forgive(error, &changes.target.mapping)?;
         }
-        facts.there.resize(facts.nodes.len(), false);
-        facts.acts.resize(facts.nodes.len(), Vec::new());
     }
     Ok(facts)
 }
@@ -89,11 +89,9 @@ fn ask(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError
     let table = subtransaction(|| Table::read(this.changes, &constraints, nets))?;
     this.find_moves(&table, nets);
     for (n, now) in table.now.iter().enumerate() {
-        this.facts.there.push(now.is_some());
-        this.facts.acts.push(Vec::new());
+        this.facts.there[this.first + n] = now.is_some();
         this.facts.nodes[this.first + n].present = table.then[n].is_some();
     }
-    // Without a privilege, say, the server decides when the changes are written.
     for key in &constraints.foreign_keys {
         this.unless_denied(|this| this.needs(&table, key))?;
     }

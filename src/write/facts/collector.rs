@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::pg_sys::{self};
+use pgrx::pg_sys;
+use pgrx::spi::quote_identifier as quote;
 
-use super::table::{Image, Table, quote};
+use super::table::{Image, Table};
 use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
-use crate::destination::constraints::{Exclusion, ForeignKey};
+use crate::destination::constraints::{Exclusion, ForeignKey, Reference};
 use crate::destination::{Action, Destination, Referrer};
 use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
@@ -118,8 +119,7 @@ impl Collector<'_, '_> {
         let Some(columns) = columns else {
             return Ok(());
         };
-        let join = |part: &dyn Fn(&crate::destination::constraints::Reference) -> String,
-                    by: &str| {
+        let join = |part: &dyn Fn(&Reference) -> String, by: &str| {
             key.columns.iter().map(part).collect::<Vec<_>>().join(by)
         };
         let n = table.number();
@@ -168,6 +168,11 @@ impl Collector<'_, '_> {
         let first = self.first;
         let moved = self.facts.moved.clone();
         let moved_to = |n: usize| moved.get(&(first + n)).map(|new| new - first);
+        let stays = |n: usize| table.then[n].is_some() || moved_to(n).is_some();
+        let action = |n: usize| match stays(n) {
+            true => referrer.on_update,
+            false => referrer.on_delete,
+        };
         let mut dropped: Vec<(usize, Token)> = Vec::new();
         for n in 0..table.now.len() {
             let mut token = |image: &Option<Image>| {
@@ -175,12 +180,10 @@ impl Collector<'_, '_> {
                 Some(self.facts.values.of((oid, Rc::clone(&names), bytes)))
             };
             let (now, then) = (token(&table.now[n]), token(&table.then[n]));
-            let moved = moved_to(n);
-            let after = match moved {
+            let after = match moved_to(n) {
                 Some(new) => token(&table.then[new]),
                 None => then,
             };
-            let stays = table.then[n].is_some() || moved.is_some();
             let node = &mut self.facts.nodes[self.first + n];
             if let Some(then) = then
                 && !node.gives.contains(&then)
@@ -191,11 +194,7 @@ impl Collector<'_, '_> {
                 && Some(now) != after
             {
                 dropped.push((n, now));
-                let action = match stays {
-                    true => referrer.on_update,
-                    false => referrer.on_delete,
-                };
-                if action != Action::Nothing {
+                if action(n) != Action::Nothing {
                     self.facts.acts[self.first + n].push(now);
                 }
             }
@@ -203,11 +202,6 @@ impl Collector<'_, '_> {
         // What the server does to the rows of tables that no mapping writes is right.
         let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
         if !mapped {
-            let stays = |n: usize| table.then[n].is_some() || moved_to(n).is_some();
-            let action = |n: usize| match stays(n) {
-                true => referrer.on_update,
-                false => referrer.on_delete,
-            };
             dropped.retain(|(n, _)| action(*n) != Action::Cascade);
         }
         if dropped.is_empty() {
@@ -254,11 +248,9 @@ impl Collector<'_, '_> {
         for (n, token) in dropped {
             let children = children.remove(&n).unwrap_or_default();
             let node = &mut self.facts.nodes[self.first + n];
-            let strict = match node.present || moved_to(n).is_some() {
-                // Else it is deleted and inserted again.
-                true => referrer.on_update != Action::Nothing && !may_be_deleted(table.target),
-                false => referrer.on_delete != Action::Nothing,
-            };
+            // A row that stays may be deleted and inserted again instead.
+            let strict =
+                action(n) != Action::Nothing && !(stays(n) && may_be_deleted(table.target));
             match node.drops.iter_mut().find(|drop| drop.token == token) {
                 Some(drop) => {
                     drop.children.extend(children);

@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::table::Table;
 use crate::destination::constraints::Exclusion;
 use crate::error::SqlError;
-use crate::key::{self, KeyColumn};
+use crate::key;
 use crate::prepared::RowReader;
 
 use super::Holder;
@@ -20,8 +20,8 @@ impl Collector<'_, '_> {
     pub fn held(&mut self, table: &Table<'_>, exclusion: &Exclusion) -> Result<(), SqlError> {
         let target = table.target;
         let n = table.number();
-        let order: Vec<usize> = target.table_order();
-        let key: Vec<_> = order.iter().map(|&i| target.key_sql()[i]).collect();
+        let key = target.key_sql();
+        let order = target.table_order();
         let mut inner: Vec<String> = Vec::new();
         let mut list: Vec<String> = vec![format!("x.{n}")];
         for (i, (element, operator)) in exclusion.elements.iter().enumerate() {
@@ -61,15 +61,10 @@ impl Collector<'_, '_> {
         );
         let columns = self.columns_of(table, exclusion);
         let found = table.ask_of_all(&columns, &query)?;
-        let encoding: Vec<KeyColumn> = order
-            .iter()
-            .map(|&i| &target.columns[target.key[i]].row)
-            .map(|column| KeyColumn::new(column.type_oid, column.collation))
-            .collect();
         let mut row = RowReader::new(&found);
         while row.next() {
             let mut bytes = Vec::new();
-            key::encode(&encoding, row.datums_from(1), &mut bytes);
+            key::encode_in_order(&target.key_encoding, row.datums_from(1), &order, &mut bytes);
             let holder = self.facts.rows.of((target.destination.oid, bytes));
             let node = &mut self.facts.nodes[self.first + row.index(0)];
             if !node.displaces.contains(&holder) {

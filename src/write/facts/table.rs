@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use pgrx::pg_sys::Datum;
+use pgrx::spi::quote_identifier;
 
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, NetEffect};
@@ -13,8 +14,8 @@ use crate::key::{self, KeyColumn};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{RowReader, Statement};
-use crate::statement;
 use crate::target::Target;
+use crate::write::keys::read_rows;
 
 /// A row's values, in the order of [`Table::columns`]; `None` is null.
 pub type Image = Vec<Option<Datum>>;
@@ -58,20 +59,8 @@ impl<'t> Table<'t> {
     }
 
     fn read_now(&mut self, changes: &Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
-        let names: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| format!("d.{}", quote(&column.name)))
-            .collect();
-        let target = self.target;
-        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-        let mut statement = Statement::new(&sql, &target.numbered_key())?;
-        let found = statement.query(nets.iter().enumerate(), |(n, net)| {
-            let mut row = vec![Some(Datum::from(n as i32))];
-            let key = changes.keyed.key_values(net.run.start).iter();
-            row.extend(key.copied().map(Some));
-            row
-        })?;
+        let nets = nets.iter().copied();
+        let found = read_rows(self.target, &changes.nets.values, &self.columns, nets)?;
         let mut row = RowReader::new(&found);
         while row.next() {
             let image = (0..self.columns.len()).map(|i| row.datum(i + 1)).collect();
@@ -184,7 +173,7 @@ impl<'t> Table<'t> {
         let mut definition = format!("{n} integer");
         let mut row = vec![RowColumn::number(&n)];
         for column in columns.iter().map(|&i| self.columns[i]) {
-            definition += &format!(", {} {}", quote(&column.name), column.type_name);
+            definition += &format!(", {} {}", quote_identifier(&column.name), column.type_name);
             row.push(column.row());
         }
         (definition, row)
@@ -248,9 +237,4 @@ fn columns<'t>(target: &'t Target, constraints: &Constraints) -> Vec<&'t Column>
         return all.iter().collect();
     }
     all.iter().filter(read).collect()
-}
-
-/// A name, quoted where SQL needs it.
-pub fn quote(name: &str) -> String {
-    pgrx::spi::quote_identifier(name)
 }

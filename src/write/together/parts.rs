@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::{self, Datum};
+use pgrx::spi::quote_identifier;
 
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
@@ -19,16 +20,15 @@ use crate::statement::{self, Input, SqlColumn, after, part_column, together};
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
-use crate::write::facts::Facts;
+use crate::write::facts::{Facts, displaced, net_of};
+use crate::write::keys::read_rows;
 use crate::write::pending::Pending;
-use crate::write::rows::{self, RowMaker, insertable, shape};
-
-use crate::write::facts::{displaced, net_of};
-use crate::write::way::{can_come_back, is_untouched, replaces};
+use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
+use crate::write::way::can_come_back;
 
 /// What a part does.
 enum Work {
-    Delete,
+    Delete { marked: bool },
     Write(Shape),
     Insert(Vec<SqlColumn>),
 }
@@ -86,12 +86,10 @@ impl<'s, 'a> Together<'s, 'a> {
         for mapping in 0..self.all.len() {
             let of_mapping = |node: &usize| self.facts.places[*node].mapping == mapping;
             let nodes = self.group.iter().copied().filter(of_mapping);
-            let nodes: Vec<usize> = nodes.filter(|&n| !is_untouched(self.net(n))).collect();
+            let nodes: Vec<usize> = nodes.filter(|&n| !self.net(n).is_untouched()).collect();
             let target = &self.all[mapping].target;
             let (moved, nodes) = self.moved(nodes);
-            if !moved.is_empty() {
-                writes.extend(self.moves(mapping, &moved));
-            }
+            writes.extend(self.moves(mapping, &moved));
             let (back, rest): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(|&n| {
                 self.facts.makes_room(n, &self.displaced) && can_come_back(target, self.net(n))
             });
@@ -101,12 +99,12 @@ impl<'s, 'a> Together<'s, 'a> {
             let (marked, gone): (Vec<usize>, Vec<usize>) = gone
                 .into_iter()
                 .partition(|&n| self.all[mapping].is_marked(self.net(n)));
-            self.delete(mapping, &marked, false);
-            self.delete(mapping, &gone, true);
-            self.delete(mapping, &back, true);
+            self.delete(mapping, marked, true);
+            self.delete(mapping, gone, false);
+            self.delete(mapping, back.clone(), false);
             // Of a row that is another one than the row before, nothing stays.
             let (anew, back): (Vec<usize>, Vec<usize>) =
-                back.into_iter().partition(|&n| replaces(self.net(n)));
+                back.into_iter().partition(|&n| self.net(n).replaces());
             if !back.is_empty() {
                 writes.push(self.insert(mapping, back)?);
             }
@@ -147,33 +145,22 @@ impl<'s, 'a> Together<'s, 'a> {
         parts
     }
 
-    /// Adds a part that deletes rows. `really`: also where deletes are soft.
-    fn delete(&mut self, mapping: usize, nodes: &[usize], really: bool) {
+    /// Adds a part that deletes rows, or marks them.
+    fn delete(&mut self, mapping: usize, nodes: Vec<usize>, marked: bool) {
         if nodes.is_empty() {
             return;
         }
         let changes = &self.all[mapping];
-        let target = &changes.target;
-        let mark = target.mark().filter(|_| !really);
-        let mut row = vec![RowColumn::number("sequin_n")];
-        row.extend(mark.map(|mark| mark.sql().1));
-        row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));
+        let (target, values) = (&changes.target, &changes.nets.values);
         let rows = nodes.iter().enumerate().map(|(n, &node)| {
-            let net = self.net(node);
-            let mut row = vec![Some(Datum::from(n as i32))];
-            let committed_at = changes.intake.message(net.message).committed_at;
-            row.extend(mark.map(|mark| Some(mark.value(committed_at))));
-            let key = changes.keyed.key_values(net.run.start).iter();
-            row.extend(key.copied().map(Some));
-            row
+            deleted_row(target, &changes.intake, values, marked, (n, self.net(node)))
         });
-        let rows = rows.collect();
         self.parts.push(Part {
             mapping,
-            work: Work::Delete,
-            row,
-            rows,
-            nodes: nodes.to_vec(),
+            work: Work::Delete { marked },
+            row: delete_sql(Input::Batch, target, marked).1,
+            rows: rows.collect(),
+            nodes,
         });
     }
 
@@ -187,20 +174,10 @@ impl<'s, 'a> Together<'s, 'a> {
             .iter()
             .filter(|column| !column.generated)
             .collect();
-        let names: Vec<String> = columns
-            .iter()
-            .map(|column| format!("d.{}", quote(&column.name)))
-            .collect();
-        let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-        let mut statement = Statement::new(&sql, &target.numbered_key())?;
+        let nets = nodes.iter().map(|&node| self.net(node));
         let found = {
             let _owner = changes.acting_as_owner();
-            statement.query(nodes.iter().enumerate(), |(n, &node)| {
-                let mut row = vec![Some(Datum::from(n as i32))];
-                let key = changes.keyed.key_values(self.net(node).run.start).iter();
-                row.extend(key.copied().map(Some));
-                row
-            })?
+            read_rows(target, &changes.nets.values, &columns, nets)?
         };
         let mut rows = Vec::with_capacity(nodes.len());
         let mut found_nodes = Vec::with_capacity(nodes.len());
@@ -220,7 +197,7 @@ impl<'s, 'a> Together<'s, 'a> {
         drop(row);
         self.returned.push(found);
         let spelled = columns.iter().map(|column| SqlColumn {
-            name: quote(&column.name),
+            name: quote_identifier(&column.name),
             type_name: column.type_name.clone(),
             equals: String::new(),
             insert_only: false,
@@ -354,7 +331,7 @@ impl<'s, 'a> Together<'s, 'a> {
     /// The node of the row that was counted so.
     fn written(&self, read: usize) -> Option<usize> {
         let counted = self.parts.iter().filter(|part| match &part.work {
-            Work::Delete => false,
+            Work::Delete { .. } => false,
             Work::Insert(_) => true,
             Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
         });
@@ -367,21 +344,20 @@ impl<'s, 'a> Together<'s, 'a> {
 
     /// The types of a part's columns, as SQL spells them.
     fn type_names(&self, part: &Part) -> Vec<String> {
-        let destination = &self.all[part.mapping].target.destination;
         let target = &self.all[part.mapping].target;
         let former = |name: &str| {
             let mut key = target.key.iter().enumerate();
             key.find(|(n, _)| statement::former(*n) == name)
                 .map(|(_, &i)| target.columns[i].sql.type_name.clone())
         };
-        let type_name = |column: &RowColumn| match destination.column(&column.name) {
+        let own = |column: &RowColumn| match column.type_oid {
+            pg_sys::INT8OID => String::from("bigint"),
+            pg_sys::TIMESTAMPTZOID => String::from("timestamp with time zone"),
+            _ => String::from("integer"),
+        };
+        let type_name = |column: &RowColumn| match target.destination.column(&column.name) {
             Some(column) => column.type_name.clone(),
-            None if former(&column.name).is_some() => former(&column.name).expect("it is one"),
-            None if column.type_oid == pg_sys::INT8OID => String::from("bigint"),
-            None if column.type_oid == pg_sys::TIMESTAMPTZOID => {
-                String::from("timestamp with time zone")
-            }
-            None => String::from("integer"),
+            None => former(&column.name).unwrap_or_else(|| own(column)),
         };
         part.row.iter().map(type_name).collect()
     }
@@ -395,10 +371,7 @@ impl<'s, 'a> Together<'s, 'a> {
             after: &condition,
         };
         match &part.work {
-            Work::Delete => {
-                let marked = part.row.len() > target.key.len() + 1;
-                delete_sql(input, target, marked).0
-            }
+            Work::Delete { marked } => delete_sql(input, target, *marked).0,
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {
@@ -444,8 +417,4 @@ fn value(
         Some(number) if net.has(number) => changes.nets.values.get(net.row, number),
         _ => now,
     }
-}
-
-fn quote(name: &str) -> String {
-    pgrx::spi::quote_identifier(name)
 }

@@ -1,0 +1,37 @@
+//! Rows of the destination by the keys of net changes.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::Datum;
+use pgrx::spi::quote_identifier;
+
+use crate::changes::net::{NetChange, Values, key_values};
+use crate::destination::Column;
+use crate::error::SqlError;
+use crate::pg::spi::Returned;
+use crate::prepared::{BatchRow, Statement};
+use crate::statement;
+use crate::target::Target;
+
+/// A row of a batch relation of [`Target::numbered_key`]: a number and the key.
+pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> BatchRow {
+    let mut row = vec![Some(Datum::from(n as i32))];
+    row.extend(key_values(target, values, net).into_iter().map(Some));
+    row
+}
+
+/// Reads these columns of the rows that are there, behind the number of the net change.
+pub fn read_rows<'n>(
+    target: &Target,
+    values: &Values,
+    columns: &[&Column],
+    nets: impl Iterator<Item = &'n NetChange>,
+) -> Result<Returned, SqlError> {
+    let names: Vec<String> = columns
+        .iter()
+        .map(|column| format!("d.{}", quote_identifier(&column.name)))
+        .collect();
+    let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    statement.query(nets.enumerate(), |(n, net)| by_key(target, values, n, net))
+}
