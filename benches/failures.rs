@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
+mod common;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use postgres::{Client, Config, NoTls};
+use postgres::Client;
 use support::{GUARDS, batch, message};
 
 /// Errors end the benchmark; nobody tells them apart.
@@ -117,21 +119,7 @@ struct Run {
 
 impl Run {
     fn new(guard: &'static str, fault: Fault) -> Result<Run> {
-        let host = std::env::var("PGHOST")
-            .map_err(|_| "PGHOST is not set: run `make bench`, which starts a server")?;
-        let user = std::env::var("PGUSER").unwrap_or_else(|_| "postgres".to_owned());
-        let mut config = Config::new();
-        config.host(&host).user(&user).dbname("postgres");
-        config.options("-c synchronous_commit=off -c client_min_messages=error");
-        if let Ok(port) = std::env::var("PGPORT") {
-            config.port(port.parse()?);
-        }
-        let mut maintenance = config.connect(NoTls)?;
-        let name = "pg_sequin_bench_failures";
-        maintenance.batch_execute(&format!("drop database if exists {name} with (force)"))?;
-        maintenance.batch_execute(&format!("create database {name}"))?;
-        let mut client = config.dbname(name).connect(NoTls)?;
-        client.batch_execute("create extension pg_sequin")?;
+        let mut client = common::database("pg_sequin_bench_failures")?;
         client.batch_execute(TABLES)?;
         client.execute(
             "select sequin.map('public.item', 'item', guard => $1)",

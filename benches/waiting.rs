@@ -14,11 +14,13 @@
 
 #![forbid(unsafe_code)]
 
+mod common;
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use postgres::{Client, Config, NoTls};
+use postgres::Client;
 use support::{batch, message};
 
 /// Errors end the benchmark; nobody tells them apart.
@@ -132,21 +134,7 @@ struct Run {
 
 impl Run {
     fn new() -> Result<Run> {
-        let host = std::env::var("PGHOST")
-            .map_err(|_| "PGHOST is not set: run `make bench`, which starts a server")?;
-        let user = std::env::var("PGUSER").unwrap_or_else(|_| "postgres".to_owned());
-        let mut config = Config::new();
-        config.host(&host).user(&user).dbname("postgres");
-        config.options("-c synchronous_commit=off -c client_min_messages=error");
-        if let Ok(port) = std::env::var("PGPORT") {
-            config.port(port.parse()?);
-        }
-        let mut maintenance = config.connect(NoTls)?;
-        let name = "pg_sequin_bench_waiting";
-        maintenance.batch_execute(&format!("drop database if exists {name} with (force)"))?;
-        maintenance.batch_execute(&format!("create database {name}"))?;
-        let mut client = config.dbname(name).connect(NoTls)?;
-        client.batch_execute("create extension pg_sequin")?;
+        let mut client = common::database("pg_sequin_bench_waiting")?;
         client.batch_execute(TABLES)?;
         Ok(Run {
             client,

@@ -140,9 +140,14 @@ fn list(columns: &[&SqlColumn], prefix: &str) -> String {
 }
 
 fn matches(key: &[&SqlColumn]) -> String {
+    matches_by(key, |i| key[i].name.clone())
+}
+
+/// The same, where the columns of the batch relation have these names.
+fn matches_by(key: &[&SqlColumn], name: impl Fn(usize) -> String) -> String {
+    let key = key.iter().enumerate();
     let equal: Vec<_> = key
-        .iter()
-        .map(|c| format!("d.{0} {1} b.{0}", c.name, c.equals))
+        .map(|(i, c)| format!("d.{} {} b.{}", c.name, c.equals, name(i)))
         .collect();
     equal.join(" and ")
 }
@@ -244,12 +249,22 @@ pub fn update(
         // an update must set something, to find the row
         set.push(format!("{0} = b.{0}", key[0].name));
     }
+    update_where(input, relation, columns, &set, &matches(key))
+}
+
+/// `UPDATE` of the rows for which a condition on `d` and `b` holds; `columns` are those of the batch relation.
+fn update_where(
+    input: Input<'_>,
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    set: &[String],
+    condition: &str,
+) -> String {
     over_batch(input, columns, |batch| {
         format!(
-            "update {} as d set {} from {batch} where {} returning b.sequin_n",
+            "update {} as d set {} from {batch} where {condition} returning b.sequin_n",
             relation.name,
             set.join(", "),
-            matches(key),
         )
     })
 }
@@ -270,20 +285,8 @@ pub fn move_rows(
         })
         .collect();
     let set = assignments(columns, &[], constants, "b");
-    let matches: Vec<String> = key
-        .iter()
-        .zip(&former_key)
-        .map(|(now, former)| format!("d.{} {} b.{}", now.name, now.equals, former.name))
-        .collect();
     let all: Vec<&SqlColumn> = former_key.iter().chain(columns.iter().copied()).collect();
-    over_batch(input, &all, |batch| {
-        format!(
-            "update {} as d set {} from {batch} where {} returning b.sequin_n",
-            relation.name,
-            set.join(", "),
-            matches.join(" and "),
-        )
-    })
+    update_where(input, relation, &all, &set, &matches_by(key, former))
 }
 
 /// The name of a column of a former key.

@@ -101,10 +101,8 @@ fn by_holding_a_lock() {
     assert_eq!(letter(&mut scene.admin()), TOLD);
 }
 
-/// Who changes a mapping of his own without end does not make other calls begin again without end.
-#[test]
-fn by_changing_a_mapping_all_the_time() {
-    let scene = Scene::with_item("changing", "guard => 'off'");
+/// Works as the forwarder while sessions change the mapping `bad` without end.
+fn while_a_mapping_changes<T>(scene: &Scene, work: impl FnOnce(&mut postgres::Client) -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -118,13 +116,22 @@ fn by_changing_a_mapping_all_the_time() {
                 }
             });
         }
-        let mut forwarder = scene.forwarder();
-        let applied: Vec<_> = (1..100)
-            .map(|n| support::try_apply(&mut forwarder, &mixed(n)).is_ok_and(|c| c == upserted(2)))
-            .collect();
+        let worked = work(&mut scene.forwarder());
         done.store(true, Ordering::Relaxed);
-        assert!(applied.iter().all(|applied| *applied));
+        worked
+    })
+}
+
+/// Who changes a mapping of his own without end does not make other calls begin again without end.
+#[test]
+fn by_changing_a_mapping_all_the_time() {
+    let scene = Scene::with_item("changing", "guard => 'off'");
+    let applied = while_a_mapping_changes(&scene, |forwarder| {
+        let calls = (1..100).map(|n| support::try_apply(forwarder, &mixed(n)));
+        calls.collect::<Vec<_>>()
     });
+    let mut counts = applied.into_iter();
+    assert!(counts.all(|counts| counts.is_ok_and(|counts| counts == upserted(2))));
 }
 
 /// Its letters are rows that a call writes: a message that comes again is kept once.
@@ -310,31 +317,15 @@ fn by_not_committing_a_change() {
         &mut holder,
         "begin; select sequin.alter_mapping('other', on_error => 'raise')",
     );
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                let mut mallory = scene.mallory();
-                while !done.load(Ordering::Relaxed) {
-                    run(
-                        &mut mallory,
-                        "update sequin.mapping set enabled = enabled where name = 'bad'",
-                    );
-                }
-            });
-        }
-        let mut forwarder = scene.forwarder();
-        run(&mut forwarder, "set statement_timeout = '20s'");
-        for n in 1..60 {
-            let applied = support::try_apply(&mut forwarder, &mixed(n));
-            if let Err(error) = applied {
-                let code = error.code().map(|code| code.code().to_owned());
-                done.store(true, Ordering::Relaxed);
-                assert_eq!(code.as_deref(), Some("40001"), "{error}");
-            }
-        }
-        done.store(true, Ordering::Relaxed);
+    let applied = while_a_mapping_changes(&scene, |forwarder| {
+        run(forwarder, "set statement_timeout = '20s'");
+        let calls = (1..60).map(|n| support::try_apply(forwarder, &mixed(n)));
+        calls.collect::<Vec<_>>()
     });
+    for error in applied.into_iter().filter_map(Result::err) {
+        let code = error.code().map(|code| code.code().to_owned());
+        assert_eq!(code.as_deref(), Some("40001"), "{error}");
+    }
 }
 
 /// The caller's own limit is told from the mapping's.
