@@ -128,9 +128,9 @@ impl<'r> RowReader<'r> {
         (!self.nulls[column]).then_some(self.values[column])
     }
 
-    /// The values from this column on. The datums of nulls are arbitrary.
-    pub fn datums_from(&self, column: usize) -> &[Datum] {
-        &self.values[column..]
+    /// The values from this column on; `None` if one of them is null, and so not a value of its type.
+    pub fn datums_from(&self, column: usize) -> Option<&[Datum]> {
+        (!self.nulls[column..].contains(&true)).then(|| &self.values[column..])
     }
 
     /// An `integer` that numbers the rows of a batch relation, as an index.

@@ -40,7 +40,7 @@ pub struct Place {
 }
 
 /// A row: its table and its key as bytes, the key's columns in the order of the table. Rows of a table that no
-/// mapping writes have no key.
+/// mapping writes have no key here, nor have rows with a null in the key: messages cannot mean them.
 type Row = (pg_sys::Oid, Vec<u8>);
 
 /// What a foreign key refers to: a table, columns in the order of the table, their values as bytes.

@@ -409,9 +409,12 @@ fn keys_of(
     let mut keys = HashSet::new();
     let mut row = RowReader::new(returned);
     while row.next() {
-        if wanted(&row) {
+        // A trigger may have made the key null.
+        if wanted(&row)
+            && let Some(values) = row.datums_from(skip)
+        {
             let mut bytes = Vec::new();
-            key::encode(&target.key_encoding, row.datums_from(skip), &mut bytes);
+            key::encode(&target.key_encoding, values, &mut bytes);
             keys.insert(bytes);
         }
     }

@@ -318,3 +318,50 @@ fn appended_rows_that_wait_are_not_written_twice() {
     assert_eq!(rows(&mut client, "select id, pid from t"), ["1|9"]);
     assert_eq!(rows(&mut client, LETTERS), [""; 0]);
 }
+
+/// The key of a mapping may be a unique index of columns that can be null. A local row with a null there, which no message
+/// can mean, is in the way as any other.
+#[test]
+fn rows_with_a_null_in_the_key_are_in_the_way() {
+    let ddl = "create table parent (id integer primary key);
+               create table item (code text unique, parent_id integer references parent);
+               create table pair (a integer, b text, slug text unique, unique (a, b))";
+    for guard in GUARDS {
+        let (_database, mut client) = Database::mapped("null_keys", ddl, &["parent"], guard);
+        run(
+            &mut client,
+            &format!(
+                "select sequin.map('public.item', 'item', key => '{{code}}', guard => '{guard}');
+                 select sequin.map('public.pair', 'pair', key => '{{a,b}}', guard => '{guard}')"
+            ),
+        );
+        let parent = |action: &str, lsn: u64| message(action, "parent", lsn, r#"{"id":1}"#);
+        send(&mut client, &[parent("insert", 1)]);
+        run(
+            &mut client,
+            "insert into item values (null, 1); insert into pair values (5, null, 'x')",
+        );
+        let pair = message("insert", "pair", 2, r#"{"a":6,"b":"y","slug":"x"}"#);
+        let counts = send(&mut client, &[parent("delete", 3), pair]);
+        assert_eq!(counts.dead, 2, "{guard}");
+        let waits =
+            "select mapping || '|' || state || '|' || sqlstate from sequin.dead_letter order by id";
+        assert_eq!(
+            rows(&mut client, waits),
+            [
+                "parent|waiting|23503",
+                "public.pair to public.pair|waiting|23505"
+            ],
+            "{guard}"
+        );
+        run(&mut client, "delete from item; update pair set slug = null");
+        retry(&mut client, "");
+        assert_eq!(rows(&mut client, LETTERS), [""; 0], "{guard}");
+        assert_eq!(value(&mut client, "select count(*) from parent"), "0");
+        assert_eq!(
+            rows(&mut client, "select a, slug from pair order by a"),
+            ["5|null", "6|x"],
+            "{guard}"
+        );
+    }
+}

@@ -141,8 +141,11 @@ impl Collector<'_, '_> {
         let encoding = encoding(&found, 2, &collations(key.parent, &names));
         let mut row = RowReader::new(&found);
         while row.next() {
+            let Some(values) = row.datums_from(2) else {
+                continue;
+            };
             let mut bytes = Vec::new();
-            key::encode(&encoding, row.datums_from(2), &mut bytes);
+            key::encode(&encoding, values, &mut bytes);
             let token = self.facts.values.of((key.parent, Rc::clone(&names), bytes));
             let there = row.bool(1) == Some(true);
             self.facts.nodes[self.first + row.index(0)]
@@ -239,8 +242,10 @@ impl Collector<'_, '_> {
         let mut row = RowReader::new(&found);
         while row.next() {
             let mut bytes = Vec::new();
-            if let Some((_, encoding)) = &child_key {
-                key::encode(encoding, row.datums_from(1), &mut bytes);
+            if let Some((_, encoding)) = &child_key
+                && let Some(values) = row.datums_from(1)
+            {
+                key::encode(encoding, values, &mut bytes);
             }
             let child = self.facts.rows.of((referrer.oid, bytes));
             children.entry(row.index(0)).or_default().push(child);

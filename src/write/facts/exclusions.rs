@@ -64,7 +64,9 @@ impl Collector<'_, '_> {
         let mut row = RowReader::new(&found);
         while row.next() {
             let mut bytes = Vec::new();
-            key::encode_in_order(&target.key_encoding, row.datums_from(1), &order, &mut bytes);
+            if let Some(values) = row.datums_from(1) {
+                key::encode_in_order(&target.key_encoding, values, &order, &mut bytes);
+            }
             let holder = self.facts.rows.of((target.destination.oid, bytes));
             let node = &mut self.facts.nodes[self.first + row.index(0)];
             if !node.displaces.contains(&holder) {
