@@ -4,7 +4,7 @@
 //! |---|---|
 //! | any: the server was cancelled or lacks a resource, or `on_error => 'raise'` | the call |
 //! | of the classes in `OF_THE_CALL`, raised by this extension | the call |
-//! | 23503 foreign key, 23505 unique index, 23P01 exclusion constraint | another row |
+//! | 23503 and 23001 foreign key, 23505 unique index, 23P01 exclusion constraint | another row |
 //! | 23502 not null | an older change of the row, if the column's value is unknown |
 //! | all others | the message |
 
@@ -94,9 +94,8 @@ pub fn deserves_another_try(error: &SqlError) -> bool {
 /// The verdict on an error for which the call is not to blame.
 pub fn cause(error: &SqlError) -> Verdict {
     match error.code {
-        sqlstate::FOREIGN_KEY_VIOLATION
-        | sqlstate::UNIQUE_VIOLATION
-        | sqlstate::EXCLUSION_VIOLATION => Verdict::AnotherRow,
+        _ if error.violates_foreign_key() => Verdict::AnotherRow,
+        sqlstate::UNIQUE_VIOLATION | sqlstate::EXCLUSION_VIOLATION => Verdict::AnotherRow,
         sqlstate::NOT_NULL_VIOLATION => Verdict::AnOlderChange,
         _ => Verdict::TheMessage,
     }

@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, BuiltinOid};
 use super::{Letter, State};
 use crate::error::SqlError;
 use crate::error::sqlstate::{
-    EXCLUSION_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION,
+    EXCLUSION_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION,
 };
 use crate::key::{KeyColumn, decode, decode_value};
 use crate::mapping::Mapping;
@@ -183,7 +183,7 @@ fn hint(
         Some(name) => format!("constraint \"{name}\""),
         None => "a constraint".to_owned(),
     };
-    let when = if error.is(FOREIGN_KEY_VIOLATION) {
+    let when = if error.violates_foreign_key() {
         // The server names the referring table. A partition has a name of its own.
         let names = error.schema.as_deref().zip(error.table.as_deref());
         let child = names.map(|(schema, name)| pgrx::spi::quote_qualified_identifier(schema, name));

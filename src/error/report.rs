@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::origin::Origin;
-use super::sqlstate::Sqlstate;
+use super::sqlstate::{FOREIGN_KEY_VIOLATION, RESTRICT_VIOLATION, Sqlstate};
 
 /// The limit of an error's texts, in bytes. The server's texts quote the wrong value, which may
 /// be as large as the batch.
@@ -66,6 +66,12 @@ impl SqlError {
     /// Whether it has this SQLSTATE.
     pub fn is(&self, code: Sqlstate) -> bool {
         self.code == code
+    }
+
+    /// Whether a foreign key does not allow the row, or does not let it go. Since PostgreSQL 18, a foreign key with
+    /// `RESTRICT` says so by an SQLSTATE of its own, which triggers raise too, but without a constraint.
+    pub fn violates_foreign_key(&self) -> bool {
+        self.is(FOREIGN_KEY_VIOLATION) || self.is(RESTRICT_VIOLATION) && self.constraint.is_some()
     }
 
     /// The SQLSTATE's class, as the condition that names the class.

@@ -14,7 +14,6 @@ use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{NetEffect, Unit};
-use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::Wait;
@@ -281,7 +280,7 @@ impl Work<'_, '_> {
             .filter(|&node| {
                 let place = self.facts.places[node];
                 let held = &self.pending[place.mapping][place.unit];
-                !held.error.is(FOREIGN_KEY_VIOLATION)
+                !held.error.violates_foreign_key()
             })
             .take(NAMED)
             .collect();

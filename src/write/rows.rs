@@ -13,7 +13,6 @@ use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
-use crate::error::sqlstate::FOREIGN_KEY_VIOLATION;
 use crate::guard::notes::note_reads;
 use crate::guard::stored::exist;
 use crate::key;
@@ -212,7 +211,7 @@ static NO_COLUMNS: ColumnSet = ColumnSet::new();
 
 /// The suspects after a statement for these rows raised the error.
 fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
-    if error.is(FOREIGN_KEY_VIOLATION) {
+    if error.violates_foreign_key() {
         return Suspects {
             position: None,
             foreign_key: Some(error.clone()),

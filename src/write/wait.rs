@@ -3,7 +3,7 @@
 //! | SQLSTATE | row |
 //! |---|---|
 //! | 23503, a row is written | the row that the foreign key refers to |
-//! | 23503, a row is deleted | a row that still refers to the deleted row |
+//! | 23503 or 23001, a row is deleted | a row that still refers to the deleted row |
 //! | 23505 | the row that has the unique value |
 //! | 23P01 | a row that excludes the message's row |
 //! | 23502 | the message's own row: an older change may bring the value |
@@ -24,7 +24,7 @@ use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit, Values};
 use crate::destination::Destination;
 use crate::error::SqlError;
-use crate::error::sqlstate::{EXCLUSION_VIOLATION, FOREIGN_KEY_VIOLATION, UNIQUE_VIOLATION};
+use crate::error::sqlstate::{EXCLUSION_VIOLATION, UNIQUE_VIOLATION};
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
@@ -78,7 +78,7 @@ fn find_of_constraint(
     if error.is(EXCLUSION_VIOLATION) {
         return excluders(target, values, error, &subjects());
     }
-    if !error.is(FOREIGN_KEY_VIOLATION) {
+    if !error.violates_foreign_key() {
         return Ok(own(changes, &subjects()));
     }
     let Some(key) = ForeignKey::of(error) else {
