@@ -444,7 +444,7 @@ pub fn still_kept(letters: &BTreeSet<i64>) -> Result<i64, SqlError> {
 /// Rows for which letters are left that nobody has tried since. A later call goes on with them.
 const LEAVE: &str = "
     insert into sequin.ready_row (relation, key, written_at)
-    select distinct t.relation, t.key, coalesce(t.before, clock_timestamp())
+    select t.relation, t.key, max(coalesce(t.before, clock_timestamp()))
     from (select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before
           from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
     where exists (select from sequin.dead_letter l
@@ -452,7 +452,9 @@ const LEAVE: &str = "
        or exists (select from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
                   where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
                     and m.destination = t.relation)
-    on conflict do nothing";
+    group by t.relation, t.key
+    order by t.relation, t.key
+    on conflict (relation, key) do update set written_at = greatest(ready_row.written_at, excluded.written_at)";
 
 /// Leaves letters that wait for these rows to later calls.
 pub fn leave(rows: &[Written]) -> Result<(), SqlError> {

@@ -49,6 +49,8 @@ pub struct Exclusion {
     /// What it compares: columns (quoted where SQL needs it) or expressions over columns, with the operator that
     /// compares them.
     pub elements: Vec<(String, String)>,
+    /// The collation of each element; 0 if its type has none.
+    pub collations: Vec<pg_sys::Oid>,
     /// The columns that the elements are, where none is an expression; else empty.
     pub columns: Vec<String>,
     /// The condition of a partial index, over columns.
@@ -93,8 +95,14 @@ const FOREIGN_KEYS: &str = "
     order by k.oid";
 
 const EXCLUSIONS: &str = "
-    select array(select pg_catalog.pg_get_indexdef(i.indexrelid, k::integer, true)
-                 from pg_catalog.generate_series(1, i.indnkeyatts) k order by k),
+    select array(select case when l.oid is null or l.oid = a.attcollation then e.text
+                             else pg_catalog.format('((%s) collate %I.%I)', e.text, s.nspname, l.collname) end
+                 from pg_catalog.generate_series(1, i.indnkeyatts) k
+                 cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid, k::integer, true)) e(text)
+                 left join pg_catalog.pg_collation l on l.oid = i.indcollation[k - 1]
+                 left join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+                 left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[k - 1]
+                 order by k),
            array(select pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
                  from pg_catalog.generate_series(1, i.indnkeyatts) k
                  join pg_catalog.pg_opclass f on f.oid = i.indclass[k - 1]
@@ -117,7 +125,8 @@ const EXCLUSIONS: &str = "
                                      and d.objid = i.indexrelid and d.refobjid = i.indrelid
                                      and d.refobjsubid = a.attnum))),
            coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
-           x.conexclop is not null
+           x.conexclop is not null,
+           array(select i.indcollation[k - 1] from pg_catalog.generate_series(1, i.indnkeyatts) k order by k)
     from pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     left join pg_catalog.pg_constraint x
@@ -178,6 +187,7 @@ impl Constraints {
                     reads: row.get(5)?.expect("not null"),
                     nulls_agree: row.get(6)?.expect("not null"),
                     of_operators: row.get(7)?.expect("not null"),
+                    collations: row.get(8)?.expect("not null"),
                 })
             })
         });

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::constraint::unique_columns;
-use super::give_up::give_up;
+use super::give_up::{can_give_up, give_up};
 use super::pending::Pending;
 use super::{wait, write_set};
 use crate::blame::{deserves_another_try, forgive};
@@ -191,9 +191,10 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
             .iter()
             .map(|&i| target.columns[i].name.clone())
             .collect();
-        if !give_up(target, &changes.nets.values, &columns, &gone)? {
+        let Some(column) = can_give_up(target, &columns, |_| true) else {
             return Err(Stop::Failed(error.clone()));
-        }
+        };
+        give_up(target, &changes.nets.values, column, &gone)?;
         write_set(changes, &arrives)
     });
     match result {

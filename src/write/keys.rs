@@ -20,6 +20,15 @@ pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> Ba
     row
 }
 
+/// Locks the rows that are there, and tells how many there are.
+pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<usize, SqlError> {
+    let sql = statement::locked_rows(&target.relation(), &target.key_sql());
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let nets = nets.iter().enumerate();
+    let found = statement.query(nets, |(n, net)| by_key(target, values, n, net))?;
+    Ok(found.len())
+}
+
 /// Reads these columns of the rows that are there, behind the number of the net change.
 pub fn read_rows<'n>(
     target: &Target,
