@@ -34,8 +34,8 @@ pub fn is_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// Whether the function that SQL of a procedure calls runs where the procedure cannot commit: in a transaction block,
-/// within another function, or in a block with an exception handler.
+/// Whether the function that SQL of a procedure calls runs where the procedure cannot commit: in a
+/// transaction block, within another function, or in a block with an exception handler.
 pub fn is_atomic() -> bool {
     // SAFETY: reads backend variables.
     unsafe { !pg_sys::SPI_inside_nonatomic_context() }
