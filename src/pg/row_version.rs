@@ -1,12 +1,12 @@
-//! Looking into `sequin.row_version`.
+//! Looks into `sequin.row_version`.
 
 use std::ptr;
 
 use pgrx::pg_sys::{self, Datum};
 
-/// Whether the table has any row of the mapping: looked for as the server looks into its catalogs.
-///
-/// Under guard columns every call asks. An SQL statement would make a call of one message a tenth slower.
+/// Whether the table has any row of the mapping. The look-up works as the server's look-ups in its catalogs
+/// do. Every call with guard columns makes it, and an SQL statement would make a call of one message a tenth
+/// slower.
 pub fn has_any(mapping: i32) -> bool {
     // SAFETY: catalog look-ups of three names; table_open raises an error where there is no table. The first
     // column of the primary key is an integer. The tuple is not read.
