@@ -61,7 +61,7 @@ pub struct Letter<'a> {
     pub position: usize,
     /// Why the message was not applied.
     pub error: Cow<'a, SqlError>,
-    /// The row that the message waits for, if it may work later.
+    /// The awaited row, if the message may succeed later.
     pub wait: Option<Wait>,
     /// The key of the awaited row in words, as far as the mapping's owner may know it.
     pub waits_for_key: Option<String>,

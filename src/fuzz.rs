@@ -123,7 +123,7 @@ fn parsers_take_anything() {
             let failed = catch_unwind(AssertUnwindSafe(|| target(&input))).is_err();
             assert!(!failed, "{name}: {:?}", String::from_utf8_lossy(&input));
             asked += 1;
-            // an input that has survived becomes one to mutate
+            // every 64th input joins the inputs to mutate
             if asked % 64 == 0 && input.len() < 10_000 {
                 match inputs.len() {
                     ..2000 => inputs.push(input),

@@ -17,14 +17,14 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::{MessageNo, Suspects};
 use crate::stop::{Again, Stop};
 
-/// Writes all units at once that failed before.
+/// Writes units that failed before, all at once.
 pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Stop> {
     let units = alike(changes, units)?;
     write_units(changes, units, usize::MAX, Failing::Searched)
 }
 
-/// Writes each unit by itself that is pending with the error of a set. Returns whether that wrote one, or found one at
-/// fault.
+/// Writes each pending unit alone whose error is the error of a set. Returns whether a unit was written or
+/// found at fault.
 pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<bool, Stop> {
     let untried = pending.iter().filter(|held| held.of_set);
     let units: Vec<Unit> = untried.map(|held| held.unit.clone()).collect();
@@ -54,8 +54,9 @@ pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Resul
 pub enum Failing {
     /// It searches for the units at fault.
     Searched,
-    /// The same, except that the rows of a table that refers to itself become pending as they are: which of them can be
-    /// written is a question of all, and one by one in this order they would fail again and again.
+    /// As `Searched`, except for a table that refers to itself: its units become pending as they are. Whether
+    /// a unit can be written depends on all of them, and one by one in this order they would fail again and
+    /// again.
     Deferred,
 }
 

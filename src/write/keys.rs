@@ -1,4 +1,4 @@
-//! Rows of the destination by the keys of net changes.
+//! Reads rows of the destination by the keys of net changes.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> Ba
     row
 }
 
-/// Reads these columns of the rows that are there, behind the number of the net change.
+/// Reads these columns of the rows that exist, after the number of the net change.
 pub fn read_rows<'n>(
     target: &Target,
     values: &Values,

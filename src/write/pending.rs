@@ -16,7 +16,8 @@ pub struct Pending {
     /// How many sets the call had written when the unit failed; `None` if the unit was not tried in its
     /// present form.
     pub written: Option<u64>,
-    /// Whether the error is that of a set which the unit was written in, and may be about another unit.
+    /// Whether the error is the error of a set that contained the unit. Another unit of the set may have
+    /// caused it.
     pub of_set: bool,
 }
 
