@@ -20,7 +20,7 @@ pub struct Constraints {
 /// A foreign key of a table.
 #[derive(Debug, Clone)]
 pub struct ForeignKey {
-    /// The table that it refers to.
+    /// The table that the foreign key refers to.
     pub parent: pg_sys::Oid,
     /// The role that owns the parent table. The server checks foreign keys as this role.
     pub parent_owner: pg_sys::Oid,
