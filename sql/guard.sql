@@ -124,8 +124,8 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes of a key in sequin.row_version; null if a part of the key is null';
 
--- The functions below run with the rights of the mapping's owner. Only the statement of sequin.finish_resync
--- may call them: it passes a secret number. A call with another number is an error.
+-- The next four functions are for the statement of sequin.finish_resync, which runs as the mapping's owner.
+-- The statement passes a secret number. A call without this number is an error.
 create function sequin.in_resync(mapping integer, token bigint) returns boolean
     language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
 comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call by any other statement';

@@ -11,7 +11,7 @@ const DAYS_PER_ERA: i64 = 146_097;
 /// Days from 0000-03-01 to 1970-01-01.
 const DAYS_TO_1970: i64 = 719_468;
 
-/// The day of a date, `None` if there is no such date. Years below 1,000,000 do not overflow.
+/// The day of a date; `None` if the date does not exist. Years below 1,000,000 do not overflow.
 #[inline]
 pub fn day(year: u32, month: u32, day: u32) -> Option<i32> {
     /// Days from March of the year -400 to 1970-01-01. With this start, no number below is negative.

@@ -158,7 +158,7 @@ fn unconfirmed(
     }
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key}, $1)");
     // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
-    // destination, nothing says which mapping wrote a row.
+    // destination, no column shows which mapping wrote a row.
     let others = format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()

@@ -26,10 +26,10 @@ use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 /// - wait for any row of a table that the call wrote;
 /// - were not tried for a minute, if the batch relation has a row without a table (a sweep).
 ///
-/// A letter comes after the letter whose row it waits for: the server finds the rows of a recursive query level by
-/// level, and no more of them than are read. Letters that were tried after the row was written are not found
-/// (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are tried at most once a
-/// minute.
+/// A letter comes after the letter whose row it waits for: the server finds the rows of a recursive query
+/// level by level, and no more of them than are read. Letters that were tried after the row was written are
+/// not found (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are
+/// tried at most once a minute.
 const FIND: &str = "
     with recursive t as materialized (
         select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.hash is not null as hashed, b.before
@@ -317,7 +317,7 @@ fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
     Ok(things)
 }
 
-/// A letter that may work now.
+/// A letter that may succeed now.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
     /// The letter's number.

@@ -27,7 +27,7 @@ pub const MAX_DEPTH: usize = 256;
 /// and in `jsonb`, which has room for 2^28 bytes, at most four times its text and twelve bytes.
 const MAX_TEXT: usize = 16 << 20;
 
-/// One child in this many has its end offset in place of its length: `JB_OFFSET_STRIDE`.
+/// Every child with a number divisible by this has its end offset in place of its length: `JB_OFFSET_STRIDE`.
 const STRIDE: u32 = 32;
 
 /// The most elements of a buffer that are kept from one value to the next.

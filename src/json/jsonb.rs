@@ -114,8 +114,8 @@ impl<'a> Jsonb<'a> {
         (self.form == Form::String).then(|| String::from_utf8_lossy(self.bytes))
     }
 
-    /// Whether all keys and strings in the value are UTF-8. Strings that stand side by side, as the keys of an
-    /// object do, are looked at together: one by one, reading a batch would take a tenth longer.
+    /// Whether all keys and strings in the value are UTF-8. Strings that stand side by side, as the keys of
+    /// an object do, are looked at together: one by one, reading a batch would take a tenth longer.
     pub fn is_utf8(self) -> bool {
         let text = |bytes: Option<&[u8]>| bytes.is_some_and(|b| std::str::from_utf8(b).is_ok());
         let mut open = match self.form {

@@ -56,7 +56,7 @@ pub struct Counters {
 impl Counters {
     /// Opens the table.
     pub fn open() -> Counters {
-        // SAFETY: catalog look-ups of two names; table_open raises an error where there is no table.
+        // SAFETY: catalog look-ups of two names; table_open raises an error if the table is missing.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
             let table = pg_sys::get_relname_relid(c"counter".as_ptr(), schema);

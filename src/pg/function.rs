@@ -136,9 +136,9 @@ unsafe fn row<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, counts: [i64; N]
 
 /// An argument of a function that takes values of any type.
 pub struct Argument {
-    /// Its value; `None` is null.
+    /// The argument's value; `None` is null.
     pub value: Option<Datum>,
-    /// Its type.
+    /// The argument's type.
     pub type_oid: pg_sys::Oid,
     pub collation: pg_sys::Oid,
 }

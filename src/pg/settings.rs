@@ -124,7 +124,7 @@ impl Settings {
 }
 
 unsafe fn set(name: &CStr, value: &CStr) {
-    // SAFETY: the caller's; both strings are NUL-terminated.
+    // SAFETY: the caller upholds the contract. Both strings are NUL-terminated.
     unsafe {
         let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
         if !now.is_null() && CStr::from_ptr(now) == value {
@@ -135,7 +135,7 @@ unsafe fn set(name: &CStr, value: &CStr) {
 }
 
 unsafe fn set_as(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type) {
-    // SAFETY: the caller's; both strings are NUL-terminated.
+    // SAFETY: the caller upholds the contract. Both strings are NUL-terminated.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),

@@ -59,7 +59,7 @@ pub struct TypeRow {
     pub relation: pg_sys::Oid,
 }
 
-/// Reads a type's row; `None` if there is no such type.
+/// Reads a type's row; `None` if the type does not exist.
 pub fn type_row(oid: pg_sys::Oid) -> Option<TypeRow> {
     let cache = pg_sys::SysCacheIdentifier::TYPEOID as c_int;
     // SAFETY: a tuple of the cache TYPEOID starts with a FormData_pg_type. All values are copied before the

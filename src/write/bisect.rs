@@ -52,7 +52,7 @@ pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Resul
 /// What [`write_units`] does with a set that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failing {
-    /// It searches for the units at fault.
+    /// Searches for the units at fault.
     Searched,
     /// As `Searched`, except for a table that refers to itself: its units become pending as they are. Whether
     /// a unit can be written depends on all of them, and one by one in this order they would fail again and
@@ -254,9 +254,9 @@ impl Stack {
         self.at_once = (self.at_once / 4).max(1);
     }
 
-    /// Divides the last set by its suspects. A unit that was being written is tried alone, between the
-    /// units before and after it; violators of a foreign key come after all others. False if the suspects
-    /// tell nothing.
+    /// Divides the last set by its suspects. A unit that was being written is tried alone, between the units
+    /// before and after it; violators of a foreign key come after all others. Returns false if the suspects
+    /// do not divide the set.
     fn divide(&mut self, changes: &Changes<'_>, suspects: &Suspects) -> Result<bool, Stop> {
         if suspects.is_empty() || self.sets.last().is_none_or(|units| units.len() < 2) {
             return Ok(false);
@@ -315,7 +315,7 @@ fn without_dead(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>
             kept.push(unit);
             continue;
         }
-        // A message that came twice can decide both rows now.
+        // A message that was sent twice can decide both rows now.
         let mut left: Vec<Unit> = Vec::with_capacity(2);
         for net in unit.nets() {
             let Some(net) = changes.fold_again(net.run)? else {

@@ -37,7 +37,7 @@ impl Phase {
 /// of its own, and the sets written before the failure stay.
 const MIN_KEPT: usize = 16;
 
-/// Writes the net changes of one phase as the mapping's owner. Units that may work after other rows are
+/// Writes the net changes of one phase as the mapping's owner. Units that may succeed after other rows are
 /// written are added to `pending`. Units that fail for good are noted. From the first failure on, the call
 /// must hold the exclusive lock on the mapping.
 pub fn write(
