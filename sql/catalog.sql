@@ -128,7 +128,7 @@ comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for 
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
 comment on column sequin.dead_letter.attempts is 'Number of attempts';
-comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the awaited rows may have arrived; paused: retried when its mapping is enabled';
+comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the message may succeed; paused: retried when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When the last attempt was made';
 
 -- Rows that were written while the call had no time left to retry the letters that wait for them.

@@ -161,7 +161,7 @@ comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of th
 comment on column sequin.status.lag is 'Time from the commit of that change to its application; null if there is no such change';
 comment on column sequin.status.last_applied_at is 'When a call last had messages for the mapping';
 comment on column sequin.status.dead_letters_dead is 'Dead letters that need intervention';
-comment on column sequin.status.dead_letters_waiting is 'Dead letters that wait for other messages, and are retried automatically';
+comment on column sequin.status.dead_letters_waiting is 'Dead letters that wait, and are retried automatically';
 comment on column sequin.status.row_versions_estimate is 'Entries of sequin.row_version, as of the last analyze of that table; sequin.versions counts them';
 comment on column sequin.status.unknown_values is 'Rows with a column whose value has not arrived yet';
 comment on column sequin.status.resync_started_at is 'When the resync under way began';

@@ -35,7 +35,7 @@ pub struct Destination {
     /// Whether the end of a statement may check a constraint over several rows of the relation: one
     /// statement must write such rows.
     pub checks_sets: bool,
-    /// Whether the relation (or a partition) has triggers of its user that fire after its rows are written.
+    /// Whether the relation (or a partition) has user-defined triggers that fire after its rows are written.
     /// Such a trigger may refuse the row, or complain that another row is missing.
     pub after_triggers: bool,
     /// OIDs of the other tables that the relation's foreign keys refer to.
