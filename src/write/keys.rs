@@ -1,4 +1,4 @@
-//! Rows of the destination by the keys of net changes.
+//! Reads rows of the destination by the keys of net changes.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +29,7 @@ pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Resul
     Ok(found.len())
 }
 
-/// Reads these columns of the rows that are there, behind the number of the net change.
+/// Reads these columns of the rows that exist, after the number of the net change.
 pub fn read_rows<'n>(
     target: &Target,
     values: &Values,
