@@ -96,7 +96,10 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             row.insert(0, RowColumn::number("sequin_n"));
             statement::update(input, &relation, &sql_columns, &key, &constants)
         }
-        (WriteKind::Move, _) => {
+        (WriteKind::Move | WriteKind::Handover, _) => {
+            if kind == WriteKind::Handover {
+                constants.extend(defaults(target, &columns));
+            }
             let former = target.key.iter().enumerate().map(|(n, &i)| RowColumn {
                 name: statement::former(n),
                 ..target.columns[i].row.clone()

@@ -24,8 +24,20 @@ pub enum WriteKind {
     Replace,
     /// Rows that do exist, under another key.
     Move,
+    /// Rows that do exist, under another key, to be replaced by other rows: columns without a value get their defaults.
+    Handover,
     /// Rows that may exist, marked as deleted.
     UpsertMarked,
+}
+
+impl WriteKind {
+    /// Whether the statement is an update, which does not count the rows that it reads.
+    pub fn is_update(self) -> bool {
+        matches!(
+            self,
+            WriteKind::Update | WriteKind::Move | WriteKind::Handover
+        )
+    }
 }
 
 /// The properties of rows that determine the statement that writes them.

@@ -64,6 +64,10 @@ pub struct Facts {
     pub held: HashMap<RowNo, HashSet<Vec<String>>>,
     /// Rows that are updated to another key: the node of the old key, and the node of the new one.
     pub moved: HashMap<usize, usize>,
+    /// The nodes of the new keys.
+    pub targets: HashSet<usize>,
+    /// Those of them whose rows become other rows.
+    pub handed_over: HashSet<usize>,
     /// What each takes away that foreign keys refer to whose `on delete` (of a row that goes) or `on update` (of a row
     /// that stays) is not `no action`.
     pub acts: Vec<Vec<Token>>,

@@ -320,7 +320,7 @@ impl<'t> RowMaker<'t> {
         RowMaker {
             before: match shape.kind {
                 WriteKind::Update => 1,
-                WriteKind::Move => 1 + target.key.len(),
+                WriteKind::Move | WriteKind::Handover => 1 + target.key.len(),
                 _ => 0,
             },
             columns: (0..target.columns.len())

@@ -13,8 +13,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::pg::interrupts;
-
 /// A row, by a number that the caller gives it.
 pub type RowNo = u32;
 
@@ -181,7 +179,6 @@ impl<'n> Search<'n> {
     /// looks again only at changes that it may concern, so the work grows with the number of dependencies.
     fn eliminate(&mut self) {
         while let Some(i) = self.queue.pop_front() {
-            interrupts::check();
             if self.blocked[i].is_some() {
                 continue;
             }

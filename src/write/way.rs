@@ -32,7 +32,6 @@ pub fn is_move(
     !may_be_deleted(target)
         && matches!(old.effect, NetEffect::Delete { refused: false })
         && new.present()
-        && !new.replaces()
         && old_there
         && !new_there
         && target.mark().is_none()

@@ -54,15 +54,59 @@ impl Collector<'_, '_> {
                 continue;
             };
             let there = |n: usize| (nets[n], table.now[n].is_some());
-            if !is_move(table.target, there(old), there(new)) {
-                continue;
+            if is_move(table.target, there(old), there(new)) && !nets[new].replaces() {
+                self.moves(old, new);
             }
-            self.facts.moved.insert(self.first + old, self.first + new);
-            let nodes = &mut self.facts.nodes[self.first..];
-            let (unit, other) = (nodes[old].unit, nodes[new].unit);
-            for node in nodes.iter_mut().filter(|node| node.unit == other) {
-                node.unit = unit;
+        }
+        for referrer in &table.target.destination.referrers {
+            self.find_handovers(table, nets, referrer);
+        }
+    }
+
+    /// Notes which rows become other rows that have what rows refer to by a foreign key which acts when a row goes: it
+    /// would act although another row has the value by then.
+    fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange], referrer: &Referrer) {
+        let columns = referrer.columns.iter().map(|part| table.column(&part.1));
+        let Some(columns) = columns.collect::<Option<Vec<usize>>>() else {
+            return;
+        };
+        if referrer.on_delete == Action::Nothing {
+            return;
+        }
+        let first = self.first;
+        let is_target = |facts: &Facts, n: usize| facts.targets.contains(&(first + n));
+        let mut takers: HashMap<Vec<u8>, usize> = HashMap::new();
+        for (n, then) in table.then.iter().enumerate() {
+            if let Some(then) = then
+                && table.now[n].is_none()
+                && !is_target(self.facts, n)
+                && let Some(bytes) = table.bytes(then, &columns)
+            {
+                takers.insert(bytes, n);
             }
+        }
+        for (old, now) in table.now.iter().enumerate() {
+            if let Some(now) = now
+                && !self.facts.moved.contains_key(&(first + old))
+                && let Some(bytes) = table.bytes(now, &columns)
+                && let Some(&new) = takers.get(&bytes)
+                && is_move(table.target, (nets[old], true), (nets[new], false))
+            {
+                takers.remove(&bytes);
+                self.moves(old, new);
+                self.facts.handed_over.insert(first + new);
+            }
+        }
+    }
+
+    /// Notes that a row is updated to another key.
+    fn moves(&mut self, old: usize, new: usize) {
+        self.facts.moved.insert(self.first + old, self.first + new);
+        self.facts.targets.insert(self.first + new);
+        let nodes = &mut self.facts.nodes[self.first..];
+        let (unit, other) = (nodes[old].unit, nodes[new].unit);
+        for node in nodes.iter_mut().filter(|node| node.unit == other) {
+            node.unit = unit;
         }
     }
 
@@ -261,11 +305,9 @@ impl Collector<'_, '_> {
             // A row that stays may be deleted and inserted again instead.
             let strict =
                 action(n) != Action::Nothing && !(stays(n) && may_be_deleted(table.target));
-            match node.drops.iter_mut().find(|drop| drop.token == token) {
-                Some(drop) => {
-                    drop.children.extend(children);
-                    drop.strict |= strict;
-                }
+            let mut drops = node.drops.iter_mut();
+            match drops.find(|drop| drop.token == token && drop.strict == strict) {
+                Some(drop) => drop.children.extend(children),
                 None => node.drops.push(Drop {
                     token,
                     children,

@@ -51,7 +51,7 @@ impl Part {
         match &self.work {
             Work::Delete { .. } => false,
             Work::Insert(_) => true,
-            Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
+            Work::Write(shape) => !shape.kind.is_update(),
         }
     }
 }
@@ -153,7 +153,12 @@ impl<'s, 'a> Together<'s, 'a> {
         let former: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
         let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
         let changes = &self.all[mapping];
-        let mut parts = self.parts_of(mapping, &new, |_| Some(WriteKind::Move));
+        let mut parts = self.parts_of(mapping, &new, |node| {
+            Some(match self.facts.handed_over.contains(&node) {
+                true => WriteKind::Handover,
+                false => WriteKind::Move,
+            })
+        });
         for part in &mut parts {
             for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
                 let key = changes.keyed.key_values(self.net(former[node]).run.start);
@@ -425,7 +430,7 @@ impl<'s, 'a> Together<'s, 'a> {
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {
-                    WriteKind::Update | WriteKind::Move => sql,
+                    kind if kind.is_update() => sql,
                     _ => sql + " returning 1",
                 }
             }
