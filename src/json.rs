@@ -27,7 +27,7 @@ pub(crate) mod tests;
 
 use std::borrow::Cow;
 
-pub use encode::{Encoder, is_shallow};
+pub use encode::{Encoder, is_shallow, string_fault};
 pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
 pub use numeric::{Limits, Unfit};

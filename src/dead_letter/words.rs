@@ -8,9 +8,7 @@ use pgrx::pg_sys::{self, BuiltinOid};
 
 use super::{Letter, State};
 use crate::error::SqlError;
-use crate::error::sqlstate::{
-    EXCLUSION_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION,
-};
+use crate::error::sqlstate::{EXCLUSION_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION};
 use crate::key::{KeyColumn, decode, decode_value};
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
