@@ -27,9 +27,10 @@ pub(crate) mod tests;
 
 use std::borrow::Cow;
 
-pub use encode::{Encoder, is_shallow, string_fault};
+pub use encode::{Encoder, is_shallow};
 pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
+pub use lex::string_fault;
 pub use numeric::{Limits, Unfit};
 pub use scan::Scanner;
 pub use string::Str;

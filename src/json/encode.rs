@@ -9,8 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+mod document;
 mod entries;
-mod large;
 
 use std::cmp::Ordering;
 
@@ -20,9 +20,7 @@ use super::jsonb::{
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
-use super::value::Json;
 use entries::{Entries, MAX_SIZE, begin, fits, pad};
-pub use large::string_fault;
 
 /// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
 /// recurse and check the depth of the stack.
@@ -120,30 +118,6 @@ impl Key {
 }
 
 impl Encoder {
-    /// The `jsonb` datum of a value, without its length word.
-    pub fn jsonb<'a>(&'a mut self, value: Json<'a>) -> Result<&'a [u8], Unfit> {
-        self.out.clear();
-        match value {
-            Json::Text(text) => {
-                if text.len() > large::SMALL {
-                    let written = self.write_large(text);
-                    self.drop_notes();
-                    written?;
-                } else {
-                    let root = self.scan(text)?;
-                    self.write(root, text)?;
-                }
-            }
-            Json::Binary(jsonb) => {
-                if let Some(bytes) = jsonb.container_bytes() {
-                    return Ok(bytes);
-                }
-                self.write_scalar(jsonb);
-            }
-        }
-        Ok(&self.out)
-    }
-
     /// The `numeric` datum of a decimal number, without its length word.
     pub fn numeric(&mut self, text: &str, limits: Option<Limits>) -> Result<&[u8], Unfit> {
         self.out.clear();
@@ -156,6 +130,18 @@ impl Encoder {
         self.out.clear();
         self.out.shrink_to(16 * KEPT);
         self.drop_notes();
+    }
+
+    /// Frees the notes, which may take more memory than the datum.
+    pub(super) fn drop_notes(&mut self) {
+        self.open.clear();
+        self.children.clear();
+        self.children.shrink_to(KEPT);
+        self.nodes.clear();
+        self.nodes.shrink_to(KEPT);
+        self.keys.clear();
+        self.keys.shrink_to(KEPT);
+        self.writing.clear();
     }
 
     /// Notes the values in `text`.

@@ -116,15 +116,24 @@ struct Parameters {
     values: pg_sys::ParamListInfo,
 }
 
+unsafe extern "C-unwind" {
+    /// The server's own: `pg_sys` has a function of its own around it, whose address is another.
+    fn ParamsErrorCallback(arg: *mut std::ffi::c_void);
+}
+
 /// Whether no function is under way but the extension's. One that runs SQL has told the server what to say
 /// of it, should it fail; for a client's statement, only its parameters are told.
 fn is_outermost() -> bool {
-    // SAFETY: backend variables. What is told last has an argument of at least two pointers, here or in
-    // `plpgsql` and the like; they are compared, not followed.
+    // SAFETY: backend variables. The argument of this one function of the server is the struct above; that of any
+    // other is not looked at. Its pointers are compared, not followed.
     unsafe {
         let told = pg_sys::error_context_stack;
         if told.is_null() {
             return true;
+        }
+        let parameters = ParamsErrorCallback as unsafe extern "C-unwind" fn(_) as usize;
+        if (*told).callback.map(|callback| callback as usize) != Some(parameters) {
+            return false;
         }
         let (portal, argument) = (pg_sys::ActivePortal, (*told).arg.cast::<Parameters>());
         (*told).previous.is_null()

@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::Unfit;
 use crate::json::jsonb::{COUNT, ENTRY_HAS_OFFSET, ENTRY_TYPE};
+use crate::json::numeric::Unfit;
 
 /// The most bytes of text, and of a datum: an entry of `jsonb` has 28 bits for a length.
 pub(super) const MAX_SIZE: usize = COUNT as usize;
+
+/// Values whose text is no longer than this are written from notes.
+pub(super) const SMALL: usize = 1 << 20;
 
 /// One child in this many has its end offset in place of its length: `JB_OFFSET_STRIDE`.
 const STRIDE: u32 = 32;

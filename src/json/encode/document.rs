@@ -1,50 +1,47 @@
-//! Large documents. Notes of all their values would take several times the memory of the text, so that a large
-//! array or object is written child by child: of an array only the number of its elements is needed first, and
-//! of an object its keys. The price is that the text of a large container is read twice.
+//! Documents as datums of `jsonb`. Notes of all values of a large document would take several times the memory of
+//! its text, so that a large array or object is written child by child: of an array only the number of its
+//! elements is needed first, and of an object its keys. The price is that the text of a large container is read
+//! twice.
 
 #![forbid(unsafe_code)]
 
-use super::entries::{Entries, MAX_SIZE, begin, fits, pad};
-use super::{Encoder, Form, KEPT, Node, Unfit, is_last, sort};
+use super::entries::{Entries, MAX_SIZE, SMALL, begin, fits, pad};
+use super::{Encoder, Form, Node, Unfit, is_last, sort};
 use crate::json::jsonb::{ENTRY_CONTAINER, ENTRY_STRING, IS_ARRAY, IS_OBJECT};
-use crate::json::kind::StringFault;
 use crate::json::lex;
 use crate::json::scan::Scanner;
 use crate::json::value::Json;
 
-/// Values whose text is no longer than this are written from notes.
-pub(super) const SMALL: usize = 1 << 20;
-
 /// Large containers in large containers that are written child by child: each of them reads its text again.
 const LEVELS: usize = 8;
 
-/// The first string or key of a valid text that `text` in PostgreSQL cannot hold: `jsonb_in` raises the same error,
-/// but takes several times the memory of a large text before it does.
-pub fn string_fault(text: &str) -> Option<StringFault> {
-    let bytes = text.as_bytes();
-    let mut characters = Vec::new();
-    let mut pos = 0;
-    while let Some(byte) = bytes.get(pos) {
-        if *byte != b'"' {
-            pos += 1;
-            continue;
-        }
-        let (end, escaped) = lex::string(bytes, pos).ok()?;
-        if escaped {
-            let raw = &bytes[pos + 1..end - 1];
-            characters.resize(raw.len(), 0);
-            if let Err(fault) = lex::unescape(raw, &mut characters, Err) {
-                return Some(fault);
+impl Encoder {
+    /// The `jsonb` datum of a value, without its length word.
+    pub fn jsonb<'a>(&'a mut self, value: Json<'a>) -> Result<&'a [u8], Unfit> {
+        self.out.clear();
+        match value {
+            Json::Text(text) => {
+                if text.len() > SMALL {
+                    let written = self.write_large(text);
+                    self.drop_notes();
+                    written?;
+                } else {
+                    let root = self.scan(text)?;
+                    self.write(root, text)?;
+                }
+            }
+            Json::Binary(jsonb) => {
+                if let Some(bytes) = jsonb.container_bytes() {
+                    return Ok(bytes);
+                }
+                self.write_scalar(jsonb);
             }
         }
-        pos = end;
+        Ok(&self.out)
     }
-    None
-}
 
-impl Encoder {
     /// Writes a large document.
-    pub(super) fn write_large(&mut self, text: &str) -> Result<(), Unfit> {
+    fn write_large(&mut self, text: &str) -> Result<(), Unfit> {
         if text.len() > MAX_SIZE {
             return Err(Unfit);
         }
@@ -179,18 +176,6 @@ impl Encoder {
     /// server's error.
     fn reserve(&mut self, size: usize) -> Result<(), Unfit> {
         self.out.try_reserve(size).map_err(|_| Unfit)
-    }
-
-    /// Frees the notes, which may take more memory than the datum.
-    pub(super) fn drop_notes(&mut self) {
-        self.open.clear();
-        self.children.clear();
-        self.children.shrink_to(KEPT);
-        self.nodes.clear();
-        self.nodes.shrink_to(KEPT);
-        self.keys.clear();
-        self.keys.shrink_to(KEPT);
-        self.writing.clear();
     }
 }
 
