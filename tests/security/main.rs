@@ -34,6 +34,7 @@ mod temporary_names;
 mod truncated_mappings;
 mod unknown_settings;
 mod values_in_a_nested_call;
+mod whose_code;
 
 use postgres::Client;
 use support::{Counts, Database, apply, batch, message, run, value};
