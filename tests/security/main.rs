@@ -16,6 +16,7 @@ mod cancel;
 #[allow(dead_code, reason = "some is for crashes")]
 mod cluster;
 mod default_privileges;
+mod deferred_triggers;
 mod every_function;
 mod explaining_others_letters;
 mod foreign_mappings;
