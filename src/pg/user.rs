@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
+use super::temporary::acts_as_owner;
 use super::turn::Turn;
 
 /// While the value lives, the backend acts as another role. Its drop restores the previous role.
@@ -13,6 +14,7 @@ pub struct ActingAs {
     user: pg_sys::Oid,
     security_context: i32,
     settings: Option<Settings>,
+    acted_as_owner: bool,
     _turn: Turn,
 }
 
@@ -20,15 +22,15 @@ impl ActingAs {
     /// Acts as `role`. `restricted` forbids what could outlive the switch (prepared statements,
     /// temporary tables, `SET ROLE`), as is right when a role's own SQL runs.
     pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
-        ActingAs::in_turn(role, restricted, Turn::own())
+        ActingAs::in_turn(role, restricted, false, Turn::own())
     }
 
     /// Acts as the owner of a mapping (by id), in the mapping's turn: see [`ActingAs::untrusted`].
     pub fn owner(role: pg_sys::Oid, mapping: i32) -> ActingAs {
-        ActingAs::in_turn(role, is_restricted(role), Turn::of(mapping))
+        ActingAs::in_turn(role, is_restricted(role), true, Turn::of(mapping))
     }
 
-    fn in_turn(role: pg_sys::Oid, restricted: bool, turn: Turn) -> ActingAs {
+    fn in_turn(role: pg_sys::Oid, restricted: bool, owner: bool, turn: Turn) -> ActingAs {
         let mut user = pg_sys::InvalidOid;
         let mut security_context = 0;
         // SAFETY: both calls read or write two backend variables.
@@ -47,6 +49,7 @@ impl ActingAs {
                 user,
                 security_context,
                 settings: guarded.then(|| Settings::new(PINNED)),
+                acted_as_owner: acts_as_owner(owner),
                 _turn: turn,
             }
         }
@@ -63,7 +66,7 @@ impl ActingAs {
     /// Acts as the owner of a mapping. As in the server's `SwitchToUntrustedUser`, a role that could
     /// become the present one anyway is not restricted: restricted, it cannot fire deferred triggers.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
-        ActingAs::in_turn(role, is_restricted(role), Turn::same())
+        ActingAs::in_turn(role, is_restricted(role), true, Turn::same())
     }
 }
 
@@ -81,6 +84,7 @@ pub fn is_restricted(role: pg_sys::Oid) -> bool {
 impl Drop for ActingAs {
     fn drop(&mut self) {
         drop(self.settings.take());
+        acts_as_owner(self.acted_as_owner);
         // SAFETY: puts back what `new` found.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }
