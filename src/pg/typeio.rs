@@ -222,7 +222,7 @@ impl Drop for TypeInput {
 const MAX_VARLENA: usize = 0x3fff_ffff;
 
 /// From this size on, a value is handed to the server by a pointer.
-const LARGE: usize = 1 << 20;
+pub const LARGE: usize = 1 << 20;
 
 /// A variable-length value with these bytes; `None` if it is longer than any can be.
 ///
