@@ -24,8 +24,9 @@ revoke all on function @extschema@.sequin_apply(text) from public;
 revoke all on function @extschema@.sequin_apply(jsonb) from public;
 
 -- Returns the rows of the batch that is being applied; outside sequin_apply it raises an error. Statements
--- that run as the owner of a mapping read it, so the owner is granted EXECUTE. ROWS 1 makes joins begin with
--- the batch and look up the rows of the other table, however large that table was when the plan was made.
+-- that run as the owner of a mapping call the function, so the owner is granted EXECUTE. ROWS 1 makes joins
+-- begin with the batch and look up the rows of the other table, however large that table was when the plan
+-- was made.
 create function sequin.batch()
 returns setof record
 language c volatile strict parallel unsafe rows 1
@@ -33,7 +34,7 @@ as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
 comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';
 
--- Counts the rows that a statement has read. If the statement fails, the count tells at which row.
+-- Counts the rows that a statement has read. If the statement fails, the count shows which row failed.
 create function sequin.next_row() returns boolean
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'next_row_wrapper';

@@ -1,6 +1,6 @@
 -- The catalog: mappings, dead letters, and the functions that make and remove mappings.
 --
--- A role that maps needs EXECUTE on the functions, and a grant of the source:
+-- A role that makes mappings needs EXECUTE on the functions, and a grant of the source:
 --     grant execute on function sequin.map, sequin.unmap, sequin.alter_mapping to alice;
 --     select sequin.grant_source('public.*', 'alice');
 -- The views own_mapping and own_dead_letter then show Alice her own mappings and letters. If she is given
@@ -35,22 +35,22 @@ create table sequin.mapping (
     search_path text not null,
     created_at  timestamp with time zone not null default pg_catalog.now()
 );
-comment on table sequin.mapping is 'Which messages are written where, and how. Every change is checked, and seen by all sessions at their next call. To let a role map: grant it EXECUTE on sequin.map, and its sources by sequin.grant_source.';
-comment on column sequin.mapping.id is 'Names the mapping in row versions and counters';
-comment on column sequin.mapping.name is 'Unique name; made of source and destination if not given';
-comment on column sequin.mapping.source is 'Messages taken: [database.]schema.table, each part exact or with *; a part in double quotes is literal';
-comment on column sequin.mapping.destination is 'Table that they are written to; null to receive and ignore them';
-comment on column sequin.mapping.columns is 'Destination column: path, {"sql": expression} or {"value": constant}; "*": "record.*" for all others; null means just that';
-comment on column sequin.mapping.key is 'Columns that identify a row, with a unique index on exactly them; null means the primary key';
-comment on column sequin.mapping.filter is 'SQL condition over record, changes, metadata (jsonb) and action (text); a row that leaves it is deleted';
-comment on column sequin.mapping.mode is 'upsert: a message changes the row of its key; append: every message becomes a row';
-comment on column sequin.mapping.on_delete is 'What a delete does: delete, ignore, or soft (mark the row in soft_delete)';
-comment on column sequin.mapping.soft_delete is 'Column that on_delete soft sets: timestamptz, timestamp or boolean';
-comment on column sequin.mapping.on_error is 'What a message that cannot be written does: dead_letter (stored, the rest is written) or raise (the call fails)';
-comment on column sequin.mapping.guard is 'Where the versions of rows are kept, by which late messages are known: columns (sequin_lsn, sequin_idx, sequin_committed_at of the destination), table (sequin.row_version), auto (columns if they exist, else table) or off';
-comment on column sequin.mapping.enabled is 'False pauses: a call with messages for the mapping fails, and the sender tries again; with sequin.keep_paused they are kept';
-comment on column sequin.mapping.owner is 'Role that made the mapping, as which its rows are written; only a superuser can choose another';
-comment on column sequin.mapping.search_path is 'search_path of the session that wrote the SQL in columns and filter, under which it is run';
+comment on table sequin.mapping is 'Which messages are written to which table, and how. Every change is checked; all sessions see it at their next call. To let a role make mappings, grant it EXECUTE on sequin.map, and sources by sequin.grant_source.';
+comment on column sequin.mapping.id is 'Identifies the mapping in row versions and counters';
+comment on column sequin.mapping.name is 'Unique name; made from source and destination if not given';
+comment on column sequin.mapping.source is 'Messages to take: [database.]schema.table, each part exact or with the wildcard *; a part in double quotes is literal';
+comment on column sequin.mapping.destination is 'Table to write the messages to; null to receive and ignore them';
+comment on column sequin.mapping.columns is 'JSON object of destination column: path, {"sql": expression} or {"value": constant}; "*": "record.*" takes all other columns; null means {"*": "record.*"}';
+comment on column sequin.mapping.key is 'Columns that identify a row; a unique index on exactly these columns must exist; null means the primary key';
+comment on column sequin.mapping.filter is 'SQL condition over record, changes, metadata (jsonb) and action (text); a row that no longer satisfies it is deleted';
+comment on column sequin.mapping.mode is 'upsert: a message changes the row with its key; append: every message becomes a row';
+comment on column sequin.mapping.on_delete is 'Effect of a delete: delete, ignore, or soft (mark the row in the column soft_delete)';
+comment on column sequin.mapping.soft_delete is 'Column that marks deleted rows under on_delete soft: timestamptz, timestamp or boolean';
+comment on column sequin.mapping.on_error is 'Effect of a message that cannot be written: dead_letter (it is stored, the others are written) or raise (the call fails)';
+comment on column sequin.mapping.guard is 'Where the versions of rows are kept, to recognise late messages: columns (sequin_lsn, sequin_idx and sequin_committed_at of the destination), table (sequin.row_version), auto (columns if they exist, else table) or off';
+comment on column sequin.mapping.enabled is 'False pauses the mapping: a call with messages for it fails, and the sender tries again; with sequin.keep_paused on, the messages are kept as dead letters';
+comment on column sequin.mapping.owner is 'Role that made the mapping; its rows are written as this role; only a superuser can choose another role';
+comment on column sequin.mapping.search_path is 'search_path under which the SQL in columns and filter runs: the setting of the session that wrote the SQL';
 comment on column sequin.mapping.created_at is 'When the mapping was made';
 
 create table sequin.dead_letter (
@@ -79,8 +79,8 @@ create table sequin.dead_letter (
     brings          bytea[],
     last_attempt_at timestamp with time zone not null default pg_catalog.now()
 );
--- A statement is planned for any letters, not for those that wait at the moment: 1,000 letters that wait for one row made
--- the server read all letters to find those of a row.
+-- Without statistics, plans do not depend on the letters that wait at the moment. With them, 1,000 letters
+-- that waited for one row made the server read all letters to find those of another row.
 alter table sequin.dead_letter
     alter column mapping set statistics 0,
     alter column state set statistics 0,
@@ -96,7 +96,8 @@ create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
 create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
--- To find the letters, which do not wait, of rows that other letters wait for.
+-- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
+-- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
 create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
@@ -104,33 +105,33 @@ create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) whe
 create index dead_letter_waits_or on sequin.dead_letter (waits_or) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and waits_or is not null;
 create index dead_letter_brings on sequin.dead_letter using gin (brings) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and brings is not null;
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state operator(pg_catalog.=) any (array['waiting', 'paused']::pg_catalog.text[]);
-comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again, sequin.discard() forgets one.';
-comment on column sequin.dead_letter.id is 'Names the dead letter, for sequin.retry and sequin.discard';
-comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write it; null when no mapping took it';
-comment on column sequin.dead_letter.received_at is 'When it came';
-comment on column sequin.dead_letter.message is 'The message as it came';
+comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again; sequin.discard() removes one.';
+comment on column sequin.dead_letter.id is 'Identifies the dead letter for sequin.retry and sequin.discard';
+comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write the message; null if no mapping took it';
+comment on column sequin.dead_letter.received_at is 'When the message was received';
+comment on column sequin.dead_letter.message is 'The message as it was received';
 comment on column sequin.dead_letter.sqlstate is 'SQLSTATE of the last attempt';
 comment on column sequin.dead_letter.error is 'Error message of the last attempt';
-comment on column sequin.dead_letter.detail is 'Its DETAIL';
-comment on column sequin.dead_letter.hint is 'Its HINT';
-comment on column sequin.dead_letter.position is 'Place in its batch, the first being 0';
-comment on column sequin.dead_letter.key is 'JSON array of the values of the key, when known';
-comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row_key makes them; null when not known';
-comment on column sequin.dead_letter.former_key is 'The key, as bytes, that the message moves its row away from; null for most';
-comment on column sequin.dead_letter.waits_on is 'Waiting: the table whose row it waits for, when known';
-comment on column sequin.dead_letter.waits_for is 'Waiting: a hash (SHA-256) of the key of that row as bytes, its columns in the order of the table, or of a value that a foreign key refers to; null when any row of the table may do';
-comment on column sequin.dead_letter.waits_for_key is 'Waiting: the key or value that waits_for is the hash of, in words, as (column)=(value); null if its type does not allow it, or if the mapping''s owner may neither select from the table nor has a mapping to it';
-comment on column sequin.dead_letter.waits_or is 'Waiting: a hash of a value of its own table that would do as well, because another row would then have what foreign keys refer to; null for most';
-comment on column sequin.dead_letter.brings is 'Waiting: hashes, as in waits_for, of what other letters may wait for that it brings beside its own row: its former key, and values that foreign keys refer to';
-comment on column sequin.dead_letter.source is 'Source database that it came from, when known';
+comment on column sequin.dead_letter.detail is 'DETAIL of that error';
+comment on column sequin.dead_letter.hint is 'HINT of that error';
+comment on column sequin.dead_letter.position is 'Position of the message in its batch, from 0';
+comment on column sequin.dead_letter.key is 'JSON array of the values of the key, if known';
+comment on column sequin.dead_letter.row_key is 'The key as bytes, as sequin.row_key returns them; null if not known';
+comment on column sequin.dead_letter.former_key is 'The old key as bytes, if the message changes the key of its row; null otherwise';
+comment on column sequin.dead_letter.waits_on is 'If waiting: the table of the awaited row, if known';
+comment on column sequin.dead_letter.waits_for is 'If waiting: a SHA-256 hash of the key of the awaited row as bytes, its columns in the order of the table, or of an awaited value that a foreign key refers to; null if any row of the table may end the wait';
+comment on column sequin.dead_letter.waits_for_key is 'If waiting: the key or value behind the hash waits_for, as (column)=(value); null if its type does not allow it, or if the mapping''s owner neither may select from the table nor has a mapping to it';
+comment on column sequin.dead_letter.waits_or is 'If waiting: a hash of a value of the mapping''s own table that would also end the wait, because another row would then have the value that foreign keys refer to; null for most dead letters';
+comment on column sequin.dead_letter.brings is 'If waiting: hashes, as in waits_for, of further keys and values that the dead letter brings and others may wait for: its old key, and values that foreign keys refer to';
+comment on column sequin.dead_letter.source is 'Source database of the message, if known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
-comment on column sequin.dead_letter.attempts is 'How often it was tried';
-comment on column sequin.dead_letter.state is 'dead: it needs somebody; waiting: it is tried again by itself, when what it depends on may have come; paused: it is tried again when its mapping is enabled';
-comment on column sequin.dead_letter.last_attempt_at is 'When it was tried last';
+comment on column sequin.dead_letter.attempts is 'Number of attempts';
+comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the message may succeed; paused: retried when its mapping is enabled';
+comment on column sequin.dead_letter.last_attempt_at is 'When the last attempt was made';
 
--- Rows that were written, and for which letters wait that the call had no time to retry.
+-- Rows that were written while the call had no time left to retry the letters that wait for them.
 create table sequin.ready_row (
     relation   regclass not null,
     key        bytea not null,
@@ -138,10 +139,10 @@ create table sequin.ready_row (
     primary key (relation, key)
 );
 create index ready_row_written_at on sequin.ready_row (written_at);
-comment on table sequin.ready_row is 'Rows that letters waited for and that have come: the next calls retry the letters, as many as sequin.heal_time lets them';
+comment on table sequin.ready_row is 'Written rows that dead letters still wait for: later calls retry these dead letters, each call for at most sequin.heal_time';
 comment on column sequin.ready_row.relation is 'Table of the row';
 comment on column sequin.ready_row.key is 'Hash of the row''s key, as in sequin.dead_letter.waits_for';
-comment on column sequin.ready_row.written_at is 'When the row was written; letters that were tried since are not retried for it';
+comment on column sequin.ready_row.written_at is 'When the row was written; dead letters that were tried since then are not retried for this row';
 revoke all on sequin.ready_row from public;
 select pg_catalog.pg_extension_config_dump('sequin.ready_row', '');
 
@@ -153,12 +154,12 @@ create table sequin.broken_mapping (
     reason   text not null,
     hint     text
 );
-comment on table sequin.broken_mapping is 'Mappings that cannot write anything as they are now; sequin.status shows them';
+comment on table sequin.broken_mapping is 'Mappings that cannot write anything in their present state; sequin.status shows them';
 comment on column sequin.broken_mapping.mapping is 'sequin.mapping.id';
-comment on column sequin.broken_mapping.since is 'When a call found out';
+comment on column sequin.broken_mapping.since is 'When a call found the fault';
 comment on column sequin.broken_mapping.sqlstate is 'SQLSTATE of the error';
-comment on column sequin.broken_mapping.reason is 'Its message';
-comment on column sequin.broken_mapping.hint is 'Its HINT';
+comment on column sequin.broken_mapping.reason is 'Message of the error';
+comment on column sequin.broken_mapping.hint is 'HINT of the error';
 revoke all on sequin.broken_mapping from public;
 
 -- Dumps carry mappings and dead letters. Identity sequences are dumped with their values.
@@ -169,7 +170,7 @@ select pg_catalog.pg_extension_config_dump('sequin.dead_letter_id_seq', '');
 
 create function sequin.mapping_check() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_check_wrapper';
-comment on function sequin.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises all that is wrong with it';
+comment on function sequin.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises one error for all of its faults';
 revoke all on function sequin.mapping_check() from public;
 
 create function sequin.dead_letter_changed() returns trigger
@@ -192,11 +193,11 @@ create table sequin.granted_source (
     granted_at timestamp with time zone not null default pg_catalog.now(),
     primary key (source, role)
 );
-comment on table sequin.granted_source is 'Sources that roles may map: sequin.grant_source and sequin.revoke_source';
-comment on column sequin.granted_source.source is 'Pattern of source tables, as in sequin.mapping: every mapping whose source it covers may be made';
+comment on table sequin.granted_source is 'Sources that roles may map; sequin.grant_source and sequin.revoke_source change them';
+comment on column sequin.granted_source.source is 'Pattern of source tables, as in sequin.mapping; the role may make every mapping whose source the pattern covers';
 comment on column sequin.granted_source.role is 'The role; its members may map the source too';
-comment on column sequin.granted_source.granted_by is 'Name of the role that granted it, as it was then';
-comment on column sequin.granted_source.granted_at is 'When it was granted first';
+comment on column sequin.granted_source.granted_by is 'Name that the granting role had at that time';
+comment on column sequin.granted_source.granted_at is 'When the source was first granted to the role';
 select pg_catalog.pg_extension_config_dump('sequin.granted_source', '');
 
 create function sequin.source_check() returns trigger
@@ -210,7 +211,7 @@ create function sequin.grant_source(source_pattern text, role regrole) returns v
     insert into sequin.granted_source (source, role) values (grant_source.source_pattern, grant_source.role)
     on conflict do nothing $$;
 comment on function sequin.grant_source(text, regrole) is
-    'Lets a role, and its members, map the source tables of a pattern';
+    'Lets a role and its members map the source tables of a pattern';
 
 create function sequin.revoke_source(source_pattern text, role regrole) returns void
     language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
@@ -223,18 +224,18 @@ begin
     end if;
 end $$;
 comment on function sequin.revoke_source(text, regrole) is
-    'Takes back what sequin.grant_source gave; mappings that were made stay until sequin.unmap removes them';
+    'Revokes a grant of sequin.grant_source; existing mappings stay until sequin.unmap removes them';
 
 create view sequin.source_grant with (security_barrier) as
 select g.source, g.role, g.granted_by, g.granted_at
 from sequin.granted_source g
 where pg_catalog.pg_has_role(g.role::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE');
-comment on view sequin.source_grant is 'Sources that roles may map: a role sees its own, members of pg_monitor all';
+comment on view sequin.source_grant is 'Sources that roles may map. A role sees its own grants; members of pg_monitor see all';
 comment on column sequin.source_grant.source is 'Pattern of source tables';
 comment on column sequin.source_grant.role is 'The role; its members may map them too';
-comment on column sequin.source_grant.granted_by is 'Name of the role that granted it, as it was then';
-comment on column sequin.source_grant.granted_at is 'When it was granted first';
+comment on column sequin.source_grant.granted_by is 'Name that the granting role had at that time';
+comment on column sequin.source_grant.granted_at is 'When the sources were first granted to the role';
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
@@ -300,7 +301,7 @@ create function sequin.save_mapping(
 ) returns integer
     language c volatile security invoker as 'MODULE_PATHNAME', 'save_mapping_wrapper';
 comment on function sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text) is
-    'Internal: writes a mapping of the caller''s for sequin.map';
+    'Internal: stores a mapping of the caller for sequin.map';
 
 create function sequin.alter_mapping(
     name        text,
@@ -320,7 +321,7 @@ create function sequin.alter_mapping(
 ) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'alter_mapping_wrapper';
 comment on function sequin.alter_mapping(text, boolean, text, regclass, text, text[], text, text, text, text, text, text, text, text[]) is
-    'Changes the settings of a mapping that are not null, and sets those that reset names to their defaults; columns is the text of a JSON object';
+    'Changes the settings of a mapping whose arguments are not null, and resets the settings named in reset to their defaults; columns is the text of a JSON object';
 
 create function sequin.map(
     source      text,
@@ -364,7 +365,7 @@ begin
 end
 $map$;
 comment on function sequin.map(text, regclass, jsonb, text[], text, text, text, text, text, text, text) is
-    'Makes a mapping, or replaces the one of that name: messages of source are written to destination';
+    'Makes a mapping, which writes messages of source to destination; replaces an existing mapping of the same name';
 
 create function sequin.has_guard_columns(destination regclass) returns boolean
     language sql stable security invoker set search_path = pg_catalog, pg_temp as $has$
@@ -376,7 +377,7 @@ create function sequin.has_guard_columns(destination regclass) returns boolean
                                       ('sequin_committed_at', 'timestamptz'::regtype))
 $has$;
 comment on function sequin.has_guard_columns(regclass) is
-    'Whether a table has the three columns in which guard columns keeps the versions of rows';
+    'Whether a table has the guard columns sequin_lsn, sequin_idx and sequin_committed_at';
 
 -- A column with one of these names but another type is left alone here: sequin.mapping_check refuses it.
 create function sequin.add_guard_columns(destination regclass) returns void
@@ -409,7 +410,7 @@ begin
 end
 $add$;
 comment on function sequin.add_guard_columns(regclass) is
-    'Adds the three columns in which guard columns keeps the versions of rows, where they are missing';
+    'Adds the guard columns sequin_lsn, sequin_idx and sequin_committed_at to a table, unless they exist';
 
 create function sequin.map_schema(source_schema text, destination_schema text)
     returns setof sequin.mapping
@@ -502,7 +503,7 @@ begin
 end
 $schema$;
 comment on function sequin.map_schema(text, text) is
-    'Maps every table of the destination schema to the source table of its name; what is mapped already stays as it is';
+    'Maps every table of the destination schema to the source table of the same name; existing mappings stay as they are';
 
 create function sequin.retry(
     out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
@@ -518,13 +519,13 @@ create function sequin.retry(
     out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
     out stale bigint, out filtered bigint, out ignored bigint, out dead bigint)
     language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_mapping_wrapper';
-comment on function sequin.retry() is 'Tries all dead letters of your mappings again, and returns what became of them, as sequin_apply does';
-comment on function sequin.retry(bigint) is 'Tries a dead letter again, and returns what became of it, as sequin_apply does';
-comment on function sequin.retry(text) is 'Tries the dead letters of a mapping again, and returns what became of them, as sequin_apply does';
+comment on function sequin.retry() is 'Tries all dead letters of your mappings again, and returns the counts of their outcomes, as sequin_apply does';
+comment on function sequin.retry(bigint) is 'Tries a dead letter again, and returns the counts of its outcomes, as sequin_apply does';
+comment on function sequin.retry(text) is 'Tries the dead letters of a mapping again, and returns the counts of their outcomes, as sequin_apply does';
 
--- The runs of sequin.retry_all. A run commits its row after each portion, and removes it at its end. While a portion
--- runs, its session holds an advisory lock on the numbers 1936028777 and its process ID: the row of a run that was
--- stopped stays, and has no lock.
+-- The runs of sequin.retry_all. A run commits its row after each portion, and removes the row at its end.
+-- During a portion, the session holds an advisory lock on the numbers 1936028777 and its process ID. The row
+-- of a stopped run stays, without a lock.
 create table sequin.retry_run (
     pid         integer primary key,
     role        regrole not null,
@@ -540,20 +541,20 @@ create table sequin.retry_run (
     counted_at  bigint not null default 0,
     updated_at  timestamp with time zone not null
 );
-comment on table sequin.retry_run is 'Runs of sequin.retry_all, also those that were stopped: sequin.progress shows the others';
+comment on table sequin.retry_run is 'Runs of sequin.retry_all, stopped runs included; sequin.progress shows the runs under way';
 comment on column sequin.retry_run.pid is 'Process ID of the session';
-comment on column sequin.retry_run.role is 'Role that called it';
-comment on column sequin.retry_run.mapping is 'The mapping whose letters are retried; null for all';
-comment on column sequin.retry_run.sqlstate is 'The SQLSTATE of the letters that are retried; null for any';
-comment on column sequin.retry_run.started_at is 'When it began: letters that were tried since are not tried again';
-comment on column sequin.retry_run.upto is 'The last letter that was there when it began';
-comment on column sequin.retry_run.most is 'How many letters it tries at most; null for all';
-comment on column sequin.retry_run.last_letter is 'The last letter that it has tried';
-comment on column sequin.retry_run.done is 'How many letters it has tried';
-comment on column sequin.retry_run.healed is 'How many of these are gone: applied, or void because a newer change was';
-comment on column sequin.retry_run.remaining is 'How many letters it is still to try, as far as it has counted';
-comment on column sequin.retry_run.counted_at is 'How many it had tried when it counted';
-comment on column sequin.retry_run.updated_at is 'When its last portion ended';
+comment on column sequin.retry_run.role is 'Role that called sequin.retry_all';
+comment on column sequin.retry_run.mapping is 'Mapping whose dead letters are retried; null for all mappings';
+comment on column sequin.retry_run.sqlstate is 'SQLSTATE of the dead letters that are retried; null for any';
+comment on column sequin.retry_run.started_at is 'When the run began; dead letters that were tried since then are not tried again';
+comment on column sequin.retry_run.upto is 'id of the newest dead letter when the run began';
+comment on column sequin.retry_run.most is 'Limit on the number of dead letters to try; null for no limit';
+comment on column sequin.retry_run.last_letter is 'id of the last dead letter that the run has tried';
+comment on column sequin.retry_run.done is 'Number of dead letters tried';
+comment on column sequin.retry_run.healed is 'Number of tried dead letters that are gone: applied, or void because a newer change was applied';
+comment on column sequin.retry_run.remaining is 'Number of dead letters still to try, as far as counted';
+comment on column sequin.retry_run.counted_at is 'Number of dead letters tried when remaining was counted';
+comment on column sequin.retry_run.updated_at is 'When the last portion ended';
 revoke all on sequin.retry_run from public;
 
 create view sequin.progress with (security_barrier) as
@@ -569,23 +570,23 @@ where (exists (select from pg_catalog.pg_locks l
           and exists (select from pg_catalog.pg_stat_activity a where a.pid operator(pg_catalog.=) r.pid))
   and (pg_catalog.pg_has_role(r.role::pg_catalog.oid, 'USAGE'::pg_catalog.text)
        or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text));
-comment on view sequin.progress is 'How far the runs of sequin.retry_all are that go on now: your own, and all for members of pg_monitor';
-comment on column sequin.progress.pid is 'Process ID of the session: pg_cancel_backend stops the run, and what it has committed stays';
-comment on column sequin.progress.role is 'Role that called it';
-comment on column sequin.progress.mapping is 'The mapping whose letters are retried; null for all';
-comment on column sequin.progress.sqlstate is 'The SQLSTATE of the letters that are retried; null for any';
-comment on column sequin.progress.started_at is 'When it began';
-comment on column sequin.progress.done is 'How many letters it has tried';
-comment on column sequin.progress.healed is 'How many of these are gone: applied, or void because a newer change was';
-comment on column sequin.progress.remaining is 'How many letters it is still to try, at most';
-comment on column sequin.progress.updated_at is 'When its last portion ended';
+comment on view sequin.progress is 'Progress of the runs of sequin.retry_all under way: a role sees its own runs, members of pg_monitor all';
+comment on column sequin.progress.pid is 'Process ID of the session: pg_cancel_backend stops the run; committed portions stay';
+comment on column sequin.progress.role is 'Role that called sequin.retry_all';
+comment on column sequin.progress.mapping is 'Mapping whose dead letters are retried; null for all mappings';
+comment on column sequin.progress.sqlstate is 'SQLSTATE of the dead letters that are retried; null for any';
+comment on column sequin.progress.started_at is 'When the run began';
+comment on column sequin.progress.done is 'Number of dead letters tried';
+comment on column sequin.progress.healed is 'Number of tried dead letters that are gone: applied, or void because a newer change was applied';
+comment on column sequin.progress.remaining is 'Number of dead letters still to try, at most';
+comment on column sequin.progress.updated_at is 'When the last portion ended';
 
 create function sequin.retry_portion(
     mapping text, sqlstate text, letters bigint, most bigint,
     out more bigint, out commits bigint, out tried bigint, out done bigint, out healed bigint)
     language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_portion_wrapper';
 comment on function sequin.retry_portion(text, text, bigint, bigint) is
-    'Internal: a step of sequin.retry_all, which checks EXECUTE on that procedure';
+    'Internal: one step of sequin.retry_all; checks EXECUTE on that procedure';
 
 -- Without SET: a procedure with settings of its own cannot commit. Every name is therefore qualified.
 create procedure sequin.retry_all(
@@ -618,11 +619,11 @@ begin
 end
 $all$;
 comment on procedure sequin.retry_all(text, text, bigint, integer) is
-    'Tries dead letters of your mappings again, each once: so many in a transaction as portion says, and max in all. sequin.progress shows how far it is; whoever stops it keeps what was committed';
+    'Tries dead letters of your mappings again, each once: portion of them in each transaction, max in all. sequin.progress shows the progress. If the run is stopped, committed portions stay';
 
 create function sequin.discard(id bigint) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'discard_wrapper';
-comment on function sequin.discard(bigint) is 'Forgets a dead letter';
+comment on function sequin.discard(bigint) is 'Removes a dead letter without applying it';
 
 create function sequin.unmap(name text) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'unmap_wrapper';

@@ -5,7 +5,7 @@ create function sequin.explain(mapping text)
     returns table (part text, name text, type text, source text, "cast" text, sql text)
     language c volatile as 'MODULE_PATHNAME', 'explain_mapping_wrapper';
 comment on function sequin.explain(text) is
-    'Where each column of a mapping''s destination comes from, and the statements that write it';
+    'Source of each column of a mapping''s destination, and the statements that write the destination';
 
 create function sequin.explain_rows(batch text)
     returns table ("position" bigint, mapping text, key text, outcome text, sqlstate text, error text,
@@ -20,7 +20,7 @@ create function sequin.explain_batch(batch text)
     select e."position", e.mapping, e.key::jsonb, e.outcome, e.sqlstate, e.error, e.before::jsonb, e.after::jsonb
     from sequin.explain_rows(explain_batch.batch) e $$;
 comment on function sequin.explain_batch(text) is
-    'What sequin_apply(batch) would do: what becomes of each message in each mapping, and the row before and after; nothing is applied';
+    'What sequin_apply(batch) would do: the outcome of each message in each mapping, and the row before and after; nothing is applied';
 
 create function sequin.explain(batch jsonb)
     returns table ("position" bigint, mapping text, key jsonb, outcome text, sqlstate text, error text,
@@ -29,4 +29,4 @@ create function sequin.explain(batch jsonb)
     select e."position", e.mapping, e.key, e.outcome, e.sqlstate, e.error, e.before, e.after
     from sequin.explain_batch(explain.batch::text) e $$;
 comment on function sequin.explain(jsonb) is
-    'What sequin_apply(batch) would do: what becomes of each message in each mapping, and the row before and after; nothing is applied';
+    'What sequin_apply(batch) would do: the outcome of each message in each mapping, and the row before and after; nothing is applied';

@@ -10,7 +10,7 @@ create function sequin.fingerprint_query(
     language c stable set search_path = pg_catalog, pg_temp
     as 'MODULE_PATHNAME', 'fingerprint_query_wrapper';
 comment on function sequin.fingerprint_query(regclass, text[], integer, text[], text) is
-    'The query of sequin.fingerprint as plain SQL, to be run at the source: source is the name of the table there';
+    'The query of sequin.fingerprint as plain SQL, to run at the source; the argument source names the table there';
 
 -- Runs with the caller's rights. The settings matter only for types whose output function the query uses:
 -- for other types, the query spells values in a way that depends on no setting.
@@ -30,4 +30,4 @@ begin
 end
 $fingerprint$;
 comment on function sequin.fingerprint(regclass, text[], integer, text[]) is
-    'Number and hash of the rows in each bucket of keys, whatever their order: equal where two tables hold the same rows';
+    'Number of rows, and a hash that does not depend on their order, for each bucket of keys; equal for two tables with the same rows';

@@ -15,18 +15,18 @@ create table sequin.row_version (
     primary key (mapping, key)
 ) with (fillfactor = 90);
 
-comment on table sequin.row_version is 'The newest change applied to each row, where the destination does not hold it itself; tombstones of deleted rows; gaps';
+comment on table sequin.row_version is 'Version of the newest change applied to each row, unless the destination holds the version itself; tombstones of deleted rows; gaps';
 comment on column sequin.row_version.mapping is 'sequin.mapping.id';
-comment on column sequin.row_version.key is 'The row''s key as bytes, equal where the key is';
-comment on column sequin.row_version.source is 'Number of the source database that the change came from';
+comment on column sequin.row_version.key is 'The row''s key as bytes; equal keys have equal bytes';
+comment on column sequin.row_version.source is 'Number of the source database of the change';
 comment on column sequin.row_version.lsn is 'commit_lsn of the newest change; null if only reads were applied';
 comment on column sequin.row_version.idx is 'commit_idx of the newest change';
 comment on column sequin.row_version.committed_at is 'commit_timestamp of the newest change';
 comment on column sequin.row_version.read_at is 'commit_timestamp of the newest read applied';
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
-comment on column sequin.row_version.image is 'Fingerprint of the row, if it came to this key by a change of its key; of a tombstone: of the row that went, if its message held the row';
-comment on column sequin.row_version.gone is 'The newest delete or departure, where the other columns do not hold it: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
-comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: column to [source, lsn, idx, committed_at] of the value, null if it is unknown';
+comment on column sequin.row_version.image is 'Fingerprint of the row, if a key change moved it to this key; for a tombstone: of the row that left, if the message held that row';
+comment on column sequin.row_version.gone is 'The newest delete or departure by a key change, unless the other columns hold it: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
+comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: an object of column: [source, lsn, idx, committed_at] of the value, or null if the value has not arrived yet';
 
 -- Tombstones in the order in which they were made, so that pruning starts with the oldest. The primary key is
 -- needed where a publication is FOR ALL TABLES: without a replica identity, deletes fail there.
@@ -48,7 +48,7 @@ create table sequin.home_source (
 );
 comment on column sequin.home_source.mapping is 'sequin.mapping.id';
 comment on column sequin.home_source.source is 'Number of the source database';
-comment on table sequin.home_source is 'The source database whose positions the columns of a destination hold; rows of others have a row_version';
+comment on table sequin.home_source is 'Source database whose positions the guard columns of a destination hold; rows from other databases have an entry in sequin.row_version';
 
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
@@ -61,10 +61,10 @@ create table sequin.resync_seen (
     key     bytea not null,
     primary key (mapping, key)
 );
-comment on table sequin.resync is 'Resyncs that have begun: sequin.begin_resync and sequin.finish_resync';
+comment on table sequin.resync is 'Resyncs in progress: sequin.begin_resync begins one, sequin.finish_resync ends it';
 comment on column sequin.resync.mapping is 'sequin.mapping.id';
-comment on column sequin.resync.started_at is 'When it began';
-comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when it began';
+comment on column sequin.resync.started_at is 'When the resync began';
+comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when the resync began';
 comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
 comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
 comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
@@ -85,7 +85,7 @@ begin
     end if;
     return null;
 end $$;
-comment on function sequin.mapping_removed() is 'Forgets what is known of the rows of a mapping that is removed, or writes another table or by another key';
+comment on function sequin.mapping_removed() is 'Deletes the state of the rows of a mapping when the mapping is removed, or gets another destination or key';
 revoke all on function sequin.mapping_removed() from public;
 
 create function sequin.mapping_renamed() returns trigger
@@ -122,13 +122,13 @@ select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 create function sequin.row_key(variadic "any") returns bytea
     language c stable parallel safe as 'MODULE_PATHNAME', 'row_key_wrapper';
 comment on function sequin.row_key(variadic "any") is
-    'The bytes under which sequin.row_version knows a row with this key; null if a part of it is null';
+    'The bytes of a key in sequin.row_version; null if a part of the key is null';
 
--- The functions below are called with the rights of the mapping's owner, by the statement of
--- sequin.finish_resync alone: it passes a number that nobody else knows. Without it they are an error.
+-- The next four functions are for the statement of sequin.finish_resync, which runs as the mapping's owner.
+-- The statement passes a secret number. A call without this number is an error.
 create function sequin.in_resync(mapping integer, token bigint) returns boolean
     language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
-comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call that its statement does not make';
+comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call by any other statement';
 
 create function sequin.is_confirmed(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -172,8 +172,8 @@ create function sequin.finish_resync(mapping text, dry_run boolean default false
 create function sequin.forget_versions(mapping text) returns void
     language c volatile as 'MODULE_PATHNAME', 'forget_versions_wrapper';
 comment on function sequin.begin_resync(text) is
-    'Begins a resync: from now on it is noted which rows a message confirms. Start a backfill in Sequin next';
+    'Begins a resync: from now on, the rows that messages confirm are recorded. Start a backfill in Sequin next';
 comment on function sequin.finish_resync(text, boolean) is
-    'Ends a resync: deletes the rows that no message has confirmed since it began, and returns how many; a dry run only counts';
+    'Ends a resync: deletes the rows that no message has confirmed since it began, and returns their number; a dry run only counts them';
 comment on function sequin.forget_versions(text) is
-    'Forgets what was applied to the mapping''s rows, so that the next message of each is applied whatever its position';
+    'Deletes the versions of the mapping''s rows, so that the next message for each row is applied whatever its position';

@@ -22,35 +22,35 @@ create table sequin.counter (
     last_applied_at       timestamp with time zone not null,
     primary key (mapping, slot)
 ) with (fillfactor = 25);
-comment on table sequin.counter is 'What became of the messages of each mapping, per backend slot: sequin.status adds it up';
+comment on table sequin.counter is 'Outcomes of the messages of each mapping, per backend slot; sequin.status adds them up';
 comment on column sequin.counter.mapping is 'sequin.mapping.id';
-comment on column sequin.counter.slot is 'Number of a backend among those that live: no two write one row';
+comment on column sequin.counter.slot is 'Number of a live backend, so that two backends never write the same row';
 comment on column sequin.counter.calls is 'Calls with messages for the mapping';
-comment on column sequin.counter.received is 'Messages; each has one of the outcomes that follow';
-comment on column sequin.counter.upserted is 'Messages that decided a row, which was written';
-comment on column sequin.counter.deleted is 'Messages that deleted a row, or found it gone';
-comment on column sequin.counter.collapsed is 'Messages of a row that a newer change in the same batch decided';
-comment on column sequin.counter.stale is 'Messages older than what was applied before, or that came again';
-comment on column sequin.counter.filtered is 'Messages that the filter refused, with no row to delete';
-comment on column sequin.counter.ignored is 'Messages that a null destination or on_delete ignore does not write';
+comment on column sequin.counter.received is 'Messages; each counts in one of the outcomes that follow';
+comment on column sequin.counter.upserted is 'Messages that decided a row that exists now';
+comment on column sequin.counter.deleted is 'Messages that deleted a row, or found no row to delete';
+comment on column sequin.counter.collapsed is 'Messages followed by a newer change of the same row in the same batch';
+comment on column sequin.counter.stale is 'Messages older than the change applied before, or received again';
+comment on column sequin.counter.filtered is 'Messages that the filter rejected, without a row to delete';
+comment on column sequin.counter.ignored is 'Messages that are not written because the destination is null or on_delete is ignore';
 comment on column sequin.counter.dead is 'Messages that became dead letters';
 comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in resyncs';
-comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, reads and dead letters apart';
+comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, without reads and dead letters';
 comment on column sequin.counter.last_commit_timestamp is 'commit_timestamp of that change';
 comment on column sequin.counter.last_change_at is 'When that change was applied';
-comment on column sequin.counter.last_applied_at is 'When the last call ended';
+comment on column sequin.counter.last_applied_at is 'When the last call with messages for the mapping ended';
 revoke all on sequin.counter from public;
 select pg_catalog.pg_extension_config_dump('sequin.counter', '');
 
 create function sequin.counter_removed() returns trigger
     language c security definer as 'MODULE_PATHNAME', 'counter_removed_wrapper'
     set search_path = pg_catalog, pg_temp;
-comment on function sequin.counter_removed() is 'Removes the counts of a mapping that is removed';
+comment on function sequin.counter_removed() is 'Removes the counters of a removed mapping';
 revoke all on function sequin.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping
     for each row execute function sequin.counter_removed();
 
--- For sequin.status, which counts the rows with a value that is not known yet. There are few.
+-- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
 create index row_version_unknown on sequin.row_version (mapping)
     where gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath;
 
@@ -140,35 +140,35 @@ left join lateral (
     order by n.last_commit_timestamp desc nulls last, n.last_lsn desc nulls last limit 1) n on true
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
-comment on view sequin.status is 'A row for each mapping that the role may see: how it stands, what became of its messages, how far behind it is';
+comment on view sequin.status is 'A row for each mapping that the role may see: its state, the outcomes of its messages, and its lag';
 comment on column sequin.status.name is 'Name of the mapping';
-comment on column sequin.status.source is 'Messages that it takes';
-comment on column sequin.status.destination is 'Table that it writes; null if it ignores them';
-comment on column sequin.status.owner is 'Role as which it writes';
-comment on column sequin.status.state is 'running; paused: enabled is false, calls for it fail or its messages are kept; broken: it cannot write anything, as broken_reason says, and its messages wait; resyncing: running, and a resync is on';
+comment on column sequin.status.source is 'Messages that the mapping takes';
+comment on column sequin.status.destination is 'Table that the mapping writes; null if it ignores its messages';
+comment on column sequin.status.owner is 'Role that writes the rows';
+comment on column sequin.status.state is 'running; paused: enabled is false, and calls with its messages fail or the messages are kept; broken: the mapping cannot write anything (see broken_reason), and its messages wait; resyncing: running, during a resync';
 comment on column sequin.status.guard is 'Where the versions of rows are kept: columns, table or off; null without a destination';
-comment on column sequin.status.calls is 'Calls that had messages for it';
-comment on column sequin.status.received is 'Messages that it took; each is counted in one of the columns that follow';
-comment on column sequin.status.upserted is 'Messages that decided a row, which was written';
-comment on column sequin.status.deleted is 'Messages that deleted a row, or found it gone';
-comment on column sequin.status.collapsed is 'Messages of a row that a newer change in the same batch decided';
-comment on column sequin.status.stale is 'Messages older than what was applied before, or that came again';
-comment on column sequin.status.filtered is 'Messages that the filter refused, with no row to delete';
-comment on column sequin.status.ignored is 'Messages that a null destination or on_delete ignore does not write';
+comment on column sequin.status.calls is 'Calls with messages for the mapping';
+comment on column sequin.status.received is 'Messages that the mapping took; each counts in one of the columns that follow';
+comment on column sequin.status.upserted is 'Messages that decided a row that exists now';
+comment on column sequin.status.deleted is 'Messages that deleted a row, or found no row to delete';
+comment on column sequin.status.collapsed is 'Messages followed by a newer change of the same row in the same batch';
+comment on column sequin.status.stale is 'Messages older than the change applied before, or received again';
+comment on column sequin.status.filtered is 'Messages that the filter rejected, without a row to delete';
+comment on column sequin.status.ignored is 'Messages that are not written because the destination is null or on_delete is ignore';
 comment on column sequin.status.dead is 'Messages that became dead letters';
-comment on column sequin.status.last_lsn is 'commit_lsn of the newest change applied, backfill reads apart';
-comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of the newest change applied, backfill reads apart';
-comment on column sequin.status.lag is 'How long after its commit that change was applied; null if there is none';
-comment on column sequin.status.last_applied_at is 'When a call last had messages for it';
-comment on column sequin.status.dead_letters_dead is 'Dead letters that need somebody';
-comment on column sequin.status.dead_letters_waiting is 'Dead letters that wait for another row';
+comment on column sequin.status.last_lsn is 'commit_lsn of the newest change applied, without backfill reads';
+comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of the newest change applied, without backfill reads';
+comment on column sequin.status.lag is 'Time from the commit of that change to its application; null if there is no such change';
+comment on column sequin.status.last_applied_at is 'When a call last had messages for the mapping';
+comment on column sequin.status.dead_letters_dead is 'Dead letters that need intervention';
+comment on column sequin.status.dead_letters_waiting is 'Dead letters that wait, and are retried automatically';
 comment on column sequin.status.row_versions_estimate is 'Entries of sequin.row_version, as of the last analyze of that table; sequin.versions counts them';
-comment on column sequin.status.unknown_values is 'Rows with a column whose value has not come yet';
-comment on column sequin.status.resync_started_at is 'When the resync that is on began';
+comment on column sequin.status.unknown_values is 'Rows with a column whose value has not arrived yet';
+comment on column sequin.status.resync_started_at is 'When the resync under way began';
 comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
 
-comment on column sequin.status.broken_reason is 'Why it is broken';
-comment on column sequin.status.broken_since is 'When a call found that out';
+comment on column sequin.status.broken_reason is 'Why the mapping is broken';
+comment on column sequin.status.broken_since is 'When a call found the fault';
 
 create view sequin.versions with (security_barrier) as
 select m.name, v.row_versions, v.tombstones, v.gaps, v.unknown_values
@@ -181,17 +181,17 @@ cross join lateral (
     from sequin.row_version r where r.mapping operator(pg_catalog.=) m.id) v
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);
-comment on view sequin.versions is 'What sequin.row_version holds for each mapping, counted row by row: on a large table ask for one mapping';
+comment on view sequin.versions is 'Contents of sequin.row_version for each mapping, counted row by row: on a large table, ask for one mapping';
 comment on column sequin.versions.name is 'Name of the mapping';
-comment on column sequin.versions.row_versions is 'Its entries';
-comment on column sequin.versions.tombstones is 'Those of rows that were deleted';
-comment on column sequin.versions.gaps is 'Those of rows with columns whose value is older than the row';
-comment on column sequin.versions.unknown_values is 'Those of rows with a column whose value has not come yet';
+comment on column sequin.versions.row_versions is 'Entries of the mapping';
+comment on column sequin.versions.tombstones is 'Entries of deleted rows';
+comment on column sequin.versions.gaps is 'Entries of rows with a column whose value is older than the row';
+comment on column sequin.versions.unknown_values is 'Entries of rows with a column whose value has not arrived yet';
 
-comment on column sequin.status.dead_letters_paused is 'Dead letters that were kept while it was paused';
-comment on column sequin.status.waiting_roots is 'Those of dead_letters_waiting whose missing row or value is not itself in a dead letter: when these come, the others follow. Letters that wait for each other in a circle have none';
+comment on column sequin.status.dead_letters_paused is 'Dead letters that were kept while the mapping was paused';
+comment on column sequin.status.waiting_roots is 'Waiting dead letters whose awaited row or value is not in another dead letter: when it arrives, the others follow. Letters that wait for each other in a circle have no root';
 
--- How many letters wait behind a letter costs a look-up for each of these, a thousand at most.
+-- The column behind costs a look-up for each letter that waits behind, a thousand at most.
 create view sequin.waiting with (security_barrier) as
 select d.id as letter, d.mapping,
        case when own.yes then d.key end as key,
@@ -244,18 +244,18 @@ cross join lateral (
            and p.brings operator(pg_catalog.@>) array[d.waits_or] and p.id operator(pg_catalog.<>) d.id limit 1)) as letter) awaited
 where d.state operator(pg_catalog.=) 'waiting'::pg_catalog.text
   and (own.yes or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text));
-comment on view sequin.waiting is 'The dead letters that wait, and for what: those of your mappings; members of pg_monitor see all, without contents';
+comment on view sequin.waiting is 'Waiting dead letters of your mappings, and what each waits for; members of pg_monitor see all, without contents';
 comment on column sequin.waiting.letter is 'sequin.dead_letter.id';
 comment on column sequin.waiting.mapping is 'Name of the mapping';
-comment on column sequin.waiting.key is 'JSON array of the values of the key of its row, when known';
-comment on column sequin.waiting.since is 'When it came';
-comment on column sequin.waiting.last_attempt_at is 'When it was tried last';
-comment on column sequin.waiting.attempts is 'How often it was tried';
+comment on column sequin.waiting.key is 'JSON array of the values of the key of the row, if known';
+comment on column sequin.waiting.since is 'When the message was received';
+comment on column sequin.waiting.last_attempt_at is 'When the last attempt was made';
+comment on column sequin.waiting.attempts is 'Number of attempts';
 comment on column sequin.waiting.sqlstate is 'SQLSTATE of the last attempt';
 comment on column sequin.waiting.error is 'Error message of the last attempt';
-comment on column sequin.waiting.detail is 'Its DETAIL';
-comment on column sequin.waiting.hint is 'Its HINT: which row is in the way by which constraint, and what helps';
-comment on column sequin.waiting.waits_on is 'The table whose row it waits for; null if that is not known';
-comment on column sequin.waiting.waits_for is 'The key of that row, or the value that a foreign key refers to, as (column)=(value); null: any row, or sequin.dead_letter.waits_for_key does not tell it';
-comment on column sequin.waiting.waits_for_letter is 'The dead letter that has that row or value; null: none has, its message has not come';
-comment on column sequin.waiting.behind is 'How many letters wait for its row, and for theirs in turn; counted up to 1000';
+comment on column sequin.waiting.detail is 'DETAIL of that error';
+comment on column sequin.waiting.hint is 'HINT of that error: which row blocks the message through which constraint, and what helps';
+comment on column sequin.waiting.waits_on is 'Table of the awaited row; null if not known';
+comment on column sequin.waiting.waits_for is 'Key of the awaited row, or the awaited value that a foreign key refers to, as (column)=(value); null if any row may end the wait, or if sequin.dead_letter.waits_for_key is null';
+comment on column sequin.waiting.waits_for_letter is 'Dead letter that has the awaited row or value; null if there is none: the message has not arrived';
+comment on column sequin.waiting.behind is 'How many dead letters wait for the row of this one, directly or through others; counted up to 1000';

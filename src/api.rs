@@ -53,8 +53,8 @@ fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
 const SMALL: usize = 256 << 10;
 const SMALL_CALL: usize = 4 << 20;
 
-/// The most memory that a message and a member of its record take beside their text, and that a call takes
-/// beside its messages.
+/// The most memory, in bytes: of a message beside its text, of a member of a record beside its text, and of a
+/// call beside its messages.
 const PER_MESSAGE: usize = 1024;
 const PER_MEMBER: usize = 256;
 const PER_CALL: usize = 16 << 20;

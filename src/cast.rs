@@ -1,12 +1,12 @@
-//! JSON value → datum of the destination column's type.
+//! Casts a JSON value to a datum of the destination column's type.
 //!
 //! [`spell()`] makes a text of the JSON value, and the type's own input function reads the text. Ordinary
-//! values of the commonest types are read here instead, where the result has the same bytes. All other
-//! values go to the input function, so that every error is the server's.
+//! values of the commonest types are read here instead, if the result has the same bytes. All other values go
+//! to the input function, so that the server raises every error.
 //!
-//! Measured on PostgreSQL 15, ns a value, here and by the input function: `int8` 25 and 65, `timestamptz` 30
-//! and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and 75 (of which 10 are the call),
-//! `jsonb` of 150 bytes 400 and 1600.
+//! Measured on PostgreSQL 15, in ns per value, here and by the input function: `int8` 25 and 65,
+//! `timestamptz` 30 and 300, `numeric` 30 and 150, `uuid` 30 and 200, a text of 20 bytes 25 and 75 (of which
+//! the call takes 10), `jsonb` of 150 bytes 400 and 1600.
 
 #![forbid(unsafe_code)]
 
@@ -172,7 +172,7 @@ impl From<Misfit> for SqlError {
 }
 
 /// Turns an internal error into an error of the value. Some input functions, such as hstore's before
-/// PostgreSQL 16, refuse a text by an internal error, which would not count as the message's fault.
+/// PostgreSQL 16, refuse a text by an internal error. Without this, the message would not be blamed for it.
 fn of_the_value(error: SqlError) -> SqlError {
     if !error.is(sqlstate::INTERNAL_ERROR) {
         return error;

@@ -11,10 +11,10 @@ const DAYS_PER_ERA: i64 = 146_097;
 /// Days from 0000-03-01 to 1970-01-01.
 const DAYS_TO_1970: i64 = 719_468;
 
-/// The day of a date, `None` if there is no such date. Years below 1,000,000 do not overflow.
+/// The day of a date; `None` if the date does not exist. Years below 1,000,000 do not overflow.
 #[inline]
 pub fn day(year: u32, month: u32, day: u32) -> Option<i32> {
-    /// Days from the March of 400 years before year 0: nothing below is negative.
+    /// Days from March of the year -400 to 1970-01-01. With this start, no number below is negative.
     const TO_1970: u32 = (DAYS_TO_1970 + DAYS_PER_ERA) as u32;
     if !(1..=12).contains(&month) || day == 0 || day > days_in(year, month) {
         return None;
@@ -27,7 +27,7 @@ pub fn day(year: u32, month: u32, day: u32) -> Option<i32> {
     Some((years + day_of_year) as i32 - TO_1970 as i32)
 }
 
-/// How many days a month has, which is one of 1 to 12.
+/// How many days a month (1 to 12) has.
 #[inline]
 fn days_in(year: u32, month: u32) -> u32 {
     match month {

@@ -6,9 +6,9 @@
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ColumnSet {
     first: u64,
-    /// Columns from 64 on, if the set has any. It ends with the last column of the set, so that equal sets are
-    /// equal. An empty `Vec` would do, but `memcmp` of nothing at no address takes up to 100 ns: a processor
-    /// that masks the load handles the fault in microcode.
+    /// Columns from 64 on, if the set has any. It ends with the last column of the set, so that equal sets
+    /// are equal. An empty `Vec` would do, but `memcmp` of nothing at no address takes up to 100 ns: a
+    /// processor that masks the load handles the fault in microcode.
     more: Option<Vec<u64>>,
 }
 

@@ -63,9 +63,9 @@ pub struct Letter<'a> {
     pub position: usize,
     /// Why the message was not applied.
     pub error: Cow<'a, SqlError>,
-    /// The row that the message waits for, if it may work later.
+    /// The awaited row, if the message may succeed later.
     pub wait: Option<Wait>,
-    /// The key of that row in words, as far as the mapping's owner may know it.
+    /// The key of the awaited row in words, as far as the mapping's owner may know it.
     pub waits_for_key: Option<String>,
     pub state: State,
     /// The row's key, as a JSON array.
@@ -74,7 +74,7 @@ pub struct Letter<'a> {
     pub row_key: Option<Vec<u8>>,
     /// The key that the message moved its row from, as bytes.
     pub former_key: Option<Vec<u8>>,
-    /// What others may wait for that it brings, beside its row, as bytes.
+    /// Further keys and values that the letter brings and other letters may wait for, as bytes.
     pub brings: Vec<Vec<u8>>,
     /// The source database.
     pub source: Option<&'a str>,
@@ -84,8 +84,10 @@ pub struct Letter<'a> {
     pub committed_at: Option<i64>,
 }
 
-/// The numbers of letters that are kept already, because they are the same change of the same row; where no row
-/// is known, because a change is the same text. What is no change is kept each time.
+/// Finds letters that are stored already. If the row is known, a letter is the same if mapping, row, source,
+/// version and commit time are equal; without an LSN, the text must be equal too. If the row is not known, a
+/// letter is the same if mapping, LSN and text are equal. A message with neither row nor LSN is stored each
+/// time.
 const KNOWN: &str = "
     select k.n, k.known from (
         select b.n, coalesce((
@@ -116,8 +118,8 @@ const RENEW: &str = "
                           brings bytea[], waits_or bytea, waits_for_key text)
     where l.id = b.id";
 
-/// One plain statement: each node of a larger one would have a copy of a letter's text, which may be as large as
-/// its batch.
+/// A plain statement. Each node of a larger plan would copy the letter's text, which may be as large as its
+/// batch.
 const STORE: &str = "
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
@@ -182,7 +184,7 @@ thread_local! {
 const SET: usize = 1000;
 const SET_BYTES: usize = 1 << 20;
 
-/// Keeps the letters, in this order; returns the numbers of those that are new.
+/// Stores the letters in this order. Returns the numbers of the new letters.
 pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<Vec<i64>, SqlError> {
     let mut stored = Vec::new();
     loop {
@@ -217,7 +219,8 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
         })
     };
     if !renewed.is_empty() && patiently(|| renew(&renewed))?.is_none() {
-        // The letters that another session holds on to are kept once more: it may be about to remove them.
+        // Letters that another session has locked are stored once more: that session may be about to remove
+        // them.
         let ids: Vec<i64> = renewed.iter().filter_map(|letter| letter.id).collect();
         let free = free(&ids)?;
         let (mine, held): (Vec<_>, Vec<_>) = renewed
@@ -242,7 +245,7 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
     Ok(stored)
 }
 
-/// Which of the letters are kept already, by their indexes, and their numbers.
+/// Finds the letters that are stored already: their indexes in `set`, and their numbers.
 fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
     let asked: Vec<(usize, &Letter<'_>)> = set
         .iter()
@@ -324,7 +327,7 @@ const LOCK: &str = "
     select l.id from sequin.dead_letter l
     where l.id in (select b.id from sequin.batch() b(id bigint)) for update of l skip locked";
 
-/// Forgets the letters of these numbers, but for those that another session holds on to.
+/// Removes the letters with these numbers, except letters that another session has locked.
 pub fn remove(ids: &[i64]) -> Result<(), SqlError> {
     if ids.is_empty() {
         return Ok(());
@@ -352,8 +355,8 @@ fn free(ids: &[i64]) -> Result<Vec<i64>, SqlError> {
     Ok(free)
 }
 
-/// Does what may wait for a session with rows of the table in an open transaction, such as one that discards a
-/// letter; `None` if the wait takes longer than a mapping has time.
+/// Runs `work`, which may wait for the open transaction of another session, for example one that discards a
+/// letter. `None` if the wait takes longer than `sequin.mapping_timeout`.
 fn patiently(work: impl FnOnce() -> Result<(), SqlError>) -> Result<Option<()>, SqlError> {
     let limit = settings::mapping_timeout();
     if limit.is_zero() {

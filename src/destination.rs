@@ -14,35 +14,36 @@ use crate::prepared::Lookup;
 pub struct Destination {
     /// `pg_class.oid`.
     pub oid: pg_sys::Oid,
-    /// Its schema's name.
+    /// The schema's name.
     pub schema: String,
     pub name: String,
-    /// The role that owns it.
+    /// The role that owns the relation.
     pub owner: pg_sys::Oid,
     /// `pg_class.relkind`.
     pub relkind: u8,
     /// `pg_class.relpersistence`.
     pub persistence: u8,
-    /// Its columns in order, without dropped ones.
+    /// The columns in order, without dropped columns.
     pub columns: Vec<Column>,
-    /// Its unique indexes, the primary key's first.
+    /// The unique indexes, the primary key's first.
     pub unique_indexes: Vec<UniqueIndex>,
-    /// Whether it has constraints that are checked at commit.
+    /// Whether the relation has constraints that are checked at commit.
     pub deferred: bool,
-    /// Whether triggers are among these constraints: they must run as the mapping's owner.
+    /// Whether constraint triggers are among these constraints. Such triggers must run as the mapping's
+    /// owner.
     pub deferred_triggers: bool,
     /// Whether the end of a statement may check a constraint over several rows of the relation: one
     /// statement must write such rows.
     pub checks_sets: bool,
-    /// Whether it has triggers of its own that fire after its rows are written. Such a trigger may refuse
-    /// the row, or complain that another row is missing.
+    /// Whether the relation (or a partition) has user-defined triggers that fire after its rows are written.
+    /// Such a trigger may refuse the row, or complain that another row is missing.
     pub after_triggers: bool,
-    /// OIDs of the other tables that its foreign keys refer to.
+    /// OIDs of the other tables that the relation's foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
-    /// Foreign keys by which it refers to itself, or a partition to its partitioned table: their columns,
-    /// each with the column that it refers to.
+    /// Foreign keys by which the relation refers to itself, or a partition to its partitioned table: the
+    /// columns of each, with the column that each refers to.
     pub self_references: Vec<Vec<(String, String)>>,
-    /// Foreign keys that refer to it.
+    /// Foreign keys that refer to the relation.
     pub referrers: Vec<Referrer>,
 }
 
@@ -53,9 +54,9 @@ pub struct Referrer {
     pub oid: pg_sys::Oid,
     /// The role that owns the table.
     pub owner: pg_sys::Oid,
-    /// What a delete of a row that it refers to does: `pg_constraint.confdeltype`.
+    /// The effect when a referenced row is deleted: `pg_constraint.confdeltype`.
     pub on_delete: Action,
-    /// What an update of the columns that it refers to does: `pg_constraint.confupdtype`.
+    /// The effect when a referenced column is updated: `pg_constraint.confupdtype`.
     pub on_update: Action,
     /// The table's schema.
     pub schema: String,
@@ -70,14 +71,14 @@ pub struct Referrer {
     pub columns: Vec<(String, String, String)>,
 }
 
-/// What a foreign key does to the rows that refer to a row which goes or changes.
+/// The effect of a foreign key on rows that refer to a deleted or changed row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing: it fails, when the statement ends, if rows refer to what is not there then.
+    /// Nothing. The foreign key fails when the statement ends, if a row then refers to a missing row.
     Nothing,
-    /// It fails if rows refer to the row, also if another takes its place.
+    /// The foreign key fails if rows refer to the row, even if another row takes its place.
     Restrict,
-    /// It deletes or changes the rows that refer to the row.
+    /// The foreign key deletes or changes the referring rows.
     Cascade,
 }
 
@@ -95,19 +96,19 @@ impl Action {
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
-    /// Its type.
+    /// The column's type.
     pub type_oid: pg_sys::Oid,
-    /// Its type modifier, -1 for none.
+    /// The type modifier, -1 for none.
     pub typmod: i32,
-    /// Its collation, `InvalidOid` for none.
+    /// The collation, `InvalidOid` for none.
     pub collation: pg_sys::Oid,
-    /// Its type as SQL spells it, with the modifier, schema-qualified unless in `pg_catalog`.
+    /// The type as SQL spells it, with the modifier, schema-qualified unless in `pg_catalog`.
     pub type_name: String,
-    /// Whether it refuses null.
+    /// Whether the column refuses null.
     pub not_null: bool,
     /// Whether an insert without the column gives it a value: a default or an identity.
     pub has_default: bool,
-    /// Whether it is generated from other columns.
+    /// Whether the column is generated from other columns.
     pub generated: bool,
     /// `pg_attribute.attidentity`: `a` for always, `d` for by default.
     pub identity: Option<u8>,
@@ -117,15 +118,15 @@ pub struct Column {
 #[derive(Debug, Clone)]
 pub struct UniqueIndex {
     pub name: String,
-    /// Its key columns in order; empty if one of them is an expression.
+    /// The key columns in order; empty if one of them is an expression.
     pub columns: Vec<String>,
-    /// Whether it is the primary key's.
+    /// Whether the index is the primary key's.
     pub primary: bool,
-    /// False when its constraint is deferrable: `ON CONFLICT` cannot use it.
+    /// False for the index of a deferrable constraint: `ON CONFLICT` cannot use such an index.
     pub immediate: bool,
-    /// Whether it covers only some of the rows.
+    /// Whether the index covers only some of the rows.
     pub partial: bool,
-    /// Whether it was built completely.
+    /// Whether the index was built completely.
     pub valid: bool,
 }
 
@@ -215,7 +216,7 @@ const REFERRERS: &str = "
     order by k.oid";
 
 impl Column {
-    /// As a column of a batch relation.
+    /// The column as a column of a batch relation.
     pub fn row(&self) -> RowColumn {
         RowColumn {
             name: self.name.clone(),
@@ -237,12 +238,12 @@ impl Destination {
         self.columns.iter().find(|c| c.name == name)
     }
 
-    /// Its schema and name, quoted where SQL needs it.
+    /// The relation's schema and name, quoted where SQL needs it.
     pub fn qualified_name(&self) -> String {
         pgrx::spi::quote_qualified_identifier(&self.schema, &self.name)
     }
 
-    /// The columns of its primary key, in order; empty if it has none.
+    /// The columns of the primary key, in order; empty without a primary key.
     pub fn primary_key(&self) -> &[String] {
         self.unique_indexes
             .iter()

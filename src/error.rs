@@ -105,6 +105,8 @@ pub enum Error {
     },
     /// Another call holds a lock on a mapping.
     MappingInUse,
+    /// Rows that must be written together were deleted, by somebody else, after they had been read.
+    RowsWent,
     /// A delete, or an update, would cascade to rows that a mapping writes.
     WouldCascade {
         /// Whether it is an update.

@@ -1,10 +1,10 @@
-//! The targets of `fuzz/`, asked with mutations of their seeds for a short time. `make fuzz` goes on for longer, and lets
-//! coverage lead where cargo-fuzz is installed.
+//! Runs the targets of `fuzz/` on mutations of their seeds for a short time. `make fuzz` runs longer, and
+//! where cargo-fuzz is installed, coverage guides it.
 //!
-//! It belongs to no room, and stands here since the targets name the extension's own modules: so `make test` asks the
-//! code that ships, without a build of another crate.
+//! This file belongs to no room. It stands here because the targets name the extension's own modules. So
+//! `make test` runs them on the code that ships, without a build of another crate.
 //!
-//! `FUZZ_SECONDS=60` sets the time for each target; `FUZZ_SEED=7` begins with other numbers.
+//! `FUZZ_SECONDS=60` sets the time for each target; `FUZZ_SEED=7` starts with other numbers.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +26,7 @@ impl Random {
         (self.0 >> 11) as usize % limit.max(1)
     }
 
-    /// A part of a text of this length.
+    /// A random range within a text of this length.
     fn span(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let longest = [4, 40, length][self.below(3)];
@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-/// Texts that a parser treats in a way of their own.
+/// Texts that parsers treat specially.
 const TOKENS: [&str; 36] = [
     "{",
     "}",
@@ -123,7 +123,7 @@ fn parsers_take_anything() {
             let failed = catch_unwind(AssertUnwindSafe(|| target(&input))).is_err();
             assert!(!failed, "{name}: {:?}", String::from_utf8_lossy(&input));
             asked += 1;
-            // an input that has survived becomes one to mutate
+            // every 64th input joins the inputs to mutate
             if asked % 64 == 0 && input.len() < 10_000 {
                 match inputs.len() {
                     ..2000 => inputs.push(input),

@@ -11,7 +11,7 @@ use crate::json::{Json, Kind};
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a. Fingerprints are stored, so the hash must never change, unlike that of the standard library.
+/// FNV-1a. Fingerprints are stored, so the hash must never change. The standard library's hash may change.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(seed, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(PRIME)

@@ -1,4 +1,4 @@
-//! One change message of Sequin's, checked.
+//! A checked change message of Sequin.
 //!
 //! A [`Message`] has an action, a table and a record. A value that lacks one of them gets a
 //! [`MessageFault`] and becomes a dead letter. The record's values are not checked here: the
@@ -115,7 +115,7 @@ pub enum MessageFault {
     BadIdx,
     /// `metadata.commit_timestamp` is not a point in time of the years 1 to 9999.
     BadTimestamp,
-    /// A required string cannot be a `text` of PostgreSQL's.
+    /// A required string cannot be stored as PostgreSQL's `text`.
     BadString(StringFault),
     /// The body that should hold a message is not JSON.
     NotJson(JsonFault),
@@ -123,7 +123,7 @@ pub enum MessageFault {
     NotBase64,
     /// The body that should hold a message is base64, but not of UTF-8 text. It may be compressed.
     NotUtf8,
-    /// The value is inside of more envelopes than are read.
+    /// The value is nested in too many envelopes.
     TooDeep,
     /// SNS asks to confirm a subscription. This is not a message from Sequin.
     SubscriptionConfirmation,
@@ -171,7 +171,7 @@ pub(crate) fn action(value: Option<Json<'_>>) -> Result<Action, MessageFault> {
         .ok_or_else(|| MessageFault::UnknownAction(value.text().chars().take(60).collect()))
 }
 
-/// The version that `commit_lsn` and `commit_idx` make.
+/// The version from `commit_lsn` and `commit_idx`.
 pub(crate) fn version(
     lsn: Option<Json<'_>>,
     idx: Option<Json<'_>>,
@@ -234,7 +234,7 @@ fn iso_8601(text: &str) -> Option<i64> {
     let (year, month) = (number(&[y0, y1, y2, y3])?, number(&[m0, m1])?);
     let day = civil::day(year, month, number(&[d0, d1])?)?;
     let (hour, minute, second) = (number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?);
-    // 60 is a leap second, which PostgreSQL too takes for the next minute's first
+    // 60 is a leap second; like PostgreSQL, we read it as the first second of the next minute
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }

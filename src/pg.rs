@@ -1,10 +1,10 @@
 //! The only module with `unsafe` in it. It wraps the server's functions in types that release their
 //! resources when they are dropped.
 //!
-//! Two ways lead into Postgres. Calls whose failure ends the whole `sequin_apply` use pgrx's own
-//! guarded functions: an SQL error becomes a panic that pgrx turns back into the SQL error. Calls
-//! whose failure belongs to one message go through [`trap`], which returns the error with every
-//! field it has (pgrx's guard loses unknown SQLSTATEs, the constraint and the context).
+//! There are two ways to call Postgres. A call whose failure ends the whole `sequin_apply` uses pgrx's own
+//! guarded functions: an SQL error becomes a panic that pgrx turns back into the SQL error. A call whose
+//! failure concerns one message goes through [`trap`], which returns the error with all of its fields (pgrx's
+//! guard loses unknown SQLSTATEs, the constraint and the context).
 
 pub mod backtrace;
 pub mod clock;

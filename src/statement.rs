@@ -49,8 +49,12 @@ pub struct SqlRelation {
 pub enum Input<'s> {
     /// The batch relation.
     Batch,
-    /// A part of the batch relation of [`together`], after `after` has been done: an SQL condition.
-    Part { number: usize, after: &'s str },
+    /// A part of the batch relation of [`together`], in these of its columns, under a condition: see [`after`].
+    Part {
+        number: usize,
+        columns: &'s [usize],
+        after: &'s str,
+    },
 }
 
 impl Input<'_> {
@@ -59,12 +63,16 @@ impl Input<'_> {
         match self {
             Input::Batch if numbered => batch("b", "sequin_n integer", columns),
             Input::Batch => batch("b", "", columns),
-            Input::Part { number, after } => {
+            Input::Part {
+                number,
+                columns: places,
+                after,
+            } => {
                 let names = columns.iter().map(|column| column.name.as_str());
                 let names = numbered.then_some("sequin_n").into_iter().chain(names);
                 let list: Vec<String> = names
-                    .enumerate()
-                    .map(|(i, name)| format!("b.{} as {name}", part_column(number, i)))
+                    .zip(places)
+                    .map(|(name, &place)| format!("b.{} as {name}", part_column(place)))
                     .collect();
                 format!(
                     "(select {} from sequin_parts b where b.sequin_part operator(pg_catalog.=) {number} \
@@ -76,9 +84,9 @@ impl Input<'_> {
     }
 }
 
-/// The name of a part's column in the batch relation of [`together`].
-pub fn part_column(part: usize, column: usize) -> String {
-    format!("sequin_p{part}_{column}")
+/// The name of a column in the batch relation of [`together`].
+pub fn part_column(column: usize) -> String {
+    format!("sequin_c{column}")
 }
 
 /// Several statements as one, which sees the rows as they were before all of them. Each is done when the ones
@@ -95,14 +103,17 @@ pub fn together(definition: &str, parts: &[String]) -> String {
     format!("{sql} select {}", counts.join(", "))
 }
 
-/// The condition that the part of [`together`] before this one has been done.
+/// The condition that the part of [`together`] before this one has been done. It counts, once, that this part begins.
 pub fn after(part: usize) -> String {
-    match part.checked_sub(1) {
-        None => String::from("true"),
-        Some(before) => {
-            format!("(select pg_catalog.count(*) from sequin_w{before}) operator(pg_catalog.>=) 0")
-        }
-    }
+    let before = match part.checked_sub(1) {
+        // The rows are taken before they are counted.
+        None => String::from("sequin_parts"),
+        Some(before) => format!("sequin_w{before}"),
+    };
+    format!(
+        "(select {NEXT_ROW} from (select pg_catalog.count(*) as n from {before}) w \
+         where w.n operator(pg_catalog.>=) 0)"
+    )
 }
 
 /// `b(id bigint, name text)`, with further columns in front.
@@ -324,6 +335,17 @@ pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[Strin
         "select b.sequin_n, {} from {} cross join lateral \
          (select d.* from {} d where {} offset 0) d",
         columns.join(", "),
+        batch("b", "sequin_n integer", key),
+        relation.name,
+        matches(key),
+    )
+}
+
+/// Locks the rows of these keys, and selects the number that each key has in the batch relation.
+pub fn locked_rows(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    format!(
+        "select b.sequin_n from {} cross join lateral \
+         (select from {} d where {} offset 0 for update) d",
         batch("b", "sequin_n integer", key),
         relation.name,
         matches(key),

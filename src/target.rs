@@ -206,6 +206,12 @@ impl Target {
         self.key.iter().map(|&i| &self.columns[i].sql).collect()
     }
 
+    /// The names of the key's columns, in the order of the table.
+    pub fn key_names(&self) -> Vec<String> {
+        let key = self.table_order().into_iter().map(|n| self.key[n]);
+        key.map(|i| self.columns[i].name.clone()).collect()
+    }
+
     /// The numbers of the key's columns within the key, in the order of the table.
     pub fn table_order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.key.len()).collect();

@@ -110,7 +110,7 @@ fn retry(which: Which<'_>) -> Result<[i64; 8], SqlError> {
     }
 }
 
-/// The names of the mappings whose letters a role may retry. Paused ones are among them if they were asked for.
+/// The names of the mappings whose letters a role may retry. Paused mappings are included `with_paused`.
 pub(super) fn own_mappings(role: pg_sys::Oid, with_paused: bool) -> Result<Vec<String>, Error> {
     let may = |mapping: &Mapping| {
         (mapping.enabled || with_paused) && may_act_as(role, mapping.owner_oid())
@@ -138,7 +138,7 @@ fn letter(id: i64, caller: pg_sys::Oid) -> Result<(), Error> {
     }
 }
 
-/// `sequin.discard(id)`: forgets a letter.
+/// `sequin.discard(id)`: removes a letter.
 #[pg_extern(sql = false)]
 fn discard(id: Option<i64>) -> Result<(), ErrorReport> {
     require_writable("discard a dead letter")?;

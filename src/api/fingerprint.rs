@@ -1,4 +1,4 @@
-//! The query whose result tells whether two tables hold the same rows.
+//! Builds the query whose result shows whether two tables hold the same rows.
 //!
 //! The query is plain SQL for PostgreSQL 9.4 and later, so that it runs at the source without this extension.
 //! It spells values in ways that depend on no setting and no version.

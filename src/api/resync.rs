@@ -35,7 +35,7 @@ fn execute(sql: &str) -> Result<(), Error> {
     Spi::run(sql).map_err(own_statement(format!("run \"{sql}\"")))
 }
 
-// Not read-only for SPI: what the call has waited for must be seen.
+// Not read-only for SPI, so that the query sees the changes of transactions that this call has waited for.
 fn count(sql: &str, arguments: &[DatumWithOid<'_>]) -> Result<i64, Error> {
     Spi::connect_mut(|client| client.update(sql, None, arguments)?.first().get_one())
         .map(Option::unwrap_or_default)
@@ -105,9 +105,9 @@ thread_local! {
     static FINISHING: Cell<Option<(i32, i64)>> = const { Cell::new(None) };
 }
 
-/// While it lives, this session is finishing a resync of a mapping.
+/// While the value lives, this session is finishing a resync of a mapping.
 struct Finishing {
-    /// A random number, which only the statement that finishes it has.
+    /// A random number, which only the resync's own statement knows.
     token: i64,
     before: Option<(i32, i64)>,
 }
@@ -128,8 +128,8 @@ impl Drop for Finishing {
     }
 }
 
-/// `sequin.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right now. For
-/// any other caller, such as a trigger that the statement fires, it is an error.
+/// `sequin.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right
+/// now. Any other call is an error, also by a trigger that the statement fires.
 #[pg_extern(sql = false)]
 fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorReport> {
     match FINISHING.get() {
@@ -169,7 +169,7 @@ fn unconfirmed(
     }
     let mut rows = format!("not sequin.is_confirmed({id}, {row_key}, $1)");
     // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
-    // destination, nothing says which mapping wrote a row.
+    // destination, no column shows which mapping wrote a row.
     let others = format!(
         "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
         destination.oid.to_u32()

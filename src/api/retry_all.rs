@@ -1,4 +1,5 @@
-//! What `sequin.retry_all` calls: a step of the run that this session makes. The procedure commits between steps.
+//! The function behind `sequin.retry_all`: one step of the run of this session. The procedure commits between
+//! steps.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -15,22 +16,26 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 
 function! {
-    /// `sequin.retry_portion(mapping, sqlstate, letters, run)`: with null `letters`, begins a run; else tries so many
-    /// letters at most. Returns whether the run goes on and whether its caller may commit, and what it has done.
+    /// `sequin.retry_portion(mapping, sqlstate, letters, most)`: with null `letters`, begins a run of up to
+    /// `most` letters; otherwise tries up to `letters` letters. Returns whether the run continues, whether
+    /// its caller may commit, and how many letters were tried; at the end of the run, also its totals.
     retry_portion_wrapper, pg_finfo_retry_portion_wrapper = counts(retry_portion)
 }
 
-/// The procedure runs as its caller, so every role may execute the function, and it checks this itself.
+/// The procedure runs with its caller's rights. So every role may execute the function, and the function
+/// checks the privilege on the procedure itself.
 const MAY: &str = "
     select exists (
         select from pg_proc p
         where p.pronamespace = 'sequin'::regnamespace and p.proname = 'retry_all'
           and has_function_privilege($1, p.oid, 'EXECUTE'))";
 
-/// The lock by which others see that the run goes on. It is released when the session's transaction ends.
+/// The lock by which `sequin.progress` sees that the run is under way. It is released when the transaction
+/// ends.
 const HOLD: &str = "select pg_try_advisory_xact_lock_shared(1936028777, pg_backend_pid())";
 
-/// Runs that ended without their last step are gone by then.
+/// Removes this session's former run, and runs that were stopped: not updated for a minute, and without the
+/// lock.
 const FORGET: &str = "
     delete from sequin.retry_run r
     where r.pid in (select o.pid from sequin.retry_run o
@@ -41,7 +46,8 @@ const FORGET: &str = "
                                             and l.objsubid = 2 and l.pid = o.pid)
                     for update skip locked)";
 
-/// Letters that the run is still to try: no letter that came, or was tried, after it began.
+/// Letters that the run has still to try. Letters that arrived, or were tried, after its beginning are left
+/// out.
 const LETTERS: &str = "
     l.id > r.last_letter and l.id <= r.upto and l.last_attempt_at < r.started_at
     and (r.mapping is null or l.mapping = r.mapping) and (r.sqlstate is null or l.sqlstate = r.sqlstate)
@@ -133,8 +139,8 @@ fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
             (tried - failed.unwrap_or_default()).into(),
         ],
     )?;
-    // Letters are also retried for the rows that others bring. To count what is left takes as long as to read it, so
-    // it is done each time that a tenth of it was tried.
+    // Letters are also retried for the rows that other letters bring. Counting the rest takes as long as
+    // reading it, so the count is renewed each time that a tenth of the rest was tried.
     if one::<bool>(
         "select (r.done - r.counted_at) * 10 >= r.remaining from sequin.retry_run r
          where r.pid = pg_backend_pid()",
@@ -147,7 +153,7 @@ fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
     Ok([1, commits, tried, 0, 0])
 }
 
-/// Counts the letters that the run is still to try.
+/// Counts the letters that the run has still to try.
 fn count_left(args: &[DatumWithOid<'_>]) -> Result<i64, Error> {
     let sql = format!(
         "update sequin.retry_run w
@@ -164,7 +170,7 @@ fn run(sql: &str, args: &[DatumWithOid<'_>]) -> Result<(), Error> {
     Spi::run_with_args(sql, args).map_err(own_statement("note the progress of sequin.retry_all"))
 }
 
-// Not read-only for SPI: what the call has waited for must be seen.
+// Not read-only for SPI, so that the query sees the changes of transactions that this call has waited for.
 fn one<T: pgrx::FromDatum + pgrx::IntoDatum>(
     sql: &str,
     args: &[DatumWithOid<'_>],

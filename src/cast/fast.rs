@@ -1,4 +1,4 @@
-//! The commonest types, read without the server. `None` always means: ask the input function.
+//! Reads the commonest types without the server. `None` always means: call the input function.
 
 #![forbid(unsafe_code)]
 
@@ -179,7 +179,7 @@ fn float8(text: &str) -> Option<Datum> {
 fn float4(text: &str) -> Option<Datum> {
     let number = is_decimal(text).then(|| text.parse::<f32>().ok())??;
     let fits = number.is_finite() && (number != 0.0 || is_zero(text));
-    // the server extends the bits as an integer's
+    // the server extends a float4 like a signed integer
     fits.then(|| Datum::from(number.to_bits() as i32))
 }
 

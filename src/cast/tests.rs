@@ -26,7 +26,7 @@ fn column_type(name: &str) -> (pg_sys::Oid, i32) {
     }
 }
 
-/// Sets what `sequin_apply` pins.
+/// Sets the settings that `sequin_apply` pins.
 fn pin_settings() {
     for set in [
         "datestyle = 'ISO, MDY'",

@@ -1,9 +1,9 @@
-//! Letters that may work once the rows of this call are written.
+//! Letters that may succeed once the rows of this call are written.
 //!
-//! A call that writes rows which letters wait for retries these letters beside its own messages ([`find`]). Letters
-//! that wait in a circle with rows of the call can be written together with them only ([`circles_of`]): the call starts
-//! over with its own messages and theirs. Rows whose letters a call has no time for are left to later calls
-//! ([`leave`], [`take_over`]).
+//! A call that writes rows which letters wait for retries these letters besides its own messages ([`find`]).
+//! Letters that wait in a circle with rows of the call can only be written together with these rows
+//! ([`circles_of`]): the call starts over with its own messages and these letters. When a call runs out of
+//! time, it leaves its rows with waiting letters to later calls ([`leave`], [`take_over`]).
 
 #![forbid(unsafe_code)]
 
@@ -21,15 +21,15 @@ use crate::outcome::Wait;
 use crate::pg::{clock, invalidation};
 use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
-/// Letters that may work now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
+/// Letters that may succeed now. Keys are stored and compared as SHA-256 hashes. The query finds letters that
 /// - wait for a row that was written, or for the row of another letter found so (`found`);
 /// - wait for any row of a table that the call wrote;
 /// - were not tried for a minute, if the batch relation has a row without a table (a sweep).
 ///
-/// A letter comes after the letter whose row it waits for: the server finds the rows of a recursive query level by
-/// level, and no more of them than are read. Letters that were tried after the row was written are not found
-/// (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are tried at most once a
-/// minute.
+/// A letter comes after the letter whose row it waits for: the server finds the rows of a recursive query
+/// level by level, and no more of them than are read. Letters that were tried after the row was written are
+/// not found (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are
+/// tried at most once a minute.
 const FIND: &str = "
     with recursive t as materialized (
         select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.hash is not null as hashed, b.before
@@ -84,11 +84,11 @@ const FIND: &str = "
       and exists (select from pg_class c where c.oid = m.destination)
     order by due.n, l.id";
 
-/// How many letters [`FIND`] finds at most, beside those that wait for any row.
+/// The most letters that [`FIND`] finds by row. Letters that wait for any row of a table are not counted.
 const FOUND: i64 = 2000;
 
-/// The letters that rows which the call could not write wait for, and the letters that these wait for, and so on. A
-/// letter is found by its row's key and by what it brings.
+/// Finds the letters that the call's unwritten rows wait for, then the letters that these letters wait for,
+/// and so on. A letter is found by the key of its row, and by the other keys and values that it brings.
 const AWAITED: &str = "
     with recursive awaited as (
         select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
@@ -114,7 +114,7 @@ const AWAITED: &str = "
            a.waits_on, a.waits_for, a.waits_or
     from awaited a where a.id is not null limit 20000";
 
-/// The keys of rows (or values) as letters have them.
+/// Hashes keys of rows (or values) as letters store them.
 const HASHED: &str = "
     select b.n, sha256(b.key) from sequin.batch() b(n integer, key bytea)";
 
@@ -160,7 +160,7 @@ thread_local! {
 /// A call that has this many letters does not look for more.
 const MANY: usize = 20_000;
 
-/// How often a session also tries letters whose rows have not come.
+/// How often a session also tries letters whose rows have not arrived.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// A row that the changes of a call concern.
@@ -225,13 +225,13 @@ type Thing = (u32, Vec<u8>);
 /// A letter that rows of the call wait for.
 struct Awaited {
     due: Due,
-    /// Its row, and what else it brings.
+    /// The letter's row, and the other keys and values that it brings.
     is: Vec<Thing>,
     waits_for: Vec<Thing>,
 }
 
-/// Finds letters that rows of the call wait for, and that wait in turn for rows of the call: they can be written
-/// together only.
+/// Finds the letters that rows of the call wait for and that wait in turn for rows of the call. Such rows and
+/// letters can only be written together.
 fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
     let waits: Vec<(pg_sys::Oid, &[u8])> = rows
         .iter()
@@ -284,7 +284,7 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
         }
     }
     let mut taken = vec![false; awaited.len()];
-    // From the rows of the call on, whatever waits for them.
+    // Beginning with the rows of the call, follows the letters that wait for each thing.
     let mut next: Vec<Thing> = things(rows)?.into_iter().collect();
     let mut due = Vec::new();
     while let Some(thing) = next.pop() {
@@ -301,7 +301,7 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
 /// The length of a hash.
 const HASH: usize = 32;
 
-/// The rows of the call as letters name them.
+/// The rows of the call, with hashed keys.
 fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
     let returned = HASHER.with(|statement| {
         statement.query(rows.iter().enumerate(), |(n, row)| {
@@ -317,7 +317,7 @@ fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
     Ok(things)
 }
 
-/// A letter that may work now.
+/// A letter that may succeed now.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
     /// The letter's number.
@@ -326,7 +326,7 @@ pub struct Due {
     pub mapping: i32,
 }
 
-/// The rows that the changes of a call concern, for letters.
+/// The rows that the changes of a call concern. Empty if no letter is waiting or paused.
 pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
     let mut rows: Vec<Touched> = Vec::new();
     if presence.any_waits() {
@@ -337,7 +337,8 @@ pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
     rows
 }
 
-/// Letters that must be applied together with the call's messages, beside those that it `has`.
+/// Letters that must be applied together with the call's messages, without the letters that the call `has`
+/// already.
 pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, SqlError> {
     if has.len() >= MANY {
         return Ok(Vec::new());
@@ -347,7 +348,7 @@ pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, Sql
     Ok(due)
 }
 
-/// A row that letters may wait for, and that is written.
+/// A written row that letters may wait for.
 #[derive(Debug, Clone)]
 pub struct Written {
     table: pg_sys::Oid,
@@ -381,7 +382,7 @@ impl Written {
     }
 }
 
-/// The rows among these that are written.
+/// Selects the rows that are written.
 pub fn written(rows: Vec<Touched>) -> Vec<Written> {
     let written = rows.into_iter().filter(|row| row.wait.is_none());
     written
@@ -394,7 +395,7 @@ pub fn written(rows: Vec<Touched>) -> Vec<Written> {
         .collect()
 }
 
-/// Whether it is time to try letters that no row has come for.
+/// Whether it is time to try letters whose rows have not arrived.
 pub fn sweep_is_due() -> bool {
     let due = SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
     if due {
@@ -411,7 +412,7 @@ pub struct Found {
     pub more: bool,
 }
 
-/// Letters that wait for these rows; with `sweep` also letters that have waited for a minute.
+/// Finds the letters that wait for these rows; with `sweep`, also letters that were not tried for a minute.
 pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
     let sweep = sweep.then(|| vec![None; 4]);
     let batch = rows.iter().map(Written::row).chain(sweep);
@@ -434,17 +435,17 @@ pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
 const KEPT_STILL: &str =
     "select from sequin.dead_letter l where l.id in (select b.id from sequin.batch() b(id bigint))";
 
-/// How many of these letters there still are.
+/// How many of these letters still exist.
 pub fn still_kept(letters: &BTreeSet<i64>) -> Result<i64, SqlError> {
     STILL_KEPT
         .with(|statement| statement.execute(letters.iter(), |id| vec![Some(Datum::from(*id))]))
         .map(|outcome| outcome.processed as i64)
 }
 
-/// Rows for which letters are left that nobody has tried since. A later call goes on with them.
+/// Stores the rows that letters still wait for, so that a later call retries these letters.
 const LEAVE: &str = "
     insert into sequin.ready_row (relation, key, written_at)
-    select distinct t.relation, t.key, coalesce(t.before, clock_timestamp())
+    select t.relation, t.key, max(coalesce(t.before, clock_timestamp()))
     from (select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before
           from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
     where exists (select from sequin.dead_letter l
@@ -452,9 +453,11 @@ const LEAVE: &str = "
        or exists (select from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
                   where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
                     and m.destination = t.relation)
-    on conflict do nothing";
+    group by t.relation, t.key
+    order by t.relation, t.key
+    on conflict (relation, key) do update set written_at = greatest(ready_row.written_at, excluded.written_at)";
 
-/// Leaves letters that wait for these rows to later calls.
+/// Leaves the letters that wait for these rows to later calls.
 pub fn leave(rows: &[Written]) -> Result<(), SqlError> {
     if rows.is_empty() {
         return Ok(());
@@ -472,7 +475,7 @@ const TAKE: &str = "
                               for update skip locked))
     returning r.relation::oid, r.key, r.written_at";
 
-/// Takes rows over for which an earlier call has left letters.
+/// Takes over rows whose waiting letters an earlier call left.
 pub fn take_over() -> Result<Vec<Written>, SqlError> {
     let returned =
         TAKEN.with(|statement| statement.query(std::iter::empty(), |row: BatchRow| row))?;

@@ -46,7 +46,7 @@ const PRESENCE: &str = "
     from sequin.mapping m";
 
 thread_local! {
-    // Its plan is made for any number of letters.
+    // The plan is made for any number of letters.
     static LOAD: Kept = const { Kept::new(PRESENCE, &[("nothing", pg_sys::INT4OID)]) };
 }
 
@@ -111,12 +111,12 @@ impl Presence {
     }
 }
 
-/// The relation whose invalidation tells all sessions that letters or broken mappings changed.
+/// The relation whose invalidation notifies all sessions that letters or broken mappings changed.
 pub fn announced() -> pg_sys::Oid {
     catalog::oid("sequin.dead_letter_id_seq")
 }
 
-/// Runs after a statement that inserted or updated letters, and tells all sessions.
+/// Runs after a statement that inserted or updated letters, and notifies all sessions.
 #[pg_trigger(sql = false)]
 fn dead_letter_changed<'a>(
     _trigger: &'a PgTrigger<'a>,

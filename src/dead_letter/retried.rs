@@ -1,4 +1,4 @@
-//! Letters that are tried again, read into the call's batch.
+//! Reads the letters that a call retries into the call's batch.
 
 #![forbid(unsafe_code)]
 

@@ -94,7 +94,7 @@ fn letters_of_rows(
     changes: &Changes<'_>,
     has: &BTreeSet<i64>,
 ) -> Result<Vec<LetterOfRow>, SqlError> {
-    // A statement does not always say which rows were stale, so all rows count here. The stored state
+    // A statement does not always report which rows were stale, so all rows count here. The stored state
     // decides.
     let decided: Vec<u32> = changes
         .nets
@@ -223,7 +223,8 @@ enum Standing {
     Fills,
     /// The change is older, or was applied: it would change nothing.
     Old,
-    /// Of the same transaction as what is stored: only the images tell which of two rows with this key is meant.
+    /// The change is of the same transaction as the stored state: only images could show which of two rows
+    /// with this key the change is for.
     Unclear,
 }
 
@@ -277,7 +278,7 @@ fn standing(unapplied: &Unapplied, state: &State, read_skew: i64) -> Standing {
     }
 }
 
-/// Whether a change is of the transaction that the row was written, or deleted, in.
+/// Whether a change belongs to the transaction that wrote or deleted the row.
 fn is_of_transaction(stamp: Stamp, state: &State) -> bool {
     let stored = state
         .row

@@ -1,4 +1,4 @@
-//! What a letter waits for, in words: for its owner, as far as it may know it.
+//! Says in words what a letter waits for, as far as the mapping's owner may know it.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ const COLUMNS: &str = "
     where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
     order by a.attnum";
 
-/// Row security may hide rows of a table from who may select from it.
+/// A table with row security does not count: the policies may hide rows from a role with SELECT.
 const MAY_SELECT: &str = "
     select c.oid::pg_catalog.regclass::text,
            not c.relrowsecurity and pg_catalog.has_table_privilege($2, c.oid, 'SELECT')
@@ -40,7 +40,7 @@ thread_local! {
 /// A table that letters wait for.
 struct Table {
     columns: Vec<Column>,
-    /// The keys by which its rows are known, columns in the order of the table.
+    /// The keys of the mappings to this table, each with its columns in the order of the table.
     keys: Vec<Vec<usize>>,
 }
 
@@ -50,21 +50,21 @@ struct Column {
     key: KeyColumn,
 }
 
-/// A table for an owner.
+/// How a table is shown to an owner.
 #[derive(Clone)]
 struct Shown {
-    /// Its name, as SQL spells it.
+    /// The table's name, as SQL spells it.
     name: String,
-    /// Whether the owner may know keys of its rows.
+    /// Whether the owner may know keys of the table's rows.
     keys: bool,
-    /// Whether a mapping writes it.
+    /// Whether a mapping writes the table.
     written: bool,
 }
 
 /// Puts into words what letters wait for.
 pub struct Words<'m> {
     mappings: &'m [Mapping],
-    /// The mapping of the letter before.
+    /// The mapping of the previous letter.
     last: Option<&'m Mapping>,
     tables: HashMap<pg_sys::Oid, Table>,
     shown: HashMap<(pg_sys::Oid, pg_sys::Oid), Option<Shown>>,
@@ -81,7 +81,7 @@ impl<'m> Words<'m> {
         }
     }
 
-    /// Adds to a letter that waits the key in words, and the hint, if its error has none.
+    /// Adds to a waiting letter the awaited key in words, and a hint if the error has none.
     pub fn add(&mut self, letter: &mut Letter<'_>) {
         let Some(wait) = letter
             .wait
@@ -140,7 +140,7 @@ impl<'m> Words<'m> {
         shown.clone()
     }
 
-    /// A key, or a value that foreign keys refer to, as the server spells it: `(a, b)=(1, x)`.
+    /// Spells a key, or a value that foreign keys refer to, as the server does: `(a, b)=(1, x)`.
     fn key(&mut self, table: pg_sys::Oid, key: &[u8]) -> Option<String> {
         let mappings = self.mappings;
         let table = self
@@ -163,7 +163,8 @@ impl<'m> Words<'m> {
     }
 }
 
-/// What helps a letter of this mapping, whose own table and the table that it waits for are shown so.
+/// The hint for a letter of this mapping. `own` is the mapping's table, `awaited` is the table that the
+/// letter waits for.
 fn hint(
     error: &SqlError,
     wait: &Wait,

@@ -9,51 +9,53 @@ use crate::prepared::Lookup;
 /// The constraints of a table that concern several rows.
 #[derive(Debug, Clone, Default)]
 pub struct Constraints {
-    /// Those by which it refers to tables, itself among them.
+    /// The foreign keys to other tables and to the table itself.
     pub foreign_keys: Vec<ForeignKey>,
-    /// Its unique indexes and exclusion constraints.
+    /// The unique indexes and exclusion constraints.
     pub exclusions: Vec<Exclusion>,
-    /// The expressions of its generated columns, by their names.
+    /// The generated columns, each with its expression.
     pub generated: Vec<(String, String)>,
 }
 
 /// A foreign key of a table.
 #[derive(Debug, Clone)]
 pub struct ForeignKey {
-    /// The table that it refers to.
+    /// The table that the foreign key refers to.
     pub parent: pg_sys::Oid,
-    /// The role that owns that table. The server checks foreign keys as this role.
+    /// The role that owns the parent table. The server checks foreign keys as this role.
     pub parent_owner: pg_sys::Oid,
-    /// That table's schema and name, quoted where SQL needs it.
+    /// The parent table's schema and name, quoted where SQL needs it.
     pub parent_name: String,
-    /// Its columns, in the order in which the table that it refers to has theirs.
+    /// The columns, in the order that the referenced columns have in the parent table.
     pub columns: Vec<Reference>,
 }
 
 /// A column of a foreign key.
 #[derive(Debug, Clone)]
 pub struct Reference {
-    /// Its name.
+    /// The column's name.
     pub of: String,
     /// The column that it refers to.
     pub to: String,
-    /// That column's type, as SQL spells it, without a modifier.
+    /// The type of the referenced column, as SQL spells it, without a modifier.
     pub type_name: String,
-    /// The operator that compares that column with this one.
+    /// The operator that compares the referenced column with this column.
     pub operator: String,
 }
 
 /// A unique index, or an exclusion constraint: two rows may not agree in all of its elements.
 #[derive(Debug, Clone)]
 pub struct Exclusion {
-    /// What it compares: columns (quoted where SQL needs it) or expressions over columns, with the operator that
-    /// compares them.
+    /// The compared elements: columns (quoted where SQL needs it) or expressions over columns, each with the
+    /// operator that compares two rows.
     pub elements: Vec<(String, String)>,
-    /// The columns that the elements are, where none is an expression; else empty.
+    /// The collation of each element; 0 if its type has none.
+    pub collations: Vec<pg_sys::Oid>,
+    /// The columns that are the elements; empty if an element is an expression.
     pub columns: Vec<String>,
     /// The condition of a partial index, over columns.
     pub predicate: Option<String>,
-    /// The columns that elements and condition read.
+    /// The columns that the elements and the condition read.
     pub reads: Vec<String>,
     /// Whether two nulls agree.
     pub nulls_agree: bool,
@@ -61,7 +63,8 @@ pub struct Exclusion {
     pub of_operators: bool,
 }
 
-/// Of a partitioned parent the catalog has a constraint for each partition too, which says the same.
+/// Leaves out the constraints that the catalog has for each partition of a partitioned parent: they say the
+/// same.
 const FOREIGN_KEYS: &str = "
     select k.confrelid, p.relowner,
            pg_catalog.format('%I.%I', n.nspname, p.relname),
@@ -93,8 +96,14 @@ const FOREIGN_KEYS: &str = "
     order by k.oid";
 
 const EXCLUSIONS: &str = "
-    select array(select pg_catalog.pg_get_indexdef(i.indexrelid, k::integer, true)
-                 from pg_catalog.generate_series(1, i.indnkeyatts) k order by k),
+    select array(select case when l.oid is null or l.oid = a.attcollation then e.text
+                             else pg_catalog.format('((%s) collate %I.%I)', e.text, s.nspname, l.collname) end
+                 from pg_catalog.generate_series(1, i.indnkeyatts) k
+                 cross join lateral (select pg_catalog.pg_get_indexdef(i.indexrelid, k::integer, true)) e(text)
+                 left join pg_catalog.pg_collation l on l.oid = i.indcollation[k - 1]
+                 left join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+                 left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[k - 1]
+                 order by k),
            array(select pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
                  from pg_catalog.generate_series(1, i.indnkeyatts) k
                  join pg_catalog.pg_opclass f on f.oid = i.indclass[k - 1]
@@ -117,7 +126,8 @@ const EXCLUSIONS: &str = "
                                      and d.objid = i.indexrelid and d.refobjid = i.indrelid
                                      and d.refobjsubid = a.attnum))),
            coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
-           x.conexclop is not null
+           x.conexclop is not null,
+           array(select i.indcollation[k - 1] from pg_catalog.generate_series(1, i.indnkeyatts) k order by k)
     from pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     left join pg_catalog.pg_constraint x
@@ -178,6 +188,7 @@ impl Constraints {
                     reads: row.get(5)?.expect("not null"),
                     nulls_agree: row.get(6)?.expect("not null"),
                     of_operators: row.get(7)?.expect("not null"),
+                    collations: row.get(8)?.expect("not null"),
                 })
             })
         });

@@ -54,7 +54,7 @@ impl<'a> ItemText<'a> {
         }
     }
 
-    /// The characters.
+    /// The characters of the text.
     pub fn text(self) -> Cow<'a, str> {
         match self {
             ItemText::Text(text) => Cow::Borrowed(text),

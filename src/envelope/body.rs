@@ -16,7 +16,7 @@ pub(super) enum Encoding {
     Base64,
 }
 
-/// Whether a text can only be JSON, since it begins like an array or an object.
+/// Whether a text can only be JSON, because it begins like an array or an object.
 pub(super) fn begins_like_json(text: &[u8]) -> bool {
     matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
 }

@@ -141,8 +141,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a value that was passed over before, and so is known to be valid JSON; tells whether it was
-    /// recognised.
+    /// Reads a value that was passed over before, and so is known to be valid JSON. Returns whether the value
+    /// was recognised.
     fn passed(&mut self, value: Json<'a>, place: Where, level: u32) -> bool {
         let shape = match value {
             Json::Text(text) => self.value(&mut Scanner::new(text), place, level).ok(),
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the value of an envelope's member; tells whether it holds messages.
+    /// Reads the value of an envelope's member. Returns whether it holds messages.
     fn content<S: Source<'a>>(
         &mut self,
         source: &mut S,
@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
         Ok(Shape::Unknown(whole))
     }
 
-    /// Reads an array that no envelope has announced. An array that begins with a string can come from Redis.
+    /// Reads an array that no envelope announced. An array that begins with a string can come from Redis.
     fn array<S: Source<'a>>(
         &mut self,
         source: &mut S,
@@ -300,8 +300,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]`
-    /// from Redis, the fields themselves, or bodies. Tells whether they were recognised. The array is read
+    /// Reads the elements of an array that begins with a string: `[id, fields]` or `[stream, entries]` from
+    /// Redis, the fields themselves, or bodies. Returns whether they were recognised. The array is read
     /// several times, because a list of its elements would take many times the memory of the text.
     fn strings(&mut self, whole: Json<'a>, level: u32) -> bool {
         let mut elements = whole.elements();
@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON
-    /// texts, `action` is a plain word. Tells whether they make a message.
+    /// texts, `action` is a plain word. Returns whether they make a message.
     fn stream_entry(&mut self, whole: Json<'a>) -> bool {
         let mut elements = whole.elements();
         let mut parts = Parts::default();
@@ -509,8 +509,8 @@ impl<'a> Reader<'a> {
         Shape::Known
     }
 
-    /// Reads a text inside the batch. If the text is not JSON, it is one dead item, and the rest of the batch
-    /// is read on.
+    /// Reads a text inside the batch. If the text is not JSON, it becomes one dead item, and reading
+    /// continues with the rest of the batch.
     fn nested(&mut self, text: &'a str, level: u32) {
         let first = self.items.len();
         self.room -= text.len().min(self.room);

@@ -1,4 +1,4 @@
-//! Each batch is read as text and as `jsonb`, which must give the same.
+//! Reads each batch as text and as `jsonb`; both must give the same messages.
 
 #![forbid(unsafe_code)]
 

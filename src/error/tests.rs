@@ -46,6 +46,7 @@ fn every_error() -> Vec<Error> {
             table: "public.t".into(),
         },
         Error::MappingInUse,
+        Error::RowsWent,
         Error::WouldCascade {
             update: false,
             table: "t".into(),

@@ -169,6 +169,11 @@ impl Error {
                  to receive and ignore them, run: SELECT sequin.map({source}, null);",
                 source = quote::literal(table)
             )),
+            Error::RowsWent => SqlError::new(
+                sqlstate::SERIALIZATION_FAILURE,
+                "rows that must be written together were deleted meanwhile",
+            )
+            .with_hint("Nothing is to be done: a later call writes them."),
             Error::MappingInUse => SqlError::new(
                 sqlstate::LOCK_NOT_AVAILABLE,
                 "another call writes the rows of a mapping whose dead letters could be retried",

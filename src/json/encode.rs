@@ -5,7 +5,7 @@
 //! container's number of children is known, before the first byte is written. Any value out of the
 //! ordinary is [`Unfit`]: the caller leaves it to the input function, which also raises the errors.
 //!
-//! `cast.rs` has the figures: 400 ns for a document of 150 bytes, where `jsonb_in` takes 1600.
+//! The module `cast` has the figures: 400 ns for a document of 150 bytes, where `jsonb_in` takes 1600 ns.
 
 #![forbid(unsafe_code)]
 
@@ -311,7 +311,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Writes what [`Encoder::scan`] has noted.
+    /// Writes the values that [`Encoder::scan`] has noted.
     fn write(&mut self, root: Node, text: &str) -> Result<(), Unfit> {
         self.out.try_reserve(2 * text.len()).map_err(|_| Unfit)?;
         let bytes = text.as_bytes();
@@ -438,7 +438,7 @@ fn unescape(raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Whether a value is nested no deeper than the server's functions can surely read.
+/// Whether a value is shallow enough for the server's functions: nested at most [`MAX_DEPTH`] deep.
 pub fn is_shallow(text: &str) -> bool {
     let bytes = text.as_bytes();
     // counted in `u8`, so that the compiler can count sixteen bytes at a time

@@ -36,8 +36,8 @@ pub struct Jsonb<'a> {
     bytes: &'a [u8],
 }
 
-/// The form takes a whole word: copying a [`Json`](super::Json) would else copy seven bytes of padding one
-/// by one, which took a fifth of the time of reading a batch.
+/// The form takes a whole word. With a smaller form, copying a [`Json`](super::Json) copies seven bytes of
+/// padding one by one, which took a fifth of the time of reading a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 enum Form {
@@ -114,8 +114,8 @@ impl<'a> Jsonb<'a> {
         (self.form == Form::String).then(|| String::from_utf8_lossy(self.bytes))
     }
 
-    /// Whether all keys and strings in the value are UTF-8. Strings that stand side by side, as the keys of an
-    /// object do, are looked at together: one by one, reading a batch would take a tenth longer.
+    /// Whether all keys and strings in the value are UTF-8. Strings that stand side by side, as the keys of
+    /// an object do, are looked at together: one by one, reading a batch would take a tenth longer.
     pub fn is_utf8(self) -> bool {
         let text = |bytes: Option<&[u8]>| bytes.is_some_and(|b| std::str::from_utf8(b).is_ok());
         let mut open = match self.form {
@@ -131,7 +131,7 @@ impl<'a> Jsonb<'a> {
                 let entry = word(bytes, 1 + index).unwrap_or(0);
                 let end = entry_end(entry, start - data) + data;
                 if entry & ENTRY_TYPE == ENTRY_STRING {
-                    // it must not go on with what the string before it has begun
+                    // the string must not continue a character that the string before it began
                     let continues = bytes.get(start).is_some_and(|byte| byte & 0xC0 == 0x80);
                     if continues && end > start {
                         return false;
@@ -205,7 +205,7 @@ impl<'a> Jsonb<'a> {
         let mut next = Some(self);
         let mut first = true;
         loop {
-            // the value's own text; of a container, the opening bracket
+            // writes the value's own text, or the opening bracket of a container
             if let Some(value) = next {
                 first = true;
                 match value.form {
@@ -223,7 +223,7 @@ impl<'a> Jsonb<'a> {
                     }
                 }
             }
-            // the next value on the same level
+            // finds the next value on the same level
             let comma = if first { "" } else { ", " };
             next = match open.last_mut() {
                 None => return out,

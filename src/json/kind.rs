@@ -21,7 +21,7 @@ pub enum Kind {
     Object,
 }
 
-/// Why a string of valid JSON cannot be a `text` of PostgreSQL's.
+/// Why a string of valid JSON cannot be stored as PostgreSQL's `text`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StringFault {
     /// The string holds `\u0000`.

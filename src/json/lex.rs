@@ -255,8 +255,8 @@ impl Open {
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// The first position from `pos` on with a quote, a backslash or a control character. It goes eight bytes
-/// at a time, since strings are most of a batch.
+/// The first position from `pos` on with a quote, a backslash or a control character. The search takes eight
+/// bytes at a time, because strings are most of a batch.
 #[inline(always)]
 fn plain(bytes: &[u8], mut pos: usize) -> usize {
     while let Some((word, _)) = bytes.get(pos..).and_then(|rest| rest.split_first_chunk()) {

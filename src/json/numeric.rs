@@ -10,7 +10,7 @@
 
 use std::fmt::Write;
 
-/// The value is left to the type's input function.
+/// The value cannot be encoded here: the type's input function must read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit;
 

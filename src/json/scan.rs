@@ -158,7 +158,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Inside an array: reads the comma or the closing bracket, and tells whether another element follows.
+    /// Inside an array: reads the comma or the closing bracket. Returns whether another element follows.
     #[inline(always)]
     pub(super) fn next_element(&mut self, first: &mut bool) -> Result<bool, JsonFault> {
         self.white();

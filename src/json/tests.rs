@@ -17,7 +17,7 @@ fn text(text: &str) -> Json<'_> {
     Json::parse(text).unwrap()
 }
 
-/// The datum of a value, without its length word; `None` if it cannot be one.
+/// The datum of a value, without its length word; `None` if the encoder cannot write the value.
 pub(crate) fn jsonb(value: Json<'_>) -> Option<Vec<u8>> {
     Encoder::default().jsonb(value).map(<[u8]>::to_vec).ok()
 }

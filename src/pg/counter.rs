@@ -1,4 +1,4 @@
-//! Writing `sequin.counter`.
+//! Writes `sequin.counter`.
 //!
 //! The rows are written one by one, as the server writes its catalogs, instead of by SQL. Every call writes
 //! counters, and an SQL statement would make a call of one message a fifth slower.
@@ -28,12 +28,11 @@ fn backend() -> i32 {
 const NEXT_SLOT: i32 = 1 << 18;
 
 /// Locks a slot until the transaction ends, and returns the slot. The slot is normally the backend's own
-/// number.
-/// An earlier backend with the same number may have left a prepared transaction, which keeps that slot
-/// locked; then the backend takes a slot further on.
+/// number. But an earlier backend with the same number may have left a prepared transaction, which keeps that
+/// slot locked. The backend then takes a later slot.
 fn lock_slot(counters: pg_sys::Oid) -> i32 {
     let mut slot = backend();
-    // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
+    // SAFETY: two numbers name the lock; no object with these numbers need exist.
     while !unsafe {
         pg_sys::ConditionalLockDatabaseObject(
             counters,
@@ -57,7 +56,7 @@ pub struct Counters {
 impl Counters {
     /// Opens the table.
     pub fn open() -> Counters {
-        // SAFETY: catalog look-ups of two names; table_open raises an error where there is no table.
+        // SAFETY: catalog look-ups of two names; table_open raises an error if the table is missing.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
             let table = pg_sys::get_relname_relid(c"counter".as_ptr(), schema);
@@ -121,8 +120,8 @@ impl Counters {
 impl Drop for Counters {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: opened by `open`; the lock is kept until the transaction ends, as after every
-            // write. What was written is seen by the next command.
+            // SAFETY: opened by `open`. The lock is kept until the transaction ends, as after every write.
+            // The next command sees the written rows.
             unsafe {
                 pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
                 pg_sys::CommandCounterIncrement();

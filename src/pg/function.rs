@@ -1,5 +1,6 @@
-//! Functions that the function manager calls directly, not through `#[pg_extern]`. They read arguments
-//! in place, without a copy or a tree. An error of a trigger keeps its SQLSTATE, constraint and context.
+//! Functions that the function manager calls directly, not through `#[pg_extern]`. They read their arguments
+//! in place, without copying or parsing them into a tree. An error that a trigger raised keeps its SQLSTATE,
+//! constraint and context.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,14 +13,14 @@ use super::memory::OUT_OF_MEMORY;
 use super::raise::{raise, throw, to_error_data};
 use crate::error::{Error, SqlError};
 
-/// Defines a C function and the function manager's record for it: `wrapper, record = enter(work)`,
-/// where `enter` takes the call apart for `work`, as [`counts`] and [`of_any`] do.
+/// Defines a C function and its record for the function manager: `wrapper, record = enter(work)`. `enter`
+/// unpacks the arguments of the call for `work`, as [`counts`] and [`of_any`] do.
 macro_rules! function {
     ($(#[$doc:meta])* $wrapper:ident, $record:ident = $enter:ident $(($work:expr))?) => {
         $(#[$doc])*
         ///
         /// # Safety
-        /// The function manager calls it, as SQL declares it.
+        /// Only the function manager may call the function, as SQL declares it.
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $wrapper(
             fcinfo: ::pgrx::pg_sys::FunctionCallInfo,
@@ -29,7 +30,7 @@ macro_rules! function {
             unsafe { $enter(fcinfo $(, $work)?) }
         }
 
-        /// The function manager's record for it.
+        /// The function manager's record for the function.
         #[unsafe(no_mangle)]
         pub extern "C" fn $record() -> *const ::pgrx::pg_sys::Pg_finfo_record {
             &$crate::pg::function::V1
@@ -63,9 +64,8 @@ impl Arguments<'_> {
                 as usize)
     }
 
-    /// The bytes of an argument that is declared as `text` or `jsonb`, aligned as `jsonb` needs. The
-    /// server does not guarantee that text is UTF-8: casts, functions in C and clients have ways around its
-    /// checks.
+    /// The bytes of an argument that is declared as `text` or `jsonb`, aligned as `jsonb` needs. The server
+    /// does not guarantee that text is UTF-8: casts, functions in C and clients can bypass its checks.
     pub fn bytes(&self, i: usize) -> Option<&[u8]> {
         self.payload(i)
     }
@@ -83,16 +83,17 @@ impl Arguments<'_> {
     }
 }
 
-/// A function that returns a row of N bigints. Its error is raised with every field.
+/// Runs a function that returns a row of N bigints. An error is raised with all of its fields.
 ///
 /// # Safety
-/// `fcinfo` is the function manager's, of a function that is declared so. A raised error leaves the
+/// `fcinfo` comes from the function manager, for a function that is declared so. A raised error leaves the
 /// caller by a jump: the caller holds no value with a destructor.
 pub unsafe fn counts<const N: usize>(
     fcinfo: pg_sys::FunctionCallInfo,
     work: fn(&Arguments<'_>) -> Result<[i64; N], SqlError>,
 ) -> Datum {
-    // SAFETY: the caller's. The guard turns a panic into an error; what it returns has no destructor.
+    // SAFETY: the caller upholds the contract. The guard turns a panic into an error. Its result has no
+    // destructor.
     unsafe {
         let answer = pgrx_extern_c_guard(move || {
             let count = (*fcinfo).nargs as usize;
@@ -110,7 +111,7 @@ pub unsafe fn counts<const N: usize>(
     }
 }
 
-/// Turns a panic for lack of memory into an error. Any other panic goes on.
+/// Turns a panic for lack of memory into an error. Any other panic continues.
 fn out_of_memory<T>(panic: Box<dyn Any + Send>) -> Result<T, SqlError> {
     match panic.downcast_ref::<&str>() {
         Some(text) if *text == OUT_OF_MEMORY => Err(Error::OutOfMemory.into()),
@@ -135,22 +136,22 @@ unsafe fn row<const N: usize>(fcinfo: pg_sys::FunctionCallInfo, counts: [i64; N]
 
 /// An argument of a function that takes values of any type.
 pub struct Argument {
-    /// Its value; `None` is null.
+    /// The argument's value; `None` is null.
     pub value: Option<Datum>,
-    /// Its type.
+    /// The argument's type.
     pub type_oid: pg_sys::Oid,
     pub collation: pg_sys::Oid,
 }
 
-/// A function that is declared with `variadic "any"` and returns a bytea; `None` is null.
+/// Runs a function that is declared with `variadic "any"` and returns a bytea; `None` is null.
 ///
 /// # Safety
-/// `fcinfo` is the function manager's, of a function that is declared so.
+/// `fcinfo` comes from the function manager, for a function that is declared so.
 pub unsafe fn of_any(
     fcinfo: pg_sys::FunctionCallInfo,
     work: fn(&[Argument]) -> Option<Vec<u8>>,
 ) -> Datum {
-    // SAFETY: the caller's. The guard turns a panic into an error.
+    // SAFETY: the caller upholds the contract. The guard turns a panic into an error.
     unsafe {
         pgrx_extern_c_guard(move || {
             let answer = work(&any_arguments(fcinfo)).and_then(Vec::into_datum);
@@ -160,10 +161,10 @@ pub unsafe fn of_any(
     }
 }
 
-/// The arguments, of the types and collations that the call's expression gives them.
+/// The arguments, with types and collations from the expression of the call.
 unsafe fn any_arguments(fcinfo: pg_sys::FunctionCallInfo) -> Vec<Argument> {
-    // SAFETY: the function manager's record of the call has as many arguments as it says.
-    // Variable-length values are detoasted, so that their bytes can be read.
+    // SAFETY: the function manager's record of the call has `nargs` arguments. Variable-length values are
+    // detoasted, so that their bytes can be read.
     unsafe {
         let call = (*fcinfo).flinfo;
         if pg_sys::get_fn_expr_variadic(call) {
@@ -201,7 +202,7 @@ unsafe fn any_arguments(fcinfo: pg_sys::FunctionCallInfo) -> Vec<Argument> {
 /// The expressions of a call's arguments; null if they are not known. A foreign key calls a cast's
 /// function without an expression.
 unsafe fn argument_expressions(call: *mut pg_sys::FmgrInfo) -> *mut pg_sys::List {
-    // SAFETY: the expression is null or a node, whose tag says what it is.
+    // SAFETY: the expression is null or a node, and the tag of a node gives its type.
     unsafe {
         if call.is_null() || (*call).fn_expr.is_null() {
             return ptr::null_mut();
@@ -223,15 +224,15 @@ mod tests {
     use pgrx::pg_sys::{self, Datum};
     use pgrx::prelude::*;
 
-    /// Calls a function without an expression, as the fast path of the protocol does, and a foreign key
-    /// with the function of a cast.
+    /// Calls a function without an expression. The protocol's fast path does so, and so does a foreign key
+    /// that calls the function of a cast.
     fn call(function: &str, argument: Datum) -> Datum {
         let oid = Spi::get_one_with_args::<pg_sys::Oid>(
             "select $1::regprocedure::oid",
             &[function.into()],
         );
         let oid = oid.unwrap().unwrap();
-        // SAFETY: a function with one argument, called with one of its type.
+        // SAFETY: the function has one argument, of this type.
         unsafe { pg_sys::OidFunctionCall1Coll(oid, pg_sys::InvalidOid, argument) }
     }
 

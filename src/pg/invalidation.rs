@@ -1,4 +1,4 @@
-//! Learning that a relation changed.
+//! Notices that a relation changed, and locks relations and mappings.
 
 use std::cell::{Cell, RefCell};
 
@@ -24,11 +24,11 @@ thread_local! {
 
 /// Relations whose definition changed since the last look.
 pub struct Changed {
-    /// Everything may have changed.
+    /// Any relation may have changed, the picked ones included.
     all: bool,
     /// Every relation may have changed, except the picked ones ([`pick`]).
     many: bool,
-    /// These relations did.
+    /// These relations changed.
     oids: Vec<pg_sys::Oid>,
 }
 
@@ -41,7 +41,7 @@ impl Changed {
         }
     }
 
-    /// Whether `oid` is among them.
+    /// Whether relation `oid` may have changed.
     pub fn contains(&self, oid: pg_sys::Oid) -> bool {
         self.all || self.oids.contains(&oid) || self.many && !is_picked(oid)
     }
@@ -57,11 +57,13 @@ impl Changed {
     }
 }
 
-/// The most relations that are told apart between two looks. Beyond, only picked ones are ([`pick`]).
+/// The most changed relations that are recorded one by one between two looks. Beyond this number, only picked
+/// relations ([`pick`]) are.
 const MANY: usize = 256;
 
-/// Picks a relation that is always told apart. A call begins again when the mappings changed; a trigger
-/// of a destination that changes many relations, or makes a schema, must not look like that.
+/// Picks a relation whose changes are always recorded separately. A call starts over when the mappings
+/// changed. A destination's trigger that changes many relations, or creates a schema, must not cause such a
+/// restart.
 pub fn pick(oid: pg_sys::Oid) {
     PICKED.with_borrow_mut(|picked| {
         if !picked.contains(&oid) {
@@ -91,7 +93,7 @@ pub fn watch() {
 
 /// Accepts the invalidations of other sessions' commits, and returns the changes since the last call.
 pub fn changed() -> Changed {
-    // SAFETY: needs a transaction, which an apply always is in.
+    // SAFETY: needs a transaction, and every apply runs in one.
     unsafe { pg_sys::AcceptInvalidationMessages() };
     CHANGED.replace(Changed::nothing())
 }
@@ -103,14 +105,15 @@ pub fn has_changed(oid: pg_sys::Oid) -> bool {
     CHANGED.with_borrow(|changed| changed.contains(oid))
 }
 
-/// Locks a relation as a write does, until the transaction ends.
+/// Takes the lock of a write (`ROW EXCLUSIVE`) on a relation, until the transaction ends.
 pub fn lock(oid: pg_sys::Oid) {
-    // SAFETY: the OID need not be that of a relation.
+    // SAFETY: safe for any OID, even if no relation has it.
     unsafe { pg_sys::LockRelationOid(oid, pg_sys::RowExclusiveLock as i32) }
 }
 
-/// Locks a relation so that nobody else writes it until the transaction ends. A session that has written it holds
-/// this up as long as its transaction is open: returns whether it was done within `limit`.
+/// Takes the `SHARE` lock on a relation, so that no other session can write to the relation until the
+/// transaction ends. The lock waits for the open transactions of sessions that wrote to the relation. Returns
+/// whether the lock was granted within `limit`.
 pub fn lock_changes_out(oid: pg_sys::Oid, limit: Duration) -> Result<bool, SqlError> {
     let locked = subtransaction(|| {
         let _limit = Settings::lock_timeout(limit);
@@ -136,12 +139,12 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, exclusive: bool) {
     } else {
         pg_sys::ShareLock
     };
-    // SAFETY: the lock's name is two numbers; nothing needs to exist under it.
+    // SAFETY: two numbers name the lock; no object with these numbers need exist.
     unsafe { pg_sys::LockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode as i32) }
 }
 
-/// Takes the exclusive lock on a mapping as [`lock_mapping`] does, unless another session holds the lock
-/// or waits for it; returns whether it did.
+/// Takes the exclusive lock on a mapping as [`lock_mapping`] does, unless another session holds the lock or
+/// waits for it. Returns whether the lock was granted.
 pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
     let mode = pg_sys::ExclusiveLock as i32;
     // SAFETY: as in `lock_mapping`.

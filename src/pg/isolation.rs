@@ -17,7 +17,7 @@ fn is_read_only() -> bool {
     unsafe { pg_sys::XactReadOnly }
 }
 
-/// An error if the transaction may not write: this work cannot be done, which is said as in "cannot …".
+/// Returns an error if the transaction may not write. `work` completes the message "cannot …".
 pub fn require_writable(work: &'static str) -> Result<(), Error> {
     match is_read_only() {
         false => Ok(()),
@@ -34,8 +34,8 @@ pub fn is_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// Whether the function that SQL of a procedure calls runs where the procedure cannot commit: in a transaction block,
-/// within another function, or in a block with an exception handler.
+/// Whether the current function runs where a procedure cannot commit: in a transaction block, within another
+/// function, or in a block with an exception handler.
 pub fn is_atomic() -> bool {
     // SAFETY: reads backend variables.
     unsafe { !pg_sys::SPI_inside_nonatomic_context() }

@@ -1,4 +1,4 @@
-//! The server's facts about a key's type: its base, its equality, its hash, its bytes.
+//! Asks the server about the type of a key: its base type, equality, hash and bytes.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,7 @@ unsafe extern "C" {
     fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
 }
 
-/// Facts of a type that decide how its values become key bytes.
+/// Properties of a type that decide how its values become key bytes.
 pub struct TypeFacts {
     /// The type under all domains.
     pub base: pg_sys::Oid,
@@ -20,7 +20,7 @@ pub struct TypeFacts {
 impl TypeFacts {
     /// Looks the type up.
     pub fn load(type_oid: pg_sys::Oid) -> TypeFacts {
-        // SAFETY: syscache look-ups of a type that a catalog named.
+        // SAFETY: syscache look-ups of a type from the catalog.
         unsafe {
             let base = pg_sys::getBaseType(type_oid);
             TypeFacts {
@@ -32,7 +32,7 @@ impl TypeFacts {
 
     /// Whether equal text under `collation` means equal bytes.
     pub fn deterministic(&self, collation: pg_sys::Oid) -> bool {
-        // SAFETY: a syscache look-up of a collation that a catalog named.
+        // SAFETY: a syscache look-up of a collation from the catalog.
         collation == pg_sys::InvalidOid
             || unsafe { pg_sys::get_collation_isdeterministic(collation) }
     }
@@ -82,7 +82,7 @@ pub fn fixed_bytes(value: &Datum, length: usize) -> &[u8] {
 /// The payload of a variable-length value. A value that is compressed or stored out of line is first copied
 /// to the current memory context.
 pub fn varlena_bytes(value: &Datum) -> &[u8] {
-    // SAFETY: what comes back is plain, with a long or a short header.
+    // SAFETY: the detoasted value is plain, with a long or a short header.
     unsafe {
         let value = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
         std::slice::from_raw_parts(
@@ -92,16 +92,17 @@ pub fn varlena_bytes(value: &Datum) -> &[u8] {
     }
 }
 
-/// A hash of bytes. The server uses the same hash to partition tables, so it is the same in every version.
+/// A hash of bytes. The server partitions tables by the same function, so every version computes the same
+/// hash.
 pub fn hash_bytes(bytes: &[u8], seed: u64) -> u64 {
-    // SAFETY: reads as many bytes as it is told there are.
+    // SAFETY: reads as many bytes as the slice has.
     unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed) }
 }
 
 /// A number that nobody can guess.
 pub fn random() -> i64 {
     let mut bytes = [0; 8];
-    // SAFETY: fills as many bytes as it is told there are.
+    // SAFETY: fills as many bytes as the array has.
     if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
         pgrx::error!("could not generate a random number");
     }
@@ -110,7 +111,7 @@ pub fn random() -> i64 {
 
 /// A value's text, by its type's output function.
 pub fn output_text(type_oid: pg_sys::Oid, value: Datum) -> String {
-    // SAFETY: the value is of the type; the output function's answer is copied and freed.
+    // SAFETY: the value is of the type. The text is copied and then freed.
     unsafe {
         let mut function = pg_sys::InvalidOid;
         let mut varlena = false;
@@ -122,7 +123,7 @@ pub fn output_text(type_oid: pg_sys::Oid, value: Datum) -> String {
     }
 }
 
-/// A type as SQL spells it, schema-qualified unless in `pg_catalog`.
+/// The type's name as SQL spells it, schema-qualified unless in `pg_catalog`.
 pub fn type_name(type_oid: pg_sys::Oid) -> String {
     // SAFETY: format_type_extended allocates a string; with the qualifying flag it does not look
     // at the search_path.
@@ -152,7 +153,7 @@ pub fn stored_text(value: Datum, is_null: bool) -> Option<String> {
     unsafe { String::from_datum(value, is_null) }
 }
 
-/// The role that owns the extension, and so its tables.
+/// The role that owns the extension and its tables.
 pub fn extension_owner() -> pg_sys::Oid {
     const OWNER: &str = "select extowner from pg_catalog.pg_extension
                          where extname operator(pg_catalog.=) 'pg_sequin'";

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
-/// Bytes kept of the arena, and bytes kept of the memory context.
+/// The size in bytes (1 MiB) of a new arena, and of the block that the memory context keeps.
 const KEPT: usize = 1 << 20;
 
 thread_local! {
@@ -17,14 +17,14 @@ thread_local! {
     static CONTEXT: Cell<pg_sys::MemoryContext> = const { Cell::new(std::ptr::null_mut()) };
 }
 
-/// Blocks up to this size come from the heap, which keeps up to twice as much when they are freed.
+/// Blocks up to this size (8 MiB) come from the heap. The heap keeps up to twice as much freed memory.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAP_BLOCK: i32 = 8 << 20;
 
 /// Once in a session: lets the heap keep the memory of a batch for the next batch. `mallopt` acts on the
-/// whole backend, other extensions and the server's own memory contexts included: from its first call
-/// on, a session keeps up to 16 MB of freed memory, and frees it when it ends. glibc cannot set it
-/// for one arena.
+/// whole backend, other extensions and the server's own memory contexts included, because glibc cannot set
+/// the limit for one arena. From its first batch on, a session keeps up to 16 MiB of freed memory until the
+/// session ends.
 fn keep_heap() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -37,11 +37,11 @@ fn keep_heap() {
     ONCE.call_once(|| ());
 }
 
-/// After a large batch: returns freed memory to the system. The heap would keep freed memory below a block
-/// in use.
+/// After a large batch: returns freed memory to the system. By itself, the heap keeps freed memory that lies
+/// below a block in use.
 fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: gives back what is free.
+    // SAFETY: releases only free memory.
     unsafe {
         libc::malloc_trim(HEAP_BLOCK as usize);
     }
@@ -85,7 +85,7 @@ impl std::ops::Deref for Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         if let Some(mut bump) = self.bump.take() {
-            // Keeps the largest of its chunks.
+            // `reset` keeps the largest chunk of the arena.
             bump.reset();
             if bump.allocated_bytes() <= 4 * KEPT {
                 ARENA.set(Some(bump));
@@ -97,8 +97,8 @@ impl Drop for Arena {
     }
 }
 
-/// A memory context for work on one row after another, while the value lives. The memory of earlier rows
-/// is freed on the way, because that of a million rows would not fit.
+/// While the value lives, work on one row after another allocates in this memory context. The memory of
+/// earlier rows is freed from time to time, because the memory of a million rows would not fit.
 pub struct RowContext {
     context: pg_sys::MemoryContext,
     before: pg_sys::MemoryContext,
@@ -123,9 +123,9 @@ impl RowContext {
         }
     }
 
-    /// Declares that nothing allocated so far is needed any more.
+    /// Declares that all memory allocated so far may be freed.
     pub fn next_row(&self) {
-        // SAFETY: the context is ours; as the caller says, nothing points into it.
+        // SAFETY: the value owns the context. The caller declares that nothing points into the context.
         unsafe {
             if pg_sys::MemoryContextMemAllocated(self.context, false) > KEPT as _ {
                 pg_sys::MemoryContextReset(self.context);
@@ -136,7 +136,7 @@ impl RowContext {
 
 impl Drop for RowContext {
     fn drop(&mut self) {
-        // After a panic the server enters another context, and the one around this one frees it.
+        // After a panic the server switches to another context, and the parent context frees this one.
         if !std::thread::panicking() {
             // SAFETY: nothing allocated in it is used any more.
             unsafe {
@@ -181,8 +181,8 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: nothing allocated in it is used any more. After a panic the context entered before
-        // may be gone, and the server enters another.
+        // SAFETY: nothing allocated in the context is used any more. After a panic the previous context may
+        // be gone, and the server switches to another context.
         unsafe {
             if !std::thread::panicking() {
                 pg_sys::MemoryContextSwitchTo(self.before);

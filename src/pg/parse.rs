@@ -1,4 +1,4 @@
-//! Asking the server's own parser about the SQL that a mapping holds. Nothing is run.
+//! Asks the server's own parser about the SQL in a mapping. Nothing is run.
 
 use std::ffi::{CString, c_char, c_int};
 
@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 use super::trap::trap;
 use crate::error::{SqlError, sqlstate};
 
-// Declared again without pgrx's guard: `trap` leaves them by a jump.
+// Declared again without pgrx's guard, because an error leaves these functions by a jump, which `trap`
+// catches.
 unsafe extern "C-unwind" {
     #[cfg(feature = "pg13")]
     #[link_name = "raw_parser"]
@@ -30,16 +31,16 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::Query;
 }
 
-/// Facts about a statement, from its analysis.
+/// Properties of a statement, from its analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement {
-    /// Columns that it returns.
+    /// How many columns the statement returns.
     pub columns: usize,
-    /// Whether its own level has aggregates.
+    /// Whether the statement's own level has aggregates.
     pub aggregates: bool,
-    /// Whether its own level has window functions.
+    /// Whether the statement's own level has window functions.
     pub windows: bool,
-    /// Whether a column of it returns a set.
+    /// Whether a column of the statement returns a set.
     pub sets: bool,
 }
 
@@ -50,8 +51,8 @@ pub fn is_one_target(text: &str) -> Result<bool, SqlError> {
     let Some(statement) = only(statements) else {
         return Ok(false);
     };
-    // SAFETY: raw_parser returns a list of RawStmt; a node is of the type that its tag says, and
-    // every field that is read here is a pointer that is null or a list.
+    // SAFETY: raw_parser returns a list of RawStmt. The tag of a node gives its type. Every field that is
+    // read here is a pointer, null or to a list.
     unsafe {
         let node = (*statement.cast::<pg_sys::RawStmt>()).stmt;
         if (*node).type_ != pg_sys::NodeTag::T_SelectStmt {
@@ -91,7 +92,7 @@ pub fn analyse(text: &str) -> Result<Statement, SqlError> {
     };
     let text = nul_terminated(text)?;
     let (tree, text) = (tree.cast::<pg_sys::RawStmt>(), text.as_ptr());
-    // SAFETY: the tree is the parser's for this text; only the C function runs inside.
+    // SAFETY: the parser made the tree from this text. Only the C function runs inside.
     unsafe {
         let query =
             trap(|| raw_parse_analyze(tree, text, std::ptr::null(), 0, std::ptr::null_mut()))?;
@@ -125,12 +126,12 @@ fn nul_terminated(text: &str) -> Result<CString, SqlError> {
 }
 
 fn length(list: *mut pg_sys::List) -> usize {
-    // SAFETY: null is the empty list; else the list is the server's.
+    // SAFETY: null is the empty list; any other list belongs to the server.
     unsafe { list.as_ref() }.map_or(0, |list| list.length as usize)
 }
 
 /// The only element of a list of pointers.
 fn only(list: *mut pg_sys::List) -> Option<*mut std::ffi::c_void> {
-    // SAFETY: a list of length one has one cell, and the parser's lists are of pointers.
+    // SAFETY: a list of length one has one cell, and the cells of the parser's lists hold pointers.
     (length(list) == 1).then(|| unsafe { (*(*list).elements).ptr_value })
 }

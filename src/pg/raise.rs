@@ -1,5 +1,5 @@
-//! Raising an error: by pgrx's panic where Rust frames must be unwound, by the server's jump where
-//! there are none.
+//! Raises errors: by pgrx's panic where Rust frames must be unwound, by the server's jump (`longjmp`) where
+//! no Rust frame holds a value with a destructor.
 
 use std::ffi::{CString, c_char};
 
@@ -9,7 +9,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 use super::turn::marks;
 use crate::error::{Error, SqlError};
 
-/// pgrx carries fewer fields than the server has: SQLSTATE, message, DETAIL and HINT.
+/// Keeps only SQLSTATE, message, DETAIL and HINT: a pgrx report has fewer fields than an error of the server.
 impl From<SqlError> for ErrorReport {
     fn from(error: SqlError) -> ErrorReport {
         let code = PgSqlErrorCode::from(error.code.packed());
@@ -30,17 +30,17 @@ impl From<Error> for ErrorReport {
     }
 }
 
-/// Raises an error by a panic, from where there is no `Result` to return it in.
+/// Raises an error by a panic, for callers that cannot return a `Result`.
 pub fn raise(error: impl Into<SqlError>) -> ! {
     ErrorReport::from(error.into()).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }
 
-/// An `ErrorData` in the current memory context that says the same with every field, for [`throw`].
+/// Copies every field of the error to an `ErrorData` in the current memory context, for [`throw`].
 pub fn to_error_data(error: &SqlError) -> *mut pg_sys::ErrorData {
     let text = |s: &Option<String>| s.as_deref().map_or(std::ptr::null_mut(), palloc_cstring);
-    // SAFETY: palloc0 gives a zeroed block of the asked size or raises an error; every field of
-    // ErrorData may be zero, and the strings are allocated in the same context.
+    // SAFETY: palloc0 returns a zeroed block of this size or raises an error. Every field of ErrorData may be
+    // zero. The strings are allocated in the same context.
     unsafe {
         let data = pg_sys::palloc0(size_of::<pg_sys::ErrorData>()).cast::<pg_sys::ErrorData>();
         (*data).elevel = PgLogLevel::ERROR as i32;

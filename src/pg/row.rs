@@ -1,5 +1,5 @@
-//! Rows of a trigger. pgrx's heap tuples lack three things: the exact text of a jsonb (its `JsonB`
-//! rounds numbers), arrays with nulls, and writing columns of OID alias types such as `regrole`.
+//! Rows of a trigger. pgrx's heap tuples cannot read the exact text of a jsonb (its `JsonB` rounds numbers),
+//! and cannot read or write columns of OID alias types such as `regrole`.
 
 use std::ffi::CStr;
 
@@ -13,25 +13,25 @@ use pgrx::{
 use super::raise::raise;
 use crate::error::Error;
 
-/// A row that a trigger was called for, taken apart.
+/// A row that a trigger was called for, split into columns.
 pub struct Row {
     columns: Vec<(String, pg_sys::Oid, Option<Datum>)>,
 }
 
 impl Row {
-    /// The row as it will be. `None` for a delete and for a trigger of a statement.
+    /// The new row. `None` for a delete and for a statement-level trigger.
     pub fn new(trigger: &PgTrigger<'_>) -> Option<Row> {
         Some(Row::of(trigger, trigger.new()?))
     }
 
-    /// The row as it was. `None` for an insert and for a trigger of a statement.
+    /// The old row. `None` for an insert and for a statement-level trigger.
     pub fn old(trigger: &PgTrigger<'_>) -> Option<Row> {
         Some(Row::of(trigger, trigger.old()?))
     }
 
     fn of(trigger: &PgTrigger<'_>, row: PgHeapTuple<'_, AllocatedByPostgres>) -> Row {
-        // SAFETY: the tuple is one of the trigger's, of its relation's row type; both arrays have
-        // the descriptor's width.
+        // SAFETY: the trigger's tuple has the row type of the trigger's relation. Both arrays have the
+        // descriptor's width.
         unsafe {
             let raw = (*trigger.trigger_data().tg_relation).rd_att;
             let desc = PgTupleDesc::from_pg_unchecked(raw);
@@ -69,7 +69,7 @@ impl Row {
         if !T::is_compatible_with(type_oid) {
             raise(Error::NotOfMapping);
         }
-        // SAFETY: the value is of a type that the Rust type is made from, and not null.
+        // SAFETY: the value is not null, and its type was checked against the Rust type.
         unsafe { T::from_datum(value?, false) }
     }
 

@@ -1,14 +1,14 @@
-//! Looking into `sequin.row_version`.
+//! Looks into `sequin.row_version`.
 
 use std::ptr;
 
 use pgrx::pg_sys::{self, Datum};
 
-/// Whether the table has any row of the mapping: looked for as the server looks into its catalogs.
-///
-/// Under guard columns every call asks. An SQL statement would make a call of one message a tenth slower.
+/// Whether the table has any row of the mapping. The look-up works as the server's look-ups in its catalogs
+/// do. Every call with guard columns makes it, and an SQL statement would make a call of one message a tenth
+/// slower.
 pub fn has_any(mapping: i32) -> bool {
-    // SAFETY: catalog look-ups of three names; table_open raises an error where there is no table. The first
+    // SAFETY: catalog look-ups of three names; table_open raises an error if the table is missing. The first
     // column of the primary key is an integer. The tuple is not read.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
@@ -23,7 +23,7 @@ pub fn has_any(mapping: i32) -> bool {
             pg_sys::Oid::from(pg_sys::F_INT4EQ),
             Datum::from(mapping),
         );
-        // Without a snapshot the scan takes a new one, which sees what this transaction has written.
+        // Without a snapshot the scan takes a new one, which sees the writes of this transaction.
         let scan = pg_sys::systable_beginscan(relation, index, true, ptr::null_mut(), 1, &mut key);
         let found = !pg_sys::systable_getnext(scan).is_null();
         pg_sys::systable_endscan(scan);

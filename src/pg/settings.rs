@@ -1,5 +1,5 @@
-//! Settings that are pinned while a batch is applied, so that two forwarders with different
-//! sessions write the same bytes.
+//! Settings that are pinned while a batch is applied, so that two forwarders whose sessions have different
+//! settings write the same bytes.
 
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
 
-/// The settings of every apply. The names are `pg_settings` names.
+/// The settings of every apply, by their names in `pg_settings`.
 pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, MDY"),
     (c"intervalstyle", c"postgres"),
@@ -21,10 +21,10 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"xmloption", c"content"),
     (c"xmlbinary", c"base64"),
     (c"array_nulls", c"on"),
-    // how Sequin spells money, if the source has C, en_US or the like
+    // a source whose lc_monetary is C, en_US or similar spells money so
     (c"lc_monetary", c"C"),
     (c"quote_all_identifiers", c"off"),
-    // with `off`, every policy that applies to the owner would raise an error
+    // with `off`, a query would fail wherever a policy applies to the owner
     (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
     (c"jit", c"off"),
@@ -52,18 +52,19 @@ pub fn reserve(prefix: &CStr) {
     }
 }
 
-/// Whether the error tells of the time limit of [`Settings::lock_timeout`], and not of the session's own.
+/// Whether the limit of [`Settings::lock_timeout`] caused the error, and not the session's own
+/// `lock_timeout`.
 pub fn is_own_lock_timeout(error: &SqlError) -> bool {
     error.is(LOCK_NOT_AVAILABLE) && error.origin != Origin::Server
 }
 
-/// Settings changed for as long as the value lives. An error puts them back as well.
+/// While the value lives, settings are changed. Its drop restores them, and so does an error.
 pub struct Settings {
     level: i32,
 }
 
 impl Settings {
-    /// Changes those of `wanted` that have another value now.
+    /// Sets the settings `wanted`, except the settings that have the wanted value already.
     pub fn new(wanted: &[(&CStr, &CStr)]) -> Settings {
         // SAFETY: NewGUCNestLevel counts; set_config_option copies both strings, and
         // GetConfigOption's answer is read before the next call.
@@ -76,7 +77,8 @@ impl Settings {
         }
     }
 
-    /// `lock_timeout`, unless the session's is shorter. See [`is_own_lock_timeout`].
+    /// Sets `lock_timeout` to `limit`, unless the session's own limit is shorter. See
+    /// [`is_own_lock_timeout`].
     pub fn lock_timeout(limit: Duration) -> Settings {
         let settings = Settings::new(&[]);
         let limit = limit.as_millis().clamp(1, i32::MAX as u128) as i32;
@@ -88,10 +90,11 @@ impl Settings {
         settings
     }
 
-    /// Makes the server look for a deadlock after so many milliseconds of waiting, if it would wait longer. Two calls
-    /// can write rows that refer to each other: one of them then begins again at once.
+    /// Makes the server look for a deadlock after at most `after` milliseconds of waiting. Two calls can
+    /// deadlock when they write rows that refer to each other. One of the calls then starts over without a
+    /// long wait.
     pub fn look_for_deadlocks(&self, after: i32) {
-        // SAFETY: as in `new`. A superuser sets this setting; it holds for this call only.
+        // SAFETY: as in `new`. Only a superuser may change this setting; the change ends with this call.
         unsafe {
             if pg_sys::DeadlockTimeout > after {
                 let value = CString::new(after.to_string()).expect("digits");
@@ -100,7 +103,8 @@ impl Settings {
         }
     }
 
-    /// The `search_path` of a mapping, with `pg_temp` last. A path that is not a list of names finds nothing.
+    /// Sets the `search_path` of a mapping, with `pg_temp` last. A path that is not a list of names is
+    /// replaced by `pg_catalog, pg_temp`.
     pub fn search_path(path: &str) -> Settings {
         let settings = Settings::new(&[]);
         let path = temporary_last(path);
@@ -120,7 +124,7 @@ impl Settings {
 }
 
 unsafe fn set(name: &CStr, value: &CStr) {
-    // SAFETY: the caller's; both strings are NUL-terminated.
+    // SAFETY: the caller upholds the contract. Both strings are NUL-terminated.
     unsafe {
         let now = pg_sys::GetConfigOption(name.as_ptr(), true, false);
         if !now.is_null() && CStr::from_ptr(now) == value {
@@ -131,7 +135,7 @@ unsafe fn set(name: &CStr, value: &CStr) {
 }
 
 unsafe fn set_as(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type) {
-    // SAFETY: the caller's; both strings are NUL-terminated.
+    // SAFETY: the caller upholds the contract. Both strings are NUL-terminated.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
@@ -146,8 +150,8 @@ unsafe fn set_as(name: &CStr, value: &CStr, context: pg_sys::GucContext::Type) {
     }
 }
 
-/// A `search_path` with `pg_temp` last. Where it is not named, the server searches it first, and a caller's
-/// temporary view would stand in for a table. `None` if it is not a list of names.
+/// A `search_path` with `pg_temp` last. The server searches `pg_temp` first if the path does not name it, and
+/// a caller's temporary view would hide a table. `None` if `path` is not a list of names.
 pub fn temporary_last(path: &str) -> Option<String> {
     let mut names = names(path)?;
     names.retain(|name| name != "pg_temp" && !name.starts_with("pg_temp_"));
@@ -158,7 +162,7 @@ pub fn temporary_last(path: &str) -> Option<String> {
     Some(quoted.collect::<Vec<_>>().join(", "))
 }
 
-/// The names of a list, as `SplitIdentifierString` of the server reads them. An empty list has none.
+/// Splits a list of names as the server's `SplitIdentifierString` does. An empty text is an empty list.
 fn names(list: &str) -> Option<Vec<String>> {
     let space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
     let mut names = Vec::new();
@@ -204,10 +208,10 @@ fn names(list: &str) -> Option<Vec<String>> {
 
 impl Drop for Settings {
     fn drop(&mut self) {
-        // After an error the level is already gone, and a panic must not meet another.
+        // After an error the level is already gone. A second panic during a panic would abort.
         if !std::thread::panicking() {
-            // SAFETY: ends the level that `new` began. What was set meanwhile, by a trigger, is not
-            // kept either.
+            // SAFETY: ends the level that `new` began. Settings that a trigger changed meanwhile are restored
+            // too.
             unsafe { pg_sys::AtEOXact_GUC(false, self.level) }
         }
     }

@@ -1,4 +1,4 @@
-//! Statements: prepared once, planned to be driven by indexes, kept, run over a batch relation.
+//! Statements that run over a batch relation. Each is prepared once, planned to use indexes, and kept.
 
 use std::ffi::{CString, c_int, c_long};
 
@@ -97,7 +97,7 @@ impl Plan {
                 format!("could not prepare: {sql}"),
             ));
         }
-        // SAFETY: the plan was just made; kept, it lives until SPI_freeplan.
+        // SAFETY: the plan is new. A kept plan lives until SPI_freeplan.
         unsafe { pg_sys::SPI_keepplan(plan) };
         Ok(Plan {
             plan,
@@ -106,7 +106,8 @@ impl Plan {
         })
     }
 
-    /// The plan of a statement that calls `sequin.next_row()`, once: an error of it tells how many rows were read.
+    /// For a statement that calls `sequin.next_row()`: an error of the statement then has the number of rows
+    /// that were read.
     pub fn counting(mut self, counts: Counts) -> Plan {
         self.counts = counts;
         self
@@ -115,8 +116,8 @@ impl Plan {
     /// Makes the generic plan under [`INDEX_DRIVEN`] unless there is a valid one.
     fn plan(&mut self) -> Result<(), SqlError> {
         let plan = self.plan;
-        // SAFETY: the plan is kept and has one statement without parameters, so it is planned
-        // generically; the reference that planning takes is let go of at once.
+        // SAFETY: the plan is kept and has one statement without parameters, so the server makes a generic
+        // plan. The reference that planning takes is released at once.
         unsafe {
             if self.planned && pg_sys::SPI_plan_is_valid(plan) {
                 return Ok(());
@@ -146,8 +147,8 @@ impl Plan {
 
     fn execute(&mut self) -> Result<Executed, SqlError> {
         let plan = self.plan;
-        // SAFETY: only C functions run inside; SPI's globals are read right after it. SPI leaves the
-        // backend in its own memory context.
+        // SAFETY: only C functions run inside. SPI's globals are read directly after the call. SPI may leave
+        // the backend in SPI's memory context, so the previous context is restored.
         let (status, processed, table) = unsafe {
             let context = pg_sys::CurrentMemoryContext;
             let result = trap(|| {
@@ -175,23 +176,23 @@ impl Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: made by `prepare` and given to nobody.
+            // SAFETY: made by `prepare`, and no other value has the plan.
             unsafe { pg_sys::SPI_freeplan(self.plan) };
         }
     }
 }
 
-/// The rows that a statement returned. They must not be kept longer than the subtransaction that ran the
-/// statement, if that is undone, nor than the connection.
+/// The rows that a statement returned. They are valid until the connection closes, or until the
+/// subtransaction that ran the statement is rolled back.
 pub struct Returned {
     table: *mut pg_sys::SPITupleTable,
 }
 
 impl Drop for Returned {
     fn drop(&mut self) {
-        // After an error SPI may be in the middle of something; it frees the rows itself then.
+        // After an error SPI may be in an intermediate state, and frees the rows itself.
         if !std::thread::panicking() && is_undone() {
-            // SAFETY: as said above, it is still there.
+            // SAFETY: the rows are still valid, as the type requires.
             unsafe { pg_sys::SPI_freetuptable(self.table) }
         }
     }
@@ -200,7 +201,7 @@ impl Drop for Returned {
 impl Returned {
     /// Number of rows.
     pub fn len(&self) -> usize {
-        // SAFETY: the table is SPI's and lives while this value does.
+        // SAFETY: the table belongs to SPI and lives as long as this value.
         unsafe { (*self.table).numvals as usize }
     }
 
@@ -215,11 +216,11 @@ impl Returned {
         }
     }
 
-    /// Takes row `i` apart into `values` and `nulls`, which have the row's width. The memory
-    /// behind the datums lives as long as the rows.
+    /// Splits row `i` into `values` and `nulls`, which have the row's width. The memory behind the datums
+    /// lives as long as the rows.
     pub fn read(&self, i: usize, values: &mut [Datum], nulls: &mut [bool]) {
         assert!(i < self.len());
-        // SAFETY: the index is checked, and the widths against the descriptor's.
+        // SAFETY: the assertions check the index and the widths.
         unsafe {
             let desc = (*self.table).tupdesc;
             assert!((*desc).natts as usize == values.len() && values.len() == nulls.len());

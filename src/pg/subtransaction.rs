@@ -1,4 +1,4 @@
-//! A subtransaction around work that may fail while the transaction goes on.
+//! Runs work that may fail in a subtransaction, so that the transaction can continue.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -6,31 +6,31 @@ use pgrx::pg_sys;
 
 use super::trap::note_undone;
 
-/// Runs `work` in a subtransaction: kept when it returns `Ok`, undone when it returns `Err`, together with
-/// the subtransactions that [`open_subtransaction`] left open in it.
+/// Runs `work` in a subtransaction. The subtransaction is released when `work` returns `Ok`, and rolled back
+/// when `work` returns `Err`. So are the subtransactions that [`open_subtransaction`] left open inside.
 ///
-/// As plpgsql's exception blocks do: the memory context and the resource owner of the caller are
-/// restored, and memory allocated inside lives on in the caller's context. A panic undoes the work
-/// too, and goes on.
+/// As in plpgsql's exception blocks, the caller's memory context and resource owner are restored, and memory
+/// allocated inside lives on in the caller's context. A panic rolls the work back too, and continues.
 pub fn subtransaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     run(work, true)
 }
 
-/// As [`subtransaction`], but work that is kept ends with the subtransaction around it, in which there
-/// must be one.
+/// As [`subtransaction`], but after `Ok` the subtransaction stays open and ends with the surrounding
+/// subtransaction. A surrounding subtransaction must exist.
 ///
-/// A session that waits for a row that a subtransaction has written waits for the end of that
-/// subtransaction; and then, if it was kept, for the end of the whole transaction, even if the
-/// subtransaction around it is undone. A call that begins again must not keep others waiting like that.
+/// A session that waits for a row that a subtransaction wrote waits for the end of that subtransaction. If
+/// the subtransaction was released, the session then waits for the end of the whole transaction, even if the
+/// surrounding subtransaction is rolled back. A call that starts over must not keep other sessions waiting
+/// like that.
 ///
-/// Settings and users that are changed inside must be put back inside.
+/// Settings and users that are changed inside must be restored inside.
 pub fn open_subtransaction<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     run(work, false)
 }
 
 fn run<T, E>(work: impl FnOnce() -> Result<T, E>, end: bool) -> Result<T, E> {
-    // SAFETY: plain calls into xact.c in the order that plpgsql's exec_stmt_block has them. Where a
-    // subtransaction is left open, its resource owner is left too.
+    // SAFETY: plain calls into xact.c in the order of plpgsql's exec_stmt_block. A subtransaction that stays
+    // open keeps its resource owner.
     unsafe {
         let level = pg_sys::GetCurrentTransactionNestLevel();
         let context = pg_sys::CurrentMemoryContext;

@@ -1,4 +1,4 @@
-//! Catching an SQL error with everything it says.
+//! Catches an SQL error with all of its fields.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -22,22 +22,22 @@ pub fn is_undone() -> bool {
     UNDONE.get()
 }
 
-/// Notes that the work that raised an error is rolled back.
+/// Notes that the work that raised an error was rolled back.
 pub fn note_undone() {
     UNDONE.set(true);
 }
 
-/// Runs `f` and returns the SQL error that it raised, if it did.
+/// Runs `f`. Returns the SQL error if `f` raised one.
 ///
-/// After an error the surrounding subtransaction must be rolled back (or the error be raised again)
-/// before the server is asked for anything else.
+/// After an error, the surrounding subtransaction must be rolled back (or the error raised again) before any
+/// other function of the server is called.
 ///
 /// # Safety
-/// `f` is left by a jump when an error is raised: it must call raw C functions only (not pgrx's
-/// guarded ones, which panic) and hold no value with a destructor while it does.
+/// An error leaves `f` by a jump. So `f` must call raw C functions only (not pgrx's guarded functions, which
+/// panic), and must not hold a value with a destructor during such a call.
 pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
-    // SAFETY: this is PG_TRY: the handler and the context stack are saved, our jump buffer is put
-    // in, and both are put back on either way out. The backend has one thread.
+    // SAFETY: this is PG_TRY. The handler and the context stack are saved, our jump buffer is installed, and
+    // both are restored on every way out. The backend has one thread.
     unsafe {
         let context = pg_sys::CurrentMemoryContext;
         let exception_stack = pg_sys::PG_exception_stack;
@@ -62,7 +62,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
         pg_sys::FlushErrorState();
         let text = |s: *const c_char| {
             (!s.is_null()).then(|| {
-                // no more than is kept is looked at: it may end within a character
+                // reads only a little more than `cut` keeps: the end may split a character
                 let bytes = CStr::from_ptr(s).to_bytes();
                 cut(&String::from_utf8_lossy(
                     &bytes[..bytes.len().min(KEPT + 4)],

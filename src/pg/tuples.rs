@@ -26,7 +26,7 @@ unsafe extern "C-unwind" {
 /// One column of a row type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowColumn {
-    /// Name, as the statement calls it.
+    /// The name in the statement.
     pub name: String,
     /// Type.
     pub type_oid: pg_sys::Oid,
@@ -47,13 +47,13 @@ impl RowColumn {
         }
     }
 
-    /// A column for the rows' numbers.
+    /// A column that numbers the rows.
     pub fn number(name: &str) -> RowColumn {
         RowColumn::plain(name, pg_sys::INT4OID)
     }
 }
 
-/// The row type of a batch relation. Allocated for the backend's life unless dropped.
+/// The row type of a batch relation. It lives as long as the backend unless dropped.
 pub struct RowType {
     desc: pg_sys::TupleDesc,
     width: usize,
@@ -96,7 +96,7 @@ impl RowType {
 
 impl Drop for RowType {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, not reference-counted; the executor was never given it.
+        // SAFETY: made by `new` and not reference-counted; the executor only gets copies.
         unsafe { pg_sys::FreeTupleDesc(self.desc) }
     }
 }
@@ -113,7 +113,7 @@ struct Memory(pg_sys::MemoryContext);
 
 impl Memory {
     fn new() -> Memory {
-        // SAFETY: a child of the current context, which the caller keeps until the statement ran.
+        // SAFETY: a child of the current context, which the caller keeps until the statement has run.
         Memory(unsafe {
             pg_sys::AllocSetContextCreateInternal(
                 pg_sys::CurrentMemoryContext,
@@ -129,7 +129,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: the statement has ended, well or not; nothing of it looks here again.
+            // SAFETY: the statement has succeeded or failed, and does not use the context again.
             unsafe { pg_sys::MemoryContextDelete(self.0) }
         }
     }
@@ -176,10 +176,10 @@ impl Drop for Rows {
     }
 }
 
-/// Ends a tuplestore that the executor did not take, if there is one: its file too.
+/// Frees a tuplestore that the executor did not take, and its temporary file. Null is allowed.
 fn end(store: *mut pg_sys::Tuplestorestate) {
     if !store.is_null() && !std::thread::panicking() {
-        // SAFETY: the caller's.
+        // SAFETY: the caller still owns the store.
         unsafe { pg_sys::tuplestore_end(store) }
     }
 }
@@ -191,24 +191,25 @@ pub enum Counts {
     Nowhere,
     /// In one place.
     Once,
-    /// In each of its parts. A default or a policy of one of the tables could count too; the count is a hint only.
+    /// In each of its parts. A default or a policy of a table could call the function too, so the count is
+    /// only a hint.
     InParts,
 }
 
-/// What the functions of a statement's batch relation give it.
+/// The rows that `sequin.batch()` gives to a statement, and the count that `sequin.next_row()` keeps.
 #[derive(Clone, Copy)]
 struct Offer {
     /// The rows, until the statement has taken them.
     store: *mut pg_sys::Tuplestorestate,
-    /// Their type; null if there are none.
+    /// The type of the rows; null if there are no rows.
     desc: pg_sys::TupleDesc,
-    /// What the server would tell of an error outside the statement.
+    /// The error context stack outside the statement.
     told: *mut pg_sys::ErrorContextCallback,
-    /// How many nodes of the statement's plan count the rows that they read.
+    /// Where the statement calls `sequin.next_row()`.
     counts: Counts,
-    /// The node of the statement's plan that counts them; null before the first row.
+    /// The call of `sequin.next_row()` in the statement's plan; null before the first row.
     counter: *mut pg_sys::Node,
-    /// How many rows it has read.
+    /// How many rows the statement has read.
     read: usize,
 }
 
@@ -226,10 +227,11 @@ thread_local! {
 }
 
 impl Offer {
-    /// Whether it is the statement itself that calls, and no function or trigger under it. Whatever runs SQL tells
-    /// the server what to say of it, should it fail: SPI of the statement, and all others on top of that.
+    /// Whether the statement itself makes the current call, and not a function or trigger that it runs. SPI
+    /// pushes one error context callback for the statement. Code inside the statement that runs SQL pushes
+    /// further ones.
     fn calls(&self) -> bool {
-        // SAFETY: a backend variable; what it points to lives while it does.
+        // SAFETY: a backend variable; each callback lives while it is on the stack.
         unsafe {
             let told = pg_sys::error_context_stack;
             !told.is_null() && (*told).previous == self.told
@@ -237,9 +239,9 @@ impl Offer {
     }
 }
 
-/// While it lives, `sequin.batch()` returns the rows to the statement that is executed next, once. A trigger may
-/// apply messages before the statement that fired it has taken its rows: they are offered again when that
-/// is done.
+/// While the value lives, `sequin.batch()` returns the rows to the next statement, once. A trigger may apply
+/// messages before the statement that fired it has taken its rows. The rows of that statement are offered
+/// again afterwards.
 pub struct Offered {
     before: Offer,
     _rows: Rows,
@@ -263,7 +265,7 @@ impl Offered {
         }
     }
 
-    /// How many rows the statement has read, if it counts them.
+    /// How many rows the statement has read; 0 if the statement does not count its rows.
     pub fn read(&self) -> usize {
         CURRENT.get().read
     }
@@ -276,17 +278,18 @@ impl Drop for Offered {
 }
 
 function! {
-    /// `sequin.next_row()`: counts the rows that the statement reads, and is true. Anywhere else it is an error.
+    /// `sequin.next_row()`: counts the rows that the statement reads, and returns true. Elsewhere a call is
+    /// an error.
     next_row_wrapper, pg_finfo_next_row_wrapper = next_row
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
     let mut offer = CURRENT.get();
-    // SAFETY: the function manager's record of the call, and of the function, which may be missing.
+    // SAFETY: the function manager's record of the call. The record of the function may be null.
     let node = unsafe { (*fcinfo).flinfo.as_ref() }.map_or(ptr::null_mut(), |call| call.fn_expr);
-    // The first call after the statement has taken its rows is its own: a default or a policy of the table, which is
-    // part of the same plan, is evaluated later.
+    // The statement itself makes the first call after it has taken its rows. A default or a policy of the
+    // table is part of the same plan, but is evaluated later.
     let own = match offer.counts {
         Counts::Nowhere => false,
         Counts::Once => node == offer.counter || offer.counter.is_null(),
@@ -307,8 +310,8 @@ unsafe extern "C-unwind" fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum 
 }
 
 function! {
-    /// `sequin.batch()`: the rows of the batch that is being applied, as the statement's column
-    /// definition list names them. Anywhere else it is an error.
+    /// `sequin.batch()`: the rows for the statement, as its column definition list names them. Elsewhere a
+    /// call is an error.
     sequin_batch_wrapper, pg_finfo_sequin_batch_wrapper = batch
 }
 
@@ -318,9 +321,9 @@ unsafe extern "C-unwind" fn batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
     if offer.store.is_null() || !offer.calls() {
         raise(Error::OutsideApply { function: "batch" });
     }
-    // SAFETY: the executor calls set-returning functions with a ReturnSetInfo; it takes the
-    // tuplestore over and ends it. It compares the descriptor with the column definition list (a
-    // trigger might ask for the rows by another one), and frees it.
+    // SAFETY: the executor calls set-returning functions with a ReturnSetInfo, and frees the tuplestore. It
+    // compares the descriptor with the column definition list, because a trigger might use another list, and
+    // frees the descriptor.
     unsafe {
         let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let materialize = pg_sys::SetFunctionReturnMode::SFRM_Materialize;

@@ -32,7 +32,7 @@ unsafe extern "C-unwind" {
 /// Not less than `USER_TIMEOUT` in `utils/timeout.h` of any version, and less than `MAX_TIMEOUTS`.
 const USER_TIMEOUT: c_int = 14;
 
-/// How often a mapping is cancelled that goes on when it was: code can catch a cancel.
+/// Milliseconds after which the cancel is sent again, because user code can catch a cancel and continue.
 #[cfg(not(any(feature = "pg13", feature = "pg14")))]
 const AGAIN: c_int = 500;
 
@@ -50,26 +50,26 @@ thread_local! {
     static LIMIT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static TIMEOUT: Cell<Option<c_int>> = const { Cell::new(None) };
     static LOCK_TIMEOUT: Cell<c_int> = const { Cell::new(0) };
-    /// The mapping whose turn ended with a panic when its time had ended.
+    /// The mapping whose turn ended with a panic after its time had run out.
     static EXPIRED: Cell<Option<i32>> = const { Cell::new(None) };
     /// The mapping whose turn a panic has ended.
     static PANICKED: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// Whether the time of the limited turn has ended, and nobody was told yet.
+/// Whether the time of the limited turn has run out, and no error has reported it yet.
 static FIRED: AtomicBool = AtomicBool::new(false);
 
 // Runs in the handler of SIGALRM, which also sets the latch.
 unsafe extern "C-unwind" fn fire() {
     FIRED.store(true, Ordering::Relaxed);
-    // SAFETY: as the server's own handler of a cancel does.
+    // SAFETY: sets the same variables as the server's own handler of a cancel.
     unsafe {
         pg_sys::QueryCancelPending = 1 as _;
         pg_sys::InterruptPending = 1 as _;
     }
 }
 
-/// An attempt begins: each mapping has all of this time; zero is no limit.
+/// Begins an attempt, in which each mapping may use up to `limit`. Zero means no limit.
 pub fn begin_attempt(limit: Duration) {
     if LIMITED.get().is_none() {
         LIMIT.set(limit);
@@ -102,7 +102,7 @@ impl Turn {
         }
     }
 
-    /// The extension's own turn. The time that it takes is the mapping's still.
+    /// The extension's own turn. Its time still counts against the mapping around it.
     pub fn own() -> Turn {
         Turn {
             before: CURRENT.replace(None),
@@ -158,7 +158,7 @@ fn end_limited() {
     let (Some(id), Some(limited)) = (TIMEOUT.get(), LIMITED.take()) else {
         return;
     };
-    // SAFETY: the timeout is registered. A cancel that is still pending is ours, and too late.
+    // SAFETY: the timeout is registered. A cancel that is still pending came from it, and is obsolete.
     unsafe {
         raw_disable_timeout(id, false);
         if FIRED.swap(false, Ordering::Relaxed) {
@@ -196,9 +196,10 @@ fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
         {
             return Origin::OutOfTime(mapping);
         }
-        // SAFETY: reads a setting's variable, before what has set it is undone.
+        // SAFETY: reads a setting's variable. The function's own value is still set, because the rollback
+        // comes later.
         let lock_timeout = unsafe { pg_sys::LockTimeout };
-        // A function has set a limit of its own.
+        // A function has set its own limit.
         if code == sqlstate::LOCK_NOT_AVAILABLE && lock_timeout != LOCK_TIMEOUT.get() {
             return of_turn;
         }
@@ -217,12 +218,12 @@ fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
     }
 }
 
-/// Whose the error is that was caught.
+/// The origin of a caught error.
 ///
 /// # Safety
-/// `data` is an error that the server has filled in.
+/// The server has filled in `data`.
 pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
-    // SAFETY: the caller's; the texts are null or end in NUL.
+    // SAFETY: the caller upholds the contract. Each text is null or ends with NUL.
     unsafe {
         let text = |s: *const c_char| match s.is_null() {
             true => "",
@@ -231,7 +232,8 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
         let (function, domain) = (text((*data).funcname), text((*data).domain));
         let code = Sqlstate::from_packed((*data).sqlerrcode);
         match origin(code, function, domain) {
-            // What a function raises may be of one message.
+            // The server itself must have raised the error: an error of a function may concern only one
+            // message.
             Origin::Mapping(mapping)
                 if code.class() == sqlstate::CONNECTION_EXCEPTION
                     && domain.starts_with("postgres") =>
@@ -246,7 +248,8 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
     }
 }
 
-/// The function and text domain from which [`origin_of`] recognises the origin of an error raised again.
+/// The function and text domain for an error that is raised again, so that [`origin_of`] recognises its
+/// origin.
 pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
     match origin {
         Origin::Server => (c"ProcessInterrupts", c"postgres"),
@@ -254,8 +257,8 @@ pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
     }
 }
 
-/// Runs `work`, which undoes what it has done when it panics. An error that was raised by a panic in the
-/// turn of a mapping is returned. Other panics go on.
+/// Runs `work`, which must undo its effects when it panics. A panic that raised an error in the turn of a
+/// mapping is returned as that error. Other panics continue.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, SqlError> {
     PANICKED.set(None);
     EXPIRED.set(None);

@@ -1,4 +1,4 @@
-//! Types: what the catalog says of them, their input functions, and values in their own form.
+//! Types: their catalog rows, their input functions, and their values as datums.
 
 use std::alloc::Layout;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -49,21 +49,21 @@ pub struct TypeRow {
     pub name: String,
     /// `typtype`: `b` base, `c` composite, `d` domain, `e` enum, …
     pub kind: u8,
-    /// The element type, if it is an array (of the kind that `array_in` reads).
+    /// The element type, if the type is an array that `array_in` reads.
     pub element: Option<pg_sys::Oid>,
-    /// `typdelim`: what stands between values of this type in an array.
+    /// `typdelim`: the character between values of this type in an array.
     pub delimiter: char,
-    /// `typbasetype`: what a domain is over, maybe another domain.
+    /// `typbasetype`: the type under a domain, which can be another domain.
     pub base: pg_sys::Oid,
     /// `typrelid`: the relation with the fields of a composite type.
     pub relation: pg_sys::Oid,
 }
 
-/// Reads a type's row; `None` if there is no such type.
+/// Reads a type's row; `None` if the type does not exist.
 pub fn type_row(oid: pg_sys::Oid) -> Option<TypeRow> {
     let cache = pg_sys::SysCacheIdentifier::TYPEOID as c_int;
-    // SAFETY: the tuple of the cache TYPEOID starts with a FormData_pg_type and is held until it is
-    // released; everything is copied out of it before.
+    // SAFETY: a tuple of the cache TYPEOID starts with a FormData_pg_type. All values are copied before the
+    // tuple is released.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache, oid.into());
         if tuple.is_null() {
@@ -95,7 +95,7 @@ pub fn base_type(oid: pg_sys::Oid, typmod: i32) -> (pg_sys::Oid, i32) {
 
 /// Names, types and modifiers of a composite type's fields, in order, without dropped ones.
 pub fn fields(composite: pg_sys::Oid) -> Vec<(String, pg_sys::Oid, i32)> {
-    // SAFETY: the descriptor is held until it is released by the value that takes it over.
+    // SAFETY: the PgTupleDesc owns the copied descriptor and releases it.
     let fields = unsafe {
         let desc = pg_sys::lookup_rowtype_tupdesc_copy(composite, -1);
         pgrx::PgTupleDesc::from_pg_is_copy(desc)
@@ -113,8 +113,8 @@ fn name_text(name: &pg_sys::NameData) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// A type's input function, ready to be called, with a memory context of its own for what such
-/// functions keep from call to call.
+/// A type's input function, ready to be called. Its own memory context holds the data that such functions
+/// keep from call to call.
 pub struct TypeInput {
     context: pg_sys::MemoryContext,
     function: *mut pg_sys::FmgrInfo,
@@ -128,8 +128,8 @@ pub struct TypeInput {
 impl TypeInput {
     /// Looks the function up.
     pub fn new(type_oid: pg_sys::Oid, typmod: i32) -> TypeInput {
-        // SAFETY: the context is a child of the one that lives as long as the backend; from here on
-        // the value deletes it, also when a lookup fails. FmgrInfo may be zero before it is filled.
+        // SAFETY: the context is a child of TopMemoryContext, which lives as long as the backend. The value
+        // deletes the context, also when a look-up fails. FmgrInfo may be zero before it is filled.
         unsafe {
             let context = pg_sys::AllocSetContextCreateExtended(
                 pg_sys::TopMemoryContext,
@@ -169,7 +169,7 @@ impl TypeInput {
         unsafe { trap(|| raw_input_function_call(function, text, io_param, typmod)) }
     }
 
-    /// Has a domain check null.
+    /// Checks null against the constraints of a domain.
     pub fn read_null(&mut self) -> Result<(), SqlError> {
         let function = self.function;
         let (io_param, typmod) = (self.io_param, self.typmod);
@@ -178,8 +178,8 @@ impl TypeInput {
         Ok(())
     }
 
-    /// An interval of this type, which is `interval` or a domain over it: rounded as the modifier
-    /// `typmod` of the base type says, and checked.
+    /// A value of this type, which is `interval` or a domain over it. The value is rounded to the base type's
+    /// modifier `typmod`, and a domain checks it.
     pub fn interval(
         &mut self,
         value: Datum,
@@ -221,10 +221,10 @@ impl Drop for TypeInput {
 /// The largest value: `MaxAllocSize`.
 const MAX_VARLENA: usize = 0x3fff_ffff;
 
-/// From this size on, a value is handed to the server by a pointer.
+/// From this size (1 MiB) on, a value is passed to the server by a pointer.
 pub const LARGE: usize = 1 << 20;
 
-/// A variable-length value with these bytes; `None` if it is longer than any can be.
+/// A variable-length value with these bytes; `None` if it would be larger than [`MAX_VARLENA`].
 ///
 /// For a large value the datum is a pointer to the value (`VARTAG_INDIRECT`). The server follows the pointer
 /// where it needs the bytes. Otherwise a statement that writes a row of 100 MB would copy the row twice more.
@@ -273,7 +273,7 @@ pub fn fixed<T: Copy>(value: T, out: &Bump) -> Datum {
     Datum::from(ptr::from_mut(out.alloc(value)))
 }
 
-/// What a value's bytes are and how it prints, for tests.
+/// The bytes and the text of a value, for tests.
 #[cfg(any(test, feature = "pg_test"))]
 pub mod look {
     use super::*;

@@ -19,8 +19,8 @@ pub struct ActingAs {
 }
 
 impl ActingAs {
-    /// Acts as `role`. `restricted` forbids what could outlive the switch (prepared statements,
-    /// temporary tables, `SET ROLE`), as is right when a role's own SQL runs.
+    /// Acts as `role`. `restricted` is for running a role's own SQL. It forbids prepared statements,
+    /// temporary tables and `SET ROLE`, whose effects could outlive the switch.
     pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
         ActingAs::in_turn(role, restricted, false, Turn::own())
     }
@@ -41,9 +41,9 @@ impl ActingAs {
                 flags |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
             }
             pg_sys::SetUserIdAndSecContext(role, flags);
-            // What a role's own SQL sets is put back when its turn ends, and does not hold while the
-            // extension's owner acts in between: an operator found by way of another search_path
-            // would run with that owner's rights.
+            // Settings that a role's own SQL changes are restored when its turn ends. They do not apply while
+            // the extension's owner acts in between: with another search_path, the owner's SQL could find a
+            // foreign operator and run it with the owner's rights.
             let guarded = flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0;
             ActingAs {
                 user,
@@ -55,7 +55,7 @@ impl ActingAs {
         }
     }
 
-    /// Acts as the role that called the outermost function, with its rights and no more.
+    /// Acts as the role that called the outermost function, with the rights of this role only.
     pub fn caller() -> ActingAs {
         // SAFETY: reads a backend variable.
         ActingAs::new(unsafe { pg_sys::GetOuterUserId() }, false)
@@ -63,8 +63,9 @@ impl ActingAs {
 }
 
 impl ActingAs {
-    /// Acts as the owner of a mapping. As in the server's `SwitchToUntrustedUser`, a role that could
-    /// become the present one anyway is not restricted: restricted, it cannot fire deferred triggers.
+    /// Acts as the owner of a mapping. The server's `SwitchToUntrustedUser` also leaves some roles
+    /// unrestricted. Under a restriction, deferred triggers cannot fire, so the current role and superusers
+    /// are not restricted.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
         ActingAs::in_turn(role, is_restricted(role), true, Turn::same())
     }
@@ -76,7 +77,7 @@ pub fn is_superuser(role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::superuser_arg(role) }
 }
 
-/// Whether a role other than a superuser or the present one is acted for: see [`ActingAs::untrusted`].
+/// Whether acting as `role` is restricted: see [`ActingAs::untrusted`].
 pub fn is_restricted(role: pg_sys::Oid) -> bool {
     role != current_user() && !is_superuser(role)
 }
@@ -85,7 +86,7 @@ impl Drop for ActingAs {
     fn drop(&mut self) {
         drop(self.settings.take());
         acts_as_owner(self.acted_as_owner);
-        // SAFETY: puts back what `new` found.
+        // SAFETY: restores the values that `in_turn` read.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }
 }
@@ -96,8 +97,8 @@ pub fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Whether the calling role may certainly read all of a relation. Within another
-/// function the caller is not known, because that function may run as its owner.
+/// Whether it is certain that the calling role may read all of a relation. Inside another function the caller
+/// is not known, because that function may run as its owner.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups.
     unsafe {
@@ -111,7 +112,7 @@ pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     }
 }
 
-/// What the server tells of the parameters of the statement that a client executes, should it fail.
+/// The argument of the error context callback that reports the parameters of a client's statement.
 ///
 /// Source: `ParamsErrorCbData` in `nodes/params.h`.
 #[repr(C)]
@@ -121,15 +122,16 @@ struct Parameters {
 }
 
 unsafe extern "C-unwind" {
-    /// The server's own: `pg_sys` has a function of its own around it, whose address is another.
+    /// The server's own function. `pg_sys` wraps it in a function with another address.
     fn ParamsErrorCallback(arg: *mut std::ffi::c_void);
 }
 
-/// Whether no function is under way but the extension's. One that runs SQL has told the server what to say
-/// of it, should it fail; for a client's statement, only its parameters are told.
+/// Whether the client's statement calls the extension directly, and not through another function. A function
+/// that runs SQL pushes an error context callback. For a client's statement, the server pushes only the
+/// callback that reports the parameters.
 fn is_outermost() -> bool {
-    // SAFETY: backend variables. The argument of this one function of the server is the struct above; that of any
-    // other is not looked at. Its pointers are compared, not followed.
+    // SAFETY: backend variables. The argument of this one callback is the struct above; that of any other callback
+    // is not read. The pointers are compared, not followed.
     unsafe {
         let told = pg_sys::error_context_stack;
         if told.is_null() {
@@ -151,11 +153,12 @@ fn is_outermost() -> bool {
 
 /// Whether a role with this OID exists.
 pub fn role_exists(role: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up, which answers null if there is none.
+    // SAFETY: a catalog look-up, which returns null for a missing role.
     unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
-/// Whether `role` has the rights of `owner`: it is the same, a member that inherits, or a superuser.
+/// Whether `role` has the rights of `owner`: `role` is `owner`, a member that inherits its rights, or a
+/// superuser.
 pub fn may_act_as(role: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups of two role OIDs.
     unsafe { pg_sys::has_privs_of_role(role, owner) }

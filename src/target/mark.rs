@@ -54,7 +54,7 @@ impl<'t> Mark<'t> {
         }
     }
 
-    /// Whether it is the column of this name.
+    /// Whether the mark is the column of this name.
     pub fn is_column(self, name: &str) -> bool {
         self.column.name == name
     }

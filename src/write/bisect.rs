@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::constraint::unique_columns;
-use super::give_up::give_up;
+use super::give_up::{can_give_up, give_up};
 use super::pending::Pending;
 use super::{wait, write_set};
 use crate::blame::{deserves_another_try, forgive};
@@ -17,14 +17,14 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::{MessageNo, Suspects};
 use crate::stop::{Again, Stop};
 
-/// Writes all units at once that failed before.
+/// Writes units that failed before, all at once.
 pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>, Stop> {
     let units = alike(changes, units)?;
     write_units(changes, units, usize::MAX, Failing::Searched)
 }
 
-/// Writes each unit by itself that is pending with the error of a set. Returns whether that wrote one, or found one at
-/// fault.
+/// Writes each pending unit alone whose error is the error of a set. Returns whether a unit was written or
+/// found at fault.
 pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<bool, Stop> {
     let untried = pending.iter().filter(|held| held.of_set);
     let units: Vec<Unit> = untried.map(|held| held.unit.clone()).collect();
@@ -52,10 +52,11 @@ pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Resul
 /// What [`write_units`] does with a set that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failing {
-    /// It searches for the units at fault.
+    /// Searches for the units at fault.
     Searched,
-    /// The same, except that the rows of a table that refers to itself become pending as they are: which of them can be
-    /// written is a question of all, and one by one in this order they would fail again and again.
+    /// As `Searched`, except for a table that refers to itself: its units become pending as they are. Whether
+    /// a unit can be written depends on all of them, and one by one in this order they would fail again and
+    /// again.
     Deferred,
 }
 
@@ -191,9 +192,10 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
             .iter()
             .map(|&i| target.columns[i].name.clone())
             .collect();
-        if !give_up(target, &changes.nets.values, &columns, &gone)? {
+        let Some(column) = can_give_up(target, &columns, |_| true) else {
             return Err(Stop::Failed(error.clone()));
-        }
+        };
+        give_up(target, &changes.nets.values, column, &gone)?;
         write_set(changes, &arrives)
     });
     match result {
@@ -253,9 +255,9 @@ impl Stack {
         self.at_once = (self.at_once / 4).max(1);
     }
 
-    /// Divides the last set by its suspects. A unit that was being written is tried alone, between the
-    /// units before and after it; violators of a foreign key come after all others. False if the suspects
-    /// tell nothing.
+    /// Divides the last set by its suspects. A unit that was being written is tried alone, between the units
+    /// before and after it; violators of a foreign key come after all others. Returns false if the suspects
+    /// do not divide the set.
     fn divide(&mut self, changes: &Changes<'_>, suspects: &Suspects) -> Result<bool, Stop> {
         if suspects.is_empty() || self.sets.last().is_none_or(|units| units.len() < 2) {
             return Ok(false);
@@ -314,7 +316,7 @@ fn without_dead(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Unit>
             kept.push(unit);
             continue;
         }
-        // A message that came twice can decide both rows now.
+        // A message that was sent twice can decide both rows now.
         let mut left: Vec<Unit> = Vec::with_capacity(2);
         for net in unit.nets() {
             let Some(net) = changes.fold_again(net.run)? else {

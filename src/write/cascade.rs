@@ -61,8 +61,8 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
     Ok(())
 }
 
-/// Fails if one of the rows that are to be written would change what rows of other mappings refer to, and take these
-/// rows along.
+/// Fails if a row that is to be written would change a value that rows of other mappings refer to, and so
+/// would cascade to these rows.
 pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     for referrer in &target.destination.referrers {
@@ -112,7 +112,8 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             }
             changed
         });
-        // Of a table that refers to itself, the statement may write rows that refer to what it takes away.
+        // If the table refers to itself, the statement may write rows that refer to a value that another row
+        // loses.
         let own = match dropped.is_empty() {
             true => &[],
             false => nets.as_slice(),
@@ -212,7 +213,7 @@ struct Rows {
     /// The [`others`] of the rows that exist, behind the row's number; `None` if the foreign key refers to
     /// the mapping's key only.
     others: Option<Returned>,
-    /// The rows among [`Self::others`] that are meant; `None`: all.
+    /// The rows among [`Self::others`] to use; `None`: all.
     only: Option<Vec<usize>>,
 }
 
@@ -237,7 +238,7 @@ impl Rows {
         })
     }
 
-    /// Keeps the rows of which `keep` says so, given a row's number and its values by column.
+    /// Keeps the rows for which `keep` returns true. `keep` gets a row's number and its values by column.
     fn retain(&mut self, mut keep: impl FnMut(usize, &dyn Fn(usize) -> Option<Datum>) -> bool) {
         let Some(others) = &self.others else { return };
         let mut row = RowReader::new(others);

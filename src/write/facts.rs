@@ -22,7 +22,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::pending::Pending;
-use super::solve::{Blocked, Node, RowNo, Token};
+use super::solve::{Blocked, Claim, Node, RowNo, Token};
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
@@ -39,20 +39,16 @@ pub struct Place {
     pub net: usize,
 }
 
-/// A row: its table and its key as bytes, the key's columns in the order of the table. Rows of a table that no
-/// mapping writes have no key here, nor have rows with a null in the key: messages cannot mean them.
-type Row = (pg_sys::Oid, Vec<u8>);
+/// A table and the columns by which a mapping knows its rows, in the order of the table. Of a table that no mapping
+/// writes these are not known.
+type Keyed = (pg_sys::Oid, Vec<String>);
+
+/// A row: the number of its table and key columns in [`Facts::keyed`], and the key as bytes. Rows with a null in the
+/// key have no bytes here: messages cannot mean them.
+type Row = (u32, Vec<u8>);
 
 /// What a foreign key refers to: a table, columns in the order of the table, their values as bytes.
 type Value = (pg_sys::Oid, Rc<[String]>, Vec<u8>);
-
-/// A row that has what a change is to have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    pub row: RowNo,
-    /// The columns of the unique index or exclusion constraint; empty if it has expressions.
-    pub columns: Vec<String>,
-}
 
 /// What the constraints ask.
 #[derive(Default)]
@@ -63,14 +59,18 @@ pub struct Facts {
     pub places: Vec<Place>,
     /// Whether the row of each is there now.
     pub there: Vec<bool>,
-    /// Rows that have what other changes are to have.
-    pub holders: Vec<Holder>,
+    /// Rows that have what other changes are to have: the columns of each unique index or exclusion constraint, which
+    /// are empty if it has expressions.
+    pub held: HashMap<RowNo, HashSet<Vec<String>>>,
     /// Rows that are updated to another key: the node of the old key, and the node of the new one.
     pub moved: HashMap<usize, usize>,
     /// What each takes away that foreign keys refer to whose `on delete` (of a row that goes) or `on update` (of a row
     /// that stays) is not `no action`.
     pub acts: Vec<Vec<Token>>,
+    pub keyed: Numbers<Keyed>,
     pub rows: Numbers<Row>,
+    /// How many claims there are.
+    pub claims: Claim,
     pub values: Numbers<Value>,
     /// Primary keys of tables that foreign keys refer to. To load one takes half a millisecond, and each change that
     /// waits asks for it.
@@ -112,6 +112,14 @@ pub fn takes_part(changes: &Changes<'_>, held: &Pending) -> bool {
 }
 
 impl Facts {
+    /// A new claim of these changes.
+    pub fn claim(&mut self, nodes: impl Iterator<Item = usize>) {
+        for node in nodes {
+            self.nodes[node].claims.push(self.claims);
+        }
+        self.claims += 1;
+    }
+
     /// Whether a row that stays must be gone for a moment: another row takes what it has, or a foreign key would act on
     /// what it gives up.
     pub fn makes_room(&self, node: usize, displaced: &HashSet<RowNo>) -> bool {
@@ -124,7 +132,8 @@ impl Facts {
     /// What a change waits for.
     pub fn wait(&self, blocked: Blocked, all: &[Changes<'_>], mappings: &[Mapping]) -> Wait {
         let of_row = |row: RowNo| {
-            let (table, key) = &self.rows.things[row as usize];
+            let (keyed, key) = &self.rows.things[row as usize];
+            let (table, _) = &self.keyed.things[*keyed as usize];
             Wait::of(*table, (!key.is_empty()).then(|| key.clone()))
         };
         match blocked {

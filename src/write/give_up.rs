@@ -24,47 +24,58 @@ thread_local! {
     };
 }
 
-/// Replaces the value of each row in one column of the unique index that raised the error. False if no
-/// column allows that.
-pub fn give_up(
+/// One of these columns of a unique index (its number in the target) in which rows can give their value up: one that no
+/// foreign key refers to, that `allowed` allows, and that can be null or has values that nobody has.
+pub fn can_give_up(
     target: &Target,
-    values: &Values,
     columns: &[String],
-    rows: &[&NetChange],
-) -> Result<bool, SqlError> {
+    allowed: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let relation = target.destination.oid;
     let referred_to = |column: &str| {
         let args = [relation.into(), column.into()];
         REFERRED.with(|query| query.rows(&args, |row| row.get(1))) == [Some(true)]
     };
-    let found = columns
+    let columns = columns
         .iter()
         .filter_map(|name| target.column_number(name))
-        .filter(|i| !target.key.contains(i))
-        .find_map(|i| {
-            let column = &target.columns[i];
-            let value = if column.nullable {
-                Some(String::from("null"))
-            } else {
-                other_value(column.row.type_oid, column.row.typmod)
-            };
-            value.filter(|_| !referred_to(&column.name)).map(|value| {
-                (
-                    column.sql.name.clone(),
-                    format!("({value})::{}", column.sql.type_name),
-                )
-            })
-        });
-    let Some(assignment) = found else {
-        return Ok(false);
+        .filter(|&i| !target.key.contains(&i) && allowed(i));
+    columns
+        .filter(|&i| free_value(target, i).is_some())
+        .find(|&i| !referred_to(&target.columns[i].name))
+}
+
+/// Replaces the value of each row in a column that [`can_give_up`] chose.
+pub fn give_up(
+    target: &Target,
+    values: &Values,
+    column: usize,
+    rows: &[&NetChange],
+) -> Result<(), SqlError> {
+    let Some(value) = free_value(target, column) else {
+        return Ok(());
     };
+    let column = &target.columns[column].sql;
+    let assignment = (
+        column.name.clone(),
+        format!("({value})::{}", column.type_name),
+    );
     let key = target.key_sql();
     let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     statement.execute(rows.iter().enumerate(), |(n, net)| {
         by_key(target, values, n, net)
     })?;
-    Ok(true)
+    Ok(())
+}
+
+/// An SQL expression for a value of a column that no other row has.
+fn free_value(target: &Target, column: usize) -> Option<String> {
+    let column = &target.columns[column];
+    match column.nullable {
+        true => Some(String::from("null")),
+        false => other_value(column.row.type_oid, column.row.typmod),
+    }
 }
 
 /// An SQL expression for a value of the type that is probably not in use, different for each `b.sequin_n`.

@@ -2,18 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::bisect::retry;
 use super::facts::collect::collect;
 use super::facts::{Facts, Place, takes_part};
 use super::pending::Pending;
-use super::solve::{Blocked, Solution, solve};
-use super::together::{self, Refused};
+use super::solve::{Blocked, Solution, Token, solve};
+use super::together::{self, Refused, Suspects};
 use super::way::may_be_deleted;
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{NetEffect, Unit};
+use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::Wait;
@@ -249,12 +250,19 @@ impl Work<'_, '_> {
         let facts = self.facts;
         let mut late: Vec<usize> = Vec::new();
         let mut acting: Vec<usize> = Vec::new();
+        let mut givers: HashMap<Token, Vec<usize>> = HashMap::new();
+        if component.iter().any(|&node| !facts.acts[node].is_empty()) {
+            for &node in component {
+                for token in &facts.nodes[node].gives {
+                    givers.entry(*token).or_default().push(node);
+                }
+            }
+        }
         for &node in component {
             for token in &facts.acts[node] {
-                let gives =
-                    |other: &&usize| **other != node && facts.nodes[**other].gives.contains(token);
+                let givers = givers.get(token).into_iter().flatten();
                 let before = late.len();
-                late.extend(component.iter().filter(gives));
+                late.extend(givers.filter(|&&giver| giver != node));
                 if late.len() > before {
                     acting.push(node);
                 }
@@ -293,7 +301,9 @@ impl Work<'_, '_> {
                 let place = self.facts.places[node];
                 let mapping = &self.all[place.mapping].target.mapping;
                 let error = blame(refused.error, mapping)?;
-                self.pending[place.mapping][place.unit].error = error;
+                if error.violates_foreign_key() {
+                    self.pending[place.mapping][place.unit].error = error;
+                }
             }
         }
         Ok(())
@@ -311,36 +321,69 @@ impl Work<'_, '_> {
     /// Finds the change of a component that cannot be written whatever the others do, gives up its message, and
     /// writes what can do without it.
     fn find_fault(&mut self, component: &[usize], refused: Refused) -> Result<(), Stop> {
-        let Refused { error, suspect } = refused;
-        let at = suspect.unwrap_or(component[0]);
-        let mapping = &self.all[self.facts.places[at].mapping].target.mapping;
+        let Refused {
+            error,
+            suspects,
+            of_our_own,
+        } = refused;
+        let first = match &suspects {
+            Suspects::This(node) => *node,
+            Suspects::OneOf(nodes) => nodes[0],
+            Suspects::Unknown => component[0],
+        };
+        let mapping = &self.all[self.facts.places[first].mapping].target.mapping;
         let error = blame(error, mapping)?;
+        if of_our_own {
+            // Nobody is to blame: the changes keep the errors that they have on their own, and wait.
+            return Ok(());
+        }
         let of_a_message = cause(&error) == Verdict::TheMessage;
-        let mut units: Vec<usize> = component
+        let units: BTreeSet<usize> = component
             .iter()
             .map(|&node| self.facts.nodes[node].unit)
             .collect();
-        units.dedup();
-        let candidates: Vec<usize> = match suspect {
-            Some(node) => vec![node],
-            None if units.len() <= SEARCHED => component.to_vec(),
-            None => Vec::new(),
+        let mut candidates: Vec<usize> = match suspects {
+            Suspects::This(node) if of_a_message => return self.give_up(node, error),
+            Suspects::This(node) => vec![node],
+            Suspects::OneOf(nodes) => nodes,
+            Suspects::Unknown => Vec::new(),
         };
-        for candidate in candidates {
-            let rest = self.without(component, &[candidate]);
-            if suspect.is_none() && (rest.is_empty() || self.write(&rest)?.is_err()) {
-                continue;
-            }
-            let place = self.facts.places[candidate];
-            let held = &self.pending[place.mapping][place.unit];
-            if of_a_message && self.dead.insert(unit_of(place)) {
-                let message = held.unit.message();
-                self.all[place.mapping].fail(message, error)?;
-            }
-            return Ok(());
+        let narrowed = candidates.len();
+        if units.len() <= SEARCHED {
+            candidates.extend(component);
         }
-        let place = self.facts.places[at];
+        candidates.truncate(2 * SEARCHED);
+        for &candidate in &candidates {
+            let rest = self.without(component, &[candidate]);
+            if !rest.is_empty() && self.write(&rest)?.is_ok() {
+                return match of_a_message {
+                    true => self.give_up(candidate, error),
+                    false => self.keep(candidate, error),
+                };
+            }
+        }
+        // None can be written without the others.
+        match of_a_message {
+            false => self.keep(first, error),
+            true if narrowed == 1 || units.len() == 1 => self.give_up(first, error),
+            true => Ok(()),
+        }
+    }
+
+    /// Notes what a change waits for.
+    fn keep(&mut self, node: usize, error: SqlError) -> Result<(), Stop> {
+        let place = self.facts.places[node];
         self.pending[place.mapping][place.unit].error = error;
+        Ok(())
+    }
+
+    /// Gives up the message of a change.
+    fn give_up(&mut self, node: usize, error: SqlError) -> Result<(), Stop> {
+        let place = self.facts.places[node];
+        if self.dead.insert(unit_of(place)) {
+            let message = self.pending[place.mapping][place.unit].unit.message();
+            self.all[place.mapping].fail(message, error)?;
+        }
         Ok(())
     }
 

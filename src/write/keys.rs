@@ -1,4 +1,4 @@
-//! Rows of the destination by the keys of net changes.
+//! Reads rows of the destination by the keys of net changes.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,16 @@ pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> Ba
     row
 }
 
-/// Reads these columns of the rows that are there, behind the number of the net change.
+/// Locks the rows that are there, and tells how many there are.
+pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<usize, SqlError> {
+    let sql = statement::locked_rows(&target.relation(), &target.key_sql());
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let nets = nets.iter().enumerate();
+    let found = statement.query(nets, |(n, net)| by_key(target, values, n, net))?;
+    Ok(found.len())
+}
+
+/// Reads these columns of the rows that exist, after the number of the net change.
 pub fn read_rows<'n>(
     target: &Target,
     values: &Values,

@@ -1,4 +1,4 @@
-//! Units that could not be written yet, and that may work after other units are written.
+//! Units that could not be written yet, and that may succeed after other units are written.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use crate::changes::net::Unit;
 use crate::error::SqlError;
 use crate::target::Target;
 
-/// A unit that may work after other units are written.
+/// A unit that may succeed after other units are written.
 pub struct Pending {
     pub unit: Unit,
     /// Why the unit failed the last time.
@@ -16,7 +16,8 @@ pub struct Pending {
     /// How many sets the call had written when the unit failed; `None` if the unit was not tried in its
     /// present form.
     pub written: Option<u64>,
-    /// Whether the error is that of a set which the unit was written in, and may be about another unit.
+    /// Whether the error is the error of a set that contained the unit. Another unit of the set may have
+    /// caused it.
     pub of_set: bool,
 }
 
@@ -28,7 +29,7 @@ impl Pending {
         target.destination.after_triggers && !of_a_value() && !is_of_constraint(error)
     }
 
-    /// Whether the unit can work later: when another row arrives or leaves, or when an older change of the
+    /// Whether the unit can succeed later: when another row arrives or leaves, or when an older change of the
     /// same row brings the value of a column that may not be null.
     pub fn may_work_later(&self, target: &Target) -> bool {
         match cause(&self.error) {

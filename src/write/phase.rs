@@ -18,7 +18,7 @@ use crate::changes::{Changes, MappingLock};
 use crate::mapping::versions::VersionsIn;
 use crate::stop::{Again, Stop};
 
-/// The half of a mapping's work.
+/// One half of a mapping's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Writes rows that must exist.
@@ -37,7 +37,7 @@ impl Phase {
 /// of its own, and the sets written before the failure stay.
 const MIN_KEPT: usize = 16;
 
-/// Writes the net changes of one phase as the mapping's owner. Units that may work after other rows are
+/// Writes the net changes of one phase as the mapping's owner. Units that may succeed after other rows are
 /// written are added to `pending`. Units that fail for good are noted. From the first failure on, the call
 /// must hold the exclusive lock on the mapping.
 pub fn write(
@@ -142,8 +142,8 @@ fn share<'n>(
                     Stop::BeginAgain(Again::Reload) => return Err(stop),
                     Stop::BeginAgain(_) => {}
                     Stop::Failed(error) if keep => drop(changes.blame(error)?),
-                    // The work had no subtransaction and is not undone yet: the server must not be asked
-                    // anything now.
+                    // The work had no subtransaction and is not rolled back yet, so no function of the server
+                    // may be called now.
                     Stop::Failed(error) => forgive(error, &changes.target.mapping)?,
                 }
                 if !keep {

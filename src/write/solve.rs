@@ -13,12 +13,17 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::pg::interrupts;
+
 /// A row, by a number that the caller gives it.
 pub type RowNo = u32;
 
 /// Values of a referenced list of columns, by a number that the caller gives them. Values of another foreign
 /// key have other numbers.
 pub type Token = u32;
+
+/// What only one row may have (a unique value, say), and several changes are to have: by a number that the caller gives it.
+pub type Claim = u32;
 
 /// A change of one row.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +45,8 @@ pub struct Node {
     pub drops: Vec<Drop>,
     /// Other rows that have, now, a value which the row is to have and only one row may have.
     pub displaces: Vec<RowNo>,
-    /// Changes, by index, whose rows may not be there together with this one.
-    pub excludes: Vec<usize>,
+    /// What only one row may have, and this change and others are to have.
+    pub claims: Vec<Claim>,
 }
 
 /// What foreign keys can refer to in a row no more.
@@ -87,8 +92,7 @@ pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
     }
     search.eliminate();
     // Changes exclude each other only where all else lets both take part.
-    search.exclusive = true;
-    search.queue = (0..nodes.len()).collect();
+    search.claim();
     search.eliminate();
     let Search { index, blocked, .. } = search;
     let taken: Vec<usize> = (0..nodes.len()).filter(|&i| blocked[i].is_none()).collect();
@@ -101,7 +105,8 @@ pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
 
 /// Who gives, drops and needs what.
 struct Index {
-    by_row: HashMap<RowNo, usize>,
+    /// Two mappings may write one row.
+    by_row: HashMap<RowNo, Vec<usize>>,
     by_unit: BTreeMap<usize, Vec<usize>>,
     givers: HashMap<Token, Vec<usize>>,
     droppers: HashMap<Token, Vec<usize>>,
@@ -121,7 +126,7 @@ impl Index {
             waiters: HashMap::new(),
         };
         for (i, node) in nodes.iter().enumerate() {
-            index.by_row.insert(node.row, i);
+            index.by_row.entry(node.row).or_default().push(i);
             index.by_unit.entry(node.unit).or_default().push(i);
             for token in &node.gives {
                 index.givers.entry(*token).or_default().push(i);
@@ -154,8 +159,9 @@ struct Search<'n> {
     nodes: &'n [Node],
     index: Index,
     blocked: Vec<Option<Blocked>>,
-    /// Whether changes that exclude each other are told apart.
-    exclusive: bool,
+    /// The changes of each claim in commit order, but for those at the front that are left out. Empty while changes do
+    /// not exclude each other yet.
+    claimants: HashMap<Claim, VecDeque<usize>>,
     /// Changes that must be looked at, since something that they may need is left out.
     queue: VecDeque<usize>,
 }
@@ -166,7 +172,7 @@ impl<'n> Search<'n> {
             nodes,
             index: Index::new(nodes),
             blocked: vec![None; nodes.len()],
-            exclusive: false,
+            claimants: HashMap::new(),
             queue: (0..nodes.len()).collect(),
         }
     }
@@ -175,6 +181,7 @@ impl<'n> Search<'n> {
     /// looks again only at changes that it may concern, so the work grows with the number of dependencies.
     fn eliminate(&mut self) {
         while let Some(i) = self.queue.pop_front() {
+            interrupts::check();
             if self.blocked[i].is_some() {
                 continue;
             }
@@ -182,6 +189,20 @@ impl<'n> Search<'n> {
                 self.leave_out(i, why);
             }
         }
+    }
+
+    /// From now on, changes exclude each other: all that take part are looked at again, the oldest first.
+    fn claim(&mut self) {
+        let mut order: Vec<usize> = (0..self.nodes.len())
+            .filter(|&i| self.takes_part(i))
+            .collect();
+        order.sort_by_key(|&i| (self.nodes[i].rank, i));
+        for &i in &order {
+            for claim in &self.nodes[i].claims {
+                self.claimants.entry(*claim).or_default().push_back(i);
+            }
+        }
+        self.queue = order.into();
     }
 
     fn takes_part(&self, i: usize) -> bool {
@@ -197,16 +218,12 @@ impl<'n> Search<'n> {
     /// Why a change cannot be written with the others that take part.
     fn why_not(&self, i: usize) -> Option<Blocked> {
         let node = &self.nodes[i];
-        let older = |other: usize| {
-            let other_node = &self.nodes[other];
-            (other_node.rank, other) < (node.rank, i)
-        };
-        if let Some(&other) = node
-            .excludes
-            .iter()
-            .find(|&&other| self.exclusive && self.takes_part(other) && older(other))
-        {
-            return Some(Blocked::Excluded(other));
+        let mut oldest = node.claims.iter().filter_map(|claim| {
+            let claimants = self.claimants.get(claim)?;
+            claimants.front().copied()
+        });
+        if let Some(older) = oldest.find(|&oldest| oldest != i) {
+            return Some(Blocked::Excluded(older));
         }
         for &(token, there) in &node.needs {
             // Where a row goes that it refers to, that row is what has to wait.
@@ -215,11 +232,13 @@ impl<'n> Search<'n> {
             }
         }
         for &row in &node.displaces {
-            let leaves = self.index.by_row.get(&row).is_some_and(|&holder| {
+            let leaves = |&holder: &usize| {
+                let claims = &self.nodes[holder].claims;
                 self.takes_part(holder)
-                    && (!self.nodes[holder].present || !node.excludes.contains(&holder))
-            });
-            if !leaves {
+                    && (!self.nodes[holder].present
+                        || !claims.iter().any(|claim| node.claims.contains(claim)))
+            };
+            if !Index::of(&self.index.by_row, &row).iter().any(leaves) {
                 return Some(Blocked::Held(row));
             }
         }
@@ -233,12 +252,17 @@ impl<'n> Search<'n> {
             if given && !strict {
                 continue;
             }
-            let stays = |child: &&RowNo| match self.index.by_row.get(child) {
-                Some(&child) if self.takes_part(child) => {
-                    let mut needs = self.nodes[child].needs.iter();
-                    needs.any(|(needed, _)| needed == token)
+            let needs = |&other: &usize| {
+                let mut needs = self.nodes[other].needs.iter();
+                needs.any(|(needed, _)| needed == token)
+            };
+            let stays = |child: &&RowNo| {
+                let changes = Index::of(&self.index.by_row, child).iter();
+                let mut changes = changes.filter(|&&other| self.takes_part(other)).peekable();
+                match changes.peek() {
+                    Some(_) => changes.any(needs),
+                    None => **child != node.row,
                 }
-                _ => **child != node.row,
             };
             if let Some(&child) = children.iter().find(stays) {
                 return Some(Blocked::Referenced(child, *token));
@@ -267,9 +291,19 @@ impl<'n> Search<'n> {
         self.look_again(i);
     }
 
-    /// Looks again at the changes that may need the one that was left out.
+    /// Looks again at the changes that may need the one that was left out. What it claimed is the next change's.
     fn look_again(&mut self, i: usize) {
         let node = &self.nodes[i];
+        for claim in &node.claims {
+            if let Some(claimants) = self.claimants.get_mut(claim) {
+                while claimants
+                    .front()
+                    .is_some_and(|&i| self.blocked[i].is_some())
+                {
+                    claimants.pop_front();
+                }
+            }
+        }
         for token in &node.gives {
             self.queue
                 .extend(Index::of(&self.index.needers, token).iter().copied());
@@ -310,7 +344,9 @@ fn components(
             for &other in Index::of(&index.givers, token).iter().filter(takes_part) {
                 sets.join(i, other);
             }
-            let children = children.iter().filter_map(|row| index.by_row.get(row));
+            let children = children
+                .iter()
+                .flat_map(|row| Index::of(&index.by_row, row));
             for &other in children.filter(takes_part) {
                 sets.join(i, other);
             }
@@ -318,7 +354,7 @@ fn components(
         let displaced = node
             .displaces
             .iter()
-            .filter_map(|row| index.by_row.get(row));
+            .flat_map(|row| Index::of(&index.by_row, row));
         for &other in displaced.filter(takes_part) {
             sets.join(i, other);
         }
@@ -430,8 +466,8 @@ mod tests {
     #[test]
     fn of_changes_that_exclude_each_other_the_older_one_is_written() {
         let (mut old, mut new) = (node(1, 0), node(2, 1));
-        old.excludes = vec![1];
-        new.excludes = vec![0];
+        old.claims = vec![1];
+        new.claims = vec![1];
         let solution = solve(&[old.clone(), new.clone()], &[]);
         assert_eq!(solution.blocked, [None, Some(Blocked::Excluded(0))]);
         // Unless the older one cannot be written anyway.

@@ -18,31 +18,29 @@
 #![forbid(unsafe_code)]
 
 mod parts;
+mod refused;
 
 use std::collections::HashMap;
 
 use pgrx::pg_sys::{self};
 
 use super::facts::{Facts, displaced, net_of};
-use super::give_up::give_up;
+use super::give_up::{can_give_up, give_up};
+use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
 use super::store_states;
 use super::way::can_come_back;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
 use crate::pg::constraints;
+use crate::pg::user::is_restricted;
 use crate::stop::Stop;
 
 use parts::Together;
 
-/// Why changes could not be written together.
-pub struct Refused {
-    pub error: SqlError,
-    /// The change (a node of the facts) whose row was being written.
-    pub suspect: Option<usize>,
-}
+pub use refused::{Refused, Suspects};
 
 /// Writes the changes of these nodes, all or none. The first result says whether the call must end.
 pub fn write(
@@ -51,44 +49,40 @@ pub fn write(
     facts: &Facts,
     nodes: &[usize],
 ) -> Result<Result<(), Refused>, Stop> {
-    let mut suspect = None;
-    let result = attempt_together(all, |all| -> Result<(), Stop> {
+    let result = attempt_together(all, |all| -> Result<(), Refused> {
         let groups = by_writer(all, facts, nodes);
-        if groups.len() > 1 {
-            constraints::defer()?;
+        // In a restricted role's turn the server does not defer triggers.
+        let defers = groups.len() > 1 && !groups.iter().any(|(role, _)| is_restricted(*role));
+        if defers {
+            constraints::defer().map_err(Refused::of_our_own)?;
         }
-        for group in &groups {
-            park(all, pending, facts, group, nodes)?;
+        for (_, group) in &groups {
+            let prepared = lock(all, pending, facts, group)
+                .and_then(|()| park(all, pending, facts, group, nodes));
+            prepared.map_err(Refused::of_our_own)?;
         }
-        for group in &groups {
+        for (_, group) in &groups {
             let mut statement = Together::new(all, pending, facts, nodes, group);
-            statement.collect()?;
-            suspect = None;
-            if let Err((error, at)) = statement.execute() {
-                suspect = at;
-                return Err(error.into());
-            }
+            statement.collect().map_err(Refused::of_our_own)?;
+            statement.execute()?;
         }
-        if groups.len() > 1 {
-            constraints::check_at_once()?;
+        if defers {
+            constraints::check_at_once().map_err(Refused::at_the_end)?;
         }
-        settle(all, pending, facts, nodes)?;
-        Ok(())
+        settle(all, pending, facts, nodes).map_err(Refused::of_our_own)
     });
-    match result {
-        Ok(()) => {
-            all[0].intake.call.wrote();
-            Ok(Ok(()))
-        }
-        Err(stop) => {
-            let error = stop.error()?;
-            Ok(Err(Refused { error, suspect }))
-        }
+    if result.is_ok() {
+        all[0].intake.call.wrote();
     }
+    Ok(result)
 }
 
 /// The nodes by the role that writes them.
-fn by_writer(all: &[Changes<'_>], facts: &Facts, nodes: &[usize]) -> Vec<Vec<usize>> {
+fn by_writer(
+    all: &[Changes<'_>],
+    facts: &Facts,
+    nodes: &[usize],
+) -> Vec<(pg_sys::Oid, Vec<usize>)> {
     let mut groups: Vec<(pg_sys::Oid, Vec<usize>)> = Vec::new();
     for &node in nodes {
         let writer = all[facts.places[node].mapping].target.writer();
@@ -97,19 +91,45 @@ fn by_writer(all: &[Changes<'_>], facts: &Facts, nodes: &[usize]) -> Vec<Vec<usi
             None => groups.push((writer, vec![node])),
         }
     }
-    groups.into_iter().map(|(_, group)| group).collect()
+    groups
+}
+
+/// Locks the rows that are there and stay, so that they are still there, and as they are read, when they are written.
+fn lock(
+    all: &[Changes<'_>],
+    pending: &[Vec<Pending>],
+    facts: &Facts,
+    group: &[usize],
+) -> Result<(), SqlError> {
+    for (mapping, changes) in all.iter().enumerate() {
+        let nodes = group.iter().filter(|&&node| {
+            let stays = facts.nodes[node].present || facts.moved.contains_key(&node);
+            facts.places[node].mapping == mapping && facts.there[node] && stays
+        });
+        let nets: Vec<&NetChange> = nodes
+            .map(|&node| net_of(pending, facts.places[node]))
+            .collect();
+        if nets.is_empty() {
+            continue;
+        }
+        let _owner = changes.acting_as_owner();
+        if lock_rows(&changes.target, &changes.nets.values, &nets)? < nets.len() {
+            return Err(Error::RowsWent.into());
+        }
+    }
+    Ok(())
 }
 
 /// Lets rows that stay, and cannot be deleted, give up what other rows take.
 fn park(
-    all: &mut [Changes<'_>],
+    all: &[Changes<'_>],
     pending: &[Vec<Pending>],
     facts: &Facts,
     group: &[usize],
     nodes: &[usize],
 ) -> Result<(), SqlError> {
     let displaced = displaced(facts, nodes);
-    let mut parked: HashMap<(usize, &[String]), Vec<&NetChange>> = HashMap::new();
+    let mut parked: HashMap<(usize, usize), Vec<&NetChange>> = HashMap::new();
     for &node in group {
         let place = facts.places[node];
         let target = &all[place.mapping].target;
@@ -120,15 +140,19 @@ fn park(
         {
             continue;
         }
-        for holder in facts.holders.iter().filter(|holder| holder.row == row) {
-            let rows = parked.entry((place.mapping, &holder.columns)).or_default();
-            rows.push(net_of(pending, place));
+        let net = net_of(pending, place);
+        for columns in facts.held.get(&row).into_iter().flatten() {
+            // What the change does not bring would not come back.
+            let brought = |i: usize| net.has(i);
+            if let Some(column) = can_give_up(target, columns, brought) {
+                parked.entry((place.mapping, column)).or_default().push(net);
+            }
         }
     }
-    for ((mapping, columns), rows) in parked {
+    for ((mapping, column), rows) in parked {
         let changes = &all[mapping];
         let _owner = changes.acting_as_owner();
-        give_up(&changes.target, &changes.nets.values, columns, &rows)?;
+        give_up(&changes.target, &changes.nets.values, column, &rows)?;
     }
     Ok(())
 }

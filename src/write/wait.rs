@@ -1,4 +1,4 @@
-//! The row that a failed message waits for: it must come, go or change before the message can work.
+//! The row that a failed message waits for: it must arrive, leave or change before the message can succeed.
 //!
 //! | SQLSTATE | row |
 //! |---|---|

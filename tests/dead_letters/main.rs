@@ -12,6 +12,7 @@ mod owners;
 mod retry;
 mod retry_all;
 mod superseded;
+mod together;
 mod unique_values;
 
 use postgres::Client;

@@ -1,6 +1,6 @@
-//! Values by chance, the same in every run.
+//! Random values, the same in every run.
 
-/// Numbers that are always the same.
+/// A generator of pseudo-random numbers. Equal seeds give equal numbers.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -22,7 +22,7 @@ impl Dice {
         (0..count).map(digit).collect()
     }
 
-    /// One that the type may like, and then perhaps not quite.
+    /// A text that the type may accept, sometimes with an edit that it may refuse.
     pub(super) fn text(&mut self, of: &str) -> String {
         let mut text = match of.split('(').next().unwrap_or(of) {
             "timestamp" | "timestamptz" if self.below(4) == 0 => {
@@ -76,7 +76,7 @@ impl Dice {
         text
     }
 
-    /// A document, `depth` levels deep at most, with white space where it may be.
+    /// A document of at most `depth` levels, with random white space.
     pub(super) fn document(&mut self, depth: usize) -> String {
         let white = self.pick(&["", "", "", " ", "\n\t\r "]);
         let most = [3, 3, 3, 8, 40, 70][self.below(6)];

@@ -1,4 +1,4 @@
-//! `json` and `jsonb`: the same bytes as the input functions give.
+//! `json` and `jsonb`: the fast paths give the same bytes as the input functions.
 
 // The schema that `cargo pgrx test` calls; the macro asks for a module with its body.
 #[pgrx::pg_schema]
@@ -9,7 +9,7 @@ mod tests {
     use crate::cast::tests::*;
     use crate::json::Jsonb;
 
-    /// One of the types of documents, by the fast path and by the input function.
+    /// A document type, cast by the fast path and by the input function.
     struct Documents {
         of: &'static str,
         fast: Column,
@@ -41,7 +41,7 @@ mod tests {
         }
     }
 
-    /// A value and all that is in it.
+    /// Collects a value and all values inside it.
     fn parts<'a>(value: Json<'a>, to: &mut Vec<Json<'a>>) {
         to.push(value);
         for (_, member) in value.members() {
@@ -52,7 +52,7 @@ mod tests {
         }
     }
 
-    /// A document has the bytes that the input function makes of it, sent as text or in `jsonb`.
+    /// A document, sent as text or in `jsonb`, gets the bytes that the input function makes.
     #[pg_test]
     fn documents_equal_the_input_functions() {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
@@ -80,7 +80,7 @@ mod tests {
             let binary = jsonb_bytes(text);
             let mut all = Vec::new();
             parts(Json::Binary(Jsonb::new(&binary[4..])), &mut all);
-            // every part of a few, of the others those at the top
+            // every part of a few documents, and the outermost parts of the others
             let most = if dice.below(20) == 0 { 200 } else { 3 };
             for value in all.into_iter().take(most) {
                 checked += 1;
@@ -203,7 +203,8 @@ mod tests {
         assert!(jsonb.hits > 5000 && jsonb.misses < 20, "{}", jsonb.misses);
     }
 
-    /// What is no `jsonb` is `json` all the same; what neither takes, the input function refuses.
+    /// A document that `jsonb` cannot hold can still be a `json`. The input function refuses a document that
+    /// is neither.
     #[pg_test]
     fn documents_that_are_unfit() {
         let [mut json, mut jsonb] = Documents::all();

@@ -8,7 +8,7 @@ mod tests {
     use crate::cast::tests::dice::Dice;
     use crate::cast::tests::*;
 
-    /// Where a fast path gives a value, the input function gives the same bytes.
+    /// If a fast path gives a value, the input function gives the same bytes.
     #[pg_test]
     fn fast_paths_equal_the_input_functions() {
         pin_settings();
@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// Every day has the number that the server gives it.
+    /// Every day has the same number as in the server.
     #[pg_test]
     fn every_day() {
         let wrong = Spi::connect(|client| {
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(wrong, 0);
     }
 
-    /// The text of an interval, which only arrays and composites need, says what the object says.
+    /// Arrays and composites spell an interval as text. The text has the same value as the object.
     #[pg_test]
     fn intervals_in_arrays_equal_intervals() {
         let (mut alone, mut array) = (Column::new("interval"), Column::new("interval[]"));

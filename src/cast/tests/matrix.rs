@@ -1,4 +1,4 @@
-//! The type matrix: what Sequin sends of each type arrives as it was.
+//! The type matrix: the values that Sequin sends of each type arrive unchanged.
 
 // The schema that `cargo pgrx test` calls; the macro asks for a module with its body.
 #[pgrx::pg_schema]
@@ -25,7 +25,7 @@ mod tests {
         .expect("the types are made");
     }
 
-    /// What Sequin itself loses, so that the value cannot be the source's.
+    /// Values that Sequin itself changes, so that the source's value cannot arrive.
     const LOST: &[(&str, &str)] = &[
         ("time", "LIVE '04:05:06.789'"),
         ("time", "LIVE '04:05:06.000001'"),
@@ -58,7 +58,7 @@ mod tests {
         ("jsonb", "READ '12345678901234567890.123456789'"),
     ];
 
-    /// Every value of the type matrix arrives as it was, over text and over jsonb, whole and in parts.
+    /// Every value of the type matrix arrives unchanged, over text and over jsonb, whole and in parts.
     #[pg_test]
     fn the_type_matrix_arrives() {
         if !offered(&["citext", "hstore", "ltree", "cube"]) {
@@ -100,7 +100,7 @@ mod tests {
                 } else {
                     wrong.push(format!("{name} {place} {json}: {found:?}"));
                 }
-                // jsonb spaces its text, and can hold neither \u0000 nor -0
+                // jsonb prints its text with other spacing, and cannot hold \u0000 or -0
                 if json.contains("\\u0000") || json == "-0.0" || name.contains("json") {
                     continue;
                 }

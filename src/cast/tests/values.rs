@@ -1,4 +1,4 @@
-//! Values of each kind of type, and the errors of those that are none.
+//! Values of each kind of type, and the errors of invalid values.
 
 // The schema that `cargo pgrx test` calls; the macro asks for a module with its body.
 #[pgrx::pg_schema]

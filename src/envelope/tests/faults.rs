@@ -1,4 +1,4 @@
-//! Batches that are not JSON, bodies and messages that become dead.
+//! Batches that are not JSON, and bodies and messages that become dead items.
 
 #![forbid(unsafe_code)]
 
@@ -90,7 +90,7 @@ fn bodies_that_are_no_messages() {
             r#"{"messages":[{"data":"eyJhIjo"}]}"#,
             "body is not JSON: expected a JSON value at byte 5, found the end of the text: {\"a\":\n",
         ),
-        // a record of columns called body and data: the whole is the dead message
+        // a record with columns named body and data: the whole record is the dead item
         (
             r#"{"id":1,"body":"hello"}"#,
             "message has no action: {\"id\":1,\"body\":\"hello\"}\n",
@@ -131,7 +131,7 @@ fn bodies_that_are_no_messages() {
             r#"["a","b"]"#,
             "message is not a JSON object: [\"a\",\"b\"]\n",
         ),
-        // not all of them are bodies, not all are names and values
+        // only some elements are bodies; only some are names and values
         (
             r#"["{}","b"]"#,
             "message is not a JSON object: [\"{}\",\"b\"]\n",
@@ -140,7 +140,7 @@ fn bodies_that_are_no_messages() {
             r#"["a","b",1,"c"]"#,
             "message is not a JSON object: [\"a\",\"b\",1,\"c\"]\n",
         ),
-        // values of columns that happen to have the name, no messages
+        // values of columns that happen to have such a name: they are not messages
         (
             r#"{"body":"\ud800"}"#,
             "message has no action: {\"body\":\"\\ud800\"}\n",

@@ -1,10 +1,10 @@
-//! Batches that others are added to, and that are cut back.
+//! Adding a batch to another, and cutting a batch back.
 
 #![forbid(unsafe_code)]
 
 use super::*;
 
-/// A message of one field, whose name is the table's.
+/// A message with one field; the field has the name of the table.
 fn message(table: &str) -> String {
     MESSAGE
         .replace("\"id\"", &format!("\"{table}\""))

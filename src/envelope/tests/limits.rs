@@ -8,11 +8,12 @@ use super::*;
 use crate::envelope::limits::{BODIES, SMALL_BODIES, WATCHED_FIELDS};
 
 thread_local! {
-    /// What the watch has seen.
+    /// The numbers of items that the watch was called with.
     static SEEN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a watch sees while the text is read, and while the same `jsonb` is.
+/// The numbers of items that a watch is called with, while the text is read, and while the same `jsonb` is
+/// read.
 fn seen(text: &str) -> Vec<usize> {
     let watch: Watch = |items| SEEN.with_borrow_mut(|seen| seen.push(items));
     let arena = Bump::new();
@@ -27,14 +28,14 @@ fn seen(text: &str) -> Vec<usize> {
 #[test]
 fn the_watch_sees_each_item() {
     assert_eq!(seen(&format!("[{MESSAGE},1,{MESSAGE}]")), [1, 2, 3]);
-    // also those that are taken back, and dead ones
+    // also items that are taken back, and dead items
     assert_eq!(seen(r#"{"records":{"a":[1,{}],"b":1}}"#), [1, 2, 1]);
 }
 
 #[test]
 fn the_watch_sees_the_members_of_large_records() {
     let fields = |n: usize| -> String { (0..n).map(|i| format!(",\"f{i}\":0")).collect() };
-    // the record of MESSAGE has a member of its own
+    // the record of MESSAGE has one member already
     let message = |n: usize| MESSAGE.replacen(":1}", &format!(":1{}}}", fields(n - 1)), 1);
     assert_eq!(seen(&message(WATCHED_FIELDS - 1)), [1]);
     assert_eq!(seen(&message(3 * WATCHED_FIELDS)), [0, 0, 0, 1]);
@@ -42,10 +43,11 @@ fn the_watch_sees_the_members_of_large_records() {
     assert_eq!(seen(&format!("[{half},{half}]")), [1, 1, 2]);
 }
 
-/// How many bodies in each other: together they have more bytes than [`BODIES`] times the batch.
+/// The number of nested bodies. Together they have more bytes than [`BODIES`] times the batch.
 const DEPTH: usize = BODIES + 2;
 
-/// A message with white space in bodies in bodies, the outermost first. All but the first are bodies.
+/// A message with white space, nested in bodies; the outermost text first. All texts but the first are
+/// bodies.
 fn nested(space: usize, behind: usize) -> Vec<String> {
     let mut texts = vec![MESSAGE.to_owned() + &" ".repeat(space)];
     for _ in 0..DEPTH {
@@ -56,7 +58,7 @@ fn nested(space: usize, behind: usize) -> Vec<String> {
     texts
 }
 
-/// How many bytes more than it takes a batch may take, once its innermost body is read.
+/// How many more bytes of bodies may be read once the innermost body is read.
 fn left(texts: &[String]) -> i64 {
     let (inner, around) = texts[1..].split_last().unwrap();
     let taken = around.iter().map(String::len).sum::<usize>() + string(inner).len();
@@ -65,7 +67,7 @@ fn left(texts: &[String]) -> i64 {
 
 #[test]
 fn bodies_in_bodies_take_three_times_the_batch_and_a_mebibyte() {
-    // A space in the message takes two bytes of what is left, one behind the batch adds three.
+    // A space in the message takes two bytes of the rest; a space behind the batch adds three.
     let space = SMALL_BODIES / 2;
     let behind = usize::from(left(&nested(space, 0)) % 2 != 0);
     let space = space as i64 + left(&nested(space, behind)) / 2;

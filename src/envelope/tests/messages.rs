@@ -5,7 +5,7 @@
 use super::*;
 use crate::message::{Action, Version};
 
-/// The messages and dead ones of each fixture that is not one message.
+/// The number of messages and of dead items, for each fixture that is not one message.
 const OTHERS: [(&str, usize, usize); 19] = [
     ("duplicate_redelivery_batch", 2, 0),
     ("legacy_2024_11_record_kind_read", 0, 1),
@@ -219,7 +219,7 @@ fn the_name_of_the_source() {
             None,
             Some("old"),
         ),
-        // the last of duplicates alone counts
+        // of duplicates, only the last counts
         (
             r#""database":{"id":"x","name":"x"},"database":{"id":"i"}"#,
             Some("i"),

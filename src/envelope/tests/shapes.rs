@@ -1,4 +1,4 @@
-//! Every envelope around a message, several in each other and after each other.
+//! Every envelope around a message; several envelopes nested, and one after another.
 
 #![forbid(unsafe_code)]
 
@@ -109,7 +109,7 @@ fn empty_batches() {
     ] {
         assert_eq!(read(empty), "", "{empty}");
     }
-    // but a message that is an empty list is one
+    // but an empty list in place of a message is a dead item
     assert_eq!(
         read("{\"data\":[[]]}"),
         "message is not a JSON object: []\n"
@@ -127,7 +127,7 @@ fn the_rank_of_members_not_their_order_decides() {
     let expected = "message has unknown action \"a\": {\"action\":\"a\"}\n";
     assert_eq!(read(&format!("{{{a},{b}}}")), expected);
     assert_eq!(read(&format!("{{{b},{a}}}")), expected);
-    // the last of duplicates, even if it is none
+    // the last of duplicates counts, even if it holds no message
     assert_eq!(read(&format!("{{{a},\"data\":[]}}")), "");
     assert_eq!(read(&format!("{{\"data\":[],{a}}}")), expected);
     let none = format!("{{{a},\"data\":5}}");
@@ -136,7 +136,7 @@ fn the_rank_of_members_not_their_order_decides() {
 
 #[test]
 fn each_member_has_a_rank_of_its_own() {
-    // a message's table says in which member it was
+    // the table of each message is the name of its member
     let message = |name: &str| MESSAGE.replace("\"t\"", &format!("\"{name}\""));
     let listed = |name| format!("\"{name}\":[{}]", message(name));
     let held = |name| format!("\"{name}\":{}", message(name));
@@ -231,7 +231,7 @@ fn envelopes_are_bounded() {
         assert_eq!(told, fault, "{before}");
     }
 
-    // an array that begins with no message
+    // an array whose first element is not a message
     let after_one = |n| {
         let most = MAX_ENVELOPES as usize;
         format!(

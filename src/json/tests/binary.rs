@@ -1,4 +1,4 @@
-//! `jsonb`: written from text, read back, damaged, too deep or unfit.
+//! Writes `jsonb` from text and reads it back, also when damaged, too deep or unfit.
 
 #![forbid(unsafe_code)]
 
@@ -47,7 +47,7 @@ proptest! {
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
             let binary = Json::Binary(Jsonb::new(bytes));
-            // whatever it says, it says something and ends
+            // any bytes can be read, and the reading ends
             prop_assert!(!binary.text().is_empty());
             prop_assert!(binary.members().count() + binary.elements().count() <= bytes.len());
             let _ = (binary.get("a"), binary.string(), binary.number(), binary.as_bool());
@@ -60,7 +60,7 @@ proptest! {
         let binary = Json::Binary(Jsonb::new(&bytes));
         prop_assert_eq!(jsonb(binary).unwrap(), &bytes[..]);
         prop_assert_eq!(jsonb(text(&binary.text())).unwrap(), &bytes[..]);
-        // and so is each of its parts
+        // and each part has the same bytes
         for (key, value) in binary.members() {
             prop_assert_eq!(jsonb(value), jsonb(text(&value.text())));
             prop_assert_eq!(jsonb(value), jsonb(text(&json).get(&key).unwrap()));
@@ -88,7 +88,7 @@ fn nesting_costs_no_stack() {
     let open = "[".repeat(10_000_000);
     assert_eq!(Json::parse(&open).unwrap_err().byte, open.len());
 
-    // too deep for the encoder: make the bytes by hand
+    // too deep for the encoder: this makes the bytes by hand
     let mut bytes = vec![];
     for level in (0..deep as u32).rev() {
         bytes.extend((IS_ARRAY | u32::from(level > 0)).to_ne_bytes());
@@ -119,7 +119,7 @@ fn what_is_too_deep_is_left_to_the_server() {
         ["[[]]", "{\"\\\"[[[\":{}}"].repeat(MAX_DEPTH).join(",")
     );
     assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
-    // brackets that close again do not add up
+    // brackets that are closed again do not count towards the depth
     let wide = format!("[[{}]]", ["[]"; 2 * MAX_DEPTH].join(","));
     assert!(is_shallow(&wide) && jsonb(text(&wide)).is_some());
 }
@@ -139,7 +139,7 @@ fn what_jsonb_cannot_hold_is_left_to_the_server() {
     ] {
         assert!(unfit(part), "{part}");
         assert!(unfit(&format!("[1,[{part}]]")), "{part}");
-        // also where a later member is in its place
+        // also if a later member replaces it
         assert!(
             unfit(&format!(r#"{{"a":{part},"b":{{}},"a":1}}"#)),
             "{part}"
@@ -188,11 +188,11 @@ fn headers_that_are_wrong_show_nothing() {
     assert_eq!(shown(&[0]), (Kind::Null, 0));
     assert_eq!(shown(&[1, NULL]), (Kind::Null, 0));
     assert_eq!(shown(&[IS_ARRAY]), (Kind::Array, 0));
-    // more elements than there is room for
+    // a count of more elements than the bytes have room for
     assert_eq!(shown(&[IS_ARRAY | 1000, NULL, NULL]), (Kind::Array, 2));
 }
 
-/// In a database of another encoding, or of none, a string can have any bytes.
+/// In a database with another encoding, or with SQL_ASCII, a string can have any bytes.
 #[test]
 fn every_key_and_string_has_to_be_utf8() {
     for json in [
@@ -210,7 +210,7 @@ fn every_key_and_string_has_to_be_utf8() {
         bytes[at.unwrap()] = 0xff;
         assert!(!Jsonb::new(&bytes).is_utf8(), "{json}");
     }
-    // halves of a character are none, side by side either
+    // halves of a character are invalid, also side by side
     let mut bytes = jsonb(text(r#"["a?","?","",1,"é"]"#)).unwrap();
     for half in [0xc3, 0xa9] {
         let at = bytes.iter().position(|byte| *byte == b'?');
@@ -229,7 +229,7 @@ fn every_key_and_string_has_to_be_utf8() {
     ] {
         assert!(Jsonb::new(&jsonb(text(json)).unwrap()).is_utf8(), "{json}");
     }
-    // numbers and lengths are no text, whatever their bytes
+    // the bytes of numbers and lengths are not text
     let wide = format!("[{}0.{}]", "\"é\",".repeat(300), "9".repeat(60));
     for json in [&wide, &format!("[\"\",{}]", "9".repeat(60))] {
         assert!(Jsonb::new(&jsonb(text(json)).unwrap()).is_utf8(), "{json}");

@@ -8,7 +8,7 @@ use super::generators::number;
 use crate::json::Encoder;
 use crate::json::numeric::{self, Limits, numeric_text};
 
-/// A `numeric` varlena; in the long format on demand.
+/// A `numeric` varlena; with `long`, in the long format.
 fn numeric(text: &str, long: bool) -> Vec<u8> {
     let mut out = Vec::new();
     numeric::encode_varlena(text.as_bytes(), &mut out).unwrap();
@@ -31,8 +31,8 @@ fn numeric(text: &str, long: bool) -> Vec<u8> {
     out
 }
 
-/// The sign, the digits before and after the point and how many of the latter there are, of a
-/// decimal number with or without an exponent.
+/// The parts of a decimal number with or without an exponent: whether it is negative, the digits before the
+/// point, the digits after it.
 fn parts(text: &str) -> (bool, String, String) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i32 = exponent.parse().unwrap();
@@ -83,8 +83,8 @@ fn length_word(bytes: usize) -> [u8; 4] {
     word.to_ne_bytes()
 }
 
-/// The number that the encoder writes for a column of this precision and scale; `None`: the server must
-/// see it.
+/// The number that the encoder writes for a column of this precision and scale; `None` if the number is left
+/// to the server.
 fn limited(text: &str, precision: i32, scale: i32) -> Option<String> {
     let limits = Limits::of(precision << 16 | (scale & 0x7ff)).expect("limits");
     let mut encoder = Encoder::default();
@@ -143,11 +143,11 @@ fn the_header_is_short_where_it_can_be() {
     };
     let small = |scale: usize| format!("0.{}1", "0".repeat(scale - 1));
     assert!(is_short(&small(63)) && !is_short(&small(64)));
-    // so many digits of base 10000 follow the first
+    // the short header's weight ends between these two
     assert!(is_short("1e252") && !is_short("1e256"));
 }
 
-/// A varlena of one byte of length, as rows have small numbers.
+/// A varlena with a length word of one byte, which small numbers have in stored rows.
 #[test]
 fn numerics_with_a_short_length() {
     for number in ["0", "-12.5", "123456789.0001"] {

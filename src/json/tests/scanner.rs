@@ -1,4 +1,4 @@
-//! The scanner takes the texts that `serde_json` takes, and says where and why it refuses the others.
+//! The scanner accepts the same texts as `serde_json`, and reports where and why it refuses the others.
 
 #![forbid(unsafe_code)]
 
@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use super::generators::{any_text, edit};
 use super::*;
 
-/// The value as `serde_json` has it, built with the view's own means; `None` where the view says
-/// that a string is no text.
+/// The value as `serde_json` has it, built from the view; `None` if a string cannot be text.
 fn tree(json: Json<'_>) -> Option<Value> {
     Some(match json.kind() {
         Kind::Null => Value::Null,
@@ -56,7 +55,7 @@ fn agree_with_serde_json(json: &str) -> Result<(), TestCaseError> {
     );
     if let Err(fault) = ours {
         prop_assert!(json.is_char_boundary(fault.byte), "{:?}: {:?}", json, fault);
-        // what stands before the fault can be gone on with: it is not found too late
+        // the fault is not reported too late: the text before it is valid up to the same byte
         let before = Json::parse(&json[..fault.byte]);
         if let Err(before) = before {
             prop_assert_eq!(before.byte, fault.byte, "{:?}", json);
@@ -72,7 +71,7 @@ proptest! {
     fn valid_text_is_read_as_serde_json_reads_it(json in any_text()) {
         let view = Json::parse(&json).unwrap();
         prop_assert_eq!(&*view.text(), json.trim_ascii());
-        // numbers beyond f64 are a fault of serde_json's only
+        // serde_json refuses numbers beyond f64; the view does not
         if let Ok(value) = serde_json::from_str::<Value>(&json) {
             prop_assert_eq!(tree(view).unwrap(), value);
         }

@@ -54,7 +54,7 @@ fn strings_that_are_no_text() {
     let members = text(r#"{"a\u0000b": 1, "\ud800\ud83d\ude00": 2}"#);
     let keys: Vec<_> = members.members().map(|(key, _)| key).collect();
     assert_eq!(keys, ["a\u{FFFD}b", "\u{FFFD}😀"]);
-    // a low surrogate begins no pair
+    // a low surrogate does not begin a pair
     for lone in [r#"{"\udc00\udc00":1}"#, r#"{"\udfff\udc00":1}"#] {
         let (key, _) = text(lone).members().next().unwrap();
         assert_eq!(key, "\u{FFFD}\u{FFFD}", "{lone}");

@@ -38,6 +38,8 @@ pub fn collect(
     for (i, (changes, pending)) in all.iter().zip(pending).enumerate() {
         let mut nets: Vec<&NetChange> = Vec::new();
         let first = facts.nodes.len();
+        let target = &changes.target;
+        let keyed = facts.keyed.of((target.destination.oid, target.key_names()));
         for (j, held) in pending.iter().enumerate() {
             if !takes_part(changes, held) {
                 continue;
@@ -50,11 +52,9 @@ pub fn collect(
                     net: k,
                 });
                 let version = net.stamp.and_then(|stamp| stamp.version);
+                let row = facts.rows.of((keyed, changes.table_key(net.run.start)));
                 facts.nodes.push(Node {
-                    row: facts.rows.of((
-                        changes.target.destination.oid,
-                        changes.table_key(net.run.start),
-                    )),
+                    row,
                     unit: units,
                     rank: version.map_or((0, net.message.0), |v| (v.lsn, v.idx)),
                     ..Node::default()

@@ -238,6 +238,11 @@ impl Collector<'_, '_> {
                 .filter_map(|(n, _)| Some((*n, table.now[*n].as_ref()?)));
             table.ask(&columns, images, &query)?
         };
+        let names = child_key.as_ref().map(|(names, _)| names.clone());
+        let keyed = self
+            .facts
+            .keyed
+            .of((referrer.oid, names.unwrap_or_default()));
         let mut children: HashMap<usize, Vec<RowNo>> = HashMap::new();
         let mut row = RowReader::new(&found);
         while row.next() {
@@ -247,7 +252,7 @@ impl Collector<'_, '_> {
             {
                 key::encode(encoding, values, &mut bytes);
             }
-            let child = self.facts.rows.of((referrer.oid, bytes));
+            let child = self.facts.rows.of((keyed, bytes));
             children.entry(row.index(0)).or_default().push(child);
         }
         for (n, token) in dropped {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::Datum;
 
 use super::table::Table;
 use crate::destination::constraints::Exclusion;
@@ -12,8 +12,11 @@ use crate::error::SqlError;
 use crate::key;
 use crate::prepared::RowReader;
 
-use super::Holder;
 use super::collector::{Collector, encoding};
+
+/// Of how many pairs of changes that exclude each other by operators the solver is told. The server finds the others
+/// when they are written.
+const MOST_PAIRS: usize = 1_000_000;
 
 impl Collector<'_, '_> {
     /// Which rows have, now, what changes are to have.
@@ -61,24 +64,23 @@ impl Collector<'_, '_> {
         );
         let columns = self.columns_of(table, exclusion);
         let found = table.ask_of_all(&columns, &query)?;
+        let keyed = self
+            .facts
+            .keyed
+            .of((target.destination.oid, target.key_names()));
         let mut row = RowReader::new(&found);
         while row.next() {
             let mut bytes = Vec::new();
             if let Some(values) = row.datums_from(1) {
                 key::encode_in_order(&target.key_encoding, values, &order, &mut bytes);
             }
-            let holder = self.facts.rows.of((target.destination.oid, bytes));
+            let holder = self.facts.rows.of((keyed, bytes));
             let node = &mut self.facts.nodes[self.first + row.index(0)];
             if !node.displaces.contains(&holder) {
                 node.displaces.push(holder);
             }
-            let holder = Holder {
-                row: holder,
-                columns: exclusion.columns.clone(),
-            };
-            if !self.facts.holders.contains(&holder) {
-                self.facts.holders.push(holder);
-            }
+            let held = self.facts.held.entry(holder).or_default();
+            held.insert(exclusion.columns.clone());
         }
         Ok(())
     }
@@ -100,13 +102,7 @@ impl Collector<'_, '_> {
         let columns = self.columns_of(table, exclusion);
         if !exclusion.of_operators {
             let found = table.ask_of_all(&columns, &rows)?;
-            let collations: Vec<pg_sys::Oid> = exclusion
-                .columns
-                .iter()
-                .filter_map(|name| table.column(name))
-                .map(|i| table.columns[i].collation)
-                .collect();
-            let encoding = encoding(&found, 1, &collations);
+            let encoding = encoding(&found, 1, &exclusion.collations);
             let mut row = RowReader::new(&found);
             let mut by_value: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
             while row.next() {
@@ -130,12 +126,8 @@ impl Collector<'_, '_> {
                 }
                 by_value.entry(bytes).or_default().push(row.index(0));
             }
-            for same in by_value.into_values() {
-                for (at, &a) in same.iter().enumerate() {
-                    for &b in &same[at + 1..] {
-                        self.exclude(a, b);
-                    }
-                }
+            for same in by_value.into_values().filter(|same| same.len() > 1) {
+                self.facts.claim(same.into_iter().map(|n| self.first + n));
             }
             return Ok(());
         }
@@ -146,25 +138,17 @@ impl Collector<'_, '_> {
             .map(|(i, (_, operator))| format!("a.{n}e{i} {operator} b.{n}e{i}"))
             .collect();
         let query = format!(
-            ", e as materialized ({rows}) select a.{n}, b.{n} from e a join e b on a.{n} < b.{n} and {}",
+            ", e as materialized ({rows}) select a.{n}, b.{n} from e a join e b on a.{n} < b.{n} and {} \
+             limit {MOST_PAIRS}",
             both.join(" and ")
         );
         let found = table.ask_of_all(&columns, &query)?;
         let mut row = RowReader::new(&found);
         while row.next() {
-            self.exclude(row.index(0), row.index(1));
+            let pair = [row.index(0), row.index(1)];
+            self.facts.claim(pair.into_iter().map(|n| self.first + n));
         }
         Ok(())
-    }
-
-    fn exclude(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.first + a, self.first + b);
-        for (node, other) in [(a, b), (b, a)] {
-            let excludes = &mut self.facts.nodes[node].excludes;
-            if !excludes.contains(&other) {
-                excludes.push(other);
-            }
-        }
     }
 
     /// The columns that an index reads, and the key's.

@@ -7,16 +7,17 @@ use std::collections::{HashMap, HashSet};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::spi::quote_identifier;
 
+use super::refused::{Refused, Suspects};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
 use crate::destination::Column;
-use crate::error::SqlError;
+use crate::error::{SqlError, sqlstate};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, OnDelete};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{BatchRow, RowReader, Statement};
-use crate::statement::{self, Input, SqlColumn, after, part_column, together};
+use crate::statement::{self, Input, SqlColumn, SqlRelation, after, part_column, together};
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
@@ -42,6 +43,25 @@ struct Part {
     rows: Vec<BatchRow>,
     /// The nodes of its rows.
     nodes: Vec<usize>,
+}
+
+impl Part {
+    /// Whether the statement counts the rows as it reads them.
+    fn counts_rows(&self) -> bool {
+        match &self.work {
+            Work::Delete { .. } => false,
+            Work::Insert(_) => true,
+            Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
+        }
+    }
+}
+
+/// The batch relation that all parts read.
+struct Layout {
+    /// Its columns, each with its type as SQL spells it.
+    columns: Vec<(String, RowColumn)>,
+    /// Of each part, the places of its own columns among these.
+    places: Vec<Vec<usize>>,
 }
 
 /// One statement for the changes of one role.
@@ -270,76 +290,105 @@ impl<'s, 'a> Together<'s, 'a> {
         shapes.into_iter().map(part).collect()
     }
 
-    /// Executes the parts as one statement. An error comes with the node whose row was read last.
-    pub fn execute(&self) -> Result<(), (SqlError, Option<usize>)> {
+    /// Executes the parts as one statement. The error tells whose row was being written.
+    pub fn execute(&self) -> Result<(), Refused> {
         let Some(first) = self.parts.first() else {
             return Ok(());
         };
-        let whole = |error| (error, None);
-        let mut columns = vec![RowColumn::number("sequin_part")];
-        let mut definition = String::from("sequin_part integer");
-        let mut parts = Vec::new();
-        for (i, part) in self.parts.iter().enumerate() {
-            let types = self.type_names(part);
-            for (j, (column, type_name)) in part.row.iter().zip(types).enumerate() {
-                let name = part_column(i, j);
-                definition += &format!(", {name} {type_name}");
-                columns.push(RowColumn {
-                    name,
-                    ..column.clone()
-                });
-            }
-            parts.push(self.sql(i, part));
-        }
-        if columns.len() > MOST_COLUMNS {
-            return Err(whole(SqlError::new(
-                "54011",
+        let layout = self.layout();
+        let width = 1 + layout.columns.len();
+        if width > MOST_COLUMNS {
+            return Err(Refused::of_our_own(SqlError::new(
+                sqlstate::TOO_MANY_COLUMNS,
                 "changes that must be written together have too many columns",
             )));
         }
+        let mut columns = vec![RowColumn::number("sequin_part")];
+        let mut definition = String::from("sequin_part integer");
+        for (place, (type_name, column)) in layout.columns.into_iter().enumerate() {
+            let name = part_column(place);
+            definition += &format!(", {name} {type_name}");
+            columns.push(RowColumn { name, ..column });
+        }
+        let parts = self.parts.iter().zip(&layout.places).enumerate();
+        let parts: Vec<String> = parts
+            .map(|(i, (part, places))| self.sql(i, part, places))
+            .collect();
         let sql = together(&definition, &parts);
         let changes = &self.all[first.mapping];
         let _owner = changes.acting_as_owner();
-        let mut statement = Statement::new(&sql, &columns).map_err(whole)?;
-        let width = columns.len();
-        let mut at = 1;
-        let mut starts = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            starts.push(at);
-            at += part.row.len();
-        }
-        let rows = self
-            .parts
-            .iter()
-            .enumerate()
-            .flat_map(|(i, part)| part.rows.iter().map(move |row| (i, row)));
-        let result = statement.query(rows, |(i, row)| {
+        let mut statement = Statement::new(&sql, &columns).map_err(Refused::of_our_own)?;
+        let rows = self.parts.iter().zip(&layout.places).enumerate();
+        let rows =
+            rows.flat_map(|(i, (part, places))| part.rows.iter().map(move |row| (i, places, row)));
+        let result = statement.query(rows, |(i, places, row)| {
             let mut whole = vec![None; width];
             whole[0] = Some(Datum::from(i as i32));
-            whole[starts[i]..starts[i] + row.len()].copy_from_slice(row);
+            for (place, value) in places.iter().zip(row) {
+                whole[1 + place] = *value;
+            }
             whole
         });
         match result {
             Ok(_) => Ok(()),
-            Err(error) => {
-                let suspect = error.rows_read.and_then(|read| self.written(read));
-                Err((error, suspect))
-            }
+            Err(error) => Err(self.refused(error)),
         }
     }
 
-    /// The node of the row that was counted so.
-    fn written(&self, read: usize) -> Option<usize> {
-        let counted = self.parts.iter().filter(|part| match &part.work {
-            Work::Delete { .. } => false,
-            Work::Insert(_) => true,
-            Work::Write(shape) => !matches!(shape.kind, WriteKind::Update | WriteKind::Move),
-        });
-        let nodes: Vec<usize> = counted
-            .flat_map(|part| part.nodes.iter().copied())
-            .collect();
-        // When all rows were read, it may be what the end of the statement does.
-        (read < nodes.len()).then(|| nodes[read - 1])
+    /// The columns of the batch relation of all parts. A row belongs to one part, so parts share columns of one type.
+    fn layout(&self) -> Layout {
+        let mut layout = Layout {
+            columns: Vec::new(),
+            places: Vec::new(),
+        };
+        let mut by_type: HashMap<_, Vec<usize>> = HashMap::new();
+        for part in &self.parts {
+            let mut used: HashMap<_, usize> = HashMap::new();
+            let mut places = Vec::with_capacity(part.row.len());
+            for (column, type_name) in part.row.iter().zip(self.type_names(part)) {
+                let of = (type_name.clone(), column.type_oid, column.typmod);
+                let used = used.entry(of.clone()).or_default();
+                let of_type = by_type.entry(of).or_default();
+                if *used == of_type.len() {
+                    of_type.push(layout.columns.len());
+                    layout.columns.push((type_name, column.clone()));
+                }
+                places.push(of_type[*used]);
+                *used += 1;
+            }
+            layout.places.push(places);
+        }
+        layout
+    }
+
+    /// An error of the statement, which tells how far it has come: each part counts that it begins, and one that
+    /// inserts counts its rows.
+    fn refused(&self, error: SqlError) -> Refused {
+        let mut steps: Vec<Suspects> = Vec::new();
+        for part in &self.parts {
+            match part.counts_rows() {
+                true => {
+                    steps.push(Suspects::Unknown);
+                    steps.extend(part.nodes.iter().map(|&node| Suspects::This(node)));
+                }
+                false => steps.push(Suspects::OneOf(part.nodes.clone())),
+            }
+        }
+        let read = error.rows_read.unwrap_or(0);
+        let all = read == steps.len();
+        let last = read.checked_sub(1).filter(|&last| last < steps.len());
+        let suspects = match last.map(|last| steps.swap_remove(last)) {
+            // It may be what the server does when the statement ends.
+            Some(Suspects::This(node)) if all => Suspects::OneOf(vec![node]),
+            Some(Suspects::OneOf(nodes)) if !all && nodes.len() == 1 => Suspects::This(nodes[0]),
+            Some(suspects) => suspects,
+            None => Suspects::Unknown,
+        };
+        Refused {
+            error,
+            suspects,
+            of_our_own: false,
+        }
     }
 
     /// The types of a part's columns, as SQL spells them.
@@ -363,11 +412,12 @@ impl<'s, 'a> Together<'s, 'a> {
     }
 
     /// The SQL of a part.
-    fn sql(&self, number: usize, part: &Part) -> String {
+    fn sql(&self, number: usize, part: &Part, columns: &[usize]) -> String {
         let target = &self.all[part.mapping].target;
         let condition = after(number);
         let input = Input::Part {
             number,
+            columns,
             after: &condition,
         };
         match &part.work {
@@ -381,7 +431,12 @@ impl<'s, 'a> Together<'s, 'a> {
             }
             Work::Insert(columns) => {
                 let columns: Vec<&SqlColumn> = columns.iter().collect();
-                statement::insert(input, &target.relation(), &columns) + " returning 1"
+                // The values are the row's own, also those of identity columns.
+                let relation = SqlRelation {
+                    overriding: true,
+                    ..target.relation()
+                };
+                statement::insert(input, &relation, &columns) + " returning 1"
             }
         }
     }
