@@ -1,10 +1,10 @@
 -- The catalog: mappings, dead letters, and the functions that make and remove mappings.
 --
--- A role that makes mappings needs EXECUTE on sequin.map, SELECT on these tables, and a grant of the source:
---     grant execute on function sequin.map to alice;
---     grant select on sequin.mapping, sequin.dead_letter to alice;
+-- A role that makes mappings needs EXECUTE on the functions, and a grant of the source:
+--     grant execute on function sequin.map, sequin.unmap, sequin.alter_mapping to alice;
 --     select sequin.grant_source('public.*', 'alice');
--- Row security then shows Alice only her own mappings. Their rows are written as Alice. She therefore needs
+-- The views own_mapping and own_dead_letter then show Alice her own mappings and letters. If she is given
+-- privileges on the tables, row security leaves her the same rows. They are written as Alice. She therefore needs
 -- privileges on her destinations, and a mapping never gives her more rights than she has.
 
 create schema sequin;
@@ -35,7 +35,7 @@ create table sequin.mapping (
     search_path text not null,
     created_at  timestamp with time zone not null default pg_catalog.now()
 );
-comment on table sequin.mapping is 'Which messages are written to which table, and how. Every change is checked; all sessions see it at their next call. To let a role make mappings, grant it EXECUTE on sequin.map, SELECT on this table, and sources by sequin.grant_source.';
+comment on table sequin.mapping is 'Which messages are written to which table, and how. Every change is checked; all sessions see it at their next call. To let a role make mappings, grant it EXECUTE on sequin.map, and sources by sequin.grant_source.';
 comment on column sequin.mapping.id is 'Identifies the mapping in row versions and counters';
 comment on column sequin.mapping.name is 'Unique name; made from source and destination if not given';
 comment on column sequin.mapping.source is 'Messages to take: [database.]schema.table, each part exact or with the wildcard *; a part in double quotes is literal';
@@ -265,6 +265,34 @@ create policy own on sequin.dead_letter
                    where m.name operator(pg_catalog.=) dead_letter.mapping));
 revoke all on sequin.mapping, sequin.dead_letter from public;
 
+-- The views read the tables as their owner, whom row security does not bind.
+create view sequin.own_mapping with (security_barrier) as
+select m.* from sequin.mapping m
+where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text);
+comment on view sequin.own_mapping is 'The mappings of a role, for which it needs no privilege on sequin.mapping';
+create view sequin.own_dead_letter with (security_barrier) as
+select d.* from sequin.dead_letter d
+where exists (select from sequin.mapping m
+              where m.name operator(pg_catalog.=) d.mapping
+                and pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE'::pg_catalog.text));
+comment on view sequin.own_dead_letter is 'The dead letters of a role''s mappings, for which it needs no privilege on sequin.dead_letter';
+do $$
+declare
+    col record;
+begin
+    for col in
+        select c.relname, a.attname, pg_catalog.col_description(t.oid, a.attnum) as comment
+        from pg_catalog.pg_class c
+        join pg_catalog.pg_class t on c.relname operator(pg_catalog.=) ('own_'::pg_catalog.text operator(pg_catalog.||) t.relname::pg_catalog.text)::pg_catalog.name
+        join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) t.oid
+        where c.relnamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace::pg_catalog.oid
+          and t.relnamespace operator(pg_catalog.=) c.relnamespace
+          and a.attnum operator(pg_catalog.>) 0::pg_catalog.int2
+    loop
+        execute pg_catalog.format('comment on column sequin.%I.%I is %L', col.relname, col.attname, col.comment);
+    end loop;
+end $$;
+
 -- The next three functions have no SET search_path, because the trigger stores the caller's search_path.
 -- Every name in them is therefore qualified.
 create function sequin.save_mapping(
@@ -321,7 +349,7 @@ begin
     saved = sequin.save_mapping(
         map.source, map.destination::pg_catalog.oid, map.columns::pg_catalog.text, map.key, map.filter,
         map.mode, map.on_delete, map.soft_delete, map.on_error, map.guard, map.name);
-    select m.* into made from sequin.mapping m where m.id operator(pg_catalog.=) saved;
+    select m.* into made from sequin.own_mapping m where m.id operator(pg_catalog.=) saved;
 
     if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
        and made.destination is not null then
@@ -427,14 +455,14 @@ begin
         into pattern
         from unnest(array[source_schema, relation.name]) with ordinality p (part, n);
 
-        select m.* into made from sequin.mapping m
+        select m.* into made from sequin.own_mapping m
         where m.source = pattern and m.destination = relation.destination
         order by m.id limit 1;
         if not found then
             begin
                 saved = sequin.save_mapping(pattern, relation.destination::oid, null, null, null, 'upsert', 'delete',
                                             null, 'dead_letter', 'auto', null);
-                select m.* into made from sequin.mapping m where m.id = saved;
+                select m.* into made from sequin.own_mapping m where m.id = saved;
                 if not sequin.has_guard_columns(made.destination) then
                     notices = notices || made.name;
                 end if;

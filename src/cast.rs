@@ -46,6 +46,10 @@ pub struct Caster {
 /// The most bytes of a spelled text that are kept from one value to the next.
 const KEPT_TEXT: usize = 64 * 1024;
 
+/// The most bytes of a text that a type of fixed length may need. The server repeats a wrong text in its error, which
+/// takes twice the memory of the text; its `jsonb_in` takes several times that of any text.
+const LONGEST_FIXED: usize = 1 << 20;
+
 /// The most levels of types in types, such as composite types in composite types.
 const MAX_DEPTH: usize = 32;
 
@@ -131,6 +135,21 @@ impl Caster {
         }
         self.text.clear();
         spell(value, &self.shape, &mut self.text)?;
+        if self.text.len() > LONGEST_FIXED && self.input.is_fixed() {
+            let size = std::mem::take(&mut self.text).len();
+            let message = format!("value of {size} bytes is too long for its type");
+            return Err(SqlError::new(
+                sqlstate::INVALID_TEXT_REPRESENTATION,
+                message,
+            ));
+        }
+        if self.text.len() > LONGEST_FIXED
+            && self.type_oid == pg_sys::JSONBOID
+            && let Some(fault) = crate::json::string_fault(&self.text)
+        {
+            self.text = String::new();
+            return Err(Misfit::String(fault).into());
+        }
         self.text.push('\0');
         let datum = match CStr::from_bytes_with_nul(self.text.as_bytes()) {
             Ok(text) => self.input.read(text).map_err(of_the_value),

@@ -15,6 +15,7 @@ pub mod words;
 
 use std::borrow::Cow;
 
+use bumpalo::Bump;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
@@ -24,6 +25,7 @@ use crate::outcome::Wait;
 use crate::pg::clock;
 use crate::pg::settings::{Settings, is_own_lock_timeout};
 use crate::pg::subtransaction::subtransaction;
+use crate::pg::typeio;
 use crate::prepared::{BatchRow, Kept, RowReader};
 use crate::settings;
 
@@ -212,7 +214,7 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
         let letters = letters.iter().filter(|letter| letter.id.is_some());
         RENEWED.with(|statement| {
             statement
-                .execute(letters, |letter| row(letter, false))
+                .execute(letters, |letter| row(letter, None))
                 .map(drop)
         })
     };
@@ -232,8 +234,9 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
     if new.is_empty() {
         return Ok(Vec::new());
     }
+    let large = Bump::new();
     let returned =
-        STORED.with(|statement| statement.query(new.iter(), |letter| row(letter, true)))?;
+        STORED.with(|statement| statement.query(new.iter(), |letter| row(letter, Some(&large))))?;
     let mut stored = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
@@ -253,6 +256,7 @@ fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
     if asked.is_empty() {
         return Ok(Vec::new());
     }
+    let large = Bump::new();
     let returned = LOOK_UP.with(|statement| {
         statement.query(asked.iter(), |(n, letter)| {
             let by_text = letter.row_key.is_some() != letter.version.is_some();
@@ -260,7 +264,7 @@ fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
             vec![
                 Some(Datum::from(*n as i32)),
                 text(letter.mapping.as_deref()),
-                text(Some(&*letter.text).filter(|_| by_text)),
+                by_text.then(|| message(&letter.text, &large)).flatten(),
                 letter.row_key.as_deref().and_then(IntoDatum::into_datum),
                 text(letter.source),
                 lsn,
@@ -278,13 +282,13 @@ fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
 }
 
 /// A letter as a row of [`COLUMNS`].
-fn row(letter: &Letter<'_>, with_text: bool) -> BatchRow {
+fn row(letter: &Letter<'_>, with_text: Option<&Bump>) -> BatchRow {
     let wait = letter.wait.as_ref();
     let [lsn, idx] = version(letter);
     vec![
         letter.id.map(Datum::from),
         text(letter.mapping.as_deref()),
-        text(Some(&*letter.text).filter(|_| with_text)),
+        with_text.and_then(|large| message(&letter.text, large)),
         text(Some(&letter.error.sqlstate())),
         text(Some(&letter.error.message)),
         text(letter.error.detail.as_deref()),
@@ -366,6 +370,14 @@ fn patiently(work: impl FnOnce() -> Result<(), SqlError>) -> Result<Option<()>, 
         Err(error) if is_own_lock_timeout(&error) => Ok(None),
         done => done.map(Some),
     }
+}
+
+/// The text of a message. The batch relation has a pointer to a large one, in place of another copy.
+fn message(message: &str, large: &Bump) -> Option<Datum> {
+    if message.len() < typeio::LARGE || message.contains('\0') {
+        return text(Some(message));
+    }
+    typeio::varlena(message.as_bytes(), large)
 }
 
 // A `text` value cannot contain NUL, so NUL is stored as its JSON escape.

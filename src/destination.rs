@@ -133,9 +133,18 @@ pub struct UniqueIndex {
 const RELATION: &str = "
     select n.nspname::text, c.relname::text, c.relkind, c.relpersistence,
            exists (select from pg_catalog.pg_constraint k
-                   where (k.conrelid = c.oid or k.confrelid = c.oid) and k.condeferred),
+                   where k.condeferred
+                     and (k.conrelid = c.oid or k.confrelid = c.oid
+                          or k.conrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p)
+                          -- what a delete or a key change cascades to
+                          or k.conrelid in (select f.conrelid from pg_catalog.pg_constraint f
+                                            where f.confrelid = c.oid))),
            exists (select from pg_catalog.pg_constraint k
-                   where k.conrelid = c.oid and k.condeferred and k.contype = 't'),
+                   where k.condeferred and k.contype = 't'
+                     and (k.conrelid = c.oid
+                          or k.conrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p)
+                          or k.conrelid in (select f.conrelid from pg_catalog.pg_constraint f
+                                            where f.confrelid = c.oid))),
            c.relkind not in ('r', 'p')
            or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate),
            exists (select from pg_catalog.pg_trigger t
@@ -143,7 +152,12 @@ const RELATION: &str = "
                           or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
                      and not t.tgisinternal and t.tgenabled <> 'D'
                      and t.tgtype::integer & 66 = 0), -- not before, not instead
-           c.relowner
+           -- of a superuser's table, the owner of a partition that is no superuser: its triggers would run too
+           coalesce((select o.relowner
+                     from pg_catalog.pg_partition_tree(c.oid) p
+                     join pg_catalog.pg_class o on o.oid = p.relid
+                     join pg_catalog.pg_roles r on r.oid = o.relowner
+                     where not r.rolsuper order by p.level, o.oid limit 1), c.relowner)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.oid = $1";
 

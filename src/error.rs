@@ -51,6 +51,11 @@ pub enum Error {
     },
     /// The system has no memory left.
     OutOfMemory,
+    /// SQL of a mapping's owner uses a temporary object of another role.
+    TemporaryObject {
+        /// Its name.
+        name: String,
+    },
     /// A message is routed to a mapping that is not enabled.
     MappingPaused {
         /// Name of the mapping.

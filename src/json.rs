@@ -30,6 +30,7 @@ use std::borrow::Cow;
 pub use encode::{Encoder, is_shallow};
 pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
+pub use lex::string_fault;
 pub use numeric::{Limits, Unfit};
 pub use scan::Scanner;
 pub use string::Str;

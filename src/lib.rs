@@ -99,6 +99,7 @@ mod fuzz;
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     pg::backtrace::never();
+    pg::temporary::watch();
     settings::define();
 }
 

@@ -23,6 +23,7 @@ pub mod row_version;
 pub mod settings;
 pub mod spi;
 pub mod subtransaction;
+pub mod temporary;
 pub mod trap;
 pub mod tuples;
 pub mod turn;

@@ -15,11 +15,12 @@ use crate::error::Error;
 use crate::mapping::catalog::{self, mine};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete};
+use crate::pg::constraints::check_at_once;
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::{extension_owner, random};
 use crate::pg::settings::{PINNED, Settings};
-use crate::pg::user::ActingAs;
+use crate::pg::user::{ActingAs, is_restricted};
 use crate::target::column_gone;
 use crate::target::mark::Mark;
 use crate::target::writer;
@@ -137,6 +138,16 @@ fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorRepo
     }
 }
 
+/// Has deferred constraints and triggers come when a statement ends, if the writer may not defer. Triggers would else
+/// run at commit, as the caller.
+fn deferred_at_once(mapping: &Mapping, destination: &Destination) -> Result<(), ErrorReport> {
+    let at_once = destination.deferred_triggers || is_restricted(writer(mapping, destination));
+    if destination.deferred && at_once {
+        Spi::connect(|_| check_at_once())?;
+    }
+    Ok(())
+}
+
 /// Counts or deletes the rows of the destination that no message has confirmed.
 fn unconfirmed(
     mapping: &Mapping,
@@ -180,6 +191,9 @@ fn unconfirmed(
     }
     let finishing = Finishing::new(id);
     let token = [finishing.token.into()];
+    if !dry_run {
+        deferred_at_once(mapping, destination)?;
+    }
     let _owner = ActingAs::untrusted(writer(mapping, destination));
     if dry_run || mapping.on_delete == OnDelete::Ignore {
         let found = format!("select count(*) from {relation} d where {rows}");
@@ -225,6 +239,7 @@ fn forget_versions(mapping: Option<&str>) -> Result<(), ErrorReport> {
     if let Some(destination) = mapping.destination_oid().and_then(Destination::load)
         && VersionsIn::of(&mapping, &destination) == VersionsIn::Columns
     {
+        deferred_at_once(&mapping, &destination)?;
         let _owner = ActingAs::untrusted(writer(&mapping, &destination));
         execute(&format!(
             "update {} set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null

@@ -85,6 +85,12 @@ impl Error {
             Error::OutOfMemory => SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory")
                 .with_detail("The batch needs more than the system gives. Nothing of it was applied.")
                 .with_hint("Send smaller batches."),
+            Error::TemporaryObject { name } => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                format!("\"{name}\" is a temporary object of another role"),
+            )
+            .with_detail("SQL that runs as a mapping's owner does not use what the caller has made, which could do anything with the owner's rights.")
+            .with_hint("Is there no other object of this name any more, or no right to use its schema? Qualify the name in the mapping, the trigger or the function."),
             Error::MappingPaused { name, keep } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),

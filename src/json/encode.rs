@@ -9,26 +9,22 @@
 
 #![forbid(unsafe_code)]
 
+mod document;
+mod entries;
+
 use std::cmp::Ordering;
 
 use super::jsonb::{
-    COUNT, ENTRY_CONTAINER, ENTRY_FALSE, ENTRY_HAS_OFFSET, ENTRY_NULL, ENTRY_NUMERIC, ENTRY_STRING,
-    ENTRY_TRUE, ENTRY_TYPE, IS_ARRAY, IS_OBJECT, IS_SCALAR, Jsonb,
+    ENTRY_CONTAINER, ENTRY_FALSE, ENTRY_NULL, ENTRY_NUMERIC, ENTRY_STRING, ENTRY_TRUE, IS_ARRAY,
+    IS_OBJECT, IS_SCALAR, Jsonb,
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
-use super::value::Json;
+use entries::{Entries, MAX_SIZE, begin, fits, pad};
 
 /// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
 /// recurse and check the depth of the stack.
 pub const MAX_DEPTH: usize = 256;
-
-/// The most bytes of text, so that no number below overflows: a value takes at least two bytes of text,
-/// and in `jsonb`, which has room for 2^28 bytes, at most four times its text and twelve bytes.
-const MAX_TEXT: usize = 16 << 20;
-
-/// Every child with a number divisible by this has its end offset in place of its length: `JB_OFFSET_STRIDE`.
-const STRIDE: u32 = 32;
 
 /// The most elements of a buffer that are kept from one value to the next.
 const KEPT: usize = 4096;
@@ -106,16 +102,6 @@ struct Writing {
     entries: Entries,
 }
 
-/// The words at the head of a container that describe its children.
-#[derive(Debug)]
-struct Entries {
-    /// Where in `out` the words are.
-    start: usize,
-    /// Where the children's bytes begin.
-    data: usize,
-    written: u32,
-}
-
 impl Key {
     #[inline]
     fn of<'a>(self, bytes: &'a [u8], keys: &'a [u8]) -> &'a [u8] {
@@ -132,24 +118,6 @@ impl Key {
 }
 
 impl Encoder {
-    /// The `jsonb` datum of a value, without its length word.
-    pub fn jsonb<'a>(&'a mut self, value: Json<'a>) -> Result<&'a [u8], Unfit> {
-        self.out.clear();
-        match value {
-            Json::Text(text) => {
-                let root = self.scan(text)?;
-                self.write(root, text)?;
-            }
-            Json::Binary(jsonb) => {
-                if let Some(bytes) = jsonb.container_bytes() {
-                    return Ok(bytes);
-                }
-                self.write_scalar(jsonb);
-            }
-        }
-        Ok(&self.out)
-    }
-
     /// The `numeric` datum of a decimal number, without its length word.
     pub fn numeric(&mut self, text: &str, limits: Option<Limits>) -> Result<&[u8], Unfit> {
         self.out.clear();
@@ -161,6 +129,11 @@ impl Encoder {
     pub fn trim(&mut self) {
         self.out.clear();
         self.out.shrink_to(16 * KEPT);
+        self.drop_notes();
+    }
+
+    /// Frees the notes, which may take more memory than the datum.
+    pub(super) fn drop_notes(&mut self) {
         self.open.clear();
         self.children.clear();
         self.children.shrink_to(KEPT);
@@ -173,7 +146,7 @@ impl Encoder {
 
     /// Notes the values in `text`.
     fn scan(&mut self, text: &str) -> Result<Node, Unfit> {
-        if text.len() > MAX_TEXT {
+        if text.len() > MAX_SIZE {
             return Err(Unfit);
         }
         let bytes = text.as_bytes();
@@ -293,19 +266,15 @@ impl Encoder {
         self.nodes.try_reserve(end - start).ok()?;
         if form == Form::Object && !self.is_in_order(first, bytes) {
             let (keys, children) = (&self.keys, &mut self.children[first..]);
-            // stable: equal keys stay in the order of the text
-            children.sort_by(|a, b| a.key.cmp(b.key, bytes, keys));
-            let is_last = |i: &usize| {
-                let next = children.get(i + 1);
-                next.is_none_or(|next| children[*i].key.cmp(next.key, bytes, keys).is_ne())
-            };
+            sort(children, bytes, keys);
+            let is_last = |i| is_last(children, i, bytes, keys);
             let all = 0..children.len();
-            let lasts = all.clone().filter(is_last).map(|i| children[i]);
+            let lasts = all.clone().filter(|i| is_last(*i)).map(|i| children[i]);
             self.nodes.extend(lasts);
             *replaced |= self.nodes.len() < end;
             end = self.nodes.len();
             // `check` looks at the replaced members too
-            let others = all.filter(|i| !is_last(i)).map(|i| children[i]);
+            let others = all.filter(|i| !is_last(*i)).map(|i| children[i]);
             self.nodes.extend(others);
         } else {
             self.nodes.extend_from_slice(&self.children[first..]);
@@ -329,6 +298,7 @@ impl Encoder {
     /// Checks every value, also the replaced values, which are not written: `jsonb_in` rejects a document
     /// for them too. Every child of a container is in `nodes`.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
+        let before = self.out.len();
         for node in &self.nodes {
             let text = || &bytes[node.start as usize..node.end as usize];
             match node.form {
@@ -336,59 +306,41 @@ impl Encoder {
                 Form::Escaped => unescape(text(), &mut self.out)?,
                 _ => {}
             }
-            self.out.clear();
+            self.out.truncate(before);
         }
         Ok(())
     }
 
     /// Writes the values that [`Encoder::scan`] has noted.
     fn write(&mut self, root: Node, text: &str) -> Result<(), Unfit> {
-        self.writing.clear();
         self.out.try_reserve(2 * text.len()).map_err(|_| Unfit)?;
         let bytes = text.as_bytes();
-        let mut current = match root.form {
-            Form::Array | Form::Object => self.begin(root, bytes),
-            _ => {
-                // a scalar is an array of one element, with a mark
-                self.nodes.push(root);
-                let entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
-                Writing {
-                    next: 0,
-                    end: 1,
-                    start: 0,
-                    entries,
-                }
-            }
-        };
+        if let Form::Array | Form::Object = root.form {
+            return self.write_container(root, bytes);
+        }
+        // a scalar is an array of one element, with a mark
+        let mut entries = begin(IS_SCALAR | IS_ARRAY, 1, 1, &mut self.out);
+        let start = self.out.len();
+        let form = self.write_leaf(root, bytes)?;
+        entries.write(form, start, &mut self.out);
+        Ok(())
+    }
+
+    /// Appends an array or object.
+    fn write_container(&mut self, root: Node, bytes: &[u8]) -> Result<(), Unfit> {
+        self.writing.clear();
+        let mut current = self.begin(root, bytes)?;
         loop {
             while current.next < current.end {
                 let node = self.nodes[current.next as usize];
                 current.next += 1;
+                if let Form::Array | Form::Object = node.form {
+                    let inner = self.begin(node, bytes)?;
+                    self.writing.push(std::mem::replace(&mut current, inner));
+                    continue;
+                }
                 let start = self.out.len();
-                let text = || &bytes[node.start as usize..node.end as usize];
-                let form = match node.form {
-                    Form::Null => ENTRY_NULL,
-                    Form::False => ENTRY_FALSE,
-                    Form::True => ENTRY_TRUE,
-                    Form::String => {
-                        self.out.extend_from_slice(text());
-                        ENTRY_STRING
-                    }
-                    Form::Escaped => {
-                        unescape(text(), &mut self.out)?;
-                        ENTRY_STRING
-                    }
-                    Form::Number => {
-                        pad(&mut self.out);
-                        numeric::encode_varlena(text(), &mut self.out)?;
-                        ENTRY_NUMERIC
-                    }
-                    Form::Array | Form::Object => {
-                        let inner = self.begin(node, bytes);
-                        self.writing.push(std::mem::replace(&mut current, inner));
-                        continue;
-                    }
-                };
+                let form = self.write_leaf(node, bytes)?;
                 current.entries.write(form, start, &mut self.out);
             }
             let start = current.start;
@@ -400,31 +352,60 @@ impl Encoder {
         }
     }
 
+    /// Appends a value that is no container, and returns its type.
+    #[inline(always)]
+    fn write_leaf(&mut self, node: Node, bytes: &[u8]) -> Result<u32, Unfit> {
+        let text = || &bytes[node.start as usize..node.end as usize];
+        let form = match node.form {
+            Form::False => ENTRY_FALSE,
+            Form::True => ENTRY_TRUE,
+            Form::String => {
+                self.out.extend_from_slice(text());
+                ENTRY_STRING
+            }
+            Form::Escaped => {
+                unescape(text(), &mut self.out)?;
+                ENTRY_STRING
+            }
+            Form::Number => {
+                pad(&mut self.out);
+                numeric::encode_varlena(text(), &mut self.out)?;
+                ENTRY_NUMERIC
+            }
+            Form::Null | Form::Array | Form::Object => ENTRY_NULL,
+        };
+        fits(self.out.len())?;
+        Ok(form)
+    }
+
     /// Writes the head of a container, and an object's keys.
-    fn begin(&mut self, container: Node, bytes: &[u8]) -> Writing {
+    fn begin(&mut self, container: Node, bytes: &[u8]) -> Result<Writing, Unfit> {
         let Encoder {
             out, nodes, keys, ..
         } = self;
         let start = out.len();
         pad(out);
         let count = container.end - container.start;
+        // two entries at most
+        fits(out.len() + 8 * count as usize)?;
         let entries = if container.form == Form::Object {
             let mut entries = begin(IS_OBJECT, count, 2 * count, out);
             for node in &nodes[container.start as usize..container.end as usize] {
                 let start = out.len();
                 out.extend_from_slice(node.key.of(bytes, keys));
+                fits(out.len())?;
                 entries.write(ENTRY_STRING, start, out);
             }
             entries
         } else {
             begin(IS_ARRAY, count, count, out)
         };
-        Writing {
+        Ok(Writing {
             next: container.start,
             end: container.end,
             start,
             entries,
-        }
+        })
     }
 
     /// Writes a scalar outside any container.
@@ -437,42 +418,15 @@ impl Encoder {
     }
 }
 
-impl Entries {
-    /// Describes the next child, whose bytes, padding included, go from `start` to the end of `out`.
-    #[inline]
-    fn write(&mut self, form: u32, start: usize, out: &mut [u8]) {
-        let entry = if self.written.is_multiple_of(STRIDE) {
-            form | ENTRY_HAS_OFFSET | (out.len() - self.data) as u32
-        } else {
-            form | (out.len() - start) as u32
-        };
-        debug_assert_eq!(entry & ENTRY_TYPE, form);
-        let at = self.start + 4 * self.written as usize;
-        out[at..at + 4].copy_from_slice(&entry.to_ne_bytes());
-        self.written += 1;
-    }
+/// Puts members in order. Equal keys stay in the order of the text.
+fn sort(members: &mut [Node], bytes: &[u8], keys: &[u8]) {
+    members.sort_by(|a, b| a.key.cmp(b.key, bytes, keys));
 }
 
-/// Writes the header of a container of `count` children or pairs, and makes room for its entries.
-#[inline]
-fn begin(header: u32, count: u32, entries: u32, out: &mut Vec<u8>) -> Entries {
-    debug_assert!(count <= COUNT);
-    out.extend_from_slice(&(header | count).to_ne_bytes());
-    let start = out.len();
-    let data = start + 4 * entries as usize;
-    out.resize(data, 0);
-    Entries {
-        start,
-        data,
-        written: 0,
-    }
-}
-
-/// Pads to a multiple of four, where numbers and containers begin: `padBufferToInt`.
-#[inline]
-fn pad(out: &mut Vec<u8>) {
-    let missing = out.len().wrapping_neg() % 4;
-    out.extend_from_slice(&[0; 3][..missing]);
+/// Whether a member of sorted members is the last of its name.
+fn is_last(members: &[Node], i: usize, bytes: &[u8], keys: &[u8]) -> bool {
+    let next = members.get(i + 1);
+    next.is_none_or(|next| members[i].key.cmp(next.key, bytes, keys).is_ne())
 }
 
 /// Appends the characters of a string's text.

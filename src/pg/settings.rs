@@ -191,7 +191,8 @@ fn names(list: &str) -> Option<Vec<String>> {
             names.push(name);
         } else {
             let end = rest.find(|c| c == ',' || space(c)).unwrap_or(rest.len());
-            names.push(rest[..end].to_lowercase());
+            // in a database of UTF-8 the server lowers the letters of ASCII alone
+            names.push(rest[..end].to_ascii_lowercase());
             rest = &rest[end..];
         }
         if names.last().is_some_and(String::is_empty) {
@@ -227,6 +228,7 @@ mod tests {
             ("public", "\"public\", \"pg_temp\""),
             ("\"$user\", Public", "\"$user\", \"public\", \"pg_temp\""),
             ("PG_TEMP, a", "\"a\", \"pg_temp\""),
+            ("ÄpfeL, \u{212A}", "\"Äpfel\", \"\u{212A}\", \"pg_temp\""),
             ("\"pg_temp\",a , pg_temp_3", "\"a\", \"pg_temp\""),
             ("\"a\"\"b\", \"c, d\"", "\"a\"\"b\", \"c, d\", \"pg_temp\""),
         ] {

@@ -155,6 +155,12 @@ impl TypeInput {
         }
     }
 
+    /// Whether all values of the type have the same size.
+    pub fn is_fixed(&self) -> bool {
+        // SAFETY: a catalog look-up.
+        unsafe { pg_sys::get_typlen(self.type_oid) > 0 }
+    }
+
     /// The value that `text` spells, in the current memory context.
     pub fn read(&mut self, text: &CStr) -> Result<Datum, SqlError> {
         let (function, text) = (self.function, text.as_ptr().cast_mut());
@@ -216,7 +222,7 @@ impl Drop for TypeInput {
 const MAX_VARLENA: usize = 0x3fff_ffff;
 
 /// From this size (1 MiB) on, a value is passed to the server by a pointer.
-const LARGE: usize = 1 << 20;
+pub const LARGE: usize = 1 << 20;
 
 /// A variable-length value with these bytes; `None` if it would be larger than [`MAX_VARLENA`].
 ///

@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::settings::{PINNED, Settings};
+use super::temporary::acts_as_owner;
 use super::turn::Turn;
 
 /// While the value lives, the backend acts as another role. Its drop restores the previous role.
@@ -13,6 +14,7 @@ pub struct ActingAs {
     user: pg_sys::Oid,
     security_context: i32,
     settings: Option<Settings>,
+    acted_as_owner: bool,
     _turn: Turn,
 }
 
@@ -20,15 +22,15 @@ impl ActingAs {
     /// Acts as `role`. `restricted` is for running a role's own SQL. It forbids prepared statements,
     /// temporary tables and `SET ROLE`, whose effects could outlive the switch.
     pub fn new(role: pg_sys::Oid, restricted: bool) -> ActingAs {
-        ActingAs::in_turn(role, restricted, Turn::own())
+        ActingAs::in_turn(role, restricted, false, Turn::own())
     }
 
     /// Acts as the owner of a mapping (by id), in the mapping's turn: see [`ActingAs::untrusted`].
     pub fn owner(role: pg_sys::Oid, mapping: i32) -> ActingAs {
-        ActingAs::in_turn(role, is_restricted(role), Turn::of(mapping))
+        ActingAs::in_turn(role, is_restricted(role), true, Turn::of(mapping))
     }
 
-    fn in_turn(role: pg_sys::Oid, restricted: bool, turn: Turn) -> ActingAs {
+    fn in_turn(role: pg_sys::Oid, restricted: bool, owner: bool, turn: Turn) -> ActingAs {
         let mut user = pg_sys::InvalidOid;
         let mut security_context = 0;
         // SAFETY: both calls read or write two backend variables.
@@ -47,6 +49,7 @@ impl ActingAs {
                 user,
                 security_context,
                 settings: guarded.then(|| Settings::new(PINNED)),
+                acted_as_owner: acts_as_owner(owner),
                 _turn: turn,
             }
         }
@@ -64,7 +67,7 @@ impl ActingAs {
     /// unrestricted. Under a restriction, deferred triggers cannot fire, so the current role and superusers
     /// are not restricted.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
-        ActingAs::in_turn(role, is_restricted(role), Turn::same())
+        ActingAs::in_turn(role, is_restricted(role), true, Turn::same())
     }
 }
 
@@ -82,6 +85,7 @@ pub fn is_restricted(role: pg_sys::Oid) -> bool {
 impl Drop for ActingAs {
     fn drop(&mut self) {
         drop(self.settings.take());
+        acts_as_owner(self.acted_as_owner);
         // SAFETY: restores the values that `in_turn` read.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }
@@ -117,16 +121,25 @@ struct Parameters {
     values: pg_sys::ParamListInfo,
 }
 
+unsafe extern "C-unwind" {
+    /// The server's own function. `pg_sys` wraps it in a function with another address.
+    fn ParamsErrorCallback(arg: *mut std::ffi::c_void);
+}
+
 /// Whether the client's statement calls the extension directly, and not through another function. A function
 /// that runs SQL pushes an error context callback. For a client's statement, the server pushes only the
 /// callback that reports the parameters.
 fn is_outermost() -> bool {
-    // SAFETY: backend variables. The argument of the innermost callback has at least two pointers, in the
-    // server and in procedural languages. The pointers are compared, not followed.
+    // SAFETY: backend variables. The argument of this one callback is the struct above; that of any other callback
+    // is not read. The pointers are compared, not followed.
     unsafe {
         let told = pg_sys::error_context_stack;
         if told.is_null() {
             return true;
+        }
+        let parameters = ParamsErrorCallback as unsafe extern "C-unwind" fn(_) as usize;
+        if (*told).callback.map(|callback| callback as usize) != Some(parameters) {
+            return false;
         }
         let (portal, argument) = (pg_sys::ActivePortal, (*told).arg.cast::<Parameters>());
         (*told).previous.is_null()

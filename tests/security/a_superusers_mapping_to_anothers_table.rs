@@ -64,3 +64,42 @@ fn rows_are_written_as_the_owner_of_the_table() {
         );
     }
 }
+
+/// Another role's partition of a superuser's table: its trigger runs as whoever writes the table.
+#[test]
+fn a_partition_of_another_role() {
+    let scene = Scene::new("superuser_partition");
+    let mut admin = scene.admin();
+    run(
+        &mut admin,
+        &format!(
+            "create table log (id integer primary key, name text) partition by range (id);
+             create table mallory.part partition of log for values from (0) to (100);
+             create table rest partition of log default;
+             alter table mallory.part owner to {};
+             select sequin.map('public.log', 'log', guard => 'table', name => 'log')",
+            scene.mallory
+        ),
+    );
+    run(
+        &mut scene.mallory(),
+        "create function mallory.act() returns trigger language plpgsql as $$
+         begin
+             execute 'alter role mallory_was_here'; return new;
+         end $$;
+         create trigger act before insert on mallory.part for each row execute function mallory.act()",
+    );
+    let insert = message("insert", "log", 1, r#"{"id":1,"name":"x"}"#);
+    assert_eq!(apply(&mut scene.forwarder(), &insert).dead, 1);
+    let why = "select sqlstate, error, state from sequin.dead_letter";
+    assert_eq!(
+        value(&mut admin, why),
+        "42501|permission denied for table log|waiting"
+    );
+    // healed by whichever of the two the operator chooses
+    run(&mut scene.mallory(), "drop trigger act on mallory.part");
+    run(&mut admin, "alter table mallory.part owner to current_user");
+    let insert = message("insert", "log", 2, r#"{"id":2,"name":"x"}"#);
+    assert_eq!(apply(&mut scene.forwarder(), &insert), upserted(1));
+    assert_eq!(value(&mut admin, "select count(*) from log"), "2");
+}

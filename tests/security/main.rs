@@ -16,6 +16,7 @@ mod cancel;
 #[allow(dead_code, reason = "some is for crashes")]
 mod cluster;
 mod default_privileges;
+mod deferred_triggers;
 mod every_function;
 mod explaining_others_letters;
 mod foreign_mappings;
@@ -34,6 +35,7 @@ mod temporary_names;
 mod truncated_mappings;
 mod unknown_settings;
 mod values_in_a_nested_call;
+mod whose_code;
 
 use postgres::Client;
 use support::{Counts, Database, apply, batch, message, run, value};

@@ -1,5 +1,5 @@
-//! An owner of mappings has EXECUTE and may read his own rows: he makes, changes and removes mappings, and cannot lock
-//! the catalog for everybody.
+//! An owner of mappings has EXECUTE and no privilege on a table of the extension: he makes, changes and removes
+//! mappings, reads his own rows through views, and cannot lock the catalog for everybody.
 
 use support::{Database, apply, code, error, message, run, upserted, value};
 
@@ -14,8 +14,8 @@ fn an_owner_without_a_right_to_write_the_catalog() {
             "create schema mine authorization {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
                  sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text),
-                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner}, {other};
-             grant select on sequin.mapping, sequin.dead_letter to {owner}, {other};
+                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions, sequin.explain(text),
+                 sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"
         ),
     );
@@ -47,7 +47,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     );
     let settings =
         "select destination::text, columns::text, key::text, filter, mode, on_delete, soft_delete,
-                           on_error, guard, enabled from sequin.mapping";
+                           on_error, guard, enabled from sequin.own_mapping";
     assert_eq!(
         value(&mut client, settings),
         r#"mine.other|{"*": "record.*"}|{id,name}|record->>'name' <> 'b'|upsert|soft|gone|raise|table|f"#
@@ -114,8 +114,23 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         "update sequin.mapping set enabled = false",
         "insert into sequin.mapping (source) values ('public.item')",
         "delete from sequin.dead_letter",
+        "select from sequin.mapping",
+        "select from sequin.dead_letter",
+        "do $$ begin lock table sequin.own_mapping in access exclusive mode; end $$",
+        "do $$ begin lock table sequin.own_dead_letter in row exclusive mode; end $$",
+        "do $$ begin create view mine.v as select * from sequin.own_mapping; lock table mine.v in share mode; end $$",
+        "update sequin.own_mapping set enabled = false",
+        "delete from sequin.own_dead_letter",
+        "select from sequin.own_mapping for update",
     ] {
         assert_eq!(code(&error(&mut client, sql)), "42501", "{sql}");
+    }
+    let others = "select count(*) from sequin.own_mapping";
+    assert_eq!(value(&mut client_of_other, others), "0");
+    assert_eq!(value(&mut client, others), "1");
+    for explained in ["'item'", "jsonb_build_object('x', 1)"] {
+        let rows = format!("select count(*) > 0 from sequin.explain({explained})");
+        assert_eq!(value(&mut client, &rows), "t", "{explained}");
     }
     // His letters, his rows, and all tables of a schema.
     let bad = |n| message("insert", "item", n, r#"{"id":"x"}"#);
@@ -123,9 +138,16 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         apply(&mut admin, &support::batch(&[bad(2), bad(3)])).dead,
         2
     );
-    let letters = "select string_agg(id::text, ',' order by id) from sequin.dead_letter";
+    let letters = "select string_agg(id::text, ',' order by id) from sequin.own_dead_letter";
     let ids = value(&mut client, letters);
     let (first, second) = ids.split_once(',').expect("two");
+    assert_eq!(
+        value(
+            &mut client_of_other,
+            "select count(*) from sequin.own_dead_letter"
+        ),
+        "0"
+    );
     assert_eq!(
         value(&mut client_of_other, "select received from sequin.retry()"),
         "0"
@@ -154,7 +176,10 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     assert_eq!(code(&error(&mut client, schema)), "42501");
     run(&mut client, "drop table mine.other");
     assert_eq!(value(&mut client, schema), "public.item");
-    run(&mut client, "select sequin.unmap(name) from sequin.mapping");
+    run(
+        &mut client,
+        "select sequin.unmap(name) from sequin.own_mapping",
+    );
     assert_eq!(
         value(&mut admin, "select count(*) from sequin.mapping"),
         "0"

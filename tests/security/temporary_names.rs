@@ -63,3 +63,85 @@ fn a_search_path_is_a_list_of_names() {
         assert!(refused.hint().is_some());
     }
 }
+
+/// A name that has no other object any more: the table has another name now, the owner may not use its schema, the
+/// domain is gone.
+#[test]
+fn a_temporary_object_does_not_fill_a_gap() {
+    let mut database = Database::new("temporary_gap");
+    let forwarder = database.role("forwarder");
+    let mut admin = database.connect();
+    let objects = [
+        ("table", "(select c.city from cities c limit 1)"),
+        (
+            "table",
+            "(with c as (select * from cities) select max(city) from c)",
+        ),
+        ("table", "public.city()"),
+        ("table", "public.city_of_plpgsql()"),
+        ("domain", "(record->>'id')::mood::text"),
+        ("domain", "(1::text)::mood::text"),
+    ];
+    run(
+        &mut admin,
+        &format!(
+            "create table cities (id integer primary key, city text); insert into cities values (1, 'Oslo');
+             create domain mood as text;
+             create function city() returns text language sql as 'select max(city) from cities';
+             create function city_of_plpgsql() returns text language plpgsql as
+                 'begin return (select city from cities where id = 1); end';
+             create table people (id integer primary key, city text);
+             grant execute on function sequin_apply(text) to {forwarder}"
+        ),
+    );
+    for (n, (_, sql)) in objects.iter().enumerate() {
+        run(
+            &mut admin,
+            &format!(
+                "select sequin.map('public.people_{n}', 'people', guard => 'off', name => 'people_{n}', key => '{{id}}',
+                     columns => jsonb_build_object('id', 'record.id', 'city', jsonb_build_object('sql', $s${sql}$s$)))"
+            ),
+        );
+    }
+    let plant = format!(
+        "create function pg_temp.evil() returns text language plpgsql immutable as
+             $$ begin execute 'alter role {forwarder} superuser'; return 'x'; end $$;
+         create temp view cities as select 1 as id, pg_temp.evil() as city;
+         grant select on cities to public;
+         create domain pg_temp.mood as text check (pg_temp.evil() = 'x')"
+    );
+    let person = |n: usize, lsn| message("insert", &format!("people_{n}"), lsn, r#"{"id":1}"#);
+    let mut kept = database.connect_as(&forwarder);
+    for (n, _) in objects.iter().enumerate() {
+        for lsn in 1..8 {
+            assert_eq!(apply(&mut kept, &person(n, lsn)), upserted(1));
+        }
+    }
+    run(
+        &mut admin,
+        "alter table cities rename to towns; alter domain mood rename to humour",
+    );
+    let mut fresh = database.connect_as(&forwarder);
+    for client in [&mut kept, &mut fresh] {
+        run(client, &plant);
+        for (n, (_, sql)) in objects.iter().enumerate() {
+            assert_eq!(apply(client, &person(n, 9)).dead, 1, "{sql}");
+        }
+    }
+    assert_eq!(
+        value(
+            &mut admin,
+            "select string_agg(distinct sqlstate, ' ') from sequin.dead_letter"
+        ),
+        "42501"
+    );
+    let is_super = format!("select rolsuper from pg_roles where rolname = '{forwarder}'");
+    assert_eq!(value(&mut admin, &is_super), "f");
+    // a table of the owner's own session is no stranger's
+    let mut owner = database.connect();
+    run(
+        &mut owner,
+        "create temp table cities (id integer, city text); insert into cities values (1, 'Bergen')",
+    );
+    assert_eq!(apply(&mut owner, &person(0, 10)), upserted(1));
+}

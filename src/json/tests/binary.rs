@@ -150,7 +150,7 @@ fn what_jsonb_cannot_hold_is_left_to_the_server() {
         );
     }
     let long = |length: usize| format!("\"{}\"", "a".repeat(length - 2));
-    assert!(!unfit(&long(16 << 20)) && unfit(&long((16 << 20) + 1)));
+    assert!(!unfit(&long(17 << 20)) && unfit(&long(1 << 28)));
 }
 
 #[test]
@@ -308,5 +308,47 @@ fn jsonb_of_the_server() {
         let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
         assert_eq!(Jsonb::new(&bytes).text(), printed);
         assert_eq!(jsonb(text(printed)).unwrap(), bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// What is written child by child has the bytes of what is written from notes.
+    #[test]
+    fn a_large_document_is_its_children(json in any_text(), other in any_text(), nested in any::<bool>()) {
+        let blanks = " ".repeat(1 << 20);
+        let pairs = [
+            format!(r#"[{json},{blanks}{other}, [],{{}} ,"\u00e4",1.50,{json}]"#),
+            format!(r#"{{"bb":{json},"b":{other} ,{blanks}"\u0061":[{json}],"bb":{{}},"c":0,"c":{json}}}"#),
+            format!(r#"{{{blanks}}}"#),
+            format!(r#"[{blanks}]"#),
+        ];
+        for large in pairs {
+            let large = if nested { format!(r#"{{"z":{large},"y":[{json},{large}]}}"#) } else { large };
+            let small = large.replace(&blanks, "");
+            prop_assert_eq!(jsonb(text(&large)), jsonb(text(&small)), "{}", small);
+        }
+    }
+}
+
+#[test]
+fn a_large_document_is_unfit_for_any_of_its_values() {
+    let blanks = " ".repeat(1 << 20);
+    for part in [r#""\u0000""#, r#"{"\udc00":1}"#, "1e257"] {
+        for whole in [
+            format!(r#"[{blanks}{part}]"#),
+            format!(r#"{{"a":{blanks}[{part}]}}"#),
+            // also where a later member is in its place
+            format!(r#"{{"a":{part},{blanks}"a":1}}"#),
+            format!(r#"{{"\u0000":1,{blanks}"a":1}}"#),
+        ] {
+            assert_eq!(jsonb(text(&whole)), None, "{part}");
+            assert_eq!(
+                string_fault(&whole).is_some(),
+                whole.contains("\\u"),
+                "{whole}"
+            );
+        }
     }
 }
