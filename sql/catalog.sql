@@ -99,7 +99,7 @@ create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
 -- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
 -- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
-create index dead_letter_row_waiting on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
+create index dead_letter_row_waiting on sequin.dead_letter ((pg_catalog.sha256(row_key)), mapping) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 create index dead_letter_waits_or on sequin.dead_letter (waits_or) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and waits_or is not null;

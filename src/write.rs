@@ -20,6 +20,7 @@ mod rows;
 mod set_size;
 mod solve;
 mod together;
+mod violations;
 pub mod wait;
 mod way;
 

@@ -7,10 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use super::constraint::unique_columns;
 use super::give_up::{can_give_up, give_up};
 use super::pending::Pending;
-use super::{wait, write_set};
+use super::{violations, wait, write_set};
 use crate::blame::{deserves_another_try, forgive};
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit};
+use crate::error::SqlError;
 use crate::error::sqlstate::UNIQUE_VIOLATION;
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
@@ -26,6 +27,9 @@ pub fn retry(changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<Vec<Pending>
 /// Writes each pending unit alone whose error is the error of a set. Returns whether a unit was written or
 /// found at fault.
 pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<bool, Stop> {
+    if name_violators(changes, pending)? {
+        return Ok(true);
+    }
     let untried = pending.iter().filter(|held| held.of_set);
     let units: Vec<Unit> = untried.map(|held| held.unit.clone()).collect();
     if units.is_empty() {
@@ -47,6 +51,51 @@ pub fn try_alone(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Resul
         })
         .collect();
     Ok(progress)
+}
+
+/// Gives the error that it would raise alone to each unit that violates a foreign key and is pending with the error of
+/// a set. Returns whether a unit was written, or found to be at fault.
+fn name_violators(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<bool, Stop> {
+    let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
+    for (i, held) in pending.iter().enumerate() {
+        let (error, net) = (&held.error, held.unit.first());
+        if held.of_set && error.violates_foreign_key() && held.unit.nets().count() == 1 {
+            let of = [&error.schema, &error.table, &error.constraint].map(Clone::clone);
+            let deletes = net.columns().is_none();
+            groups.entry((of, deletes)).or_default().push(i);
+        }
+    }
+    for ((_, deletes), group) in groups {
+        let _owner = changes.acting_as_owner();
+        let units: Vec<&Unit> = group.iter().map(|&i| &pending[i].unit).collect();
+        let error = &pending[group[0]].error;
+        let Some(found) = violations::find(changes, error, &units, deletes)? else {
+            continue;
+        };
+        let mut errors = found.errors(error, false);
+        let first = found.values.iter().position(Option::is_some);
+        if errors.is_none()
+            && let Some(first) = first
+        {
+            // The error of the set was about a unit that is written by now.
+            let unit = pending[group[first]].unit.clone();
+            let mut failed = write_units(changes, vec![unit], 1, Failing::Searched)?;
+            let Some(own) = failed.pop() else {
+                pending.remove(group[first]);
+                return Ok(true);
+            };
+            let same = own.error.code == error.code && own.error.constraint == error.constraint;
+            errors = found.errors(&own.error, true).filter(|_| same);
+        }
+        let written = Some(changes.intake.call.written());
+        for (i, error) in group.into_iter().zip(errors.into_iter().flatten()) {
+            if let Some(error) = error {
+                let held = &mut pending[i];
+                (held.error, held.written, held.of_set) = (error, written, false);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What [`write_units`] does with a set that fails.
@@ -98,6 +147,7 @@ pub fn write_units(
             continue;
         }
         let nets: Vec<&NetChange> = units.iter().flat_map(Unit::nets).collect();
+        let tried = units.len();
         let error = match changes.attempt(|changes| write_set(changes, &nets)) {
             Ok(()) => {
                 changes.intake.call.wrote();
@@ -112,20 +162,46 @@ pub fn write_units(
         };
         let suspects = std::mem::take(&mut changes.progress.suspects);
         if units.len() > 1
-            && failing == Failing::Deferred
-            && changes.target.mapping.mode == Mode::Upsert
-            && suspects
-                .foreign_key
-                .as_ref()
-                .is_some_and(wait::is_of_itself)
+            && let Some(key) = &suspects.foreign_key
         {
-            later.extend(units.into_iter().map(|unit| Pending {
-                unit,
-                error: error.clone(),
-                written: None,
-                of_set: true,
-            }));
-            continue;
+            if failing == Failing::Deferred
+                && changes.target.mapping.mode == Mode::Upsert
+                && wait::is_of_itself(key)
+            {
+                later.extend(units.into_iter().map(|unit| Pending {
+                    unit,
+                    error: error.clone(),
+                    written: None,
+                    of_set: true,
+                }));
+                continue;
+            }
+            // The end of the statement checks foreign keys: nothing else is wrong with any of its rows.
+            if is_one_shape(&units) {
+                let (kept, violators) = apart(changes, key, units)?;
+                let written = Some(changes.intake.call.written());
+                let mut suspected = Vec::new();
+                for (unit, error) in violators {
+                    match error {
+                        Some(error) => later.push(Pending {
+                            unit,
+                            error,
+                            written,
+                            of_set: false,
+                        }),
+                        None => suspected.push(unit),
+                    }
+                }
+                if kept.len() < tried {
+                    if kept.is_empty() && suspected.len() == tried {
+                        stack.at_once = 1;
+                    }
+                    stack.push(suspected);
+                    stack.push(kept);
+                    continue;
+                }
+                units = kept;
+            }
         }
         if units.len() > 1 {
             let half = units.len() / 2;
@@ -284,23 +360,65 @@ impl Stack {
         let Some(error) = &suspects.foreign_key else {
             return Ok(false);
         };
-        let violators = wait::violators(changes, error, &units)?;
-        let (mut kept, mut suspected) = (Vec::new(), Vec::new());
-        for (unit, violates) in units.into_iter().zip(violators) {
-            if violates {
-                suspected.push(unit);
-            } else {
-                kept.push(unit);
+        let (kept, violators) = apart(changes, error, units)?;
+        let mut suspected: Vec<Vec<Unit>> = Vec::new();
+        for (unit, _) in violators {
+            let same = |set: &&mut Vec<Unit>| is_like(&set[0], &unit);
+            match suspected.iter_mut().find(same) {
+                Some(set) => set.push(unit),
+                None => suspected.push(vec![unit]),
             }
         }
         let told = !suspected.is_empty();
-        if kept.is_empty() {
-            self.at_once = 1;
-        }
-        self.push(suspected);
+        suspected.into_iter().for_each(|set| self.push(set));
         self.push(kept);
         Ok(told)
     }
+}
+
+/// Whether one statement writes these units.
+fn is_one_shape(units: &[Unit]) -> bool {
+    units.iter().all(|unit| is_like(&units[0], unit))
+}
+
+/// Whether two units have one net change each, of the same kind.
+fn is_like(one: &Unit, other: &Unit) -> bool {
+    let (a, b) = (one.first(), other.first());
+    one.nets().count() == 1
+        && other.nets().count() == 1
+        && a.present() == b.present()
+        && a.columns() == b.columns()
+        && a.replaces() == b.replaces()
+}
+
+/// Units, each with its error if that is known.
+type Violators = Vec<(Unit, Option<SqlError>)>;
+
+/// Takes the units out that violate the foreign key, of which one has raised the error.
+fn apart(
+    changes: &Changes<'_>,
+    error: &SqlError,
+    units: Vec<Unit>,
+) -> Result<(Vec<Unit>, Violators), Stop> {
+    let all: Vec<&Unit> = units.iter().collect();
+    let deletes = units.iter().all(|unit| unit.first().columns().is_none());
+    let found = match wait::is_of_itself(error) {
+        true => None,
+        false => violations::find(changes, error, &all, deletes)?,
+    };
+    let Some(found) = found else {
+        return Ok((units, Vec::new()));
+    };
+    let mut errors = found.errors(error, true).into_iter().flatten();
+    let (mut kept, mut violators) = (Vec::new(), Vec::new());
+    for (unit, values) in units.into_iter().zip(&found.values) {
+        let error = errors.next().flatten();
+        match values {
+            Some(_) => violators.push((unit, error)),
+            None => kept.push(unit),
+        }
+    }
+    Ok((kept, violators))
 }
 
 /// Takes the failed messages out of the units. A failed message has no effect at all, also not at the key

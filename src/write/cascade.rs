@@ -43,7 +43,10 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
             Some(statement) => statement,
             None => {
                 let select = "select b.sequin_n";
-                let sql = format!("{} limit 1", referring(target, referrer, select));
+                let sql = format!(
+                    "{} limit 1",
+                    referring(target, referrer, select, Beside::Together)
+                );
                 prepare(target, referrer, &sql)?
             }
         };
@@ -135,7 +138,7 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
         let _owner = ActingAs::untrusted(referrer.owner);
         let sql = format!(
             "{} limit 1",
-            referring(target, referrer, "select b.sequin_n")
+            referring(target, referrer, "select b.sequin_n", Beside::Together)
         );
         let mut statement = prepare(target, referrer, &sql)?;
         let found = rows.query(target, values, &mut statement, &nets)?;
@@ -186,9 +189,36 @@ pub fn holders(
         _ => format!("sequin.row_key({})", columns.join(", ")),
     };
     let select = format!("select b.sequin_n, {bytes}");
-    let mut statement = prepare(target, referrer, &referring(target, referrer, &select))?;
+    let mut statement = prepare(
+        target,
+        referrer,
+        &referring(target, referrer, &select, Beside::Together),
+    )?;
     let returned = rows.query(target, values, &mut statement, nets)?;
     Ok(numbered_keys(&returned, nets.len()))
+}
+
+/// The rows among these that another row refers to, by number, with the referenced values as DETAIL shows them.
+pub fn referred(
+    target: &Target,
+    values: &Values,
+    referrer: &Referrer,
+    nets: &[&NetChange],
+) -> Result<Returned, SqlError> {
+    let rows = Rows::read(target, values, referrer, nets)?;
+    let _owner = ActingAs::untrusted(referrer.owner);
+    let to: Vec<String> = referrer
+        .columns
+        .iter()
+        .map(|(_, to, _)| format!("b.{}", pgrx::spi::quote_identifier(to)))
+        .collect();
+    let select = format!(
+        "select b.sequin_n, pg_catalog.concat_ws(', ', {})",
+        to.join(", ")
+    );
+    let sql = referring(target, referrer, &select, Beside::Itself);
+    let mut statement = prepare(target, referrer, &sql)?;
+    rows.query(target, values, &mut statement, nets)
 }
 
 /// The referenced columns of a foreign key that are not in the mapping's key.
@@ -285,9 +315,18 @@ fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement,
     Statement::new(sql, &row)
 }
 
+/// Which rows of a table that refers to itself are in nobody's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// The rows that are deleted together.
+    Together,
+    /// A row, for itself.
+    Itself,
+}
+
 /// `select` from deleted rows `b` (their key and the [`others`]), each joined with the first row `c` that
 /// refers to it.
-fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
+fn referring(target: &Target, referrer: &Referrer, select: &str, beside: Beside) -> String {
     let key = target.key_sql();
     let quote = |name: &str| pgrx::spi::quote_identifier(name);
     let list = |f: &dyn Fn(usize) -> String, join: &str, n: usize| {
@@ -316,11 +355,10 @@ fn referring(target: &Target, referrer: &Referrer, select: &str) -> String {
         " and ",
         referrer.columns.len(),
     );
-    // In a table that refers to itself, rows that are deleted together do not block each other.
-    let unless = if referrer.oid == target.destination.oid {
-        format!(" and not exists (select from b o where {})", same("c", "o"))
-    } else {
-        String::new()
+    let unless = match beside {
+        _ if referrer.oid != target.destination.oid => String::new(),
+        Beside::Together => format!(" and not exists (select from b o where {})", same("c", "o")),
+        Beside::Itself => format!(" and not ({})", same("c", "b")),
     };
     format!(
         "with b as materialized (select * from sequin.batch() b(sequin_n integer, {definition}))

@@ -35,7 +35,17 @@ const FOREIGN_KEY: &str = "
            array(select a.attname::text
                  from pg_catalog.pg_index i join pg_catalog.pg_attribute a
                       on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
-                 where i.indrelid = up.confrelid and i.indisprimary order by a.attnum)
+                 where i.indrelid = up.confrelid and i.indisprimary order by a.attnum),
+           (select p.relowner from pg_catalog.pg_class p where p.oid = up.confrelid),
+           array(select pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
+                 from unnest(up.conpfeqop, up.confkey) k(operator, parent)
+                 join pg_catalog.pg_operator o on o.oid = k.operator
+                 join pg_catalog.pg_namespace s on s.oid = o.oprnamespace
+                 order by k.parent),
+           array(select a.attname::text
+                 from unnest(up.conkey) with ordinality k(child, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = up.conrelid and a.attnum = k.child
+                 order by k.n)
     from up where up.conparentid = 0";
 
 thread_local! {
@@ -61,6 +71,12 @@ pub struct ForeignKey {
     pub types: Vec<String>,
     /// The primary key of the referenced table.
     pub primary: Vec<String>,
+    /// The role that owns the referenced table.
+    pub parent_owner: pg_sys::Oid,
+    /// The operators that compare a referenced column with a referring one, in the order of `to`.
+    pub operators: Vec<String>,
+    /// The referring columns, in the order of the foreign key.
+    pub declared: Vec<String>,
 }
 
 impl ForeignKey {
@@ -76,6 +92,9 @@ impl ForeignKey {
                 to: row.get(5)?.expect("not null"),
                 types: row.get(6)?.expect("not null"),
                 primary: row.get(7)?.expect("not null"),
+                parent_owner: row.get(8)?.expect("not null"),
+                operators: row.get(9)?.expect("not null"),
+                declared: row.get(10)?.expect("not null"),
             })
         };
         FOREIGN_KEYS.with(|query| query.rows(&name.map(Into::into), read).pop())

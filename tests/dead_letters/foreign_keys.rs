@@ -365,3 +365,82 @@ fn rows_with_a_null_in_the_key_are_in_the_way() {
         );
     }
 }
+
+/// Rows that miss their parents, or that others refer to, are found by one query: few statements, and each letter
+/// names its own values.
+#[test]
+fn many_rows_that_wait_take_few_statements() {
+    const TABLES: &str = "
+        create table p (a int, b text, primary key (a, b));
+        create table c (id int primary key, y text, x int, foreign key (y, x) references p (b, a));
+        create table n (id int primary key, up int references n);
+        create sequence statements;
+        create function count_statement() returns trigger language plpgsql as
+            $$begin perform nextval('public.statements'); return null; end$$;
+        create trigger t before insert or delete on p for each statement execute function count_statement();
+        create trigger t before insert or delete on c for each statement execute function count_statement();
+        create trigger t before insert or delete on n for each statement execute function count_statement();";
+    const DETAILS: &str = "select key || ' ' || detail from sequin.dead_letter order by id";
+    for guard in GUARDS {
+        let (_database, mut client) = Database::mapped("many", TABLES, &["p", "c", "n"], guard);
+        let statements = |client: &mut _| -> i64 {
+            let count = value(client, "select nextval('statements')");
+            count.parse().expect("a number")
+        };
+        let child = |id: u64| {
+            let parent = if id.is_multiple_of(10) { 1 } else { id };
+            let record = format!(r#"{{"id":{id},"y":"b, {parent}","x":{parent}}}"#);
+            message("insert", "c", 100 + id, &record)
+        };
+        run(&mut client, "insert into p values (1, 'b, 1')");
+        let before = statements(&mut client);
+        let children: Vec<String> = (100..300).map(child).collect();
+        let counts = send(&mut client, &children);
+        assert_eq!((counts.upserted, counts.dead), (20, 180), "{guard}");
+        let details = rows(&mut client, DETAILS);
+        for (letter, id) in details.iter().zip((100..300).filter(|id| id % 10 != 0)) {
+            let detail =
+                format!(r#"["{id}"] Key (y, x)=(b, {id}, {id}) is not present in table "p"."#);
+            assert_eq!(*letter, detail, "{guard}");
+        }
+        assert!(statements(&mut client) - before < 20, "{guard}");
+
+        run(&mut client, "delete from sequin.dead_letter");
+        run(
+            &mut client,
+            "insert into p select i, 'b, ' || i from generate_series(2, 300) i",
+        );
+        send(&mut client, &children);
+        let before = statements(&mut client);
+        let parents = (101..200).map(|id| {
+            let record = format!(r#"{{"a":{id},"b":"b, {id}"}}"#);
+            message("delete", "p", 1_000 + id, &record)
+        });
+        let counts = send(&mut client, &parents.collect::<Vec<String>>());
+        assert_eq!((counts.deleted, counts.dead), (9, 90), "{guard}");
+        let details = rows(&mut client, DETAILS);
+        assert_eq!(
+            details[0],
+            r#"["101", "b, 101"] Key (b, a)=(b, 101, 101) is still referenced from table "c"."#
+                .replace(", \"b", ",\"b"),
+            "{guard}"
+        );
+        assert!(statements(&mut client) - before < 20, "{guard}");
+
+        run(&mut client, "delete from sequin.dead_letter");
+        let before = statements(&mut client);
+        let nodes = (1..100).map(|id| {
+            let record = format!(r#"{{"id":{id},"up":{}}}"#, 1_000 + id);
+            message("insert", "n", 2_000 + id, &record)
+        });
+        send(&mut client, &nodes.collect::<Vec<String>>());
+        let details = rows(&mut client, DETAILS);
+        assert_eq!(details.len(), 99, "{guard}");
+        for (letter, id) in details.iter().zip(1..100) {
+            let up = 1_000 + id;
+            let detail = format!(r#"["{id}"] Key (up)=({up}) is not present in table "n"."#);
+            assert_eq!(*letter, detail, "{guard}");
+        }
+        assert!(statements(&mut client) - before < 20, "{guard}");
+    }
+}
