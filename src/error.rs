@@ -118,6 +118,11 @@ pub enum Error {
         /// The column.
         column: String,
     },
+    /// The filter of an append mapping reads a value that the message does not repeat.
+    FilterUnchanged {
+        /// Name of the mapping.
+        mapping: String,
+    },
     /// The SQL of a mapping gave more or fewer rows than messages.
     NotOneRow,
     /// A mapping's destination was dropped.

@@ -15,6 +15,7 @@ pub mod source;
 pub mod sql;
 pub mod trigger;
 pub mod versions;
+mod warn;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod keywords;

@@ -56,6 +56,9 @@ fn every_error() -> Vec<Error> {
         Error::NoKeyValue {
             column: "id".into(),
         },
+        Error::FilterUnchanged {
+            mapping: "a".into(),
+        },
         Error::NotOneRow,
         Error::DestinationGone {
             mapping: "a".into(),

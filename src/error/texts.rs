@@ -196,7 +196,17 @@ impl Error {
                 sqlstate::NOT_NULL_VIOLATION,
                 format!("key column \"{column}\" has no value in the message"),
             )
-            .with_hint("Map every key column to something that each message has."),
+            .with_hint(
+                "Map every key column to something that each message has. If it is unchanged_toast, null or absent \
+                 because the value is large or no part of the replica identity, run at the source: ALTER TABLE … \
+                 REPLICA IDENTITY FULL;",
+            ),
+            Error::FilterUnchanged { mapping } => SqlError::new(
+                sqlstate::NOT_NULL_VIOLATION,
+                format!("the filter of mapping \"{mapping}\" reads a value that the message does not have"),
+            )
+            .with_detail("The message says unchanged_toast instead of the value.")
+            .with_hint("Run at the source: ALTER TABLE … REPLICA IDENTITY FULL;"),
             Error::NotOneRow => SqlError::new(
                 sqlstate::CARDINALITY_VIOLATION,
                 "an SQL expression of the mapping returned more or less than one row",

@@ -13,6 +13,7 @@ use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
 use super::save::caller;
+use super::warn::warn;
 use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -135,6 +136,9 @@ fn checked<'a>(
         faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
     }
     if faults.is_empty() {
+        if session.checks_bodies && !operated {
+            destination.iter().for_each(|d| warn(&mapping, d));
+        }
         grants::internal_functions(mapping.owner_oid());
         Ok(Some(new))
     } else {
