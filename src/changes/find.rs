@@ -6,6 +6,7 @@ use pgrx::pg_sys::Datum;
 
 use super::Changes;
 use super::values::Image;
+use crate::error::quote::ident;
 use crate::error::{Error, SqlError};
 use crate::image::{fingerprint, source_number};
 use crate::mapping::{Mode, OnDelete};
@@ -50,7 +51,11 @@ impl<'a> Changes<'a> {
             .and_then(|f| self.intake.kept_by_filter(number, f));
         if append && kept.is_some() {
             let mapping = self.target.mapping.name.clone();
-            return Err(Error::FilterUnchanged { mapping }.into());
+            return Err(Error::FilterUnchanged {
+                mapping,
+                source: source_table(message),
+            }
+            .into());
         }
         let refused = match kept {
             Some(exists) => !exists,
@@ -168,6 +173,7 @@ impl<'a> Changes<'a> {
             let Some(value) = self.cast(number, image, column, slot)? else {
                 return Err(Error::NoKeyValue {
                     column: self.target.columns[column].name.clone(),
+                    source: source_table(self.intake.message(number)),
                 }
                 .into());
             };
@@ -175,6 +181,11 @@ impl<'a> Changes<'a> {
         }
         Ok(())
     }
+}
+
+/// The message's source table, quoted where SQL needs it.
+fn source_table(message: &Message<'_>) -> String {
+    format!("{}.{}", ident(message.schema), ident(message.table))
 }
 
 /// A change whose row the filter refuses deletes the row. An update in place says which row it was if it
