@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod check;
 pub mod columns;
 pub mod grants;
+pub mod members;
 mod obstacles;
 mod save;
 pub mod source;

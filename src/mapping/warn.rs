@@ -6,15 +6,11 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;
 
 use super::check::qualified;
+use super::members::large_members;
 use super::{ColumnSource, Mapping, Mode, Root};
 use crate::destination::Destination;
 use crate::error::quote::ident;
 use crate::error::{SqlError, list, sqlstate};
-
-/// Types that are never TOASTed, as a cast behind a member spells them.
-const SHORT: &[&str] = &[
-    "int", "bigint", "smallint", "bool", "date", "time", "uuid", "float", "double", "real", "oid",
-];
 
 /// Warns of what is allowed in a mapping and may go wrong.
 pub fn warn(mapping: &Mapping, destination: &Destination) {
@@ -89,29 +85,6 @@ fn unkept(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
     )
 }
 
-/// The members of the record that an expression reads as text or JSON, without a cast to a type of a fixed length.
-fn large_members(sql: &str) -> Vec<String> {
-    let mut members = Vec::new();
-    for (at, found) in sql.match_indices("record") {
-        let after = sql[at + found.len()..].trim_start();
-        let Some(after) = after.strip_prefix("->") else {
-            continue;
-        };
-        let after = after.strip_prefix('>').unwrap_or(after).trim_start();
-        let Some((member, after)) = after.strip_prefix('\'').and_then(|s| s.split_once('\''))
-        else {
-            continue;
-        };
-        let cast = after.trim_start().trim_start_matches(')').trim_start();
-        let cast = cast.strip_prefix("::").map(str::trim_start);
-        let short = cast.is_some_and(|cast| SHORT.iter().any(|name| cast.starts_with(name)));
-        if !short {
-            members.push(member.to_owned());
-        }
-    }
-    members
-}
-
 /// A log whose primary key is the source's own: a row's second change cannot be appended.
 fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
     if mapping.mode != Mode::Append {
@@ -149,23 +122,4 @@ fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> 
              GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
         )),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_that_can_be_large() {
-        let members = |sql| large_members(sql).join(" ");
-        assert_eq!(
-            members("record->>'a' = 'x' and record -> 'b' is null"),
-            "a b"
-        );
-        assert_eq!(
-            members("(record->>'a')::int + (record->>'b')::numeric"),
-            "b"
-        );
-        assert_eq!(members("changes->>'a'"), "");
-    }
 }

@@ -12,6 +12,7 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::mapping::Mapping;
+use crate::mapping::members::reads_member;
 use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
@@ -286,53 +287,5 @@ impl Projected {
         self.returned
             .read(self.order[input], &mut values, &mut nulls);
         (!nulls[expression + 1]).then(|| values[expression + 1])
-    }
-}
-
-/// Whether the text of an expression reads this member of the record: it names the member, or takes the record as a
-/// whole.
-fn reads_member(sql: &str, member: &str) -> bool {
-    sql.contains(member) || sql.contains(&member.replace('\'', "''")) || takes_record(sql)
-}
-
-/// Whether an expression takes the record as a whole, as `record::text` does. An operator or a comma behind the word
-/// takes a part, whose name the text has.
-fn takes_record(sql: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '"' || c == '\'';
-    sql.match_indices("record").any(|(at, found)| {
-        let (before, after) = (&sql[..at], &sql[at + found.len()..]);
-        if before.ends_with(word) || after.starts_with(word) {
-            return false;
-        }
-        let after = after.trim_start();
-        let parts = ["->", "#>", "[", "?", "@", ","];
-        !parts.iter().any(|part| after.starts_with(part))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expression_reads_the_members_that_it_names() {
-        for sql in [
-            "record->>'body' = 'x'",
-            "record ->> 'body'",
-            "lower(record#>>'{body,a}')",
-            "jsonb_path_exists(record, '$.body')",
-            "record['body'] is null",
-            "md5(record::text)",
-            "to_tsvector(record)",
-        ] {
-            assert!(reads_member(sql, "body"), "{sql}");
-        }
-        for sql in [
-            "record->>'title'",
-            "my_record(action)",
-            "metadata->>'record_pks'",
-        ] {
-            assert!(!reads_member(sql, "body"), "{sql}");
-        }
     }
 }
