@@ -90,12 +90,9 @@ impl<'a> Changes<'a> {
                 Action::Insert | Action::Read => drop(rows.insert(here.0.clone(), Members::new())),
                 Action::Update => {}
             }
-            let row = match message.action {
-                Action::Delete => continue,
-                Action::Update => rows.get_mut(&here.0),
-                _ => rows.get_mut(&here.0),
+            let Some(row) = rows.get_mut(&here.0) else {
+                continue;
             };
-            let Some(row) = row else { continue };
             for field in self.intake.fields(message) {
                 if !is_unchanged(message, field) {
                     row.insert(field.key.to_owned(), field.value);

@@ -81,7 +81,7 @@ fn policies(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
     let deletes = upsert && mapping.on_delete == OnDelete::Delete;
     let commands: Vec<String> = [(true, "a"), (upsert, "r"), (upsert, "w"), (deletes, "d")]
         .into_iter()
-        .filter_map(|(needed, command)| needed.then(|| command.to_owned()))
+        .filter_map(|(needed, command)| needed.then_some(command.to_owned()))
         .collect();
     let owner = mapping.owner_oid();
     let (role, refused) = Spi::connect(|client| {
