@@ -16,6 +16,7 @@ mod examine;
 mod find;
 pub mod fold;
 pub mod intake;
+mod kept;
 pub mod keyed;
 pub mod ledger;
 pub mod net;

@@ -18,6 +18,10 @@
 //! | `{"value":…}`, `{"payload":…}` | records of Kafka, NATS, RabbitMQ |
 //! | `{"fields":{…}}`, `{"fields":["action","insert",…]}`, `["action",…]`, `["1-0",[…]]` | Redis streams |
 //! | `{"command":["SET","key","…"]}` | Redis strings |
+//! | `{"stream":[["1-0",[…]],…]}` | Redis, the answer to `XREAD` under RESP3 |
+//! | `{"detail":{…}}` | EventBridge |
+//! | `{"args":{…}}`, `{"args":[…]}` | jobs of Oban and Celery |
+//! | `["base64",…]` | several bodies |
 //! | `[…]` | several of any of these |
 //!
 //! Text is read once, front to back: an element of `data` is already a message, its record already
@@ -31,6 +35,7 @@ mod batch;
 mod body;
 mod content;
 mod limits;
+mod look;
 mod parts;
 mod reader;
 mod source;
@@ -66,7 +71,7 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Bat
         (text.len() / 900 + 1).min(1000),
         (text.len() / 100 + 1).min(10_000),
     );
-    reader.text(&mut Scanner::new(text), 0)?;
+    reader.text(&mut Scanner::new(body::without_mark(text)), 0)?;
     Ok(reader.finish())
 }
 

@@ -122,6 +122,15 @@ pub enum Error {
     NoKeyValue {
         /// The column.
         column: String,
+        /// The source table, quoted.
+        source: String,
+    },
+    /// The filter of an append mapping reads a value that the message does not repeat.
+    FilterUnchanged {
+        /// Name of the mapping.
+        mapping: String,
+        /// The source table, quoted.
+        source: String,
     },
     /// The SQL of a mapping gave more or fewer rows than messages.
     NotOneRow,

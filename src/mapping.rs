@@ -10,11 +10,14 @@ pub mod catalog;
 pub mod check;
 pub mod columns;
 pub mod grants;
+pub mod members;
+mod obstacles;
 mod save;
 pub mod source;
 pub mod sql;
 pub mod trigger;
 pub mod versions;
+mod warn;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod keywords;

@@ -113,6 +113,7 @@ impl<'a> Changes<'a> {
             }
             let fields = self.intake.fields(message);
             self.target.read(message, fields, slots);
+            self.intake.mask(change.message, slots);
             let partial = slots
                 .iter()
                 .zip(&self.target.columns)

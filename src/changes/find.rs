@@ -6,6 +6,7 @@ use pgrx::pg_sys::Datum;
 
 use super::Changes;
 use super::values::Image;
+use crate::error::quote::ident;
 use crate::error::{Error, SqlError};
 use crate::image::{fingerprint, source_number};
 use crate::mapping::{Mode, OnDelete};
@@ -17,9 +18,9 @@ use crate::target::column::Slot;
 
 /// Buffers that are reused from message to message.
 #[derive(Default)]
-struct Scratch<'a> {
-    slots: Vec<Slot<'a>>,
-    key: Vec<Datum>,
+pub(super) struct Scratch<'a> {
+    pub(super) slots: Vec<Slot<'a>>,
+    pub(super) key: Vec<Datum>,
     /// The source of the last message, and the number of this source.
     source: Option<(&'a str, i64)>,
 }
@@ -45,8 +46,24 @@ impl<'a> Changes<'a> {
     fn find_row(&mut self, number: MessageNo, scratch: &mut Scratch<'a>) -> Result<(), SqlError> {
         let message = self.intake.message(number);
         let append = self.target.mapping.mode == Mode::Append;
-        let refused = self.is_refused(number);
-        if refused && (append || message.action == Action::Read) {
+        let kept = self
+            .filter()
+            .and_then(|f| self.intake.kept_by_filter(number, f));
+        if append && kept.is_some() {
+            let mapping = self.target.mapping.name.clone();
+            return Err(Error::FilterUnchanged {
+                mapping,
+                source: source_table(message),
+            }
+            .into());
+        }
+        let refused = match kept {
+            Some(exists) => !exists,
+            None => self.is_refused(number),
+        };
+        // Without a value for the filter, the row stays as it is: it is neither deleted nor let in.
+        let leave = kept.is_some() || append || message.action == Action::Read;
+        if refused && leave {
             self.ledger.set(number, Outcome::Filtered);
             return Ok(());
         }
@@ -63,6 +80,7 @@ impl<'a> Changes<'a> {
         let stamp = stamp(message, &mut scratch.source);
         let fields = self.intake.fields(message);
         self.target.read(message, fields, &mut scratch.slots);
+        self.intake.mask(number, &mut scratch.slots);
         let mut left = None;
         if self.target.changes_key(message) {
             let image = fingerprint(message.record, message.changes);
@@ -125,10 +143,13 @@ impl<'a> Changes<'a> {
         (known > in_key).then(|| fingerprint(message.record, None))
     }
 
+    fn filter(&self) -> Option<usize> {
+        self.target.projection.as_ref().and_then(|p| p.filter)
+    }
+
     /// Whether the mapping's filter refuses the message.
     fn is_refused(&self, message: MessageNo) -> bool {
-        let filter = self.target.projection.as_ref().and_then(|p| p.filter);
-        filter.is_some_and(|filter| {
+        self.filter().is_some_and(|filter| {
             self.intake
                 .projected(message, false, filter)
                 .is_none_or(|taken| taken.value() as u8 == 0)
@@ -136,7 +157,7 @@ impl<'a> Changes<'a> {
     }
 
     /// Casts the values of the message's key into `scratch.key`.
-    fn read_key(
+    pub(super) fn read_key(
         &mut self,
         number: MessageNo,
         image: Image,
@@ -152,6 +173,7 @@ impl<'a> Changes<'a> {
             let Some(value) = self.cast(number, image, column, slot)? else {
                 return Err(Error::NoKeyValue {
                     column: self.target.columns[column].name.clone(),
+                    source: source_table(self.intake.message(number)),
                 }
                 .into());
             };
@@ -159,6 +181,11 @@ impl<'a> Changes<'a> {
         }
         Ok(())
     }
+}
+
+/// The message's source table, quoted where SQL needs it.
+fn source_table(message: &Message<'_>) -> String {
+    format!("{}.{}", ident(message.schema), ident(message.table))
 }
 
 /// A change whose row the filter refuses deletes the row. An update in place says which row it was if it

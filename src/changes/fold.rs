@@ -191,6 +191,7 @@ impl<'a> Changes<'a> {
             let image = came.then(|| fingerprint(message.record, None));
             self.target
                 .read(message, self.intake.fields(message), slots);
+            self.intake.mask(change.message, slots);
             said.provided
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
@@ -479,6 +480,7 @@ impl<'a> Changes<'a> {
         let message = self.intake.message(number_of_message);
         let fields = self.intake.fields(message);
         self.target.read(message, fields, slots);
+        self.intake.mask(number_of_message, slots);
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();

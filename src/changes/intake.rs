@@ -10,9 +10,11 @@ use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::envelope::{Batch, Item};
+use crate::json::Json;
 use crate::mapping::catalog::Mapped;
 use crate::message::{Field, Message};
 use crate::outcome::{MessageNo, Position};
+use crate::target::column::Slot;
 use crate::target::projection::Projected;
 
 /// One attempt of a call, shared by all its mappings.
@@ -53,6 +55,17 @@ impl Call {
     }
 }
 
+/// What is known of the values that a message does not repeat.
+#[derive(Default)]
+pub struct Kept<'a> {
+    /// The record with the kept values; members without a known value are left out.
+    pub record: Option<Json<'a>>,
+    /// The expressions that read a member without a known value.
+    pub unknown: Vec<usize>,
+    /// Whether the row is there.
+    pub exists: bool,
+}
+
 /// The messages that one mapping takes from a batch. Only the results of the mapping's SQL are added later.
 pub struct Intake<'a> {
     /// The attempt that applies the messages.
@@ -62,6 +75,7 @@ pub struct Intake<'a> {
     batch: &'a Batch<'a>,
     messages: Vec<Position>,
     projected: HashMap<(MessageNo, bool), (Rc<Projected>, usize)>,
+    kept: HashMap<MessageNo, Kept<'a>>,
 }
 
 impl<'a> Intake<'a> {
@@ -78,6 +92,7 @@ impl<'a> Intake<'a> {
             batch,
             messages,
             projected: HashMap::new(),
+            kept: HashMap::new(),
         }
     }
 
@@ -120,6 +135,34 @@ impl<'a> Intake<'a> {
     ) {
         self.projected
             .insert((message, former), (Rc::clone(projected), row));
+    }
+
+    /// Keeps the values that a message does not repeat.
+    pub(super) fn keep(&mut self, message: MessageNo, kept: Kept<'a>) {
+        self.kept.insert(message, kept);
+    }
+
+    /// The values that a message does not repeat; `None` if the mapping's SQL reads none of them.
+    pub(super) fn kept(&self, message: MessageNo) -> Option<&Kept<'a>> {
+        self.kept.get(&message)
+    }
+
+    /// Whether the filter takes the message, where it reads a value that is not known: it does if the row is there.
+    pub fn kept_by_filter(&self, message: MessageNo, filter: usize) -> Option<bool> {
+        let kept = self.kept(message)?;
+        kept.unknown.contains(&filter).then_some(kept.exists)
+    }
+
+    /// Marks the columns as unchanged whose SQL reads a value that is not known.
+    pub fn mask(&self, message: MessageNo, slots: &mut [Slot<'a>]) {
+        let Some(kept) = self.kept(message) else {
+            return;
+        };
+        for slot in slots {
+            if matches!(slot, Slot::Sql(number) if kept.unknown.contains(number)) {
+                *slot = Slot::Unchanged;
+            }
+        }
     }
 
     /// The value of an expression of the mapping's SQL; `None` is null.

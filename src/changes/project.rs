@@ -7,6 +7,7 @@ use std::rc::Rc;
 use bumpalo::Bump;
 
 use super::Changes;
+use super::intake::Kept;
 use crate::blame;
 use crate::json::Json;
 use crate::message::Message;
@@ -38,7 +39,10 @@ impl Changes<'_> {
         }
         let inputs: Vec<_> = asked
             .iter()
-            .map(|&(message, former)| input(self.intake.message(message), former, memory))
+            .map(|&(number, former)| {
+                let kept = self.intake.kept(number);
+                input(self.intake.message(number), kept, former, memory)
+            })
             .collect();
         let error = match subtransaction(|| projection.run(&inputs, memory)) {
             Ok(projected) => {
@@ -76,11 +80,18 @@ impl Changes<'_> {
     }
 }
 
-fn input<'a>(message: &Message<'a>, former: bool, memory: &'a Bump) -> Input<'a> {
+/// The parts of a message for the mapping's SQL, with the values that the message does not repeat.
+pub(super) fn input<'a>(
+    message: &Message<'a>,
+    kept: Option<&Kept<'a>>,
+    former: bool,
+    memory: &'a Bump,
+) -> Input<'a> {
+    let record = kept.and_then(|kept| kept.record).unwrap_or(message.record);
     let record = if former {
-        Json::Text(memory.alloc_str(&overlay(message.record, message.changes)))
+        Json::Text(memory.alloc_str(&overlay(record, message.changes)))
     } else {
-        message.record
+        record
     };
     Input {
         position: message.position,

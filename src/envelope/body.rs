@@ -18,7 +18,28 @@ pub(super) enum Encoding {
 
 /// Whether a text can only be JSON, because it begins like an array or an object.
 pub(super) fn begins_like_json(text: &[u8]) -> bool {
+    let text = text.strip_prefix(MARK.as_bytes()).unwrap_or(text);
     matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// The byte order mark, which some programs write before a text.
+const MARK: &str = "\u{feff}";
+
+/// The text without a byte order mark at its beginning.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Whether a text is base64 of data that gzip compressed, by its first three bytes.
+pub(super) fn is_compressed(text: &str) -> bool {
+    text.trim_ascii_start().starts_with("H4sI")
+}
+
+/// Whether a string can only be a body: JSON text, or base64 of JSON text or of compressed data.
+pub(super) fn is_body(text: &str, arena: &Bump) -> bool {
+    begins_like_json(text.as_bytes())
+        || is_compressed(text)
+        || decode(text, arena).is_ok_and(|text| begins_like_json(text.as_bytes()))
 }
 
 /// Decodes base64 of either alphabet, with or without padding.

@@ -26,6 +26,8 @@ pub(super) enum Content {
     Wrapper,
     /// A message or its text.
     Text,
+    /// The arguments of a job: a message or its text, or a list of them.
+    Args,
     /// Names and values of a Redis stream's entry.
     Fields,
     /// A Redis command.
@@ -56,6 +58,8 @@ impl Content {
             "value" => (16, Content::Text),
             "fields" => (17, Content::Fields),
             "command" => (18, Content::Command),
+            "detail" => (19, Content::Text),
+            "args" => (20, Content::Args),
             _ => return None,
         })
     }

@@ -25,3 +25,6 @@ pub(super) fn push<T>(list: &mut Vec<T>, element: T) {
     }
     list.push(element);
 }
+
+/// The most envelopes that can be around a message.
+pub(super) const MAX_ENVELOPES: u32 = 16;

@@ -9,17 +9,15 @@ use std::rc::Rc;
 use bumpalo::Bump;
 
 use super::batch::{Batch, Item, ItemText};
-use super::body::{Encoding, begins_like_json, decode};
+use super::body::{Encoding, begins_like_json, decode, is_body, is_compressed, without_mark};
 use super::content::{Content, Where};
-use super::limits::{BODIES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
+use super::limits::{BODIES, MAX_ENVELOPES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
+use super::look::{are_streams, what_it_is_instead};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
 use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
 use crate::message::{self, Field, Message, MessageFault};
-
-/// The most envelopes that can be around a message.
-pub(super) const MAX_ENVELOPES: u32 = 16;
 
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {
@@ -191,7 +189,7 @@ impl<'a> Reader<'a> {
             self.items.truncate(first);
             self.push(&parts, whole);
             Ok(Shape::Known)
-        } else if rank < u8::MAX {
+        } else if rank < u8::MAX || (place != Where::Member && self.streams(whole, level)) {
             Ok(Shape::Known)
         } else {
             Ok(Shape::Unknown(whole))
@@ -218,13 +216,17 @@ impl<'a> Reader<'a> {
             }
             (Content::Records, Kind::Object) => self.topics(source, level)?,
             (Content::Wrapper, Kind::Object) => self.value(source, Where::Record, level + 1)?,
-            (Content::Data | Content::Text | Content::Fields, Kind::Object) => {
+            (Content::Data | Content::Text | Content::Args | Content::Fields, Kind::Object) => {
                 self.value(source, Where::Member, level + 1)?
             }
             (Content::Data, Kind::String) => {
                 self.body(source.take()?, Encoding::Base64, certain, level)
             }
-            (Content::Wrapper | Content::Text, Kind::String) => {
+            (Content::Args, Kind::Array) => {
+                let list = source.take()?;
+                return Ok(self.arguments(list, level));
+            }
+            (Content::Wrapper | Content::Text | Content::Args, Kind::String) => {
                 self.body(source.take()?, Encoding::Text, certain, level)
             }
             (Content::Fields, Kind::Array) => {
@@ -264,6 +266,30 @@ impl<'a> Reader<'a> {
         }
         self.items.truncate(first);
         Ok(Shape::Unknown(whole))
+    }
+
+    /// Reads the arguments of a job. Arguments that are no messages are left out, if one is a message.
+    fn arguments(&mut self, list: Json<'a>, level: u32) -> bool {
+        let mut known = false;
+        for argument in list.elements() {
+            known |= self.passed(argument, Where::Member, level + 1);
+        }
+        known
+    }
+
+    /// Reads an answer of Redis to `XREAD` under RESP3. Returns whether it is one.
+    fn streams(&mut self, whole: Json<'a>, level: u32) -> bool {
+        if !are_streams(whole) {
+            return false;
+        }
+        for (_, entries) in whole.members() {
+            for entry in entries.elements() {
+                if !self.passed(entry, Where::Element, level + 1) {
+                    self.dead(entry, MessageFault::NoAction);
+                }
+            }
+        }
+        true
     }
 
     /// Reads an array that no envelope announced. An array that begins with a string can come from Redis.
@@ -316,7 +342,7 @@ impl<'a> Reader<'a> {
         }
         let are_bodies = whole.elements().all(|element| {
             let string = element.string();
-            string.is_some_and(|s| s.is_ok_and(|s| begins_like_json(s.as_bytes())))
+            string.is_some_and(|s| s.is_ok_and(|s| is_body(&s, self.strings.arena)))
         });
         if are_bodies {
             for element in whole.elements() {
@@ -501,6 +527,7 @@ impl<'a> Reader<'a> {
         }
         match decode(text, self.strings.arena) {
             Ok(decoded) if begins_like_json(decoded.as_bytes()) => self.nested(decoded, level),
+            Err(fault) if is_compressed(text) => self.dead_text(ItemText::Text(text), fault),
             _ if !certain => return Shape::Unknown(value),
             _ if encoding == Encoding::Text => self.nested(text, level),
             Ok(decoded) => self.nested(decoded, level),
@@ -512,25 +539,12 @@ impl<'a> Reader<'a> {
     /// Reads a text inside the batch. If the text is not JSON, it becomes one dead item, and reading
     /// continues with the rest of the batch.
     fn nested(&mut self, text: &'a str, level: u32) {
+        let text = without_mark(text);
         let first = self.items.len();
         self.room -= text.len().min(self.room);
         if let Err(fault) = self.text(&mut Scanner::new(text), level + 1) {
             self.items.truncate(first);
             self.dead_text(ItemText::Text(text), MessageFault::NotJson(fault));
         }
-    }
-}
-
-/// The fault of a value that was not recognised.
-fn what_it_is_instead(value: Json<'_>) -> MessageFault {
-    if value.kind() != Kind::Object {
-        return MessageFault::NotAnObject;
-    }
-    let kind = value.get("Type");
-    let is = |name| kind.is_some_and(|kind| kind.is_string(name));
-    if is("SubscriptionConfirmation") || is("UnsubscribeConfirmation") {
-        MessageFault::SubscriptionConfirmation
-    } else {
-        MessageFault::NoAction
     }
 }

@@ -7,6 +7,7 @@ mod joined;
 mod limits;
 mod messages;
 mod shapes;
+mod wrapped;
 
 use std::fmt::Write;
 use std::fs;

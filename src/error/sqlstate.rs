@@ -71,6 +71,7 @@ macro_rules! conditions {
 
 // Conditions that name their class.
 conditions! {
+    WARNING = "01000";
     CONNECTION_EXCEPTION = "08000";
     CARDINALITY_VIOLATION = "21000";
     DATA_EXCEPTION = "22000";

@@ -55,6 +55,11 @@ fn every_error() -> Vec<Error> {
         },
         Error::NoKeyValue {
             column: "id".into(),
+            source: "public.s".into(),
+        },
+        Error::FilterUnchanged {
+            mapping: "a".into(),
+            source: "public.s".into(),
         },
         Error::NotOneRow,
         Error::DestinationGone {

@@ -198,11 +198,23 @@ impl Error {
             .with_hint(
                 "It is tried again when they come. If the source does not send them, delete the rows.",
             ),
-            Error::NoKeyValue { column } => SqlError::new(
+            Error::NoKeyValue { column, source } => SqlError::new(
                 sqlstate::NOT_NULL_VIOLATION,
                 format!("key column \"{column}\" has no value in the message"),
             )
-            .with_hint("Map every key column to something that each message has."),
+            .with_detail("The value is unchanged_toast, null or absent there.")
+            .with_hint(format!(
+                "If the source has a value, run there: ALTER TABLE {source} REPLICA IDENTITY FULL; Else map every key \
+                 column to something that each message has."
+            )),
+            Error::FilterUnchanged { mapping, source } => SqlError::new(
+                sqlstate::NOT_NULL_VIOLATION,
+                format!("the filter of mapping \"{mapping}\" reads a value that the message does not have"),
+            )
+            .with_detail("The message says unchanged_toast instead of the value.")
+            .with_hint(format!(
+                "Run at the source: ALTER TABLE {source} REPLICA IDENTITY FULL;"
+            )),
             Error::NotOneRow => SqlError::new(
                 sqlstate::CARDINALITY_VIOLATION,
                 "an SQL expression of the mapping returned more or less than one row",

@@ -13,7 +13,8 @@ use pgrx::spi;
 
 use super::check::{check, check_relation, qualified};
 use super::save::caller;
-use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, sql};
+use super::warn::warn;
+use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, obstacles, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -133,8 +134,12 @@ fn checked<'a>(
         let table = destination.as_ref().filter(|d| check_relation(d).is_none());
         faults.extend(sql::check(&mapping, table));
         faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
+        faults.extend(table.map_or_else(Vec::new, |table| obstacles::check(&mapping, table)));
     }
     if faults.is_empty() {
+        if session.checks_bodies && !operated {
+            destination.iter().for_each(|d| warn(&mapping, d));
+        }
         grants::internal_functions(mapping.owner_oid());
         Ok(Some(new))
     } else {

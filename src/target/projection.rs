@@ -12,6 +12,7 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::mapping::Mapping;
+use crate::mapping::members::reads_member;
 use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
@@ -125,6 +126,20 @@ impl Projection {
             column.sql.type_name = crate::pg::keys::type_name(type_oid);
         }
         Ok(Some(projection))
+    }
+
+    /// Whether an expression reads this member of the record, as far as its text says.
+    pub fn reads(&self, member: &str) -> bool {
+        self.alone.iter().any(|(sql, _)| reads_member(sql, member))
+    }
+
+    /// The expressions that read one of these members of the record.
+    pub fn readers(&self, members: &[&str]) -> Vec<usize> {
+        let reads = |sql: &str| members.iter().any(|member| reads_member(sql, member));
+        let all = self.alone.iter().enumerate();
+        all.filter(|(_, (sql, _))| reads(sql))
+            .map(|(i, _)| i)
+            .collect()
     }
 
     /// Evaluates the expressions for each input.

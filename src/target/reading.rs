@@ -137,7 +137,7 @@ pub fn collect<'a>(
 
 /// Whether an update says that the field's value did not change, without giving the value. `changes` lists
 /// every changed value, so that a real text of this wording is told apart.
-fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
+pub fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
     message.action == Action::Update
         && field.value.is_string("unchanged_toast")
         && message

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
-use crate::envelope::reader::MAX_ENVELOPES;
+use crate::envelope::limits::MAX_ENVELOPES;
 
 fn base64(text: &str) -> String {
     use base64::Engine;

@@ -41,3 +41,20 @@ select position, sqlstate, error, key from sequin.dead_letter;
 delete from sequin.mapping;
 delete from sequin.dead_letter;
 drop schema append cascade;
+
+-- The source's own key as the key of the log: its second change could not be appended.
+create schema append_own_key;
+set search_path = append_own_key, test, public;
+create table log (id integer primary key, name text, at timestamptz default now());
+create table pair (source text, id integer, name text, primary key (source, id));
+create table numbered (n bigint generated always as identity primary key, id integer, name text);
+create table positions (id integer, lsn bigint, idx integer, primary key (id, lsn, idx));
+\set VERBOSITY default
+select name from sequin.map('public.log', 'log', mode => 'append');
+\set VERBOSITY terse
+select name from sequin.map('public.pair', 'pair', mode => 'append', columns => '{"source": {"value": "s"}, "*": "record.*"}');
+select name from sequin.map('public.numbered', 'numbered', mode => 'append', columns => '{"id": "record.id", "name": "record.name"}');
+select name from sequin.map('public.positions', 'positions', mode => 'append',
+    columns => '{"id": "record.id", "lsn": "metadata.commit_lsn", "idx": "metadata.commit_idx"}');
+delete from sequin.mapping;
+drop schema append_own_key cascade;

@@ -38,12 +38,12 @@ drop table item_before;
 create view item as select 1 as id, 'one' as name;
 select * from sequin_apply(batch(message('insert', 'item', '{"id": 4, "name": "four"}')));
 delete from sequin.dead_letter where mapping = 'item' returning mapping, sqlstate, error, state, hint;
--- a rule that does something else instead
+-- a rule that does something else instead, made after the mapping
 select sequin.unmap('item'), sequin.unmap('far');
 create table ruled (id integer primary key, name text);
 create table noted (id integer, name text);
-create rule elsewhere as on insert to ruled do instead insert into noted values (new.id, new.name);
 select name from sequin.map('public.ruled', 'ruled', guard => 'off', name => 'ruled');
+create rule elsewhere as on insert to ruled do instead insert into noted values (new.id, new.name);
 select * from sequin_apply(batch(message('insert', 'ruled', '{"id": 1, "name": "one"}'), message('insert', 'ruled', '{"id": 2, "name": "two"}')));
 select position, sqlstate, error, hint from sequin.dead_letter order by position;
 table ruled;

@@ -1,0 +1,239 @@
+//! The values that an update does not repeat, for the mapping's SQL.
+//!
+//! `"unchanged_toast"` in a record says that a large value did not change. An expression of the mapping must not
+//! see that word. It sees the kept value: of an older change in the batch, or of a destination column.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::Datum;
+
+use super::Changes;
+use super::find::Scratch;
+use super::intake::Kept;
+use super::project::input;
+use super::values::{Image, object};
+use crate::error::SqlError;
+use crate::json::Json;
+use crate::key;
+use crate::mapping::Mode;
+use crate::mapping::versions::VersionsIn;
+use crate::message::Action;
+use crate::outcome::MessageNo;
+use crate::pg::subtransaction::subtransaction;
+use crate::prepared::{RowReader, Statement};
+use crate::statement;
+use crate::stop::Stop;
+use crate::target::column::Source;
+use crate::target::projection::Projection;
+use crate::target::reading::is_unchanged;
+
+/// The members of a row, by name.
+type Members<'a> = HashMap<String, Json<'a>>;
+
+/// The rows at the keys of a batch, by key.
+type Rows<'a> = HashMap<Vec<u8>, Members<'a>>;
+
+impl<'a> Changes<'a> {
+    /// Finds the values that messages do not repeat and the mapping's SQL reads.
+    pub fn find_kept(&mut self) -> Result<(), Stop> {
+        let Some(mut projection) = self.target.projection.take() else {
+            return Ok(());
+        };
+        let result = self.find_kept_for(&mut projection);
+        self.target.projection = Some(projection);
+        result
+    }
+
+    fn find_kept_for(&mut self, projection: &mut Projection) -> Result<(), Stop> {
+        let mut wanted: HashMap<MessageNo, Vec<&'a str>> = HashMap::new();
+        for number in self.intake.numbers() {
+            let message = self.intake.message(number);
+            let fields = self.intake.fields(message).iter();
+            let names: Vec<_> = fields
+                .filter(|field| is_unchanged(message, field) && projection.reads(field.key))
+                .map(|field| field.key)
+                .collect();
+            if !names.is_empty() {
+                wanted.insert(number, names);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for (&number, names) in &wanted {
+            self.keep(number, names, None, projection);
+        }
+        if self.target.mapping.mode == Mode::Append {
+            return Ok(());
+        }
+        let keys = self.keys_of_messages(projection)?;
+        let mut rows = self.stored_rows(&keys)?;
+        let mut order: Vec<MessageNo> = self.intake.numbers().collect();
+        if self.target.versions != VersionsIn::Nowhere {
+            order.sort_by_key(|number| self.intake.message(*number).version);
+        }
+        for number in order {
+            let Some((here, left)) = keys.get(&number) else {
+                continue;
+            };
+            if let Some(row) = left.as_ref().and_then(|(left, _)| rows.remove(left)) {
+                rows.insert(here.0.clone(), row);
+            }
+            if let Some(names) = wanted.get(&number) {
+                self.keep(number, names, rows.get(&here.0), projection);
+            }
+            let message = self.intake.message(number);
+            match message.action {
+                Action::Delete => drop(rows.remove(&here.0)),
+                Action::Insert | Action::Read => drop(rows.insert(here.0.clone(), Members::new())),
+                Action::Update => {}
+            }
+            let Some(row) = rows.get_mut(&here.0) else {
+                continue;
+            };
+            for field in self.intake.fields(message) {
+                if !is_unchanged(message, field) {
+                    row.insert(field.key.to_owned(), field.value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what is known of the members `names` of a message, given its row; `None`: the row is not there.
+    fn keep(
+        &mut self,
+        number: MessageNo,
+        names: &[&str],
+        row: Option<&Members<'a>>,
+        projection: &Projection,
+    ) {
+        let message = self.intake.message(number);
+        // A value that is not repeated is never null.
+        let known = |name: &str| {
+            row.and_then(|row| row.get(name))
+                .filter(|value| !value.is_null())
+                .copied()
+        };
+        let fields = self.intake.fields(message).iter();
+        let members = fields.filter_map(|field| match is_unchanged(message, field) {
+            true => known(field.key).map(|value| (field.key, value)),
+            false => Some((field.key, field.value)),
+        });
+        let text = self.intake.memory.alloc_str(&object(members));
+        let missing: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|n| known(n).is_none())
+            .collect();
+        let kept = Kept {
+            record: Some(Json::Text(text)),
+            unknown: projection.readers(&missing),
+            exists: row.is_some(),
+        };
+        self.intake.keep(number, kept);
+    }
+
+    /// The keys of the batch's messages, and those that they left. Messages without a key are left out.
+    #[allow(clippy::type_complexity)]
+    fn keys_of_messages(
+        &mut self,
+        projection: &mut Projection,
+    ) -> Result<HashMap<MessageNo, (Key, Option<Key>)>, Stop> {
+        let mut keys = HashMap::new();
+        let sql = self
+            .target
+            .key
+            .iter()
+            .any(|&column| matches!(self.target.columns[column].source, Source::Sql(_)));
+        let mut scratch = Scratch::default();
+        for number in self.intake.numbers() {
+            let message = self.intake.message(number);
+            if sql {
+                let memory = self.intake.memory;
+                let input = [input(message, self.intake.kept(number), false, memory)];
+                match subtransaction(|| projection.run(&input, memory)) {
+                    Ok(projected) => self.intake.project(number, false, &projected.into(), 0),
+                    Err(_) => continue,
+                }
+            }
+            let fields = self.intake.fields(message);
+            self.target.read(message, fields, &mut scratch.slots);
+            self.intake.mask(number, &mut scratch.slots);
+            let moved = !sql && self.target.changes_key(message);
+            let here = subtransaction(|| self.read_key(number, Image::New, &mut scratch));
+            if here.is_err() {
+                continue;
+            }
+            let here = self.encoded(&scratch.key);
+            let mut left = None;
+            if moved
+                && subtransaction(|| self.read_key(number, Image::Former, &mut scratch)).is_ok()
+            {
+                left = Some(self.encoded(&scratch.key));
+            }
+            keys.insert(number, (here, left));
+        }
+        Ok(keys)
+    }
+
+    fn encoded(&self, key: &[Datum]) -> Key {
+        let mut bytes = Vec::new();
+        key::encode(&self.target.key_encoding, key, &mut bytes);
+        (bytes, key.to_vec())
+    }
+
+    /// The rows that the destination has at these keys.
+    fn stored_rows(
+        &mut self,
+        keys: &HashMap<MessageNo, (Key, Option<Key>)>,
+    ) -> Result<Rows<'a>, SqlError> {
+        let mut asked: Vec<&Key> = keys
+            .values()
+            .flat_map(|(here, left)| std::iter::once(here).chain(left))
+            .collect();
+        asked.sort_by(|a, b| a.0.cmp(&b.0));
+        asked.dedup_by(|a, b| a.0 == b.0);
+        let mut rows = Rows::new();
+        if asked.is_empty() {
+            return Ok(rows);
+        }
+        let sql = statement::images(&self.target.relation(), &self.target.key_sql());
+        let mut statement = Statement::new(&sql, &self.target.numbered_key())?;
+        let returned = statement.query(asked.iter().enumerate(), |(n, (_, values))| {
+            let number = std::iter::once(Some(Datum::from(n as i32)));
+            number
+                .chain(values.iter().map(|value| Some(*value)))
+                .collect()
+        })?;
+        let mut reader = RowReader::new(&returned);
+        while reader.next() {
+            let Some(image) = reader.text(1) else {
+                continue;
+            };
+            let image = Json::Text(self.intake.memory.alloc_str(&image));
+            let mut row = Members::new();
+            for column in &self.target.columns {
+                let Some(value) = image.get(&column.name) else {
+                    continue;
+                };
+                match &column.source {
+                    Source::Field(name) => drop(row.insert(name.clone(), value)),
+                    _ if column.document => {
+                        for (name, value) in value.members() {
+                            row.entry(name.into_owned()).or_insert(value);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            rows.insert(asked[reader.index(0)].0.clone(), row);
+        }
+        Ok(rows)
+    }
+}
+
+/// A key as bytes, and its values.
+type Key = (Vec<u8>, Vec<Datum>);

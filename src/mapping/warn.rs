@@ -1,0 +1,125 @@
+//! Warnings of `sequin.map`: what is allowed and may go wrong.
+
+#![forbid(unsafe_code)]
+
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use super::check::qualified;
+use super::members::large_members;
+use super::{ColumnSource, Mapping, Mode, Root};
+use crate::destination::Destination;
+use crate::error::quote::ident;
+use crate::error::{SqlError, list, sqlstate};
+
+/// Warns of what is allowed in a mapping and may go wrong.
+pub fn warn(mapping: &Mapping, destination: &Destination) {
+    let warnings = unkept(mapping, destination).into_iter();
+    for warning in warnings.chain(key_of_log(mapping, destination)) {
+        ErrorReport::from(warning).report(PgLogLevel::WARNING);
+    }
+}
+
+/// SQL reads members that an update may not repeat, and that no column of the destination keeps.
+fn unkept(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
+    let specs = &mapping.columns;
+    let document = specs.named.iter().any(|(name, source)| {
+        let column = destination.column(name);
+        matches!(source, ColumnSource::Path(path) if path.root == Root::Record && path.keys.is_empty())
+            && column.is_some_and(|column| column.type_oid == pgrx::pg_sys::JSONBOID)
+    });
+    if document && mapping.mode == Mode::Upsert {
+        return None;
+    }
+    let kept = |member: &str| {
+        let path = |source: &ColumnSource| {
+            matches!(source, ColumnSource::Path(path)
+                if path.root == Root::Record && path.keys == [member])
+        };
+        let named = specs.named.iter().any(|(_, source)| path(source));
+        let rest = specs.rest
+            && specs.source(member).is_none()
+            && !mapping.reserves(member)
+            && destination
+                .column(member)
+                .is_some_and(|column| !column.generated);
+        mapping.mode == Mode::Upsert && (named || rest)
+    };
+    let sql = specs.named.iter().filter_map(|(_, source)| match source {
+        ColumnSource::Sql(sql) => Some(sql),
+        _ => None,
+    });
+    // In a log, an expression without a value is null.
+    let sql = sql.filter(|_| mapping.mode == Mode::Upsert);
+    let mut members: Vec<String> = Vec::new();
+    for member in sql
+        .chain(&mapping.filter)
+        .flat_map(|sql| large_members(sql))
+    {
+        if !kept(&member) && !members.contains(&member) {
+            members.push(member);
+        }
+    }
+    if members.is_empty() {
+        return None;
+    }
+    let quoted: Vec<String> = members.iter().map(|name| format!("\"{name}\"")).collect();
+    Some(
+        SqlError::new(
+            sqlstate::WARNING,
+            format!(
+                "SQL of mapping \"{}\" reads {} of the record, which no column of {} keeps",
+                mapping.name,
+                list(&quoted, "and"),
+                qualified(destination)
+            ),
+        )
+        .with_detail(
+            "Under REPLICA IDENTITY DEFAULT an update says unchanged_toast instead of a large value. The filter then \
+             keeps the row as it is, a column keeps its value, and a key makes a dead letter.",
+        )
+        .with_hint(
+            "Add a column for it, or run at the source: ALTER TABLE … REPLICA IDENTITY FULL; Ignore this where the \
+             values are small.",
+        ),
+    )
+}
+
+/// A log whose primary key is the source's own: a row's second change cannot be appended.
+fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
+    if mapping.mode != Mode::Append {
+        return None;
+    }
+    let specs = &mapping.columns;
+    let of_row = |name: &String| match specs.source(name) {
+        Some(ColumnSource::Path(path)) => path.root == Root::Record && !path.keys.is_empty(),
+        Some(ColumnSource::Value(_)) => true,
+        Some(_) => false,
+        None => {
+            specs.rest
+                && !mapping.reserves(name)
+                && destination
+                    .column(name)
+                    .is_some_and(|column| !column.generated)
+        }
+    };
+    let mut indexes = destination.unique_indexes.iter();
+    let index = indexes.find(|index| index.primary && index.columns.iter().all(of_row))?;
+    let table = qualified(destination);
+    let columns: Vec<String> = index.columns.iter().map(|name| ident(name)).collect();
+    Some(
+        SqlError::new(
+            sqlstate::WARNING,
+            format!(
+                "the primary key ({}) of {table} comes from the record, so the second change of a row cannot be \
+                 appended",
+                columns.join(", ")
+            ),
+        )
+        .with_detail("With mode 'append' every message becomes a row; the next change of a row has the same key.")
+        .with_hint(format!(
+            "Give the table a key of its own, as in: ALTER TABLE {table} DROP CONSTRAINT …, ADD COLUMN log_id bigint \
+             GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+        )),
+    )
+}
