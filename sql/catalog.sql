@@ -179,6 +179,9 @@ comment on function sequin.dead_letter_changed() is 'Makes every session look fo
 revoke all on function sequin.dead_letter_changed() from public;
 create trigger dead_letter_changed after insert or update on sequin.dead_letter
     for each statement execute function sequin.dead_letter_changed();
+-- Every trigger of the extension is ENABLE ALWAYS: tools that load data set session_replication_role to
+-- replica, under which the server fires no other trigger.
+alter table sequin.dead_letter enable always trigger dead_letter_changed;
 
 create function sequin.mapping_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
@@ -205,6 +208,7 @@ create function sequin.source_check() returns trigger
 comment on function sequin.source_check() is 'Refuses a source that is not a pattern of source tables';
 create trigger source_check before insert or update on sequin.granted_source
     for each row execute function sequin.source_check();
+alter table sequin.granted_source enable always trigger source_check;
 
 create function sequin.grant_source(source_pattern text, role regrole) returns void
     language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
@@ -239,6 +243,7 @@ comment on column sequin.source_grant.granted_at is 'When the sources were first
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
+alter table sequin.mapping enable always trigger mapping_check;
 create function sequin.mapping_truncated() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -251,8 +256,10 @@ comment on function sequin.mapping_truncated() is 'Refuses TRUNCATE of the mappi
 revoke all on function sequin.mapping_truncated() from public;
 create trigger mapping_truncated before truncate on sequin.mapping
     for each statement execute function sequin.mapping_truncated();
+alter table sequin.mapping enable always trigger mapping_truncated;
 create trigger mapping_changed after insert or update or delete on sequin.mapping
     for each statement execute function sequin.mapping_changed();
+alter table sequin.mapping enable always trigger mapping_changed;
 
 -- USAGE, not MEMBER: a member of the owner that does not inherit the owner's rights must run SET ROLE first.
 alter table sequin.mapping enable row level security;

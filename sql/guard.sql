@@ -99,9 +99,11 @@ revoke all on function sequin.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
     for each row when (old.name operator(pg_catalog.<>) new.name)
     execute function sequin.mapping_renamed();
+alter table sequin.mapping enable always trigger mapping_renamed;
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
+alter table sequin.mapping enable always trigger mapping_removed;
 -- Row versions hold for one destination and one key. When either changes, they are removed.
 create trigger mapping_moved after update of destination, key on sequin.mapping
     for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
@@ -109,6 +111,7 @@ create trigger mapping_moved after update of destination, key on sequin.mapping
                        or coalesce(old.key, '{}'::pg_catalog.text[])
                            operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[]))
     execute function sequin.mapping_removed();
+alter table sequin.mapping enable always trigger mapping_moved;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
     sequin.resync_seen from public;

@@ -49,6 +49,7 @@ comment on function sequin.counter_removed() is 'Removes the counters of a remov
 revoke all on function sequin.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping
     for each row execute function sequin.counter_removed();
+alter table sequin.mapping enable always trigger counter_removed;
 
 -- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
 create index row_version_unknown on sequin.row_version (mapping)

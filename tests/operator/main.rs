@@ -6,6 +6,7 @@ mod comments;
 mod explain;
 mod fingerprint;
 mod pausing;
+mod replica;
 mod status;
 mod waiting;
 
