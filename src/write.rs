@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appended;
 pub mod bisect;
 mod cascade;
 mod constraint;

@@ -56,6 +56,11 @@ fn every_error() -> Vec<Error> {
         Error::NoKeyValue {
             column: "id".into(),
         },
+        Error::TakenByAnotherSource {
+            columns: vec!["a".into()],
+            destination: "public.t".into(),
+            source: "shop".into(),
+        },
         Error::NotOneRow,
         Error::DestinationGone {
             mapping: "a".into(),

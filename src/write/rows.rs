@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
+use super::appended::append;
 use super::cascade;
 use super::keys::by_key;
 use crate::changes::Changes;
@@ -118,6 +119,9 @@ fn update<'n>(
 
 /// Writes rows, whether they exist or not, and notes the outcomes of their messages.
 fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
+    if changes.target.by_source {
+        return append(changes, kind, nets);
+    }
     let outcome = execute(changes, kind, nets)?;
     let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
     if kind == WriteKind::UpsertNewerNamed {
@@ -150,7 +154,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
     }
     let counted = match kind {
         WriteKind::UpsertNewer | WriteKind::UpsertRead => true,
-        _ => changes.target.mapping.mode == Mode::Append && !changes.target.key.is_empty(),
+        _ => changes.target.mapping.mode == Mode::Append && !changes.target.repeats.is_empty(),
     };
     // The statement only returns a count. Which rows were stale makes no difference to the call's counts.
     let written = if counted { processed } else { nets.len() };
@@ -166,7 +170,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
 }
 
 /// Runs the statement that writes rows with the columns of the first net change.
-fn execute(
+pub fn execute(
     changes: &mut Changes<'_>,
     kind: WriteKind,
     nets: &[&NetChange],

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appended;
 mod guards;
 mod keys;
 mod orders;
