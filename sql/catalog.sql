@@ -125,7 +125,7 @@ comment on column sequin.dead_letter.waits_or is 'If waiting: a hash of a value 
 comment on column sequin.dead_letter.brings is 'If waiting: hashes, as in waits_for, of further keys and values that the dead letter brings and others may wait for: its old key, and values that foreign keys refer to';
 comment on column sequin.dead_letter.source is 'Source database of the message, if known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
-comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
+comment on column sequin.dead_letter.idx is 'commit_idx of the change; a negative fingerprint if the message had none; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
 comment on column sequin.dead_letter.attempts is 'Number of attempts';
 comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the message may succeed; paused: retried when its mapping is enabled';

@@ -20,7 +20,7 @@ comment on column sequin.row_version.mapping is 'sequin.mapping.id';
 comment on column sequin.row_version.key is 'The row''s key as bytes; equal keys have equal bytes';
 comment on column sequin.row_version.source is 'Number of the source database of the change';
 comment on column sequin.row_version.lsn is 'commit_lsn of the newest change; null if only reads were applied';
-comment on column sequin.row_version.idx is 'commit_idx of the newest change';
+comment on column sequin.row_version.idx is 'commit_idx of the newest change; a negative fingerprint if the message had none';
 comment on column sequin.row_version.committed_at is 'commit_timestamp of the newest change';
 comment on column sequin.row_version.read_at is 'commit_timestamp of the newest read applied';
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';

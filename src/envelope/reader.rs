@@ -15,8 +15,9 @@ use super::limits::{BODIES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
+use crate::image::of_change;
 use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
-use crate::message::{self, Field, Message, MessageFault};
+use crate::message::{self, Action, Field, Message, MessageFault, Version};
 
 /// The most envelopes that can be around a message.
 pub(super) const MAX_ENVELOPES: u32 = 16;
@@ -420,6 +421,15 @@ impl<'a> Reader<'a> {
             },
             None => None,
         };
+        let unindexed = |lsn| match action {
+            Action::Read => Version { lsn, idx: 0 },
+            _ => {
+                let name = metadata.value.get("idempotency_key");
+                let name = name.filter(|name| !name.is_null());
+                let change = of_change(action.as_str(), record, changes, name);
+                Version::unindexed(lsn, change, name.is_some())
+            }
+        };
         Ok(Message {
             position: self.items.len(),
             action,
@@ -430,7 +440,7 @@ impl<'a> Reader<'a> {
                 Some(name) => Some(name),
                 None => strings.optional(metadata.old_database_name)?,
             },
-            version: message::version(metadata.commit_lsn, metadata.commit_idx)?,
+            version: message::version(metadata.commit_lsn, metadata.commit_idx, unindexed)?,
             committed_at: message::timestamp(metadata.commit_timestamp)?,
             record,
             changes,

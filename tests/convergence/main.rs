@@ -8,6 +8,7 @@
 mod appended;
 mod guards;
 mod keys;
+mod older;
 mod orders;
 mod reads;
 mod resync;
