@@ -95,7 +95,7 @@ create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
-create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(message, 0)) where row_key is null;
 -- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
 -- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
@@ -127,7 +127,7 @@ comment on column sequin.dead_letter.source is 'Source database of the message, 
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
 comment on column sequin.dead_letter.idx is 'commit_idx of the change; a negative fingerprint if the message had none; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
-comment on column sequin.dead_letter.attempts is 'Number of attempts';
+comment on column sequin.dead_letter.attempts is 'Number of attempts; of a message without a known row, also how often it came in one batch';
 comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the message may succeed; paused: retried when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When the last attempt was made';
 
