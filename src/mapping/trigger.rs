@@ -11,9 +11,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi;
 
-use super::check::{check, check_relation, qualified};
+use super::check::{check, check_relation, check_shared, qualified};
 use super::save::caller;
-use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, sql};
+use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, catalog, grants, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -133,6 +133,10 @@ fn checked<'a>(
         let table = destination.as_ref().filter(|d| check_relation(d).is_none());
         faults.extend(sql::check(&mapping, table));
         faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
+        if let Some(table) = table.filter(|_| faults.is_empty()) {
+            let _definer = ActingAs::new(extension_owner(), false);
+            faults.extend(check_shared(&mapping, table, &catalog::load()?));
+        }
     }
     if faults.is_empty() {
         grants::internal_functions(mapping.owner_oid());

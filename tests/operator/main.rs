@@ -7,6 +7,7 @@ mod explain;
 mod fingerprint;
 mod pausing;
 mod replica;
+mod shared;
 mod status;
 mod waiting;
 
