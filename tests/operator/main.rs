@@ -8,6 +8,7 @@ mod fingerprint;
 mod owner_lost;
 mod pausing;
 mod replica;
+mod sequences;
 mod shared;
 mod status;
 mod waiting;
