@@ -5,6 +5,7 @@
 mod comments;
 mod explain;
 mod fingerprint;
+mod marked;
 mod owner_lost;
 mod pausing;
 mod replica;
