@@ -77,7 +77,10 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     }
     for (kind, nets) in shapes {
         cascade::check_updates(changes, &nets)?;
-        upsert(changes, kind, &nets)?;
+        match changes.target.by_source {
+            true => appended::append(changes, kind, &nets)?,
+            false => upsert(changes, kind, &nets)?,
+        }
     }
     store_states(changes, news)
 }

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys::Datum;
 
-use super::appended::append;
 use super::cascade;
 use super::keys::by_key;
 use crate::changes::Changes;
@@ -119,9 +118,6 @@ fn update<'n>(
 
 /// Writes rows, whether they exist or not, and notes the outcomes of their messages.
 fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
-    if changes.target.by_source {
-        return append(changes, kind, nets);
-    }
     let outcome = execute(changes, kind, nets)?;
     let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
     if kind == WriteKind::UpsertNewerNamed {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod appended;
+mod forgotten;
 mod guards;
 mod keys;
 mod older;
