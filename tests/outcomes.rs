@@ -176,7 +176,7 @@ fn every_message_has_its_outcomes() {
             &format!(
                 "select (select count(*) from sequin.dead_letter
                          where id > {letters} and state in ('dead', 'waiting') and row_key is not null)
-                        + (select coalesce(sum(l.attempts - coalesce(b.attempts, 0)), 0)
+                        + (select coalesce(sum(case when l.state = 'waiting' then 1 else l.attempts - coalesce(b.attempts, 0) end), 0)
                            from sequin.dead_letter l left join letter_before b using (id)
                            where l.row_key is null and (b.id is null or b.state = 'dead'))"
             ),
