@@ -95,7 +95,7 @@ create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
-create index dead_letter_lsn on sequin.dead_letter (lsn) where row_key is null;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(message, 0)) where row_key is null;
 -- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
 -- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;
@@ -125,9 +125,9 @@ comment on column sequin.dead_letter.waits_or is 'If waiting: a hash of a value 
 comment on column sequin.dead_letter.brings is 'If waiting: hashes, as in waits_for, of further keys and values that the dead letter brings and others may wait for: its old key, and values that foreign keys refer to';
 comment on column sequin.dead_letter.source is 'Source database of the message, if known';
 comment on column sequin.dead_letter.lsn is 'commit_lsn of the change; null for a read';
-comment on column sequin.dead_letter.idx is 'commit_idx of the change; null for a read';
+comment on column sequin.dead_letter.idx is 'commit_idx of the change; a negative fingerprint if the message had none; null for a read';
 comment on column sequin.dead_letter.committed_at is 'commit_timestamp of the change';
-comment on column sequin.dead_letter.attempts is 'Number of attempts';
+comment on column sequin.dead_letter.attempts is 'Number of attempts; of a message without a known row, also how often it came in one batch';
 comment on column sequin.dead_letter.state is 'dead: needs intervention; waiting: retried automatically, when the message may succeed; paused: retried when its mapping is enabled';
 comment on column sequin.dead_letter.last_attempt_at is 'When the last attempt was made';
 
@@ -179,6 +179,9 @@ comment on function sequin.dead_letter_changed() is 'Makes every session look fo
 revoke all on function sequin.dead_letter_changed() from public;
 create trigger dead_letter_changed after insert or update on sequin.dead_letter
     for each statement execute function sequin.dead_letter_changed();
+-- Every trigger of the extension is ENABLE ALWAYS: tools that load data set session_replication_role to
+-- replica, under which the server fires no other trigger.
+alter table sequin.dead_letter enable always trigger dead_letter_changed;
 
 create function sequin.mapping_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
@@ -205,6 +208,7 @@ create function sequin.source_check() returns trigger
 comment on function sequin.source_check() is 'Refuses a source that is not a pattern of source tables';
 create trigger source_check before insert or update on sequin.granted_source
     for each row execute function sequin.source_check();
+alter table sequin.granted_source enable always trigger source_check;
 
 create function sequin.grant_source(source_pattern text, role regrole) returns void
     language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
@@ -239,6 +243,7 @@ comment on column sequin.source_grant.granted_at is 'When the sources were first
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
     for each row execute function sequin.mapping_check();
+alter table sequin.mapping enable always trigger mapping_check;
 create function sequin.mapping_truncated() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -251,8 +256,10 @@ comment on function sequin.mapping_truncated() is 'Refuses TRUNCATE of the mappi
 revoke all on function sequin.mapping_truncated() from public;
 create trigger mapping_truncated before truncate on sequin.mapping
     for each statement execute function sequin.mapping_truncated();
+alter table sequin.mapping enable always trigger mapping_truncated;
 create trigger mapping_changed after insert or update or delete on sequin.mapping
     for each statement execute function sequin.mapping_changed();
+alter table sequin.mapping enable always trigger mapping_changed;
 
 -- USAGE, not MEMBER: a member of the owner that does not inherit the owner's rights must run SET ROLE first.
 alter table sequin.mapping enable row level security;
@@ -341,6 +348,7 @@ create function sequin.map(
 declare
     saved pg_catalog.int4;
     made  sequin.mapping;
+    held  record;
 begin
     if map.guard operator(pg_catalog.=) 'columns' and map.destination is not null then
         perform sequin.add_guard_columns(map.destination);
@@ -350,6 +358,17 @@ begin
         map.source, map.destination::pg_catalog.oid, map.columns::pg_catalog.text, map.key, map.filter,
         map.mode, map.on_delete, map.soft_delete, map.on_error, map.guard, map.name);
     select m.* into made from sequin.own_mapping m where m.id operator(pg_catalog.=) saved;
+
+    if made.on_delete operator(pg_catalog.=) 'soft' then
+        for held in
+            select u.name, u.statement
+            from sequin.unique_when_deleted(made.destination, made.key, made.soft_delete) u
+        loop
+            raise warning 'a row that is marked as deleted keeps its value in unique index "%" of %', held.name, made.destination
+                using detail = 'Another row with the value waits as a dead letter.',
+                      hint = 'Let the index leave out marked rows. Run: ' operator(pg_catalog.||) held.statement;
+        end loop;
+    end if;
 
     if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
        and made.destination is not null then
@@ -366,6 +385,38 @@ end
 $map$;
 comment on function sequin.map(text, regclass, jsonb, text[], text, text, text, text, text, text, text) is
     'Makes a mapping, which writes messages of source to destination; replaces an existing mapping of the same name';
+
+create function sequin.unique_when_deleted(
+    destination regclass, key text[], mark text, out name text, out statement text) returns setof record
+    language sql stable security invoker set search_path = pg_catalog, pg_temp as $unique$
+    select c.relname::text,
+           coalesce((select format('ALTER TABLE %s DROP CONSTRAINT %I; ', k.conrelid::regclass, k.conname)
+                     from pg_constraint k where k.conindid = i.indexrelid and k.contype = 'u'),
+                    format('DROP INDEX %s; ', i.indexrelid::regclass))
+               || pg_get_indexdef(i.indexrelid)
+               || case when i.indpred is null then ' WHERE ' else ' AND ' end
+               || format(case when a.atttypid = 'bool'::regtype then '%I IS NOT TRUE;' else '%I IS NULL;' end, a.attname)
+    from pg_index i
+    join pg_class c on c.oid = i.indexrelid
+    join pg_attribute a on a.attrelid = i.indrelid and a.attname = unique_when_deleted.mark
+    cross join lateral (
+        select array_agg(b.attname::text) as columns
+        from pg_attribute b
+        where b.attrelid = i.indrelid
+          and b.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])) u
+    where i.indrelid = unique_when_deleted.destination and i.indisunique and not i.indisprimary
+      and (unique_when_deleted.key is null
+           or (u.columns <@ unique_when_deleted.key and u.columns @> unique_when_deleted.key) is not true)
+      -- an index over the mark, or with it in the condition, knows marked rows
+      and not exists (select from pg_depend d
+                      where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
+                        and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
+                        and d.refobjsubid = a.attnum)
+      and a.attnum <> all (i.indkey::smallint[])
+    order by 1
+$unique$;
+comment on function sequin.unique_when_deleted(regclass, text[], text) is
+    'Internal to sequin.map: unique indexes that do not leave out the rows marked as deleted, with the statement that makes them do so';
 
 create function sequin.has_guard_columns(destination regclass) returns boolean
     language sql stable security invoker set search_path = pg_catalog, pg_temp as $has$

@@ -20,7 +20,7 @@ comment on column sequin.row_version.mapping is 'sequin.mapping.id';
 comment on column sequin.row_version.key is 'The row''s key as bytes; equal keys have equal bytes';
 comment on column sequin.row_version.source is 'Number of the source database of the change';
 comment on column sequin.row_version.lsn is 'commit_lsn of the newest change; null if only reads were applied';
-comment on column sequin.row_version.idx is 'commit_idx of the newest change';
+comment on column sequin.row_version.idx is 'commit_idx of the newest change; a negative fingerprint if the message had none';
 comment on column sequin.row_version.committed_at is 'commit_timestamp of the newest change';
 comment on column sequin.row_version.read_at is 'commit_timestamp of the newest read applied';
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
@@ -71,8 +71,19 @@ comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequ
 
 create function sequin.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    forgotten bigint;
 begin
     delete from sequin.row_version where mapping = old.id;
+    get diagnostics forgotten = row_count;
+    if forgotten > 0 and tg_op = 'UPDATE' then
+        raise warning 'the versions of % rows of mapping "%" are forgotten', forgotten, new.name
+            using detail = 'They are kept by the former key in the former destination. Until the next message of a row, an older change is applied, and a deleted row can come back.',
+                  hint = format('Run: SELECT sequin.begin_resync(%L); then start a backfill in Sequin, and run: SELECT sequin.finish_resync(%L);', new.name, new.name);
+    elsif forgotten > 0 then
+        raise notice 'the versions of % rows of mapping "%" are forgotten', forgotten, old.name
+            using hint = 'If you map the source to the table again, run a backfill in Sequin: until then, an older change is applied, and a deleted row can come back.';
+    end if;
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
@@ -99,9 +110,32 @@ revoke all on function sequin.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
     for each row when (old.name operator(pg_catalog.<>) new.name)
     execute function sequin.mapping_renamed();
+alter table sequin.mapping enable always trigger mapping_renamed;
+
+create function sequin.mapping_guarded() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    had_columns boolean = sequin.has_guard_columns(old.destination);
+begin
+    if (old.guard = 'columns' or old.guard = 'auto' and had_columns)
+       and (new.guard = 'table' or new.guard = 'auto' and not had_columns) then
+        raise warning 'the versions of the rows of mapping "%" are not used under guard ''%''', new.name, new.guard
+            using detail = 'Until the next message of a row, an older change is applied, and a deleted row can come back.',
+                  hint = format('Run: SELECT sequin.begin_resync(%L); then start a backfill in Sequin, and run: SELECT sequin.finish_resync(%L);', new.name, new.name);
+    end if;
+    return null;
+end $$;
+comment on function sequin.mapping_guarded() is 'Warns where another guard does not know the versions of a mapping''s rows';
+revoke all on function sequin.mapping_guarded() from public;
+create trigger mapping_guarded after update of guard on sequin.mapping
+    for each row when (old.guard operator(pg_catalog.<>) new.guard and new.destination is not null
+                       and old.mode operator(pg_catalog.=) 'upsert'::pg_catalog.text)
+    execute function sequin.mapping_guarded();
+alter table sequin.mapping enable always trigger mapping_guarded;
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
+alter table sequin.mapping enable always trigger mapping_removed;
 -- Row versions hold for one destination and one key. When either changes, they are removed.
 create trigger mapping_moved after update of destination, key on sequin.mapping
     for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
@@ -109,6 +143,7 @@ create trigger mapping_moved after update of destination, key on sequin.mapping
                        or coalesce(old.key, '{}'::pg_catalog.text[])
                            operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[]))
     execute function sequin.mapping_removed();
+alter table sequin.mapping enable always trigger mapping_moved;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
     sequin.resync_seen from public;

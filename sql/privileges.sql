@@ -45,7 +45,7 @@ grant select on sequin.own_mapping, sequin.own_dead_letter to public;
 grant execute on function
     sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
     sequin.retry_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.retry_all
-    sequin.has_guard_columns(regclass), sequin.add_guard_columns(regclass), sequin.build_profile(),
+    sequin.has_guard_columns(regclass), sequin.unique_when_deleted(regclass, text[], text), sequin.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text)
     to public;

@@ -49,6 +49,7 @@ comment on function sequin.counter_removed() is 'Removes the counters of a remov
 revoke all on function sequin.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping
     for each row execute function sequin.counter_removed();
+alter table sequin.mapping enable always trigger counter_removed;
 
 -- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
 create index row_version_unknown on sequin.row_version (mapping)
@@ -59,7 +60,7 @@ create index row_version_unknown on sequin.row_version (mapping)
 create view sequin.status with (security_barrier) as
 select m.name, m.source, m.destination, m.owner,
        case when not m.enabled then 'paused'
-            when k.mapping is not null or d.gone or o.gone then 'broken'
+            when k.mapping is not null or d.gone or o.gone or p.lacking is not null then 'broken'
             when s.mapping is not null then 'resyncing'
             else 'running' end as state,
        case when m.destination is null then null
@@ -109,8 +110,13 @@ select m.name, m.source, m.destination, m.owner,
        s.started_at as resync_started_at,
        c.confirmed operator(pg_catalog.-) s.confirmed_before as resync_confirmed,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
-                               when o.gone then 'the owner does not exist' end) as broken_reason,
-       k.since as broken_since
+                               when o.gone then 'the owner does not exist'
+                               when p.lacking is not null then 'the owner lacks ' operator(pg_catalog.||) p.lacking end) as broken_reason,
+       k.since as broken_since,
+       case when k.hint is not null then k.hint
+            when d.gone then pg_catalog.format('To remove the mapping, run: SELECT sequin.unmap(%L);', m.name)
+            when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
+            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id
@@ -121,6 +127,34 @@ cross join lateral (
 cross join lateral (
     select not exists (select from pg_catalog.pg_roles r
                        where r.oid operator(pg_catalog.=) m.owner::pg_catalog.oid) as gone) o
+left join lateral (
+    select pg_catalog.concat_ws(' and ', 'USAGE on schema ' operator(pg_catalog.||) w.schema,
+                                w.privileges operator(pg_catalog.||) ' on the destination') as lacking,
+           pg_catalog.concat_ws(' ', pg_catalog.format('GRANT USAGE ON SCHEMA %s TO %s;', w.schema, m.owner)
+                                         operator(pg_catalog.||) pg_catalog.left(w.schema, 0),
+                                pg_catalog.format('GRANT %s ON %s TO %s;', w.privileges, w.relation, m.owner)
+                                         operator(pg_catalog.||) pg_catalog.left(w.privileges, 0)) as statement
+    from (
+        select pg_catalog.format('%I.%I', n.nspname, t.relname) as relation,
+               case when not pg_catalog.has_schema_privilege(m.owner::pg_catalog.oid, n.oid, 'USAGE')
+                    then pg_catalog.quote_ident(n.nspname) end as schema,
+               (select pg_catalog.string_agg(g.privilege, ', ' order by g.n)
+                from (values
+                    (1, 'SELECT', m.mode operator(pg_catalog.=) 'upsert'::pg_catalog.text
+                         and not pg_catalog.has_any_column_privilege(m.owner::pg_catalog.oid, t.oid, 'SELECT')),
+                    (2, 'INSERT', not pg_catalog.has_any_column_privilege(m.owner::pg_catalog.oid, t.oid, 'INSERT')),
+                    (3, 'UPDATE', m.mode operator(pg_catalog.=) 'upsert'::pg_catalog.text
+                         and not pg_catalog.has_any_column_privilege(m.owner::pg_catalog.oid, t.oid, 'UPDATE')),
+                    (4, 'DELETE', m.mode operator(pg_catalog.=) 'upsert'::pg_catalog.text
+                         and m.on_delete operator(pg_catalog.=) 'delete'::pg_catalog.text
+                         and not pg_catalog.has_table_privilege(m.owner::pg_catalog.oid, t.oid, 'DELETE'))
+                ) g(n, privilege, missing)
+                where g.missing) as privileges
+        from pg_catalog.pg_class t
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) t.relnamespace
+        where t.oid operator(pg_catalog.=) m.destination::pg_catalog.oid and not o.gone
+        offset 0) w
+    where w.schema is not null or w.privileges is not null) p on true
 cross join lateral (
     select coalesce(pg_catalog.sum(c.calls), 0::pg_catalog.numeric)::pg_catalog.int8 as calls,
            coalesce(pg_catalog.sum(c.received), 0::pg_catalog.numeric)::pg_catalog.int8 as received,
@@ -168,6 +202,7 @@ comment on column sequin.status.resync_started_at is 'When the resync under way 
 comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
 
 comment on column sequin.status.broken_reason is 'Why the mapping is broken';
+comment on column sequin.status.broken_hint is 'What to do about it, with the statement to run';
 comment on column sequin.status.broken_since is 'When a call found the fault';
 
 create view sequin.versions with (security_barrier) as

@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod net;
 mod other_row;
 mod project;
+mod repeated;
 mod values;
 
 use std::collections::{HashMap, HashSet};

@@ -14,6 +14,8 @@ pub mod superseded;
 pub mod words;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use bumpalo::Bump;
 use pgrx::IntoDatum;
@@ -86,8 +88,7 @@ pub struct Letter<'a> {
 
 /// Finds letters that are stored already. If the row is known, a letter is the same if mapping, row, source,
 /// version and commit time are equal; without an LSN, the text must be equal too. If the row is not known, a
-/// letter is the same if mapping, LSN and text are equal. A message with neither row nor LSN is stored each
-/// time.
+/// letter is the same if mapping and text are equal.
 const KNOWN: &str = "
     select k.n, k.known from (
         select b.n, coalesce((
@@ -98,7 +99,8 @@ const KNOWN: &str = "
               and l.committed_at is not distinct from b.committed_at
               and (b.lsn is not null or l.message = b.message)), (
             select min(l.id) from sequin.dead_letter l
-            where b.row_key is null and b.lsn is not null and l.row_key is null and l.lsn = b.lsn
+            where b.row_key is null and l.row_key is null
+              and hashtextextended(l.message, 0) = hashtextextended(b.message, 0)
               and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
         from sequin.batch() b(n integer, mapping text, message text, row_key bytea, source text, lsn bigint,
                               idx integer, committed_at timestamptz)
@@ -111,11 +113,11 @@ const RENEW: &str = "
         row_key = b.row_key, former_key = b.former_key, source = b.source, lsn = b.lsn, idx = b.idx,
         committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
         waits_or = sha256(b.waits_or), waits_for_key = b.waits_for_key, brings = (select array_agg(sha256(u)) from unnest(b.brings) u),
-        state = b.state, attempts = l.attempts + 1, last_attempt_at = pg_catalog.clock_timestamp()
+        state = b.state, attempts = l.attempts + b.times, last_attempt_at = pg_catalog.clock_timestamp()
     from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
-                          brings bytea[], waits_or bytea, waits_for_key text)
+                          brings bytea[], waits_or bytea, waits_for_key text, times integer)
     where l.id = b.id";
 
 /// A plain statement. Each node of a larger plan would copy the letter's text, which may be as large as its
@@ -123,18 +125,18 @@ const RENEW: &str = "
 const STORE: &str = "
     insert into sequin.dead_letter (mapping, message, sqlstate, error, detail, hint, position, key,
                                     row_key, former_key, source, lsn, idx, committed_at, waits_on, waits_for,
-                                    state, brings, waits_or, waits_for_key)
+                                    state, brings, waits_or, waits_for_key, attempts)
     select b.mapping, b.message, b.sqlstate, b.error, b.detail, b.hint, b.position, b.key, b.row_key,
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
            b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or),
-           b.waits_for_key
+           b.waits_for_key, b.times
     from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
-                          brings bytea[], waits_or bytea, waits_for_key text)
+                          brings bytea[], waits_or bytea, waits_for_key text, times integer)
     returning id";
 
-const COLUMNS: [(&str, pg_sys::Oid); 21] = [
+const COLUMNS: [(&str, pg_sys::Oid); 22] = [
     ("id", pg_sys::INT8OID),
     ("mapping", pg_sys::TEXTOID),
     ("message", pg_sys::TEXTOID),
@@ -156,6 +158,7 @@ const COLUMNS: [(&str, pg_sys::Oid); 21] = [
     ("brings", pg_sys::BYTEAARRAYOID),
     ("waits_or", pg_sys::BYTEAOID),
     ("waits_for_key", pg_sys::TEXTOID),
+    ("times", pg_sys::INT4OID),
 ];
 
 thread_local! {
@@ -204,14 +207,40 @@ pub fn store<'a>(mut letters: impl Iterator<Item = Letter<'a>>) -> Result<Vec<i6
     }
 }
 
-fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
+/// A letter, and how often it comes in its set.
+type Counted<'a> = (Letter<'a>, i32);
+
+/// Counts letters whose row is not known and that are equal.
+fn count(set: Vec<Letter<'_>>) -> Vec<Counted<'_>> {
+    // By a hash, so that no text is copied.
+    let hasher = RandomState::new();
+    let mut first: HashMap<u64, usize> = HashMap::new();
+    let mut counted: Vec<Counted<'_>> = Vec::with_capacity(set.len());
+    for letter in set {
+        if letter.id.is_none() && letter.row_key.is_none() {
+            let hash = hasher.hash_one((&letter.mapping, &letter.text));
+            let at = *first.entry(hash).or_insert(counted.len());
+            if let Some((known, times)) = counted.get_mut(at)
+                && (&known.mapping, &known.text) == (&letter.mapping, &letter.text)
+            {
+                *times += 1;
+                continue;
+            }
+        }
+        counted.push((letter, 1));
+    }
+    counted
+}
+
+fn store_set(set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
+    let mut set = count(set);
     for (letter, known) in known(&set)? {
-        set[letter].id = Some(known);
+        set[letter].0.id = Some(known);
     }
     let (mut renewed, mut new): (Vec<_>, Vec<_>) =
-        set.iter().partition(|letter| letter.id.is_some());
-    let renew = |letters: &[&Letter<'_>]| {
-        let letters = letters.iter().filter(|letter| letter.id.is_some());
+        set.iter().partition(|(letter, _)| letter.id.is_some());
+    let renew = |letters: &[&Counted<'_>]| {
+        let letters = letters.iter().filter(|(letter, _)| letter.id.is_some());
         RENEWED.with(|statement| {
             statement
                 .execute(letters, |letter| row(letter, None))
@@ -221,11 +250,11 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
     if !renewed.is_empty() && patiently(|| renew(&renewed))?.is_none() {
         // Letters that another session has locked are stored once more: that session may be about to remove
         // them.
-        let ids: Vec<i64> = renewed.iter().filter_map(|letter| letter.id).collect();
+        let ids: Vec<i64> = renewed.iter().filter_map(|(letter, _)| letter.id).collect();
         let free = free(&ids)?;
         let (mine, held): (Vec<_>, Vec<_>) = renewed
             .into_iter()
-            .partition(|letter| letter.id.is_some_and(|id| free.contains(&id)));
+            .partition(|(letter, _)| letter.id.is_some_and(|id| free.contains(&id)));
         renew(&mine)?;
         renewed = mine;
         new.extend(held);
@@ -246,20 +275,17 @@ fn store_set(mut set: Vec<Letter<'_>>) -> Result<Vec<i64>, SqlError> {
 }
 
 /// Finds the letters that are stored already: their indexes in `set`, and their numbers.
-fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
-    let asked: Vec<(usize, &Letter<'_>)> = set
-        .iter()
-        .enumerate()
-        .filter(|(_, letter)| letter.id.is_none())
-        .filter(|(_, letter)| letter.row_key.is_some() || letter.version.is_some())
-        .collect();
+fn known(set: &[Counted<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
+    let letters = set.iter().map(|(letter, _)| letter).enumerate();
+    let asked: Vec<(usize, &Letter<'_>)> =
+        letters.filter(|(_, letter)| letter.id.is_none()).collect();
     if asked.is_empty() {
         return Ok(Vec::new());
     }
     let large = Bump::new();
     let returned = LOOK_UP.with(|statement| {
         statement.query(asked.iter(), |(n, letter)| {
-            let by_text = letter.row_key.is_some() != letter.version.is_some();
+            let by_text = letter.row_key.is_none() || letter.version.is_none();
             let [lsn, idx] = version(letter);
             vec![
                 Some(Datum::from(*n as i32)),
@@ -282,7 +308,7 @@ fn known(set: &[Letter<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
 }
 
 /// A letter as a row of [`COLUMNS`].
-fn row(letter: &Letter<'_>, with_text: Option<&Bump>) -> BatchRow {
+fn row((letter, times): &Counted<'_>, with_text: Option<&Bump>) -> BatchRow {
     let wait = letter.wait.as_ref();
     let [lsn, idx] = version(letter);
     vec![
@@ -309,6 +335,7 @@ fn row(letter: &Letter<'_>, with_text: Option<&Bump>) -> BatchRow {
             .flatten(),
         wait.and_then(Wait::or).and_then(IntoDatum::into_datum),
         text(letter.waits_for_key.as_deref()),
+        Some(Datum::from(*times)),
     ]
 }
 

@@ -132,6 +132,15 @@ pub enum Error {
         /// The source table, quoted.
         source: String,
     },
+    /// The key of an appended row is in the table already, for a change of another source database.
+    TakenByAnotherSource {
+        /// The columns by which the table tells changes apart.
+        columns: Vec<String>,
+        /// The destination, as SQL spells it.
+        destination: String,
+        /// The source database of the message.
+        source: String,
+    },
     /// The SQL of a mapping gave more or fewer rows than messages.
     NotOneRow,
     /// A mapping's destination was dropped.

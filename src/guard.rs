@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod appended;
 pub mod claim;
 mod encoding;
 pub mod home;

@@ -34,6 +34,20 @@ pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
     })
 }
 
+/// The fingerprint of a whole change, with its idempotency key.
+pub fn of_change(
+    action: &str,
+    record: Json<'_>,
+    changes: Option<Json<'_>>,
+    name: Option<Json<'_>>,
+) -> u64 {
+    let seed = of_value(hash(BASIS, action.as_bytes()), record, MAX_DEPTH);
+    let seed = changes.map_or(seed, |changes| {
+        of_value(seed, changes, MAX_DEPTH).rotate_left(7)
+    });
+    name.map_or(seed, |name| of_value(seed.rotate_left(13), name, MAX_DEPTH))
+}
+
 /// Values nested deeper than this do not count, so that recursion has an end.
 const MAX_DEPTH: usize = 100;
 

@@ -84,10 +84,11 @@ mod fuzz;
     requires = ["explain"]
 );
 ::pgrx::extension_sql_file!(
-    "../sql/apply.sql",
-    name = "apply",
+    "../sql/sequences.sql",
+    name = "sequences",
     requires = ["fingerprint"]
 );
+::pgrx::extension_sql_file!("../sql/apply.sql", name = "apply", requires = ["sequences"]);
 ::pgrx::extension_sql_file!(
     "../sql/privileges.sql",
     name = "privileges",

@@ -51,7 +51,7 @@ impl Stamp {
     /// decide within a source, commit times between sources. Where neither decides, this stamp counts as newer.
     pub fn compare(&self, stored: &Stamp) -> Ordering {
         match (self.version, stored.version) {
-            (Some(a), Some(b)) if self.source == stored.source => a.cmp(&b),
+            (Some(a), Some(b)) if self.source == stored.source => a.compare(b),
             _ => match (self.committed_at, stored.committed_at) {
                 (Some(a), Some(b)) if a != b => a.cmp(&b),
                 _ => Ordering::Greater,
@@ -61,6 +61,14 @@ impl Stamp {
 
     fn is_newer_than(&self, stored: Option<&Stamp>) -> bool {
         stored.is_none_or(|stored| self.compare(stored) == Ordering::Greater)
+    }
+
+    /// Whether both have positions, and this one is surely before the other.
+    pub fn is_before(&self, other: &Stamp) -> bool {
+        match (self.version, other.version) {
+            (Some(a), Some(b)) => a.is_before(b),
+            _ => false,
+        }
     }
 
     /// Whether both stamps are of one transaction.
@@ -519,7 +527,11 @@ pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -
     changes.sort_by_key(|c| {
         let read = c.event == Event::Read;
         let time = c.stamp.committed_at.unwrap_or(i64::MIN);
-        let version = c.stamp.version;
+        // Changes of one transaction without index stay in the order of the batch.
+        let version = c
+            .stamp
+            .version
+            .map(|version| (version.lsn, version.index()));
         if one_source && !read {
             (read, None, version, position(c))
         } else {

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
@@ -38,12 +39,57 @@ impl Action {
 }
 
 /// The place of a change among all changes of one source database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// `commit_lsn`: where the transaction committed; below 2^63.
     pub lsn: u64,
-    /// `commit_idx`: which change of the transaction; below 2^31.
+    /// `commit_idx`: which change of the transaction; below 2^31. Sequin 0.6.77 to 0.8.15 sends none: then a
+    /// fingerprint of the change, with the highest bit set, which is negative as an `integer`.
     pub idx: u32,
+}
+
+/// The bit of [`Version::idx`] that is set where the message has no `commit_idx`.
+const UNINDEXED: u32 = 1 << 31;
+
+/// The bit that is also set if such a message has an idempotency key.
+const NAMED: u32 = 1 << 30;
+
+impl Version {
+    /// The version of a message without `commit_idx`. `named`: whether the fingerprint includes an idempotency
+    /// key.
+    pub fn unindexed(lsn: u64, fingerprint: u64, named: bool) -> Version {
+        let folded = (fingerprint ^ fingerprint >> 32) as u32 & (NAMED - 1);
+        Version {
+            lsn,
+            idx: UNINDEXED | folded | if named { NAMED } else { 0 },
+        }
+    }
+
+    /// `commit_idx`, if the message had one.
+    pub fn index(self) -> Option<u32> {
+        (self.idx & UNINDEXED == 0).then_some(self.idx)
+    }
+
+    /// Whether an equal version is surely the same change again: it has an index or an idempotency key.
+    pub fn is_named(self) -> bool {
+        self.idx & UNINDEXED == 0 || self.idx & NAMED != 0
+    }
+
+    /// Whether the change is surely older than the other.
+    pub fn is_before(self, other: Version) -> bool {
+        (self.lsn, self.index()) < (other.lsn, other.index())
+    }
+
+    /// Whether the change is older than, the same as or newer than one that is known already. Positions without
+    /// index are not ordered within a transaction: another change counts as newer than the known one.
+    pub fn compare(self, known: Version) -> Ordering {
+        let (index, known_index) = (self.index(), known.index());
+        let order = (self.lsn, index).cmp(&(known.lsn, known_index));
+        match order {
+            Ordering::Equal if self.idx != known.idx => Ordering::Greater,
+            order => order,
+        }
+    }
 }
 
 /// A member of a record.
@@ -71,7 +117,7 @@ pub struct Message<'a> {
     /// `metadata.database.name`, or in older messages `metadata.database_name`
     pub database_name: Option<&'a str>,
     /// The change's version in the source; `None` without a `commit_lsn`, as in reads and in messages
-    /// that Sequin sent before March 2025. A missing `commit_idx` is 0.
+    /// that Sequin sent before March 2025.
     pub version: Option<Version>,
     /// `metadata.commit_timestamp`, in microseconds since 1970
     pub committed_at: Option<i64>,
@@ -171,16 +217,20 @@ pub(crate) fn action(value: Option<Json<'_>>) -> Result<Action, MessageFault> {
         .ok_or_else(|| MessageFault::UnknownAction(value.text().chars().take(60).collect()))
 }
 
-/// The version from `commit_lsn` and `commit_idx`.
+/// The version from `commit_lsn` and `commit_idx`. `unindexed` makes a version without index.
 pub(crate) fn version(
     lsn: Option<Json<'_>>,
     idx: Option<Json<'_>>,
+    unindexed: impl FnOnce(u64) -> Version,
 ) -> Result<Option<Version>, MessageFault> {
     let idx = integer(idx, i32::MAX as u64).ok_or(MessageFault::BadIdx)?;
     let lsn = integer(lsn, i64::MAX as u64).ok_or(MessageFault::BadLsn)?;
-    Ok(lsn.map(|lsn| Version {
-        lsn,
-        idx: idx.unwrap_or(0) as u32,
+    Ok(lsn.map(|lsn| match idx {
+        Some(idx) => Version {
+            lsn,
+            idx: idx as u32,
+        },
+        None => unindexed(lsn),
     }))
 }
 
@@ -357,9 +407,13 @@ mod tests {
 
     #[test]
     fn versions() {
+        let version = |lsn, idx| version(lsn, idx, |lsn| Version::unindexed(lsn, 7, false));
         let at = |lsn, idx| Ok(Some(Version { lsn, idx }));
         assert_eq!(version(json("31673752"), json("3")), at(31_673_752, 3));
-        assert_eq!(version(json("0"), None), at(0, 0));
+        assert_eq!(
+            version(json("0"), None),
+            Ok(Some(Version::unindexed(0, 7, false)))
+        );
         assert_eq!(
             version(json("9223372036854775807"), json("2147483647")),
             at(i64::MAX as u64, i32::MAX as u32)
@@ -402,8 +456,26 @@ mod tests {
     #[test]
     fn versions_compare_by_lsn_first() {
         let version = |lsn, idx| Version { lsn, idx };
-        assert!(version(1, 9) < version(2, 0));
-        assert!(version(2, 0) < version(2, 1));
+        assert_eq!(version(1, 9).compare(version(2, 0)), Ordering::Less);
+        assert_eq!(version(2, 1).compare(version(2, 0)), Ordering::Greater);
+        assert_eq!(version(2, 1).compare(version(2, 1)), Ordering::Equal);
+    }
+
+    #[test]
+    fn without_an_index_another_change_of_the_transaction_is_newer() {
+        let (one, two) = (
+            Version::unindexed(2, 1, true),
+            Version::unindexed(2, 2, true),
+        );
+        assert_eq!(one.compare(two), Ordering::Greater);
+        assert_eq!(two.compare(one), Ordering::Greater);
+        assert_eq!(one.compare(one), Ordering::Equal);
+        assert_eq!(one.compare(Version { lsn: 2, idx: 0 }), Ordering::Less);
+        assert_eq!(Version { lsn: 2, idx: 0 }.compare(one), Ordering::Greater);
+        assert_eq!(one.compare(Version { lsn: 3, idx: 0 }), Ordering::Less);
+        assert_eq!(one.compare(Version { lsn: 1, idx: 9 }), Ordering::Greater);
+        assert_eq!(one.index(), None);
+        assert!(one.is_named() && !Version::unindexed(2, 1, false).is_named());
     }
 
     #[test]

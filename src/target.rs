@@ -10,6 +10,7 @@ pub mod column;
 pub mod mark;
 pub mod projection;
 pub mod reading;
+mod repeats;
 pub mod sql;
 pub mod statements;
 pub mod versions;
@@ -48,6 +49,13 @@ pub struct Target {
     pub key: Vec<usize>,
     /// The encoding of the key's values as bytes.
     pub key_encoding: Vec<KeyColumn>,
+    /// Under mode append, the numbers of the columns of a unique index by which a change is recognised that
+    /// was appended before; none if there is no such index.
+    pub repeats: Vec<usize>,
+    /// The encoding of these columns' values as bytes.
+    pub repeats_encoding: Vec<KeyColumn>,
+    /// Whether changes of two source databases can have equal values in these columns.
+    pub by_source: bool,
     /// The mapping's SQL, which the server evaluates, if there is any.
     pub projection: Option<Projection>,
     /// Lists of columns, in the order of the table, that foreign keys refer to and that are not the key.
@@ -99,6 +107,19 @@ impl Target {
             }
             .into());
         }
+        let append = mapping.mode == Mode::Append;
+        let repeats = match append {
+            true if key.is_empty() => repeats::of_index(&mapping, &destination, &columns),
+            true => key.clone(),
+            false => Vec::new(),
+        };
+        let by_source = append
+            && repeats::tell_changes(&mapping, &columns, &repeats)
+            && !repeats::tell_sources(&mapping, &columns, &repeats);
+        let repeats_encoding = repeats
+            .iter()
+            .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
+            .collect();
         let key_encoding = key
             .iter()
             .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
@@ -106,7 +127,7 @@ impl Target {
         let mut depends_on = vec![destination.oid];
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let versions = VersionsIn::of(&mapping, &destination);
-        if versions == VersionsIn::Columns {
+        if versions == VersionsIn::Columns || by_source {
             depends_on.push(catalog::home_sources());
         }
         // The server may run parts of the mapping's SQL while it plans.
@@ -122,6 +143,9 @@ impl Target {
             columns,
             key,
             key_encoding,
+            repeats,
+            repeats_encoding,
+            by_source,
             projection,
             versions,
             home: None,

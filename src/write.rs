@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appended;
 pub mod bisect;
 mod cascade;
 mod constraint;
@@ -77,7 +78,10 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     }
     for (kind, nets) in shapes {
         cascade::check_updates(changes, &nets)?;
-        upsert(changes, kind, &nets)?;
+        match changes.target.by_source {
+            true => appended::append(changes, kind, &nets)?,
+            false => upsert(changes, kind, &nets)?,
+        }
     }
     store_states(changes, news)
 }

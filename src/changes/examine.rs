@@ -99,7 +99,7 @@ impl<'a> Changes<'a> {
                     return false;
                 }
                 Event::Read => {}
-                _ if change.stamp.version.is_none() => return false,
+                _ if change.stamp.version.is_none_or(|v| v.index().is_none()) => return false,
                 _ if columns && change.stamp.source != self.examined.home => return false,
                 _ if change.stamp.source != source => return false,
                 _ => {}

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Changes;
 use super::keyed::{Keyed, Run};
 use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
+use super::repeated::repetitions;
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
@@ -217,7 +218,13 @@ impl<'a> Changes<'a> {
         let soft = self.target.mapping.on_delete == OnDelete::Soft;
         let mut last_cells = None;
         let mut removed = false;
-        for change in changes {
+        let repeated = repetitions(changes, &before);
+        for (change, repeated) in changes.iter().zip(repeated) {
+            if repeated {
+                let number = said.change_no(change.id);
+                self.ledger.note(&self.keyed, number, Outcome::Stale);
+                continue;
+            }
             let cells = (soft && state.present).then(|| state.cells.clone());
             let number = said.change_no(change.id);
             match state.apply(change, self.intake.call.read_skew) {

@@ -72,7 +72,10 @@ impl<'a> Changes<'a> {
         let mut rows = self.stored_rows(&keys)?;
         let mut order: Vec<MessageNo> = self.intake.numbers().collect();
         if self.target.versions != VersionsIn::Nowhere {
-            order.sort_by_key(|number| self.intake.message(*number).version);
+            order.sort_by_key(|number| {
+                let version = self.intake.message(*number).version;
+                version.map(|version| (version.lsn, version.index()))
+            });
         }
         for number in order {
             let Some((here, left)) = keys.get(&number) else {

@@ -55,7 +55,7 @@ impl Changes<'_> {
             let change = self.keyed.change(i);
             let later = |row| {
                 let stamp = change.stamp;
-                stamp.same_transaction(&row) && stamp.version > row.version
+                stamp.same_transaction(&row) && row.is_before(&stamp)
             };
             change.event.image_gone().is_some() && row.is_some_and(later)
         })

@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use super::source::Source;
 use super::strings::Strings;
+use crate::image::of_change;
 use crate::json::{Json, Kind};
+use crate::message::{Action, MessageFault, Version};
 
 /// The members seen so far.
 #[derive(Default)]
@@ -17,7 +19,21 @@ pub(super) struct Parts<'a> {
     pub(super) metadata: Option<Metadata<'a>>,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
+    /// The former values, if there are any: an object, or its text.
+    pub(super) fn changes(&self, strings: Strings<'a>) -> Result<Option<Json<'a>>, MessageFault> {
+        let Some(changes) = self.changes else {
+            return Ok(None);
+        };
+        match strings.embedded(changes)? {
+            Some(changes) if changes.kind() == Kind::Object => Ok(Some(changes)),
+            Some(changes) if changes.is_null() => Ok(None),
+            // Redis has no null
+            None if changes.is_string("") => Ok(None),
+            _ => Err(MessageFault::BadChanges),
+        }
+    }
+
     /// Whether the object is a message, whatever else it has.
     pub(super) fn are_a_message(&self) -> bool {
         self.action.is_some() || self.record.is_some() && self.metadata.is_some()
@@ -49,6 +65,24 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
+    /// The version of a change whose metadata have no `commit_idx`: its content and its idempotency key tell it from
+    /// other changes of its transaction.
+    pub(super) fn unindexed(
+        &self,
+        lsn: u64,
+        action: Action,
+        record: Json<'a>,
+        changes: Option<Json<'a>>,
+    ) -> Version {
+        if action == Action::Read {
+            return Version { lsn, idx: 0 };
+        }
+        let name = self.value.get("idempotency_key");
+        let name = name.filter(|name| !name.is_null());
+        let change = of_change(action.as_str(), record, changes, name);
+        Version::unindexed(lsn, change, name.is_some())
+    }
+
     /// Metadata of which no member was read.
     pub(super) fn unread(value: Json<'a>) -> Metadata<'a> {
         Metadata {

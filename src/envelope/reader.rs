@@ -436,16 +436,7 @@ impl<'a> Reader<'a> {
             Some(Record { value, .. }) => self.embedded_record(*value)?,
             None => return Err(MessageFault::NoRecord),
         };
-        let changes = match parts.changes {
-            Some(changes) => match strings.embedded(changes)? {
-                Some(changes) if changes.kind() == Kind::Object => Some(changes),
-                Some(changes) if changes.is_null() => None,
-                // Redis has no null
-                None if changes.is_string("") => None,
-                _ => return Err(MessageFault::BadChanges),
-            },
-            None => None,
-        };
+        let changes = parts.changes(strings)?;
         Ok(Message {
             position: self.items.len(),
             action,
@@ -456,7 +447,9 @@ impl<'a> Reader<'a> {
                 Some(name) => Some(name),
                 None => strings.optional(metadata.old_database_name)?,
             },
-            version: message::version(metadata.commit_lsn, metadata.commit_idx)?,
+            version: message::version(metadata.commit_lsn, metadata.commit_idx, |lsn| {
+                metadata.unindexed(lsn, action, record, changes)
+            })?,
             committed_at: message::timestamp(metadata.commit_timestamp)?,
             record,
             changes,

@@ -61,6 +61,11 @@ fn every_error() -> Vec<Error> {
             mapping: "a".into(),
             source: "public.s".into(),
         },
+        Error::TakenByAnotherSource {
+            columns: vec!["a".into()],
+            destination: "public.t".into(),
+            source: "shop".into(),
+        },
         Error::NotOneRow,
         Error::DestinationGone {
             mapping: "a".into(),

@@ -215,6 +215,20 @@ impl Error {
             .with_hint(format!(
                 "Run at the source: ALTER TABLE {source} REPLICA IDENTITY FULL;"
             )),
+            Error::TakenByAnotherSource { columns, destination, source } => SqlError::new(
+                sqlstate::INTEGRITY_CONSTRAINT_VIOLATION,
+                format!(
+                    "key ({}) of {destination} is taken by a change of another source database",
+                    quote::idents(columns)
+                ),
+            )
+            .with_detail(format!(
+                "The message is of database \"{source}\". Positions and idempotency keys of two databases can be equal."
+            ))
+            .with_hint(
+                "Add a column to the table and to its unique key, map it to \"metadata.database.name\", and retry \
+                 the dead letter.",
+            ),
             Error::NotOneRow => SqlError::new(
                 sqlstate::CARDINALITY_VIOLATION,
                 "an SQL expression of the mapping returned more or less than one row",

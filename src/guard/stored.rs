@@ -144,7 +144,7 @@ impl Lost {
         self.stamp.source != stored.source
             || another
                 && self.stamp.same_transaction(&stored)
-                && row.deleted == (self.stamp.version < stored.version)
+                && row.deleted == self.stamp.is_before(&stored)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod fit;
 mod key;
+mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::error::{list, sqlstate};
 use fit::Fit;
 
 pub use fit::qualified;
+pub use shared::check_shared;
 
 /// Every fault of a mapping and of its destination. `destination` is the relation that
 /// [`Mapping::destination`] names, `None` if it names none or the relation is gone.

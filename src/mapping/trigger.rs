@@ -11,10 +11,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi;
 
-use super::check::{check, check_relation, qualified};
+use super::check::{check, check_relation, check_shared, qualified};
 use super::save::caller;
 use super::warn::warn;
-use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, grants, obstacles, sql};
+use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, catalog, grants, obstacles, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -135,6 +135,10 @@ fn checked<'a>(
         faults.extend(sql::check(&mapping, table));
         faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
         faults.extend(table.map_or_else(Vec::new, |table| obstacles::check(&mapping, table)));
+        if let Some(table) = table.filter(|_| faults.is_empty()) {
+            let _definer = ActingAs::new(extension_owner(), false);
+            faults.extend(check_shared(&mapping, table, &catalog::load()?));
+        }
     }
     if faults.is_empty() {
         if session.checks_bodies && !operated {

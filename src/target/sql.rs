@@ -75,8 +75,14 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
         names.join(", ")
     };
     let sql = match (kind, target.mapping.mode) {
-        (_, Mode::Append) if key.is_empty() => statement::insert(input, &relation, &sql_columns),
-        (_, Mode::Append) => statement::insert_new(&relation, &sql_columns, &key),
+        (_, Mode::Append) if target.repeats.is_empty() => {
+            statement::insert(input, &relation, &sql_columns)
+        }
+        (_, Mode::Append) => {
+            let repeats = target.repeats.iter();
+            let repeats: Vec<_> = repeats.map(|&i| &target.columns[i].sql).collect();
+            statement::insert_new(&relation, &sql_columns, &repeats)
+        }
         (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
         (WriteKind::Replace, _) => {
             constants.extend(defaults(target, &columns));

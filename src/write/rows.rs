@@ -150,7 +150,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
     }
     let counted = match kind {
         WriteKind::UpsertNewer | WriteKind::UpsertRead => true,
-        _ => changes.target.mapping.mode == Mode::Append && !changes.target.key.is_empty(),
+        _ => changes.target.mapping.mode == Mode::Append && !changes.target.repeats.is_empty(),
     };
     // The statement only returns a count. Which rows were stale makes no difference to the call's counts.
     let written = if counted { processed } else { nets.len() };
@@ -166,7 +166,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
 }
 
 /// Runs the statement that writes rows with the columns of the first net change.
-fn execute(
+pub fn execute(
     changes: &mut Changes<'_>,
     kind: WriteKind,
     nets: &[&NetChange],

@@ -9,7 +9,7 @@ use support::{Database, config, error, rows, run, send, stale, upserted, value};
 use super::{GUARDS, ITEM, ITEMS, document, item, map, mapped, moved, record, row};
 
 /// A connection that keeps the notices.
-fn with_notices(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+pub fn with_notices(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
     let notices = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&notices);
     let mut config = config(database.name(), None);

@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod appended;
+mod forgotten;
 mod guards;
 mod keys;
+mod older;
 mod orders;
 mod reads;
 mod resync;

@@ -2,7 +2,7 @@
 
 use support::{Database, GUARDS, apply, batch, message, rows, run};
 
-/// The text identifies a change whose row is unknown. Messages that are not changes are kept each time.
+/// The text identifies a message whose row is unknown.
 #[test]
 fn what_comes_again_is_kept_once() {
     let ddl = "create table item (id integer primary key, name text check (name <> 'no'));
@@ -36,11 +36,30 @@ fn what_comes_again_is_kept_once() {
                     format!("item|3|{times}|{times}"),
                     format!("log|2|{times}|{times}"),
                     format!("second|2|{times}|{times}"),
-                    format!("null|{}|1|{times}", 1 + 2 * times),
+                    format!("null|3|{times}|{times}"),
                 ],
                 "{guard}"
             );
         }
+    }
+}
+
+#[test]
+fn equal_garbage_of_one_batch_is_kept_once() {
+    let database = Database::new("garbage");
+    let mut client = database.connect();
+    run(&mut client, "set client_min_messages = error");
+    let stranger = message("insert", "stranger", 6, r#"{"id":1}"#);
+    let read = message("read", "stranger", 6, r#"{"id":1}"#);
+    let letters = batch(&["{}", "1", &stranger, "{}", &read, "{}", &stranger, &read]);
+    for times in 1..=2 {
+        assert_eq!(apply(&mut client, &letters).dead, 8);
+        let kept = "select attempts, message like '%\"read\"%' from sequin.dead_letter order by id";
+        assert_eq!(
+            rows(&mut client, kept),
+            [(3, 'f'), (1, 'f'), (2, 'f'), (2, 't')]
+                .map(|(came, read)| format!("{}|{read}", came * times))
+        );
     }
 }
 

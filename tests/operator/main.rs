@@ -5,7 +5,12 @@
 mod comments;
 mod explain;
 mod fingerprint;
+mod marked;
+mod owner_lost;
 mod pausing;
+mod replica;
+mod sequences;
+mod shared;
 mod status;
 mod waiting;
 

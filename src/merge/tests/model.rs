@@ -263,7 +263,13 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came
         let source = |stamp: Stamp| noted.stamp.is_some_and(|of| of.source == stamp.source);
         stamp.is_none_or(source)
             && !shared
-            && noted.stamp.and_then(|stamp| stamp.version) > stamp.and_then(|stamp| stamp.version)
+            && noted
+                .stamp
+                .and_then(|stamp| stamp.version)
+                .map(|v| (v.lsn, v.idx))
+                > stamp
+                    .and_then(|stamp| stamp.version)
+                    .map(|v| (v.lsn, v.idx))
     };
     if !(plain && newer) {
         let special = stored.is_special(run, (noted.stamp, image));

@@ -45,3 +45,10 @@ select * from rows where id = 3;
 select count(*) from sequin.dead_letter;
 delete from sequin.mapping;
 drop schema on_delete cascade;
+
+-- a marked row keeps its values in unique indexes: sequin.map warns
+create schema marked;
+create table marked.person (id integer primary key, email text unique, gone boolean);
+select (sequin.map('public.person', 'marked.person', on_delete => 'soft', soft_delete => 'gone')).on_delete;
+delete from sequin.mapping;
+drop schema marked cascade;
