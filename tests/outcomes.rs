@@ -161,12 +161,12 @@ fn every_message_has_its_outcomes() {
             &mut client,
             "select coalesce(max(id), 0) from sequin.dead_letter",
         );
-        // A letter without a key is kept once, and counted.
+        // What is no change of a table is kept once, and counted.
         run(
             &mut client,
             "drop table if exists pg_temp.letter_before;
              create temp table letter_before as
-             select id, attempts, state from sequin.dead_letter where row_key is null",
+             select id, attempts from sequin.dead_letter where mapping is null",
         );
         let counts = apply(&mut client, &batch(&messages));
         assert_eq!(counts.received, size as i64, "seed {seed}");
@@ -175,10 +175,10 @@ fn every_message_has_its_outcomes() {
             &mut client,
             &format!(
                 "select (select count(*) from sequin.dead_letter
-                         where id > {letters} and state in ('dead', 'waiting') and row_key is not null)
-                        + (select coalesce(sum(case when l.state = 'waiting' then 1 else l.attempts - coalesce(b.attempts, 0) end), 0)
+                         where id > {letters} and state in ('dead', 'waiting') and mapping is not null)
+                        + (select coalesce(sum(l.attempts - coalesce(b.attempts, 0)), 0)
                            from sequin.dead_letter l left join letter_before b using (id)
-                           where l.row_key is null and (b.id is null or b.state = 'dead'))"
+                           where l.mapping is null)"
             ),
         );
         assert_eq!(kept, counts.dead.to_string(), "seed {seed}: dead letters");
