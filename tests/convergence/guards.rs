@@ -58,6 +58,8 @@ fn where_versions_are_kept() {
         value(&mut client, "select count(*) from sequin.row_version"),
         "0"
     );
+    let notice = taken().join("\n");
+    assert!(notice.starts_with("the versions of 1 rows"), "{notice}");
     map(&mut client, "item", "columns", "");
     assert_eq!(taken(), [""; 0]);
     assert_eq!(columns(&mut client, "item"), three);
