@@ -205,7 +205,7 @@ fn many_messages() {
         send("that are none", vec![format!("{:500}", "1"); count]).dead,
         count as i64
     );
-    let sql = "select (select count(*) from item), (select count(*) from sequin.dead_letter)";
+    let sql = "select (select count(*) from item), (select sum(attempts) from sequin.dead_letter)";
     assert_eq!(value(&mut client, sql), format!("{count}|{count}"));
     // and a call that fails at its last byte
     let mut text = of("insert", "item").join("\n");
