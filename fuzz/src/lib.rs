@@ -9,6 +9,7 @@ mod extension {
     pub mod civil;
     pub mod envelope;
     pub mod error;
+    pub mod image;
     pub mod json;
     pub mod message;
     pub mod spell;
@@ -19,7 +20,7 @@ mod extension {
 }
 
 // the targets and the modules name them as `crate::…`
-use extension::{civil, envelope, error, json, mapping, message, spell};
+use extension::{civil, envelope, error, image, json, mapping, message, spell};
 
 pub mod seeds;
 pub mod targets;
