@@ -196,9 +196,7 @@ impl Target {
     /// The columns of a batch relation of keys: a number, then the key.
     pub fn numbered_key(&self) -> Vec<RowColumn> {
         let key = self.key.iter().map(|&i| self.columns[i].row.clone());
-        std::iter::once(RowColumn::number("sequin_n"))
-            .chain(key)
-            .collect()
+        std::iter::once(RowColumn::number("")).chain(key).collect()
     }
 
     /// The key's columns as statements spell them.

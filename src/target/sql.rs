@@ -93,18 +93,12 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             format!("{sql} returning d.sequin_lsn is not null, {}", named())
         }
         (WriteKind::Update, _) => {
-            row.insert(0, RowColumn::number("sequin_n"));
+            row.insert(0, RowColumn::number(""));
             statement::update(input, &relation, &sql_columns, &key, &constants)
         }
         (WriteKind::Move, _) => {
-            let former = target.key.iter().enumerate().map(|(n, &i)| RowColumn {
-                name: statement::former(n),
-                ..target.columns[i].row.clone()
-            });
-            row.splice(
-                0..0,
-                std::iter::once(RowColumn::number("sequin_n")).chain(former),
-            );
+            let former = target.key.iter().map(|&i| target.columns[i].row.clone());
+            row.splice(0..0, std::iter::once(RowColumn::number("")).chain(former));
             statement::move_rows(input, &relation, &sql_columns, &key, &constants)
         }
     };
@@ -155,7 +149,7 @@ pub fn prepare_delete(target: &Target, marked: bool) -> Result<Statement, SqlErr
 /// the row, the mark of a soft delete, the key.
 pub fn delete_sql(input: Input<'_>, target: &Target, marked: bool) -> (String, Vec<RowColumn>) {
     let (relation, key) = (target.relation(), target.key_sql());
-    let mut row = vec![RowColumn::number("sequin_n")];
+    let mut row = vec![RowColumn::number("")];
     let sql = match target.mark().filter(|_| marked) {
         None => statement::delete(input, &relation, &key),
         Some(mark) => {
