@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod net;
 mod other_row;
 mod project;
+mod shown;
 mod values;
 
 use std::collections::{HashMap, HashSet};

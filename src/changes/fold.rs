@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::Changes;
 use super::keyed::{Keyed, Run};
 use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
+use super::shown::mask;
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
@@ -191,6 +192,7 @@ impl<'a> Changes<'a> {
             let image = came.then(|| fingerprint(message.record, None));
             self.target
                 .read(message, self.intake.fields(message), slots);
+            mask(&self.target.columns, &self.intake, change.message, slots);
             said.provided
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
@@ -479,6 +481,7 @@ impl<'a> Changes<'a> {
         let message = self.intake.message(number_of_message);
         let fields = self.intake.fields(message);
         self.target.read(message, fields, slots);
+        mask(&self.target.columns, &self.intake, number_of_message, slots);
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();

@@ -14,6 +14,7 @@ mod sessions;
 mod sources;
 mod toast;
 mod tombstones;
+mod untold;
 
 use postgres::Client;
 use support::{Database, Message, run};
