@@ -213,6 +213,13 @@ impl Target {
         self.key.iter().map(|&i| &self.columns[i].sql).collect()
     }
 
+    /// The numbers of the key's columns in which equal values can differ in their bytes.
+    pub fn spelled_key(&self) -> impl Iterator<Item = usize> + '_ {
+        let key = self.key.iter().zip(&self.key_encoding);
+        key.filter(|(_, encoding)| encoding.has_spellings())
+            .map(|(&i, _)| i)
+    }
+
     /// The names of the key's columns, in the order of the table.
     pub fn key_names(&self) -> Vec<String> {
         let key = self.table_order().into_iter().map(|n| self.key[n]);

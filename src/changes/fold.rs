@@ -299,6 +299,11 @@ impl<'a> Changes<'a> {
                 // The stored document is of a row that is gone.
                 merges = ColumnSet::new();
             }
+            let (state, before) = (&merged.state, &merged.before);
+            if before.present && (state.row, state.read_at) == (before.row, before.read_at) {
+                // The stored row has the key as a newer change spells it.
+                self.target.spelled_key().for_each(|i| merges.add(i));
+            }
             let whole = columns.has_all(self.target.columns.len());
             effect = match present {
                 true => NetEffect::Write {

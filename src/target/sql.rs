@@ -29,7 +29,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     let spelled: Vec<SqlColumn> = columns
         .iter()
         .map(|&i| SqlColumn {
-            merges: shape.merges.has(i),
+            merges: shape.merges.has(i) && target.columns[i].document,
             ..target.columns[i].sql.clone()
         })
         .collect();
@@ -64,6 +64,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             .into_iter()
             .collect(),
     };
+    constants.extend(spellings(target, shape));
     let upsert = |constants: &[(String, String)], condition| {
         statement::upsert(input, &relation, &sql_columns, &key, constants, condition)
     };
@@ -103,6 +104,23 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
         }
     };
     (sql, row)
+}
+
+/// The assignments that give an existing row the key as its newest change spells it, which is equal to the row's key, but
+/// may differ in case or digits.
+fn spellings(target: &Target, shape: &Shape) -> Vec<(String, String)> {
+    let from = match shape.kind {
+        // It sets the whole key.
+        WriteKind::Move => return Vec::new(),
+        WriteKind::Update => "b",
+        _ => "excluded",
+    };
+    target
+        .spelled_key()
+        .filter(|&i| !shape.merges.has(i))
+        .map(|i| target.columns[i].sql.name.clone())
+        .map(|name| (name.clone(), format!("{from}.{name}")))
+        .collect()
 }
 
 /// The numbers of the guard's columns that are written. A read keeps the stored position.

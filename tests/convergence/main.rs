@@ -12,6 +12,7 @@ mod reads;
 mod resync;
 mod sessions;
 mod sources;
+mod spellings;
 mod toast;
 mod tombstones;
 mod untold;
