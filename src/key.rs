@@ -54,6 +54,11 @@ impl KeyColumn {
         }
     }
 
+    /// Whether equal values can differ in their bytes.
+    pub fn has_spellings(&self) -> bool {
+        matches!(self, KeyColumn::Hash(_))
+    }
+
     /// The value with this encoding, of this column's type, in words; `None` if the encoding does not tell.
     fn decode(&self, type_oid: pg_sys::Oid, bytes: &[u8]) -> Option<String> {
         match self {

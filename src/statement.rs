@@ -58,18 +58,17 @@ pub enum Input<'s> {
 }
 
 impl Input<'_> {
-    /// The relation `b` of these columns, with `sequin_n integer` in front if `numbered`.
-    fn relation(self, numbered: bool, columns: &[&SqlColumn]) -> String {
+    /// The relation `b` of these columns, with a number of this name in front if there is one.
+    fn relation(self, number_name: Option<&str>, columns: &[&SqlColumn]) -> String {
         match self {
-            Input::Batch if numbered => batch("b", "sequin_n integer", columns),
-            Input::Batch => batch("b", "", columns),
+            Input::Batch => batch("b", number_name, columns),
             Input::Part {
                 number,
                 columns: places,
                 after,
             } => {
                 let names = columns.iter().map(|column| column.name.as_str());
-                let names = numbered.then_some("sequin_n").into_iter().chain(names);
+                let names = number_name.into_iter().chain(names);
                 let list: Vec<String> = names
                     .zip(places)
                     .map(|(name, &place)| format!("b.{} as {name}", part_column(place)))
@@ -116,29 +115,57 @@ pub fn after(part: usize) -> String {
     )
 }
 
-/// `b(id bigint, name text)`, with further columns in front.
-fn batch(alias: &str, extra: &str, columns: &[&SqlColumn]) -> String {
-    let mut sql = format!("sequin.batch() {alias}({extra}");
-    for (i, column) in columns.iter().enumerate() {
-        let comma = if i == 0 && extra.is_empty() { "" } else { ", " };
-        write!(sql, "{comma}{} {}", column.name, column.type_name).expect("a String takes all");
+/// A name that begins so and is the beginning of no name among `taken`.
+pub fn free_name<'n>(name: &str, taken: impl Iterator<Item = &'n str> + Clone) -> String {
+    let mut free = name.to_owned();
+    while taken
+        .clone()
+        .any(|taken| taken.trim_start_matches('"').starts_with(&free))
+    {
+        free.push('_');
     }
-    sql + ")"
+    free
 }
 
-/// A statement that changes rows by the batch relation `b`, numbered by `sequin_n integer`. PostgreSQL 13
-/// plans the statement for each partition, and would read the batch as often, if it were not materialized.
+/// The name of the number in a batch relation of these columns.
+pub fn number_name(columns: &[&SqlColumn]) -> String {
+    free_name(
+        "sequin_n",
+        columns.iter().map(|column| column.name.as_str()),
+    )
+}
+
+/// The batch relation `b` of these columns with a number in front, and the number's name.
+pub fn numbered_batch(columns: &[&SqlColumn]) -> (String, String) {
+    let number = number_name(columns);
+    let batch = batch("b", Some(&number), columns);
+    (number, batch)
+}
+
+/// `b(id bigint, name text)`, with a number of this name in front.
+fn batch(alias: &str, number: Option<&str>, columns: &[&SqlColumn]) -> String {
+    let number = number.map(|number| format!("{number} integer"));
+    let columns = columns.iter();
+    let columns = columns.map(|column| format!("{} {}", column.name, column.type_name));
+    let definition: Vec<String> = number.into_iter().chain(columns).collect();
+    format!("sequin.batch() {alias}({})", definition.join(", "))
+}
+
+/// A statement that changes rows by the batch relation `b`, numbered by the column whose name the statement gets.
+/// PostgreSQL 13 plans the statement for each partition, and would read the batch as often, if it were not
+/// materialized.
 fn over_batch(
     input: Input<'_>,
     columns: &[&SqlColumn],
-    statement: impl FnOnce(&str) -> String,
+    statement: impl FnOnce(&str, &str) -> String,
 ) -> String {
-    let batch = input.relation(true, columns);
+    let n = number_name(columns);
+    let batch = input.relation(Some(&n), columns);
     if cfg!(feature = "pg13") && input == Input::Batch {
-        let statement = statement("b");
+        let statement = statement("b", &n);
         format!("with b as materialized (select * from {batch}) {statement}")
     } else {
-        statement(&batch)
+        statement(&batch, &n)
     }
 }
 
@@ -233,7 +260,7 @@ pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) 
         relation.name,
         list(columns, ""),
         list(columns, "b."),
-        input.relation(false, columns),
+        input.relation(None, columns),
     )
 }
 
@@ -247,7 +274,7 @@ pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlCol
 }
 
 /// `UPDATE` of the rows that exist. It returns the number that each of them has in the batch relation, in
-/// the first column, `sequin_n integer`.
+/// the first column, an integer.
 pub fn update(
     input: Input<'_>,
     relation: &SqlRelation,
@@ -271,17 +298,17 @@ fn update_where(
     set: &[String],
     condition: &str,
 ) -> String {
-    over_batch(input, columns, |batch| {
+    over_batch(input, columns, |batch, n| {
         format!(
-            "update {} as d set {} from {batch} where {condition} returning b.sequin_n",
+            "update {} as d set {} from {batch} where {condition} returning b.{n}",
             relation.name,
             set.join(", "),
         )
     })
 }
 
-/// `UPDATE` of rows that get another key. The batch relation has the key that a row has now in columns named by
-/// [`former`], then the row's new columns.
+/// `UPDATE` of rows that get another key. The batch relation has the key that a row has now, then the row's new
+/// columns.
 pub fn move_rows(
     input: Input<'_>,
     relation: &SqlRelation,
@@ -289,6 +316,8 @@ pub fn move_rows(
     key: &[&SqlColumn],
     constants: &[(String, String)],
 ) -> String {
+    let prefix = free_name("sequin_former_", columns.iter().map(|c| c.name.as_str()));
+    let former = |i: usize| format!("{prefix}{i}");
     let former_key: Vec<SqlColumn> = (0..key.len())
         .map(|i| SqlColumn {
             name: former(i),
@@ -300,17 +329,12 @@ pub fn move_rows(
     update_where(input, relation, &all, &set, &matches_by(key, former))
 }
 
-/// The name of a column of a former key.
-pub fn former(i: usize) -> String {
-    format!("sequin_former_{i}")
-}
-
 /// `DELETE` by key. It returns the number that each deleted row has in the batch relation, in the first
-/// column, `sequin_n integer`.
+/// column, an integer.
 pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> String {
-    over_batch(input, key, |batch| {
+    over_batch(input, key, |batch, n| {
         format!(
-            "delete from {} as d using {batch} where {} returning b.sequin_n",
+            "delete from {} as d using {batch} where {} returning b.{n}",
             relation.name,
             matches(key),
         )
@@ -319,10 +343,11 @@ pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> S
 
 /// Selects the rows of these keys as JSON, each with the number that its key has in the batch relation.
 pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    let n = number_name(key);
     format!(
-        "select b.sequin_n, d.image from {} cross join lateral \
+        "select b.{n}, d.image from {} cross join lateral \
          (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0) d",
-        batch("b", "sequin_n integer", key),
+        batch("b", Some(&n), key),
         relation.name,
         matches(key),
     )
@@ -331,11 +356,12 @@ pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
 /// Selects columns (`d.name`, quoted) of the rows of these keys, after the number that each key has in the
 /// batch relation.
 pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[String]) -> String {
+    let n = number_name(key);
     format!(
-        "select b.sequin_n, {} from {} cross join lateral \
+        "select b.{n}, {} from {} cross join lateral \
          (select d.* from {} d where {} offset 0) d",
         columns.join(", "),
-        batch("b", "sequin_n integer", key),
+        batch("b", Some(&n), key),
         relation.name,
         matches(key),
     )
@@ -343,10 +369,11 @@ pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[Strin
 
 /// Locks the rows of these keys, and selects the number that each key has in the batch relation.
 pub fn locked_rows(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    let n = number_name(key);
     format!(
-        "select b.sequin_n from {} cross join lateral \
+        "select b.{n} from {} cross join lateral \
          (select from {} d where {} offset 0 for update) d",
-        batch("b", "sequin_n integer", key),
+        batch("b", Some(&n), key),
         relation.name,
         matches(key),
     )
@@ -366,16 +393,17 @@ pub fn different_rows(
         format!("row({})::pg_catalog.record", names.join(", "))
     };
     let all: Vec<_> = key.iter().chain(columns).copied().collect();
+    let n = number_name(&all);
     // The bits of tgtype: 1 is FOR EACH ROW, 2 BEFORE, 4 INSERT, 16 UPDATE.
     format!(
-        "select b.sequin_n from {} cross join lateral \
+        "select b.{n} from {} cross join lateral \
          (select d.* from {} d where {} offset 0) d \
          where {} operator(pg_catalog.*<>) {} and not exists \
          (select from pg_catalog.pg_trigger t where t.tgrelid operator(pg_catalog.=) {oid}::pg_catalog.oid \
          and not t.tgisinternal and t.tgenabled operator(pg_catalog.<>) 'D' \
          and t.tgtype operator(pg_catalog.&) 3::smallint operator(pg_catalog.=) 3::smallint \
          and t.tgtype operator(pg_catalog.&) 20::smallint operator(pg_catalog.<>) 0::smallint)",
-        batch("b", "sequin_n integer", &all),
+        batch("b", Some(&n), &all),
         relation.name,
         matches(key),
         row("d"),
@@ -397,10 +425,10 @@ pub fn soft_delete(
     };
     let mut columns = vec![mark];
     columns.extend(key);
-    over_batch(input, &columns, |batch| {
+    over_batch(input, &columns, |batch, n| {
         format!(
             "update {} as d set {1} = b.{1} from {batch} where {2} and d.{1} {unmarked} \
-             returning b.sequin_n",
+             returning b.{n}",
             relation.name,
             mark.name,
             matches(key),
@@ -534,6 +562,25 @@ mod tests {
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
         );
+    }
+
+    #[test]
+    fn the_number_and_the_former_key_have_free_names() {
+        let names = ["sequin_n", "sequin_n_", "sequin_former_0"];
+        let [a, b, c] = names.map(|name| column(name, "integer"));
+        assert!(delete(Input::Batch, &relation(false), &[&c]).ends_with("returning b.sequin_n"));
+        let sql = move_rows(Input::Batch, &relation(false), &[&a, &b, &c], &[&c], &[]);
+        assert!(
+            sql.contains("b(sequin_n__ integer, sequin_former__0 integer, sequin_n integer, "),
+            "{sql}"
+        );
+        assert!(
+            sql.ends_with(
+                "d.sequin_former_0 operator(pg_catalog.=) b.sequin_former__0 returning b.sequin_n__"
+            ),
+            "{sql}"
+        );
+        assert_eq!(free_name("a", ["\"a b\""].into_iter()), "a_");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use pgrx::pg_sys::Datum;
 
 use super::keyed::Run;
+use super::shown::mask;
 use super::{Changes, MappingLock, keys_of};
 use crate::guard::home::home;
 use crate::guard::stored::{load, special};
@@ -114,6 +115,7 @@ impl<'a> Changes<'a> {
             let fields = self.intake.fields(message);
             self.target.read(message, fields, slots);
             self.intake.mask(change.message, slots);
+            mask(&self.target.columns, &self.intake, change.message, slots);
             let partial = slots
                 .iter()
                 .zip(&self.target.columns)

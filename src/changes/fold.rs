@@ -9,6 +9,7 @@ use super::Changes;
 use super::keyed::{Keyed, Run};
 use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
 use super::repeated::repetitions;
+use super::shown::mask;
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
@@ -193,6 +194,7 @@ impl<'a> Changes<'a> {
             self.target
                 .read(message, self.intake.fields(message), slots);
             self.intake.mask(change.message, slots);
+            mask(&self.target.columns, &self.intake, change.message, slots);
             said.provided
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
@@ -304,6 +306,11 @@ impl<'a> Changes<'a> {
             if merged.removed && (stored.is_some() || arrival) {
                 // The stored document is of a row that is gone.
                 merges = ColumnSet::new();
+            }
+            let (state, before) = (&merged.state, &merged.before);
+            if before.present && (state.row, state.read_at) == (before.row, before.read_at) {
+                // The stored row has the key as a newer change spells it.
+                self.target.spelled_key().for_each(|i| merges.add(i));
             }
             let whole = columns.has_all(self.target.columns.len());
             effect = match present {
@@ -488,6 +495,7 @@ impl<'a> Changes<'a> {
         let fields = self.intake.fields(message);
         self.target.read(message, fields, slots);
         self.intake.mask(number_of_message, slots);
+        mask(&self.target.columns, &self.intake, number_of_message, slots);
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();

@@ -43,7 +43,7 @@ pub enum NetEffect {
         /// The columns that have a value.
         columns: ColumnSet,
         /// Documents among `columns` of which only a part is known. The known members are merged into the
-        /// stored document.
+        /// stored document. Also columns of the key whose stored spelling stays.
         merges: ColumnSet,
         /// Whether a row that has this key already is another row: none of its values may remain.
         replaces: bool,

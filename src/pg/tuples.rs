@@ -47,7 +47,7 @@ impl RowColumn {
         }
     }
 
-    /// A column that numbers the rows.
+    /// A column that numbers the rows. A statement may give it another name.
     pub fn number(name: &str) -> RowColumn {
         RowColumn::plain(name, pg_sys::INT4OID)
     }

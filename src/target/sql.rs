@@ -29,7 +29,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     let spelled: Vec<SqlColumn> = columns
         .iter()
         .map(|&i| SqlColumn {
-            merges: shape.merges.has(i),
+            merges: shape.merges.has(i) && target.columns[i].document,
             ..target.columns[i].sql.clone()
         })
         .collect();
@@ -64,6 +64,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             .into_iter()
             .collect(),
     };
+    constants.extend(spellings(target, shape));
     let upsert = |constants: &[(String, String)], condition| {
         statement::upsert(input, &relation, &sql_columns, &key, constants, condition)
     };
@@ -99,25 +100,36 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             format!("{sql} returning d.sequin_lsn is not null, {}", named())
         }
         (WriteKind::Update, _) => {
-            row.insert(0, RowColumn::number("sequin_n"));
+            row.insert(0, RowColumn::number(""));
             statement::update(input, &relation, &sql_columns, &key, &constants)
         }
         (WriteKind::Move | WriteKind::Handover, _) => {
             if kind == WriteKind::Handover {
                 constants.extend(defaults(target, &columns));
             }
-            let former = target.key.iter().enumerate().map(|(n, &i)| RowColumn {
-                name: statement::former(n),
-                ..target.columns[i].row.clone()
-            });
-            row.splice(
-                0..0,
-                std::iter::once(RowColumn::number("sequin_n")).chain(former),
-            );
+            let former = target.key.iter().map(|&i| target.columns[i].row.clone());
+            row.splice(0..0, std::iter::once(RowColumn::number("")).chain(former));
             statement::move_rows(input, &relation, &sql_columns, &key, &constants)
         }
     };
     (sql, row)
+}
+
+/// The assignments that give an existing row the key as its newest change spells it, which is equal to the row's key, but
+/// may differ in case or digits.
+fn spellings(target: &Target, shape: &Shape) -> Vec<(String, String)> {
+    let from = match shape.kind {
+        // It sets the whole key.
+        WriteKind::Move => return Vec::new(),
+        WriteKind::Update => "b",
+        _ => "excluded",
+    };
+    target
+        .spelled_key()
+        .filter(|&i| !shape.merges.has(i))
+        .map(|i| target.columns[i].sql.name.clone())
+        .map(|name| (name.clone(), format!("{from}.{name}")))
+        .collect()
 }
 
 /// The numbers of the guard's columns that are written. A read keeps the stored position.
@@ -164,7 +176,7 @@ pub fn prepare_delete(target: &Target, marked: bool) -> Result<Statement, SqlErr
 /// the row, the mark of a soft delete, the key.
 pub fn delete_sql(input: Input<'_>, target: &Target, marked: bool) -> (String, Vec<RowColumn>) {
     let (relation, key) = (target.relation(), target.key_sql());
-    let mut row = vec![RowColumn::number("sequin_n")];
+    let mut row = vec![RowColumn::number("")];
     let sql = match target.mark().filter(|_| marked) {
         None => statement::delete(input, &relation, &key),
         Some(mark) => {

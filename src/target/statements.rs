@@ -47,7 +47,7 @@ pub struct Shape {
     pub kind: WriteKind,
     /// The columns that have a value.
     pub columns: ColumnSet,
-    /// Documents among the columns that are merged into the stored ones.
+    /// Documents among the columns that are merged into the stored ones, and columns of the key that keep their spelling.
     pub merges: ColumnSet,
     /// `sequin.read_skew` in microseconds.
     pub read_skew: i64,

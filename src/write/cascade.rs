@@ -22,6 +22,7 @@ use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
 use crate::prepared::{RowReader, Statement, numbered_keys};
+use crate::statement::free_name;
 use crate::target::Target;
 
 /// Fails if a row that a mapping writes refers to a row that is to be deleted, through a foreign key that
@@ -42,10 +43,9 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
         let mut statement = match kept {
             Some(statement) => statement,
             None => {
-                let select = "select b.sequin_n";
                 let sql = format!(
                     "{} limit 1",
-                    referring(target, referrer, select, Beside::Together)
+                    referring(target, referrer, "", Beside::Together)
                 );
                 prepare(target, referrer, &sql)?
             }
@@ -138,7 +138,7 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
         let _owner = ActingAs::untrusted(referrer.owner);
         let sql = format!(
             "{} limit 1",
-            referring(target, referrer, "select b.sequin_n", Beside::Together)
+            referring(target, referrer, "", Beside::Together)
         );
         let mut statement = prepare(target, referrer, &sql)?;
         let found = rows.query(target, values, &mut statement, &nets)?;
@@ -188,11 +188,11 @@ pub fn holders(
         [] => String::from("''::bytea"),
         _ => format!("sequin.row_key({})", columns.join(", ")),
     };
-    let select = format!("select b.sequin_n, {bytes}");
+    let also = format!(", {bytes}");
     let mut statement = prepare(
         target,
         referrer,
-        &referring(target, referrer, &select, Beside::Together),
+        &referring(target, referrer, &also, Beside::Together),
     )?;
     let returned = rows.query(target, values, &mut statement, nets)?;
     Ok(numbered_keys(&returned, nets.len()))
@@ -212,11 +212,8 @@ pub fn referred(
         .iter()
         .map(|(_, to, _)| format!("b.{}", pgrx::spi::quote_identifier(to)))
         .collect();
-    let select = format!(
-        "select b.sequin_n, pg_catalog.concat_ws(', ', {})",
-        to.join(", ")
-    );
-    let sql = referring(target, referrer, &select, Beside::Itself);
+    let also = format!(", pg_catalog.concat_ws(', ', {})", to.join(", "));
+    let sql = referring(target, referrer, &also, Beside::Itself);
     let mut statement = prepare(target, referrer, &sql)?;
     rows.query(target, values, &mut statement, nets)
 }
@@ -324,9 +321,9 @@ enum Beside {
     Itself,
 }
 
-/// `select` from deleted rows `b` (their key and the [`others`]), each joined with the first row `c` that
-/// refers to it.
-fn referring(target: &Target, referrer: &Referrer, select: &str, beside: Beside) -> String {
+/// Selects the numbers of deleted rows `b` (their key and the [`others`]), each joined with the first row `c` that
+/// refers to it. `also` continues the list of what is selected.
+fn referring(target: &Target, referrer: &Referrer, also: &str, beside: Beside) -> String {
     let key = target.key_sql();
     let quote = |name: &str| pgrx::spi::quote_identifier(name);
     let list = |f: &dyn Fn(usize) -> String, join: &str, n: usize| {
@@ -337,7 +334,13 @@ fn referring(target: &Target, referrer: &Referrer, select: &str, beside: Beside)
         ", ",
         key.len(),
     );
-    for column in others(target, referrer) {
+    let others = others(target, referrer);
+    let names = key.iter().map(|column| column.name.clone());
+    let names: Vec<String> = names
+        .chain(others.iter().map(|column| quote(&column.name)))
+        .collect();
+    let n = free_name("sequin_n", names.iter().map(String::as_str));
+    for column in others {
         definition += &format!(", {} {}", quote(&column.name), column.type_name);
     }
     let same = |row: &str, of: &str| {
@@ -361,8 +364,8 @@ fn referring(target: &Target, referrer: &Referrer, select: &str, beside: Beside)
         Beside::Itself => format!(" and not ({})", same("c", "b")),
     };
     format!(
-        "with b as materialized (select * from sequin.batch() b(sequin_n integer, {definition}))
-         {select} from b cross join lateral
+        "with b as materialized (select * from sequin.batch() b({n} integer, {definition}))
+         select b.{n}{also} from b cross join lateral
              (select c.* from {} c where {refers}{unless} limit 1) c",
         referrer.name,
     )

@@ -55,12 +55,14 @@ pub fn give_up(
     let Some(value) = free_value(target, column) else {
         return Ok(());
     };
+    let key = target.key_sql();
+    let number = format!("b.{}", statement::number_name(&key));
+    let value = value.replace("b.sequin_n", &number);
     let column = &target.columns[column].sql;
     let assignment = (
         column.name.clone(),
         format!("({value})::{}", column.type_name),
     );
-    let key = target.key_sql();
     let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     statement.execute(rows.iter().enumerate(), |(n, net)| {

@@ -21,6 +21,7 @@ use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
 use crate::prepared::{RowReader, Statement};
+use crate::statement::{SqlColumn, numbered_batch};
 
 /// The units that violate a foreign key when they are written alone.
 pub struct Violations {
@@ -131,22 +132,18 @@ fn orphans(
     }
     columns.sort_unstable();
     columns.dedup();
-    let definition: Vec<String> = columns
-        .iter()
-        .map(|&i| &target.columns[i].sql)
-        .map(|column| format!("{} {}", column.name, column.type_name))
-        .collect();
+    let spelled: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
+    let (n, batch) = numbered_batch(&spelled);
     let declared: Vec<String> = key.declared.iter().map(name).collect();
     let sql = format!(
-        "select b.sequin_n, pg_catalog.concat_ws(', ', {}) from sequin.batch() b(sequin_n integer, {}) \
+        "select b.{n}, pg_catalog.concat_ws(', ', {}) from {batch} \
          where {}{unless} and not exists (select from {} p where {})",
         declared.join(", "),
-        definition.join(", "),
         given.join(" and "),
         key.name,
         there.join(" and ")
     );
-    let mut row = vec![RowColumn::number("sequin_n")];
+    let mut row = vec![RowColumn::number(&n)];
     row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
     // The server's own checks of foreign keys run as this role.
     let _owner = ActingAs::untrusted(key.parent_owner);

@@ -30,6 +30,7 @@ use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{Statement, numbered_keys};
+use crate::statement::{SqlColumn, numbered_batch};
 use crate::stop::Stop;
 use crate::target::Target;
 
@@ -146,7 +147,7 @@ fn parents(
         .zip(&key.types)
         .map(|(&i, type_name)| format!("b.{}::{type_name}", target.columns[i].sql.name))
         .collect();
-    let select = format!("select b.sequin_n, sequin.row_key({})", row.join(", "));
+    let select = format!("sequin.row_key({})", row.join(", "));
     let keys = keys(target, values, &select, &columns, "", nets)?;
     Ok(waits(key.parent, keys))
 }
@@ -250,7 +251,7 @@ fn in_the_way(
         .into_iter()
         .map(|i| format!("d.{}", target.columns[target.key[i]].sql.name))
         .collect();
-    let select = format!("select b.sequin_n, sequin.row_key({})", key.join(", "));
+    let select = format!("sequin.row_key({})", key.join(", "));
     let keys = keys(target, values, &select, columns, &from, nets)?;
     Ok(waits(target.destination.oid, keys))
 }
@@ -260,7 +261,7 @@ pub fn is_of_itself(error: &SqlError) -> bool {
     ForeignKey::of(error).is_some_and(|key| key.parent == key.child)
 }
 
-/// Runs a query over some columns of the rows. The query returns row numbers, each with a key.
+/// Runs a query over some columns of the rows. It returns row numbers, each with the key that `select` gives.
 fn keys(
     target: &Target,
     values: &Values,
@@ -269,16 +270,10 @@ fn keys(
     from: &str,
     nets: &[&NetChange],
 ) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
-    let definition: Vec<String> = columns
-        .iter()
-        .map(|&i| &target.columns[i].sql)
-        .map(|column| format!("{} {}", column.name, column.type_name))
-        .collect();
-    let sql = format!(
-        "{select} from sequin.batch() b(sequin_n integer, {}){from}",
-        definition.join(", ")
-    );
-    let mut row = vec![RowColumn::number("sequin_n")];
+    let asked: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
+    let (number, batch) = numbered_batch(&asked);
+    let sql = format!("select b.{number}, {select} from {batch}{from}");
+    let mut row = vec![RowColumn::number("")];
     row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
     let mut statement = Statement::new(&sql, &row)?;
     let returned = statement.query(nets.iter().enumerate(), |(n, net)| {

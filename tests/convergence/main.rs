@@ -15,8 +15,10 @@ mod reads;
 mod resync;
 mod sessions;
 mod sources;
+mod spellings;
 mod toast;
 mod tombstones;
+mod untold;
 
 use postgres::Client;
 use support::{Database, Message, run};

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod names;
 mod sizes;
 mod values;
 

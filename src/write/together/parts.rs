@@ -399,11 +399,6 @@ impl<'s, 'a> Together<'s, 'a> {
     /// The types of a part's columns, as SQL spells them.
     fn type_names(&self, part: &Part) -> Vec<String> {
         let target = &self.all[part.mapping].target;
-        let former = |name: &str| {
-            let mut key = target.key.iter().enumerate();
-            key.find(|(n, _)| statement::former(*n) == name)
-                .map(|(_, &i)| target.columns[i].sql.type_name.clone())
-        };
         let own = |column: &RowColumn| match column.type_oid {
             pg_sys::INT8OID => String::from("bigint"),
             pg_sys::TIMESTAMPTZOID => String::from("timestamp with time zone"),
@@ -411,7 +406,7 @@ impl<'s, 'a> Together<'s, 'a> {
         };
         let type_name = |column: &RowColumn| match target.destination.column(&column.name) {
             Some(column) => column.type_name.clone(),
-            None => former(&column.name).unwrap_or_else(|| own(column)),
+            None => own(column),
         };
         part.row.iter().map(type_name).collect()
     }
