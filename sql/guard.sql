@@ -171,6 +171,7 @@ create trigger mapping_reads_otherwise after update of source, columns on sequin
                        or coalesce(old.columns, 'null'::pg_catalog.jsonb)
                            operator(pg_catalog.<>) coalesce(new.columns, 'null'::pg_catalog.jsonb))
     execute function sequin.mapping_reads_otherwise();
+alter table sequin.mapping enable always trigger mapping_reads_otherwise;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.shown_column, sequin.resync,
     sequin.resync_seen from public;
