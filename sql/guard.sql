@@ -50,18 +50,6 @@ comment on column sequin.home_source.mapping is 'sequin.mapping.id';
 comment on column sequin.home_source.source is 'Number of the source database';
 comment on table sequin.home_source is 'Source database whose positions the guard columns of a destination hold; rows from other databases have an entry in sequin.row_version';
 
--- Messages do not tell the types of the source. A backfill sends null for those that it cannot read.
-create table sequin.shown_column (
-    mapping integer not null,
-    name    text not null,
-    by_read boolean not null
-);
-create index shown_column_mapping on sequin.shown_column (mapping);
-comment on table sequin.shown_column is 'Columns of destinations of which messages have shown values other than null: a null in a read counts as unknown where changes have, but no read has';
-comment on column sequin.shown_column.mapping is 'sequin.mapping.id';
-comment on column sequin.shown_column.name is 'Column of the destination';
-comment on column sequin.shown_column.by_read is 'Whether a read has shown the value, or a change';
-
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
@@ -98,7 +86,6 @@ begin
     end if;
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
-    delete from sequin.shown_column where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
@@ -158,28 +145,12 @@ create trigger mapping_moved after update of destination, key on sequin.mapping
     execute function sequin.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_moved;
 
-create function sequin.mapping_reads_otherwise() returns trigger
-    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-    delete from sequin.shown_column where mapping = old.id;
-    return null;
-end $$;
-comment on function sequin.mapping_reads_otherwise() is 'Forgets which columns have shown values when the mapping reads them from elsewhere';
-revoke all on function sequin.mapping_reads_otherwise() from public;
-create trigger mapping_reads_otherwise after update of source, columns on sequin.mapping
-    for each row when (old.source operator(pg_catalog.<>) new.source
-                       or coalesce(old.columns, 'null'::pg_catalog.jsonb)
-                           operator(pg_catalog.<>) coalesce(new.columns, 'null'::pg_catalog.jsonb))
-    execute function sequin.mapping_reads_otherwise();
-alter table sequin.mapping enable always trigger mapping_reads_otherwise;
-
-revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.shown_column, sequin.resync,
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
     sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
 select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
-select pg_catalog.pg_extension_config_dump('sequin.shown_column', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 

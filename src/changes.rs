@@ -23,7 +23,6 @@ pub mod net;
 mod other_row;
 mod project;
 mod repeated;
-mod shown;
 mod values;
 
 use std::collections::{HashMap, HashSet};

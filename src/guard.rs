@@ -18,6 +18,5 @@ pub mod claim;
 mod encoding;
 pub mod home;
 pub mod notes;
-pub mod shown;
 pub mod store;
 pub mod stored;

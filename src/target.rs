@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::backfill::{is_unreadable, may_hold_unreadable};
+use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
@@ -33,7 +33,7 @@ use crate::pg::tuples::RowColumn;
 use crate::pg::user::{ActingAs, is_superuser};
 use crate::settings;
 use crate::statement::{Expression, SqlColumn, SqlRelation};
-use column::{Shown, Slot, Source, TargetColumn};
+use column::{Slot, Source, TargetColumn};
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
@@ -65,8 +65,6 @@ pub struct Target {
     /// With guard columns: the home source, the source database whose positions the columns hold. `None`
     /// until it is read.
     pub home: Option<i64>,
-    /// Whether [`TargetColumn::shown`] has been read.
-    pub knows_shown: bool,
     /// The statements that write the destination.
     pub statements: Statements,
     /// Relations whose change makes the target stale.
@@ -132,16 +130,10 @@ impl Target {
         if versions == VersionsIn::Columns || by_source {
             depends_on.push(catalog::home_sources());
         }
-        let in_key = |i: usize| key.contains(&i);
-        if mapping.mode == Mode::Upsert {
-            mark_shown(&mut columns, &destination, in_key);
-        }
-        if columns.iter().any(|column| column.shown.is_some()) {
-            depends_on.push(catalog::shown_columns());
-        }
         // The server may run parts of the mapping's SQL while it plans.
         let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
-        let projection = Projection::make(&mapping, &mut columns, &expressions, in_key)?;
+        let projection =
+            Projection::make(&mapping, &mut columns, &expressions, |i| key.contains(&i))?;
         drop(owner);
         Ok(Target {
             references: references(&destination, &columns, &key),
@@ -157,7 +149,6 @@ impl Target {
             projection,
             versions,
             home: None,
-            knows_shown: false,
             statements: Statements::default(),
             depends_on,
         })
@@ -340,32 +331,10 @@ fn written_columns(
                             Some(ColumnSource::Path(path))
                             if path.root == Root::Record && path.keys.is_empty()),
             nullable: !column.not_null,
-            shown: None,
             unreadable: is_unreadable(column.type_oid),
         });
     }
     (columns, expressions)
-}
-
-/// Marks the columns whose source column may be of a type that a backfill cannot read, although their own type is not.
-fn mark_shown(
-    columns: &mut [TargetColumn],
-    destination: &Destination,
-    in_key: impl Fn(usize) -> bool,
-) {
-    for (i, column) in columns.iter_mut().enumerate() {
-        let of_record = match &column.source {
-            Source::Field(_) | Source::Sql(_) => true,
-            Source::Path(path) => path.root == Root::Record && !path.keys.is_empty(),
-            Source::Constant(_) => false,
-        };
-        let holds = destination
-            .column(&column.name)
-            .is_some_and(|of| may_hold_unreadable(of.type_oid));
-        if of_record && holds && !in_key(i) {
-            column.shown = Some(Shown::default());
-        }
-    }
 }
 
 /// The source that the mapping reads a column from; `None` if the mapping does not write the column. SQL is

@@ -47,13 +47,12 @@ impl Drop for File {
 }
 
 /// What dumps carry.
-const STATE: [&str; 10] = [
+const STATE: [&str; 9] = [
     "select id, name, source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, enabled,
             owner, search_path, created_at from sequin.mapping order by id",
     "select * from sequin.row_version order by mapping, key",
     "select * from sequin.tombstone order by mapping, key",
     "select * from sequin.home_source order by mapping",
-    "select * from sequin.shown_column order by mapping, name, by_read",
     "select * from sequin.resync order by mapping",
     "select * from sequin.resync_seen order by mapping, key",
     "select * from sequin.counter order by mapping, slot",
@@ -184,7 +183,6 @@ fn goes_on(client: &mut Client) {
         "row_version",
         "tombstone",
         "home_source",
-        "shown_column",
         "resync",
         "resync_seen",
         "counter",

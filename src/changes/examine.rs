@@ -5,7 +5,6 @@
 use pgrx::pg_sys::Datum;
 
 use super::keyed::Run;
-use super::shown::mask;
 use super::{Changes, MappingLock, keys_of};
 use crate::guard::home::home;
 use crate::guard::stored::{load, special};
@@ -115,7 +114,6 @@ impl<'a> Changes<'a> {
             let fields = self.intake.fields(message);
             self.target.read(message, fields, slots);
             self.intake.mask(change.message, slots);
-            mask(&self.target.columns, &self.intake, change.message, slots);
             let partial = slots
                 .iter()
                 .zip(&self.target.columns)

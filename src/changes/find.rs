@@ -29,7 +29,6 @@ impl<'a> Changes<'a> {
     /// Makes a change with its key from each message (two changes if the message moved its row). Sorts the
     /// changes.
     pub fn find_rows(&mut self) -> Result<(), Stop> {
-        self.see_values()?;
         let mut scratch = Scratch::default();
         self.each(self.intake.len(), |changes, n| {
             let message = MessageNo(n as u32);

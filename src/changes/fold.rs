@@ -9,7 +9,6 @@ use super::Changes;
 use super::keyed::{Keyed, Run};
 use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
 use super::repeated::repetitions;
-use super::shown::mask;
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
@@ -194,7 +193,6 @@ impl<'a> Changes<'a> {
             self.target
                 .read(message, self.intake.fields(message), slots);
             self.intake.mask(change.message, slots);
-            mask(&self.target.columns, &self.intake, change.message, slots);
             said.provided
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
@@ -495,7 +493,6 @@ impl<'a> Changes<'a> {
         let fields = self.intake.fields(message);
         self.target.read(message, fields, slots);
         self.intake.mask(number_of_message, slots);
-        mask(&self.target.columns, &self.intake, number_of_message, slots);
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();

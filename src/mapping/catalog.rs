@@ -121,10 +121,5 @@ pub fn home_sources() -> pg_sys::Oid {
     oid("sequin.home_source")
 }
 
-/// The OID of `sequin.shown_column`. Targets with columns that may hide values depend on it.
-pub fn shown_columns() -> pg_sys::Oid {
-    oid("sequin.shown_column")
-}
-
 /// The tables that mappings write and delete from.
 pub type Mapped = std::rc::Rc<std::collections::HashSet<pg_sys::Oid>>;

@@ -42,26 +42,6 @@ pub struct TargetColumn {
     pub nullable: bool,
     /// Whether a null in a read means an unknown value.
     pub unreadable: bool,
-    /// The values that messages have shown, where these tell whether a backfill can read the source column.
-    pub shown: Option<Shown>,
-}
-
-/// Which messages have shown a value, other than null, of a column whose source column may be of any type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shown {
-    /// A change has.
-    pub by_change: bool,
-    /// A read has: a backfill can read the source column.
-    pub by_read: bool,
-}
-
-impl TargetColumn {
-    /// Whether a null in a read means that the value is unknown: changes have shown a value of the column, but no read
-    /// ever has.
-    pub fn hides_values(&self) -> bool {
-        self.shown
-            .is_some_and(|shown| shown.by_change && !shown.by_read)
-    }
 }
 
 /// The value that a message has for a column.

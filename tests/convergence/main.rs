@@ -18,7 +18,6 @@ mod sources;
 mod spellings;
 mod toast;
 mod tombstones;
-mod untold;
 
 use postgres::Client;
 use support::{Database, Message, run};
