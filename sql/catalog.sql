@@ -35,6 +35,7 @@ create table sequin.mapping (
     search_path text not null,
     created_at  timestamp with time zone not null default pg_catalog.now()
 );
+create index mapping_destination on sequin.mapping (destination);
 comment on table sequin.mapping is 'Which messages are written to which table, and how. Every change is checked; all sessions see it at their next call. To let a role make mappings, grant it EXECUTE on sequin.map, and sources by sequin.grant_source.';
 comment on column sequin.mapping.id is 'Identifies the mapping in row versions and counters';
 comment on column sequin.mapping.name is 'Unique name; made from source and destination if not given';
@@ -90,7 +91,8 @@ alter table sequin.dead_letter
     alter column waits_for set statistics 0,
     alter column waits_or set statistics 0,
     alter column last_attempt_at set statistics 0;
-create index dead_letter_mapping_state on sequin.dead_letter (mapping, state);
+-- No index but those for one state has the state: a plan would read all letters of the state by it.
+create index dead_letter_mapping on sequin.dead_letter (mapping, id);
 -- To find the dead letters that a newer change of the same row supersedes.
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
@@ -102,9 +104,12 @@ create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sh
 create index dead_letter_row_waiting on sequin.dead_letter ((pg_catalog.sha256(row_key)), mapping) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
 -- To find the dead letters to retry: when the row that they wait for is written, and from time to time.
 create index dead_letter_waiting on sequin.dead_letter (waits_on, waits_for) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text;
-create index dead_letter_waits_or on sequin.dead_letter (waits_or) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and waits_or is not null;
+create index dead_letter_waits_or on sequin.dead_letter (mapping, waits_or) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and waits_or is not null;
 create index dead_letter_brings on sequin.dead_letter using gin (brings) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and brings is not null;
+create index dead_letter_bringing on sequin.dead_letter (mapping) where state operator(pg_catalog.=) 'waiting'::pg_catalog.text and brings is not null;
 create index dead_letter_due on sequin.dead_letter (last_attempt_at) where state operator(pg_catalog.=) any (array['waiting', 'paused']::pg_catalog.text[]);
+-- To find the messages that were kept while a mapping was paused or broken.
+create index dead_letter_kept on sequin.dead_letter (mapping, id) where state operator(pg_catalog.=) 'paused'::pg_catalog.text or state operator(pg_catalog.=) 'waiting'::pg_catalog.text and row_key is null and waits_on is null;
 comment on table sequin.dead_letter is 'Messages that could not be written. sequin.retry() tries them again; sequin.discard() removes one.';
 comment on column sequin.dead_letter.id is 'Identifies the dead letter for sequin.retry and sequin.discard';
 comment on column sequin.dead_letter.mapping is 'Name of the mapping that could not write the message; null if no mapping took it';

@@ -17,6 +17,8 @@ pub mod registry;
 mod routes;
 mod settle;
 
+use std::time::Duration;
+
 use bumpalo::Bump;
 use pgrx::PgLogLevel;
 use pgrx::pg_sys::{self, panic::ErrorReport};
@@ -29,6 +31,7 @@ use crate::error::{Error, sqlstate};
 use crate::guard::notes::{is_prune_due, prune};
 use crate::mapping::OnError;
 use crate::outcome::Counts;
+use crate::pg::interrupts;
 use crate::pg::invalidation;
 use crate::pg::isolation;
 use crate::pg::memory::{Arena, Context};
@@ -47,6 +50,9 @@ use routes::Routes;
 
 /// How long a call waits for a lock before the server looks for a deadlock, in milliseconds.
 const DEADLOCK: i32 = 50;
+
+/// How long a call that ended a deadlock waits before it begins again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Applies the batch. `memory` holds the intermediate data.
 pub fn apply<'a>(batch: &mut Batch<'a>, memory: &'a Bump) -> Result<Counts, SqlError> {
@@ -164,6 +170,9 @@ fn with_registry<'a>(
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_exclusive_locks(&stop) => {
+                if let Stop::Failed(_) = stop {
+                    give_way();
+                }
                 attempts.exclusive = true;
             }
             Ok(counts) if attempts.observer.is_some() || attempts.beside => return Ok(counts),
@@ -174,6 +183,13 @@ fn with_registry<'a>(
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// Lets the other session of a deadlock go on. Without the pause this session could have the lock that the other one
+/// has just got before that one wakes up.
+fn give_way() {
+    std::thread::sleep(PAUSE);
+    interrupts::check();
 }
 
 /// Sets aside the mapping that is to blame for the error: the call goes on without it. Returns whether that

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broken;
+pub mod circles;
 pub mod due;
 pub mod presence;
 pub mod retried;

@@ -4,8 +4,11 @@
 
 pub mod constraints;
 
+use std::rc::Rc;
+
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use crate::memo::Memo;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::Lookup;
 
@@ -233,6 +236,11 @@ impl Destination {
         QUERIES.with(|queries| queries.read(oid))
     }
 
+    /// The relation as [`Self::load`] reads it; read once, until definitions change.
+    pub fn known(oid: pg_sys::Oid) -> Option<Rc<Destination>> {
+        KNOWN.with(|known| known.get(oid, || Destination::load(oid)))
+    }
+
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
@@ -263,6 +271,7 @@ struct Queries {
 }
 
 thread_local! {
+    static KNOWN: Memo<pg_sys::Oid, Destination> = const { Memo::new() };
     static QUERIES: Queries = const {
         const OID: &[BuiltinOid] = &[BuiltinOid::OIDOID];
         Queries {

@@ -41,6 +41,7 @@ mod destination;
 mod backfill;
 mod cast;
 mod key;
+mod memo;
 mod outcome;
 mod prepared;
 mod settings;
@@ -100,6 +101,7 @@ mod fuzz;
 #[::pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     pg::backtrace::never();
+    pg::plan_size::watch();
     pg::temporary::watch();
     settings::define();
 }

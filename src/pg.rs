@@ -17,6 +17,7 @@ pub mod isolation;
 pub mod keys;
 pub mod memory;
 pub mod parse;
+pub mod plan_size;
 pub mod raise;
 pub mod row;
 pub mod row_version;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{self, Datum};
@@ -18,6 +19,7 @@ use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
 use crate::pg::spi::{Executed, Plan, Returned, select};
 use crate::pg::tuples::{Counts, RowColumn, RowType, Rows};
+use crate::pg::user::current_user;
 use crate::statement::NEXT_ROW;
 
 /// A row of a batch relation; `None` is null.
@@ -78,6 +80,75 @@ impl Statement {
         row: impl FnMut(T) -> BatchRow,
     ) -> Result<Returned, SqlError> {
         self.execute(items, row).map(returned)
+    }
+}
+
+/// How many statements a session keeps that were used last.
+const RECENT: usize = 32;
+
+thread_local! {
+    static KEPT: RefCell<Vec<(Text, Statement)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a statement was made of.
+#[derive(PartialEq, Eq)]
+struct Text {
+    /// The role that prepared it: parsing asks for that role's privileges on schemas.
+    role: pg_sys::Oid,
+    sql: String,
+    columns: Vec<RowColumn>,
+}
+
+/// A statement that is kept when it goes out of use, as long as it is among those used last.
+pub struct Recent(Option<(Text, Statement)>);
+
+impl Recent {
+    /// The statement `sql`, which reads a batch relation of these columns. It is prepared unless it is kept.
+    pub fn new(sql: String, columns: &[RowColumn]) -> Result<Recent, SqlError> {
+        let text = Text {
+            role: current_user(),
+            sql,
+            columns: columns.to_vec(),
+        };
+        let kept = KEPT.with_borrow_mut(|all| {
+            let at = all.iter().rposition(|(kept, _)| *kept == text)?;
+            Some(all.remove(at))
+        });
+        match kept {
+            Some(kept) => Ok(Recent(Some(kept))),
+            None => {
+                let statement = Statement::new(&text.sql, columns)?;
+                Ok(Recent(Some((text, statement))))
+            }
+        }
+    }
+}
+
+impl Deref for Recent {
+    type Target = Statement;
+
+    fn deref(&self) -> &Statement {
+        &self.0.as_ref().expect("in use").1
+    }
+}
+
+impl DerefMut for Recent {
+    fn deref_mut(&mut self) -> &mut Statement {
+        &mut self.0.as_mut().expect("in use").1
+    }
+}
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(kept) = self.0.take() {
+            KEPT.with_borrow_mut(|all| {
+                all.push(kept);
+                (all.len() > RECENT).then(|| all.remove(0))
+            });
+        }
     }
 }
 

@@ -20,7 +20,8 @@ use crate::blame::heals_by_grant;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
-use crate::dead_letter::due::{Due, circles_of, kept_for, rows_of, written};
+use crate::dead_letter::circles::circles_of;
+use crate::dead_letter::due::{Due, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::words::Words;
@@ -157,7 +158,7 @@ impl<'b> Work<'_, 'b> {
         }
         let rows = rows_of(&registry.letters, all);
         if !attempts.last {
-            let mut due = circles_of(&rows, &attempts.letters)?;
+            let mut due = circles_of(&registry.letters, &rows, &attempts.letters)?;
             due.retain(|due| may_retry(registry, attempts, due));
             if !due.is_empty() {
                 for due in due {

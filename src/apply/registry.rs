@@ -68,6 +68,7 @@ impl Registry {
     fn load() -> Result<Registry, SqlError> {
         let relation = catalog::relation();
         invalidation::pick(relation);
+        invalidation::pick(announced());
         let mappings = catalog::load()?;
         let router = Router::new(&mappings);
         let mapped = mappings

@@ -1,9 +1,7 @@
 //! Letters that may succeed once the rows of this call are written.
 //!
-//! A call that writes rows which letters wait for retries these letters besides its own messages ([`find`]).
-//! Letters that wait in a circle with rows of the call can only be written together with these rows
-//! ([`circles_of`]): the call starts over with its own messages and these letters. When a call runs out of
-//! time, it leaves its rows with waiting letters to later calls ([`leave`], [`take_over`]).
+//! A call that writes rows which letters wait for retries these letters besides its own messages ([`find`]). When a
+//! call runs out of time, it leaves its rows with waiting letters to later calls ([`leave`], [`take_over`]).
 
 #![forbid(unsafe_code)]
 
@@ -47,9 +45,9 @@ const FIND: &str = "
                and l.last_attempt_at < t.before
              limit 2000)
             union all
-            (select l.* from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-             where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
-               and m.destination = t.relation
+            (select l.* from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+             where m.destination = t.relation
+               and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
                and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
                and l.last_attempt_at < t.before
              limit 2000)) l
@@ -87,37 +85,6 @@ const FIND: &str = "
 /// The most letters that [`FIND`] finds by row. Letters that wait for any row of a table are not counted.
 const FOUND: i64 = 2000;
 
-/// Finds the letters that the call's unwritten rows wait for, then the letters that these letters wait for,
-/// and so on. A letter is found by the key of its row, and by the other keys and values that it brings.
-const AWAITED: &str = "
-    with recursive awaited as (
-        select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
-               null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or
-        from sequin.batch() b(waits_on oid, waits_for bytea)
-        union
-        select l.* from awaited a
-        cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
-        cross join lateral (
-            select l.id, m.id as mapping, m.destination::oid as relation, sha256(l.row_key) as key, l.brings,
-                   l.waits_on::oid as waits_on, l.waits_for, l.waits_or
-            from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and sha256(l.row_key) = w.waits_for
-            union
-            select l.id, m.id, m.destination::oid, sha256(l.row_key), l.brings, l.waits_on::oid, l.waits_for,
-                   l.waits_or
-            from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-            where m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
-              and l.state = 'waiting' and l.brings is not null and l.brings @> array[w.waits_for]) l)
-    select a.id, a.mapping, a.relation, a.key, (
-               select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
-           a.waits_on, a.waits_for, a.waits_or
-    from awaited a where a.id is not null limit 20000";
-
-/// Hashes keys of rows (or values) as letters store them.
-const HASHED: &str = "
-    select b.n, sha256(b.key) from sequin.batch() b(n integer, key bytea)";
-
 /// The letters that were kept while a mapping was paused or broken, the oldest first.
 const KEPT: &str = "
     select l.id from sequin.dead_letter l
@@ -147,28 +114,19 @@ thread_local! {
     static FINDER: Kept = const { Kept::new(FIND, &WRITTEN) };
     static LEFT: Kept = const { Kept::new(LEAVE, &WRITTEN) };
     static TAKEN: Kept = const { Kept::new(TAKE, &[("nothing", pg_sys::INT4OID)]) };
-    static AWAITER: Kept = const {
-        Kept::new(AWAITED, &[("waits_on", pg_sys::OIDOID), ("waits_for", pg_sys::BYTEAOID)])
-    };
-    static HASHER: Kept = const {
-        Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
-    };
     static STILL_KEPT: Kept = const { Kept::new(KEPT_STILL, &[("id", pg_sys::INT8OID)]) };
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
-
-/// A call that has this many letters does not look for more.
-const MANY: usize = 20_000;
 
 /// How often a session also tries letters whose rows have not arrived.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// A row that the changes of a call concern.
 pub struct Touched {
-    table: pg_sys::Oid,
-    key: Vec<u8>,
+    pub table: pg_sys::Oid,
+    pub key: Vec<u8>,
     /// What the row waits for; `None`: it is written.
-    wait: Option<Wait>,
+    pub wait: Option<Wait>,
 }
 
 /// Adds the rows that a mapping's changes concern.
@@ -219,104 +177,6 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
     }
 }
 
-/// A thing that letters wait for: a table, and the hash of a row's key or of a value.
-type Thing = (u32, Vec<u8>);
-
-/// A letter that rows of the call wait for.
-struct Awaited {
-    due: Due,
-    /// The letter's row, and the other keys and values that it brings.
-    is: Vec<Thing>,
-    waits_for: Vec<Thing>,
-}
-
-/// Finds the letters that rows of the call wait for and that wait in turn for rows of the call. Such rows and
-/// letters can only be written together.
-fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
-    let waits: Vec<(pg_sys::Oid, &[u8])> = rows
-        .iter()
-        .filter_map(|row| Some((row.table, row.wait.as_ref()?)))
-        .flat_map(|(own, wait)| {
-            let row = wait.table().zip(wait.key());
-            row.into_iter().chain(wait.or().map(|or| (own, or)))
-        })
-        .collect();
-    if waits.is_empty() {
-        return Ok(Vec::new());
-    }
-    let returned = AWAITER.with(|statement| {
-        statement.query(waits.into_iter(), |(table, key)| {
-            vec![Some(Datum::from(table)), key.into_datum()]
-        })
-    })?;
-    let mut awaited: Vec<Awaited> = Vec::with_capacity(returned.len());
-    let mut row = RowReader::new(&returned);
-    while row.next() {
-        let oid = |i: usize| row.datum(i).map(|oid| oid.value() as u32);
-        let table = oid(2).unwrap_or_default();
-        let brings = row.bytes(4).unwrap_or_default();
-        let brings = brings.chunks_exact(HASH).map(<[u8]>::to_vec);
-        awaited.push(Awaited {
-            due: Due {
-                letter: row.bigint(0).unwrap_or_default(),
-                mapping: row.int(1).unwrap_or_default(),
-            },
-            is: row
-                .bytes(3)
-                .into_iter()
-                .chain(brings)
-                .map(|key| (table, key))
-                .collect(),
-            waits_for: oid(5)
-                .zip(row.bytes(6))
-                .into_iter()
-                .chain(row.bytes(7).map(|or| (table, or)))
-                .collect(),
-        });
-    }
-    if awaited.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut by_wait: HashMap<&Thing, Vec<usize>> = HashMap::new();
-    for (i, letter) in awaited.iter().enumerate() {
-        for wait in &letter.waits_for {
-            by_wait.entry(wait).or_default().push(i);
-        }
-    }
-    let mut taken = vec![false; awaited.len()];
-    // Beginning with the rows of the call, follows the letters that wait for each thing.
-    let mut next: Vec<Thing> = things(rows)?.into_iter().collect();
-    let mut due = Vec::new();
-    while let Some(thing) = next.pop() {
-        for i in by_wait.remove(&thing).unwrap_or_default() {
-            if !std::mem::replace(&mut taken[i], true) {
-                next.extend(awaited[i].is.iter().cloned());
-                due.push(awaited[i].due);
-            }
-        }
-    }
-    Ok(due)
-}
-
-/// The length of a hash.
-const HASH: usize = 32;
-
-/// The rows of the call, with hashed keys.
-fn things(rows: &[Touched]) -> Result<HashSet<Thing>, SqlError> {
-    let returned = HASHER.with(|statement| {
-        statement.query(rows.iter().enumerate(), |(n, row)| {
-            vec![Some(Datum::from(n as i32)), row.key.as_slice().into_datum()]
-        })
-    })?;
-    let mut things = HashSet::with_capacity(rows.len());
-    let mut row = RowReader::new(&returned);
-    while row.next() {
-        let table = rows[row.index(0)].table;
-        things.extend(row.bytes(1).map(|hash| (table.to_u32(), hash)));
-    }
-    Ok(things)
-}
-
 /// A letter that may succeed now.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
@@ -335,17 +195,6 @@ pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
         }
     }
     rows
-}
-
-/// Letters that must be applied together with the call's messages, without the letters that the call `has`
-/// already.
-pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, SqlError> {
-    if has.len() >= MANY {
-        return Ok(Vec::new());
-    }
-    let mut due = circles(rows)?;
-    due.retain(|due| !has.contains(&due.letter));
-    Ok(due)
 }
 
 /// A written row that letters may wait for.
@@ -450,9 +299,9 @@ const LEAVE: &str = "
           from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
     where exists (select from sequin.dead_letter l
                   where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key)
-       or exists (select from sequin.dead_letter l join sequin.mapping m on m.name = l.mapping
-                  where l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
-                    and m.destination = t.relation)
+       or exists (select from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+                  where m.destination = t.relation
+                    and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key)
     group by t.relation, t.key
     order by t.relation, t.key
     on conflict (relation, key) do update set written_at = greatest(ready_row.written_at, excluded.written_at)";

@@ -28,6 +28,8 @@ pub struct Presence {
     any: bool,
     /// Whether calls have left letters to later calls.
     ready: bool,
+    /// Whether letters bring other keys and values than the key of their row.
+    brings: bool,
 }
 
 const PRESENCE: &str = "
@@ -42,7 +44,9 @@ const PRESENCE: &str = "
                    where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
                          and l.row_key is null and l.waits_on is null)),
            exists (select from sequin.broken_mapping b where b.mapping = m.id),
-           exists (select from sequin.ready_row)
+           exists (select from sequin.ready_row),
+           exists (select from sequin.dead_letter l
+                   where l.mapping = m.name and l.state = 'waiting' and l.brings is not null)
     from sequin.mapping m";
 
 thread_local! {
@@ -76,6 +80,7 @@ impl Presence {
                 presence.broken.insert(mapping);
             }
             presence.ready |= is(7);
+            presence.brings |= is(8);
         }
         Ok(presence)
     }
@@ -103,6 +108,11 @@ impl Presence {
     /// Whether calls have left letters to later calls.
     pub fn any_ready(&self) -> bool {
         self.ready
+    }
+
+    /// Whether letters bring other keys and values than the key of their row.
+    pub fn any_brings(&self) -> bool {
+        self.brings
     }
 
     /// Whether any letter is waiting or paused.

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use crate::memo::Memo;
 use crate::prepared::Lookup;
 
 /// The constraints of a table that concern several rows.
@@ -143,14 +146,21 @@ const GENERATED: &str = "
     order by a.attnum";
 
 thread_local! {
+    static KNOWN: Memo<pg_sys::Oid, Constraints> = const { Memo::new() };
     static OF_FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEYS, &[BuiltinOid::OIDOID]) };
     static OF_EXCLUSIONS: Lookup = const { Lookup::new(EXCLUSIONS, &[BuiltinOid::OIDOID]) };
     static OF_GENERATED: Lookup = const { Lookup::new(GENERATED, &[BuiltinOid::OIDOID]) };
 }
 
 impl Constraints {
+    /// The constraints of a table; read once, until definitions change.
+    pub fn of(table: pg_sys::Oid) -> Rc<Constraints> {
+        let known = KNOWN.with(|known| known.get(table, || Some(Constraints::load(table))));
+        known.unwrap_or_default()
+    }
+
     /// Reads the constraints of a table from the catalog.
-    pub fn load(table: pg_sys::Oid) -> Constraints {
+    fn load(table: pg_sys::Oid) -> Constraints {
         let arg = [table.into()];
         let foreign_keys = OF_FOREIGN_KEYS.with(|query| {
             query.rows(&arg, |row| {

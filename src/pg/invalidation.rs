@@ -20,6 +20,7 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     static CHANGED: RefCell<Changed> = const { RefCell::new(Changed::nothing()) };
     static PICKED: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    static EDITION: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Relations whose definition changed since the last look.
@@ -105,6 +106,14 @@ pub fn has_changed(oid: pg_sys::Oid) -> bool {
     CHANGED.with_borrow(|changed| changed.contains(oid))
 }
 
+/// The number of the definitions that this session sees now: another one once any relation but the picked ones has
+/// changed.
+pub fn edition() -> u64 {
+    // SAFETY: as in `changed`.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    EDITION.get()
+}
+
 /// Takes the lock of a write (`ROW EXCLUSIVE`) on a relation, until the transaction ends.
 pub fn lock(oid: pg_sys::Oid) {
     // SAFETY: safe for any OID, even if no relation has it.
@@ -171,10 +180,14 @@ pub fn note(oid: pg_sys::Oid) {
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::Oid) {
     note(oid);
+    if !is_picked(oid) {
+        EDITION.set(EDITION.get() + 1);
+    }
 }
 
 // Statements contain the schema's name. No other invalidation signals that the schema was renamed.
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGED.with_borrow_mut(Changed::note_many);
+    EDITION.set(EDITION.get() + 1);
 }

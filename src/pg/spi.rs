@@ -5,6 +5,7 @@ use std::ffi::{CString, c_int, c_long};
 use pgrx::pg_sys::{self, Datum};
 
 use super::isolation::is_standby;
+use super::plan_size::AsIfLarge;
 use super::settings::{INDEX_DRIVEN, Settings};
 use super::trap::{is_undone, note_undone, trap};
 use super::tuples::{Counts, Offered, Rows};
@@ -123,6 +124,7 @@ impl Plan {
                 return Ok(());
             }
             let _settings = Settings::new(INDEX_DRIVEN);
+            let _sizes = AsIfLarge::begin();
             let cached = trap(|| raw_spi_plan_get_cached_plan(plan))?;
             if !cached.is_null() {
                 #[cfg(feature = "pg13")]

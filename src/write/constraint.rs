@@ -2,11 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use pgrx::pg_sys::{self, BuiltinOid};
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::destination::Referrer;
 use crate::error::SqlError;
+use crate::memo::Memo;
 use crate::prepared::Lookup;
 use crate::target::Target;
 
@@ -49,6 +52,7 @@ const FOREIGN_KEY: &str = "
     from up where up.conparentid = 0";
 
 thread_local! {
+    static KNOWN: Memo<[Option<String>; 3], ForeignKey> = const { Memo::new() };
     static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
     static CONSTRAINTS: Lookup = const { Lookup::new(CONSTRAINT, &[BuiltinOid::TEXTOID; 3]) };
     static EXCLUSIONS: Lookup = const { Lookup::new(EXCLUSION, &[BuiltinOid::TEXTOID; 3]) };
@@ -81,8 +85,13 @@ pub struct ForeignKey {
 
 impl ForeignKey {
     /// The foreign key that raised the error.
-    pub fn of(error: &SqlError) -> Option<ForeignKey> {
-        let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
+    pub fn of(error: &SqlError) -> Option<Rc<ForeignKey>> {
+        let name = [&error.schema, &error.table, &error.constraint];
+        KNOWN.with(|known| known.get(name.map(Clone::clone), || ForeignKey::load(name)))
+    }
+
+    fn load(name: [&Option<String>; 3]) -> Option<ForeignKey> {
+        let name = name.map(Option::as_deref);
         let read = |row: SpiHeapTupleData<'_>| {
             Ok(ForeignKey {
                 child: row.get(1)?.expect("not null"),

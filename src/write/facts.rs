@@ -188,7 +188,7 @@ fn primary_key(all: &[Changes<'_>], table: pg_sys::Oid) -> Option<Vec<String>> {
     let mut known = all.iter().map(|changes| &changes.target.destination);
     match known.find(|destination| destination.oid == table) {
         Some(destination) => Some(destination.primary_key().to_vec()),
-        None => Destination::load(table).map(|destination| destination.primary_key().to_vec()),
+        None => Destination::known(table).map(|destination| destination.primary_key().to_vec()),
     }
 }
 

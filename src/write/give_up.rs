@@ -9,7 +9,7 @@ use super::keys::by_key;
 use crate::changes::net::{NetChange, Values};
 use crate::error::SqlError;
 use crate::pg::typeio::base_type;
-use crate::prepared::{Lookup, Statement};
+use crate::prepared::{Lookup, Recent};
 use crate::statement::{self, Input};
 use crate::target::Target;
 
@@ -64,7 +64,7 @@ pub fn give_up(
         format!("({value})::{}", column.type_name),
     );
     let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
-    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let mut statement = Recent::new(sql, &target.numbered_key())?;
     statement.execute(rows.iter().enumerate(), |(n, net)| {
         by_key(target, values, n, net)
     })?;

@@ -9,7 +9,7 @@ use crate::changes::net::{NetChange, Values, key_values};
 use crate::destination::Column;
 use crate::error::SqlError;
 use crate::pg::spi::Returned;
-use crate::prepared::{BatchRow, Statement};
+use crate::prepared::{BatchRow, Recent};
 use crate::statement;
 use crate::target::Target;
 
@@ -23,7 +23,7 @@ pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> Ba
 /// Locks the rows that are there, and tells how many there are.
 pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<usize, SqlError> {
     let sql = statement::locked_rows(&target.relation(), &target.key_sql());
-    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let mut statement = Recent::new(sql, &target.numbered_key())?;
     let nets = nets.iter().enumerate();
     let found = statement.query(nets, |(n, net)| by_key(target, values, n, net))?;
     Ok(found.len())
@@ -41,6 +41,6 @@ pub fn read_rows<'n>(
         .map(|column| format!("d.{}", quote_identifier(&column.name)))
         .collect();
     let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
-    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    let mut statement = Recent::new(sql, &target.numbered_key())?;
     statement.query(nets.enumerate(), |(n, net)| by_key(target, values, n, net))
 }

@@ -20,7 +20,7 @@ use crate::pg::spi::Returned;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
-use crate::prepared::{RowReader, Statement};
+use crate::prepared::{Recent, RowReader};
 use crate::statement::{SqlColumn, numbered_batch};
 
 /// The units that violate a foreign key when they are written alone.
@@ -147,7 +147,7 @@ fn orphans(
     row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
     // The server's own checks of foreign keys run as this role.
     let _owner = ActingAs::untrusted(key.parent_owner);
-    let mut statement = Statement::new(&sql, &row)?;
+    let mut statement = Recent::new(sql, &row)?;
     let nets = single(units).filter(|(_, net)| net.columns().is_some());
     let returned = statement.query(nets, |(n, net)| {
         let value = |&i: &usize| values.get(net.row, i).filter(|_| net.has(i));

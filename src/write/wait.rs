@@ -29,7 +29,7 @@ use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
-use crate::prepared::{Statement, numbered_keys};
+use crate::prepared::{Recent, numbered_keys};
 use crate::statement::{SqlColumn, numbered_batch};
 use crate::stop::Stop;
 use crate::target::Target;
@@ -165,7 +165,7 @@ fn children(
     let (Some(referrer), Some(mapping), Some(table)) = (
         referrer(target, child, constraint),
         mappings.iter().find(of_child),
-        Destination::load(child),
+        Destination::known(child),
     ) else {
         return Ok(any(child, nets));
     };
@@ -275,7 +275,7 @@ fn keys(
     let sql = format!("select b.{number}, {select} from {batch}{from}");
     let mut row = vec![RowColumn::number("")];
     row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
-    let mut statement = Statement::new(&sql, &row)?;
+    let mut statement = Recent::new(sql, &row)?;
     let returned = statement.query(nets.iter().enumerate(), |(n, net)| {
         let mut row = vec![Some(Datum::from(n as i32))];
         row.extend(columns.iter().map(|&i| values.get(net.row, i)));

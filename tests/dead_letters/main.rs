@@ -14,6 +14,7 @@ mod retry_all;
 mod superseded;
 mod together;
 mod unique_values;
+mod work;
 
 use postgres::Client;
 use support::{message, value};

@@ -34,7 +34,7 @@ const RULES: Rules<'static> = Rules {
         &["mapping"],
         &["counters", "destination"],
         &[
-            "backfill", "cast", "key", "outcome", "prepared", "settings", "stop",
+            "backfill", "cast", "key", "memo", "outcome", "prepared", "settings", "stop",
         ],
         &["envelope", "merge", "pg"],
         &["error", "image", "message", "spell"],

@@ -85,7 +85,7 @@ pub fn collect(
 
 /// Adds what the constraints ask of these net changes.
 fn ask(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError> {
-    let constraints = Constraints::load(this.changes.target.destination.oid);
+    let constraints = Constraints::of(this.changes.target.destination.oid);
     let table = subtransaction(|| Table::read(this.changes, &constraints, nets))?;
     this.find_moves(&table, nets);
     for (n, now) in table.now.iter().enumerate() {

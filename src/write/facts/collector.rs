@@ -323,7 +323,7 @@ impl Collector<'_, '_> {
     fn child_key(&self, referrer: &Referrer) -> Option<(Vec<String>, Vec<KeyColumn>)> {
         let mut mappings = self.mappings.iter();
         let mapping = mappings.find(|m| m.destination_oid() == Some(referrer.oid))?;
-        let child = Destination::load(referrer.oid)?;
+        let child = Destination::known(referrer.oid)?;
         let key = mapping.key_of(&child);
         let columns: Vec<_> = child
             .columns
@@ -352,7 +352,7 @@ pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Ve
 
 /// The collations of columns of a table.
 fn collations(table: pg_sys::Oid, names: &[String]) -> Vec<pg_sys::Oid> {
-    let table = Destination::load(table);
+    let table = Destination::known(table);
     names
         .iter()
         .map(|name| {

@@ -13,7 +13,7 @@ use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
-use crate::prepared::{RowReader, Statement};
+use crate::prepared::{Recent, RowReader};
 use crate::target::Target;
 use crate::write::keys::read_rows;
 
@@ -132,7 +132,7 @@ impl<'t> Table<'t> {
             "select b.{n}, {} from sequin.batch() b({definition})",
             list.join(", ")
         );
-        let mut statement = Statement::new(&sql, &row)?;
+        let mut statement = Recent::new(sql, &row)?;
         let found = statement.query(self.present(), |(n, image)| self.numbered(n, image, &base))?;
         let mut row = RowReader::new(&found);
         while row.next() {
@@ -196,7 +196,7 @@ impl<'t> Table<'t> {
         let sql = format!(
             "with x as materialized (select * from sequin.batch() x({definition})) {query}"
         );
-        let mut statement = Statement::new(&sql, &row)?;
+        let mut statement = Recent::new(sql, &row)?;
         statement.query(images, |(n, image)| self.numbered(n, image, columns))
     }
 

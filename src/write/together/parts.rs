@@ -16,7 +16,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, OnDelete};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
-use crate::prepared::{BatchRow, RowReader, Statement};
+use crate::prepared::{BatchRow, Recent, RowReader};
 use crate::statement::{self, Input, SqlColumn, SqlRelation, after, part_column, together};
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
@@ -322,7 +322,7 @@ impl<'s, 'a> Together<'s, 'a> {
         let sql = together(&definition, &parts);
         let changes = &self.all[first.mapping];
         let _owner = changes.acting_as_owner();
-        let mut statement = Statement::new(&sql, &columns).map_err(Refused::of_our_own)?;
+        let mut statement = Recent::new(sql, &columns).map_err(Refused::of_our_own)?;
         let rows = self.parts.iter().zip(&layout.places).enumerate();
         let rows =
             rows.flat_map(|(i, (part, places))| part.rows.iter().map(move |row| (i, places, row)));

@@ -1,0 +1,354 @@
+//! Letters that wait in a circle with rows of a call. They can only be written together with these rows: the call starts
+//! over with its own messages and these letters.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeSet, HashMap};
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::{self, Datum};
+
+use super::due::{Due, Touched};
+use super::presence::Presence;
+use crate::error::SqlError;
+use crate::prepared::{Kept, RowReader};
+
+/// Finds the letters that the call's unwritten rows wait for, then the letters that these letters wait for,
+/// and so on. A letter is found by the key of its row, and by the other keys and values that it brings.
+macro_rules! awaited {
+    ($brings:literal) => {
+        concat!(
+            "
+    with recursive awaited as (
+        select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
+               null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or
+        from sequin.batch() b(waits_on oid, waits_for bytea)
+        union
+        select l.* from awaited a
+        cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
+        cross join lateral (
+            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or
+             from sequin.dead_letter i
+             where i.state = 'waiting' and sha256(i.row_key) = w.waits_for offset 0)",
+            $brings,
+            ") i
+        cross join lateral (
+            select i.id, m.id as mapping, m.destination::oid as relation, sha256(i.row_key) as key, i.brings,
+                   i.waits_on::oid as waits_on, i.waits_for, i.waits_or
+            from sequin.mapping m
+            where m.name = i.mapping and m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
+            offset 0) l
+        where w.waits_for is not null)
+    select a.id, a.mapping, a.relation, a.key, (
+               select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
+           a.waits_on, a.waits_for, a.waits_or
+    from awaited a where a.id is not null limit 20000"
+        )
+    };
+}
+
+const AWAITED: &str = awaited!("");
+
+const AWAITED_BRINGING: &str = awaited!(
+    "
+            union all
+            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or
+             from sequin.dead_letter i
+             where i.state = 'waiting' and i.brings is not null and i.brings @> array[w.waits_for] offset 0)"
+);
+
+/// The columns of their batch relations.
+const WAITS: [(&str, pg_sys::Oid); 2] = [
+    ("waits_on", pg_sys::OIDOID),
+    ("waits_for", pg_sys::BYTEAOID),
+];
+
+/// Hashes keys of rows (or values) as letters store them.
+const HASHED: &str = "
+    select b.n, sha256(b.key) from sequin.batch() b(n integer, key bytea)";
+
+thread_local! {
+    static AWAITER: Kept = const { Kept::new(AWAITED, &WAITS) };
+    static BRINGING: Kept = const { Kept::new(AWAITED_BRINGING, &WAITS) };
+    static HASHER: Kept = const {
+        Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
+    };
+}
+
+/// A call that has this many letters does not look for more.
+const MANY: usize = 20_000;
+
+/// A thing that rows and letters wait for: a table, and the hash of a row's key or of a value.
+type Thing = (u32, Vec<u8>);
+
+/// A row of the call, or a letter.
+#[derive(Debug, Default)]
+struct Node {
+    /// Its row, and the other keys and values that it brings.
+    is: Vec<Thing>,
+    waits_for: Vec<Thing>,
+}
+
+/// Letters that must be applied together with the call's messages, without the letters that the call `has` already.
+pub fn circles_of(
+    presence: &Presence,
+    rows: &[Touched],
+    has: &BTreeSet<i64>,
+) -> Result<Vec<Due>, SqlError> {
+    let waiting: Vec<&Touched> = rows
+        .iter()
+        .filter(|row| !things_of(row).is_empty())
+        .collect();
+    if has.len() >= MANY || waiting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (letters, mut nodes) = awaited(&waiting, presence.any_brings())?;
+    if letters.is_empty() {
+        return Ok(Vec::new());
+    }
+    // What is written, or waits for a row that is not known, may be what a letter needs.
+    let begin = |row: &Touched| things_of(row).is_empty();
+    let (mut begins, mut rest): (Vec<&Touched>, Vec<&Touched>) =
+        rows.iter().partition(|row| begin(row));
+    let first = begins.len();
+    begins.append(&mut rest);
+    let mut all = hashed(&begins)?;
+    let count = all.len();
+    all.append(&mut nodes);
+    let circles = together(&all, first, count);
+    let due = circles.into_iter().map(|node| letters[node - count]);
+    Ok(due.filter(|due| !has.contains(&due.letter)).collect())
+}
+
+/// The row, and the value, that a row of the call waits for.
+fn things_of(row: &Touched) -> Vec<(pg_sys::Oid, &[u8])> {
+    let Some(wait) = &row.wait else {
+        return Vec::new();
+    };
+    let of_row = wait.table().zip(wait.key());
+    let of_value = wait.or().map(|or| (row.table, or));
+    of_row.into_iter().chain(of_value).collect()
+}
+
+/// The letters that rows of the call wait for, the letters that these wait for, and so on.
+fn awaited(rows: &[&Touched], brings: bool) -> Result<(Vec<Due>, Vec<Node>), SqlError> {
+    let waits = rows.iter().flat_map(|row| things_of(row));
+    let statement = match brings {
+        true => &BRINGING,
+        false => &AWAITER,
+    };
+    let returned = statement.with(|statement| {
+        statement.query(waits, |(table, key)| {
+            vec![Some(Datum::from(table)), key.into_datum()]
+        })
+    })?;
+    let mut letters = Vec::with_capacity(returned.len());
+    let mut nodes = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let oid = |i: usize| row.datum(i).map(|oid| oid.value() as u32);
+        let table = oid(2).unwrap_or_default();
+        let brings = row.bytes(4).unwrap_or_default();
+        let brings = brings.chunks_exact(HASH).map(<[u8]>::to_vec);
+        letters.push(Due {
+            letter: row.bigint(0).unwrap_or_default(),
+            mapping: row.int(1).unwrap_or_default(),
+        });
+        let keys = row.bytes(3).into_iter().chain(brings);
+        let waits_for = oid(5).zip(row.bytes(6)).into_iter();
+        nodes.push(Node {
+            is: keys.map(|key| (table, key)).collect(),
+            waits_for: waits_for
+                .chain(row.bytes(7).map(|or| (table, or)))
+                .collect(),
+        });
+    }
+    Ok((letters, nodes))
+}
+
+/// The length of a hash.
+const HASH: usize = 32;
+
+/// The rows of the call, with hashed keys.
+fn hashed(rows: &[&Touched]) -> Result<Vec<Node>, SqlError> {
+    let own = rows.iter().map(|row| (row.table, row.key.as_slice()));
+    let waits = rows.iter().map(|row| things_of(row));
+    let keys: Vec<Vec<(pg_sys::Oid, &[u8])>> = own
+        .zip(waits)
+        .map(|(own, waits)| std::iter::once(own).chain(waits).collect())
+        .collect();
+    let numbered = keys.iter().enumerate();
+    let items = numbered.flat_map(|(n, keys)| keys.iter().map(move |(_, key)| (n, *key)));
+    let returned = HASHER.with(|statement| {
+        statement.query(items, |(n, key)| {
+            vec![Some(Datum::from(n as i32)), key.into_datum()]
+        })
+    })?;
+    let mut nodes: Vec<Node> = rows.iter().map(|_| Node::default()).collect();
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        // The server returns them as it got them.
+        let n = row.index(0);
+        let node = &mut nodes[n];
+        let of = keys[n][node.is.len() + node.waits_for.len()].0.to_u32();
+        let Some(hash) = row.bytes(1) else { continue };
+        match node.is.is_empty() {
+            true => node.is.push((of, hash)),
+            false => node.waits_for.push((of, hash)),
+        }
+    }
+    Ok(nodes)
+}
+
+/// The nodes behind the first `own` that can only be written together with one of these, or that wait for one of the
+/// first `written`, directly or not.
+fn together(nodes: &[Node], written: usize, own: usize) -> BTreeSet<usize> {
+    let mut by_wait: HashMap<&Thing, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for wait in &node.waits_for {
+            by_wait.entry(wait).or_default().push(i);
+        }
+    }
+    let behind = |i: usize| {
+        let things = nodes[i].is.iter();
+        things.flat_map(|thing| by_wait.get(thing).into_iter().flatten().copied())
+    };
+    let mut found: BTreeSet<usize> = BTreeSet::new();
+    let mut next: Vec<usize> = (0..written).collect();
+    while let Some(i) = next.pop() {
+        next.extend(behind(i).filter(|&j| j >= own && found.insert(j)));
+    }
+    for circle in circles(nodes.len(), behind) {
+        if circle.iter().any(|&i| i < own) {
+            found.extend(circle.into_iter().filter(|&i| i >= own));
+        }
+    }
+    found
+}
+
+/// The nodes of a graph in groups whose members all reach each other, by Tarjan's algorithm without recursion.
+fn circles<I: Iterator<Item = usize>>(count: usize, edges: impl Fn(usize) -> I) -> Vec<Vec<usize>> {
+    const NEW: usize = usize::MAX;
+    let mut numbers = vec![NEW; count];
+    let mut lowest = vec![NEW; count];
+    let mut on_stack = vec![false; count];
+    let (mut stack, mut circles) = (Vec::new(), Vec::new());
+    let mut visited = 0;
+    for root in 0..count {
+        if numbers[root] != NEW {
+            continue;
+        }
+        let mut path: Vec<(usize, I)> = Vec::new();
+        let mut enter = Some(root);
+        loop {
+            if let Some(node) = enter.take() {
+                (numbers[node], lowest[node]) = (visited, visited);
+                visited += 1;
+                stack.push(node);
+                on_stack[node] = true;
+                path.push((node, edges(node)));
+            }
+            let Some((node, left)) = path.last_mut() else {
+                break;
+            };
+            let node = *node;
+            match left.next() {
+                Some(to) if numbers[to] == NEW => enter = Some(to),
+                Some(to) if on_stack[to] => lowest[node] = lowest[node].min(numbers[to]),
+                Some(_) => {}
+                None => {
+                    path.pop();
+                    if let Some((above, _)) = path.last() {
+                        lowest[*above] = lowest[*above].min(lowest[node]);
+                    }
+                    if lowest[node] == numbers[node] {
+                        let at = stack.iter().rposition(|&other| other == node);
+                        let circle = stack.split_off(at.unwrap_or_default());
+                        circle.iter().for_each(|&member| on_stack[member] = false);
+                        circles.push(circle);
+                    }
+                }
+            }
+        }
+    }
+    circles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(is: u32, waits_for: &[u32]) -> Node {
+        let thing = |n: u32| (n, Vec::new());
+        Node {
+            is: vec![thing(is)],
+            waits_for: waits_for.iter().copied().map(thing).collect(),
+        }
+    }
+
+    #[test]
+    fn letters_between_rows_that_wait_for_others_stay() {
+        // 1 waits for what has not come; the letters 2 and 3 for it, and 4 for them.
+        let nodes = [node(1, &[9]), node(4, &[3]), node(2, &[1]), node(3, &[2])];
+        assert!(together(&nodes, 0, 2).is_empty());
+    }
+
+    #[test]
+    fn letters_in_a_circle_with_a_row_come_along() {
+        let nodes = [
+            node(1, &[3]),
+            node(2, &[1]),
+            node(3, &[2]),
+            node(4, &[1]),
+            node(5, &[6]),
+            node(6, &[5]),
+        ];
+        assert_eq!(together(&nodes, 0, 1), BTreeSet::from([1, 2]));
+    }
+
+    #[test]
+    fn letters_that_wait_for_a_written_row_come_along() {
+        let nodes = [
+            node(1, &[]),
+            node(4, &[3]),
+            node(2, &[1]),
+            node(3, &[2]),
+            node(5, &[6]),
+        ];
+        assert_eq!(together(&nodes, 1, 2), BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn circles_are_those_of_a_search_for_paths() {
+        let mut state = 1_u64;
+        for _ in 0..500 {
+            let mut dice = |below: u64| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                ((state >> 33) % below) as usize
+            };
+            let count = 1 + dice(8);
+            let edges: Vec<Vec<usize>> = (0..count)
+                .map(|_| (0..dice(4)).map(|_| dice(count as u64)).collect())
+                .collect();
+            let reaches = |from: usize, to: usize| {
+                let (mut seen, mut next) = (vec![false; count], vec![from]);
+                while let Some(at) = next.pop() {
+                    if !std::mem::replace(&mut seen[at], true) {
+                        next.extend(&edges[at]);
+                    }
+                }
+                seen[to]
+            };
+            let found = circles(count, |i| edges[i].iter().copied());
+            assert_eq!(found.iter().map(Vec::len).sum::<usize>(), count);
+            for circle in &found {
+                for other in 0..count {
+                    let both = reaches(circle[0], other) && reaches(other, circle[0]);
+                    assert_eq!(circle.contains(&other), both, "{edges:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The sizes of the extension's own tables, as plans take them.
+//!
+//! Plans are kept. A plan that was made while a table was empty may use any of its indexes, since all cost the same then:
+//! with 100,000 rows it would read all of them for each row that it looks for. So plans are made as if the tables were
+//! large.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+/// How many rows and pages a table has at least, as plans take it, and how many pages each of its indexes has.
+const ROWS: f64 = 1e6;
+const PAGES: u32 = 100_000;
+const INDEX_PAGES: u32 = 5_000;
+
+thread_local! {
+    static PLANNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, statements are planned as if the extension's tables were large.
+pub struct AsIfLarge {
+    before: bool,
+}
+
+impl AsIfLarge {
+    pub fn begin() -> AsIfLarge {
+        AsIfLarge {
+            before: PLANNING.replace(true),
+        }
+    }
+}
+
+impl Drop for AsIfLarge {
+    fn drop(&mut self) {
+        PLANNING.set(self.before);
+    }
+}
+
+static mut PREVIOUS: pg_sys::get_relation_info_hook_type = None;
+
+/// Called once, when the library is loaded.
+pub fn watch() {
+    // SAFETY: the backend has one thread. Whatever is called before is called still.
+    unsafe {
+        PREVIOUS = pg_sys::get_relation_info_hook;
+        pg_sys::get_relation_info_hook = Some(enlarge);
+    }
+}
+
+unsafe extern "C-unwind" fn enlarge(
+    root: *mut pg_sys::PlannerInfo,
+    relation: pg_sys::Oid,
+    inherits: bool,
+    info: *mut pg_sys::RelOptInfo,
+) {
+    // SAFETY: passes the server's arguments on, and changes what the hook is for. An error leaves this function by a
+    // jump: it holds nothing.
+    unsafe {
+        if let Some(previous) = PREVIOUS {
+            previous(root, relation, inherits, info);
+        }
+        if !PLANNING.get() || pg_sys::get_rel_namespace(relation) != schema() {
+            return;
+        }
+        (*info).tuples = (*info).tuples.max(ROWS);
+        (*info).pages = (*info).pages.max(PAGES);
+        let indexes = (*info).indexlist;
+        let count = match indexes.is_null() {
+            true => 0,
+            false => (*indexes).length,
+        };
+        for n in 0..count as usize {
+            let cell = (*indexes).elements.add(n);
+            let index = (*cell).ptr_value.cast::<pg_sys::IndexOptInfo>();
+            (*index).tuples = (*index).tuples.max(ROWS);
+            (*index).pages = (*index).pages.max(INDEX_PAGES);
+        }
+    }
+}
+
+/// The extension's schema.
+fn schema() -> pg_sys::Oid {
+    // SAFETY: a look into a cache of the server, which copies the name.
+    unsafe { pg_sys::get_namespace_oid(c"sequin".as_ptr(), true) }
+}
