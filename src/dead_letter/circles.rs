@@ -213,11 +213,12 @@ fn together(nodes: &[Node], written: usize, own: usize) -> BTreeSet<usize> {
         let things = nodes[i].is.iter();
         things.flat_map(|thing| by_wait.get(thing).into_iter().flatten().copied())
     };
-    let mut found: BTreeSet<usize> = BTreeSet::new();
+    let mut reached: BTreeSet<usize> = (0..written).collect();
     let mut next: Vec<usize> = (0..written).collect();
     while let Some(i) = next.pop() {
-        next.extend(behind(i).filter(|&j| j >= own && found.insert(j)));
+        next.extend(behind(i).filter(|&j| reached.insert(j)));
     }
+    let mut found = reached.split_off(&own);
     for circle in circles(nodes.len(), behind) {
         if circle.iter().any(|&i| i < own) {
             found.extend(circle.into_iter().filter(|&i| i >= own));
@@ -308,14 +309,17 @@ mod tests {
 
     #[test]
     fn letters_that_wait_for_a_written_row_come_along() {
+        // The row 4 is written once the letters 2 and 3 are, and the letter 5 waits for it.
         let nodes = [
             node(1, &[]),
             node(4, &[3]),
+            node(7, &[9]),
             node(2, &[1]),
             node(3, &[2]),
-            node(5, &[6]),
+            node(5, &[4]),
+            node(6, &[7]),
         ];
-        assert_eq!(together(&nodes, 1, 2), BTreeSet::from([2, 3]));
+        assert_eq!(together(&nodes, 1, 3), BTreeSet::from([3, 4, 5]));
     }
 
     #[test]
