@@ -45,11 +45,13 @@ const FIND: &str = "
                and l.last_attempt_at < t.before
              limit 2000)
             union all
-            (select l.* from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
+            (select l.* from sequin.mapping m cross join lateral (
+                 select l.* from sequin.dead_letter l
+                 where l.mapping = m.name and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+                   and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+                   and l.last_attempt_at < t.before
+                 offset 0) l
              where m.destination = t.relation
-               and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
-               and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
-               and l.last_attempt_at < t.before
              limit 2000)) l
         union
         select l.id, l.mapping, l.row_key from found f
@@ -297,11 +299,14 @@ const LEAVE: &str = "
     select t.relation, t.key, max(coalesce(t.before, clock_timestamp()))
     from (select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before
           from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
-    where exists (select from sequin.dead_letter l
-                  where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key)
-       or exists (select from sequin.mapping m join sequin.dead_letter l on l.mapping = m.name
-                  where m.destination = t.relation
-                    and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key)
+    where coalesce(
+        (select true from sequin.dead_letter l
+         where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key limit 1),
+        (select true from sequin.mapping m cross join lateral (
+             select from sequin.dead_letter l
+             where l.mapping = m.name and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+             limit 1) l
+         where m.destination = t.relation limit 1))
     group by t.relation, t.key
     order by t.relation, t.key
     on conflict (relation, key) do update set written_at = greatest(ready_row.written_at, excluded.written_at)";

@@ -32,21 +32,23 @@ pub struct Presence {
     brings: bool,
 }
 
+/// Each part reads one row: the server may execute an EXISTS for all mappings at once, which reads all letters.
 const PRESENCE: &str = "
     select m.id, m.destination::oid,
-           exists (select from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null),
-           exists (select from sequin.dead_letter l
-                   where l.state = 'waiting' and l.waits_on = m.destination)
-           or exists (select from sequin.dead_letter l
-                      where l.state = 'waiting' and l.waits_or is not null and l.mapping = m.name),
-           exists (select from sequin.dead_letter l where l.state in ('waiting', 'paused')),
-           exists (select from sequin.dead_letter l
-                   where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
-                         and l.row_key is null and l.waits_on is null)),
+           (select true from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null limit 1),
+           coalesce(
+               (select true from sequin.dead_letter l
+                where l.state = 'waiting' and l.waits_on = m.destination limit 1),
+               (select true from sequin.dead_letter l
+                where l.state = 'waiting' and l.waits_or is not null and l.mapping = m.name limit 1)),
+           (select true from sequin.dead_letter l where l.state in ('waiting', 'paused') limit 1),
+           (select true from sequin.dead_letter l
+            where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
+                  and l.row_key is null and l.waits_on is null) limit 1),
            exists (select from sequin.broken_mapping b where b.mapping = m.id),
-           exists (select from sequin.ready_row),
-           exists (select from sequin.dead_letter l
-                   where l.mapping = m.name and l.state = 'waiting' and l.brings is not null)
+           (select true from sequin.ready_row limit 1),
+           (select true from sequin.dead_letter l
+            where l.mapping = m.name and l.state = 'waiting' and l.brings is not null limit 1)
     from sequin.mapping m";
 
 thread_local! {
