@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys::{self, BuiltinOid};
 
 use super::{Letter, State};
+use crate::destination::{self, Destination};
 use crate::error::SqlError;
 use crate::error::sqlstate::{EXCLUSION_VIOLATION, NOT_NULL_VIOLATION, UNIQUE_VIOLATION};
 use crate::key::{KeyColumn, decode, decode_value};
@@ -14,14 +15,6 @@ use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::user::may_act_as;
 use crate::prepared::Lookup;
-
-const COLUMNS: &str = "
-    select a.attname::text, a.atttypid, a.attcollation,
-           exists (select from pg_catalog.pg_index i
-                   where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey::smallint[]))
-    from pg_catalog.pg_attribute a
-    where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-    order by a.attnum";
 
 /// A table with row security does not count: the policies may hide rows from a role with SELECT.
 const MAY_SELECT: &str = "
@@ -31,7 +24,6 @@ const MAY_SELECT: &str = "
     where c.oid = $1 and exists (select from pg_catalog.pg_roles r where r.oid = $2)";
 
 thread_local! {
-    static COLUMN: Lookup = const { Lookup::new(COLUMNS, &[BuiltinOid::OIDOID]) };
     static MAY: Lookup = const {
         Lookup::new(MAY_SELECT, &[BuiltinOid::OIDOID, BuiltinOid::OIDOID])
     };
@@ -217,44 +209,33 @@ fn hint(
 }
 
 fn read(table: pg_sys::Oid, mappings: &[Mapping]) -> Table {
-    let read = COLUMN.with(|query| {
-        query.rows(&[table.into()], |row| {
-            Ok((
-                row.get::<String>(1)?.unwrap_or_default(),
-                row.get::<pg_sys::Oid>(2)?.unwrap_or(pg_sys::InvalidOid),
-                row.get::<pg_sys::Oid>(3)?.unwrap_or(pg_sys::InvalidOid),
-                row.get::<bool>(4)?.unwrap_or_default(),
-            ))
-        })
-    });
-    let of = |is_key: &dyn Fn(&str, bool) -> bool| -> Vec<usize> {
-        let columns = read.iter().enumerate();
-        columns
-            .filter(|(_, (name, _, _, primary))| is_key(name, *primary))
-            .map(|(i, _)| i)
-            .collect()
+    let Some(known) = Destination::known(table) else {
+        return Table {
+            columns: Vec::new(),
+            keys: Vec::new(),
+        };
     };
     let mut keys: Vec<Vec<usize>> = Vec::new();
-    for mapping in mappings
-        .iter()
-        .filter(|m| m.destination_oid() == Some(table))
-    {
-        let key = match &mapping.key {
-            Some(key) => of(&|name, _| key.iter().any(|column| column == name)),
-            None => of(&|_, primary| primary),
-        };
+    let of_table = |mapping: &&Mapping| mapping.destination_oid() == Some(table);
+    for mapping in mappings.iter().filter(of_table) {
+        let names = mapping.key_of(&known);
+        let columns = known.columns.iter().enumerate();
+        let key: Vec<usize> = columns
+            .filter(|(_, column)| names.contains(&column.name))
+            .map(|(i, _)| i)
+            .collect();
         if !key.is_empty() && !keys.contains(&key) {
             keys.push(key);
         }
     }
-    let column = |(name, type_oid, collation, _)| Column {
-        name,
-        type_oid,
-        key: KeyColumn::new(type_oid, collation),
+    let column = |column: &destination::Column| Column {
+        name: column.name.clone(),
+        type_oid: column.type_oid,
+        key: KeyColumn::new(column.type_oid, column.collation),
     };
     Table {
         keys,
-        columns: read.into_iter().map(column).collect(),
+        columns: known.columns.iter().map(column).collect(),
     }
 }
 
