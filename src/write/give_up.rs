@@ -52,9 +52,19 @@ pub fn give_up(
     column: usize,
     rows: &[&NetChange],
 ) -> Result<(), SqlError> {
-    let Some(value) = free_value(target, column) else {
+    let Some(sql) = give_up_sql(Input::Batch, target, column) else {
         return Ok(());
     };
+    let mut statement = Statement::new(&sql, &target.numbered_key())?;
+    statement.execute(rows.iter().enumerate(), |(n, net)| {
+        by_key(target, values, n, net)
+    })?;
+    Ok(())
+}
+
+/// The statement that gives rows, found by key, a value in a column that no other row has. `None`: there is none.
+pub fn give_up_sql(input: Input<'_>, target: &Target, column: usize) -> Option<String> {
+    let value = free_value(target, column)?;
     let key = target.key_sql();
     let number = format!("b.{}", statement::number_name(&key));
     let value = value.replace("b.sequin_n", &number);
@@ -63,16 +73,17 @@ pub fn give_up(
         column.name.clone(),
         format!("({value})::{}", column.type_name),
     );
-    let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
-    let mut statement = Statement::new(&sql, &target.numbered_key())?;
-    statement.execute(rows.iter().enumerate(), |(n, net)| {
-        by_key(target, values, n, net)
-    })?;
-    Ok(())
+    Some(statement::update(
+        input,
+        &target.relation(),
+        &key,
+        &key,
+        &[assignment],
+    ))
 }
 
 /// An SQL expression for a value of a column that no other row has.
-fn free_value(target: &Target, column: usize) -> Option<String> {
+pub fn free_value(target: &Target, column: usize) -> Option<String> {
     let column = &target.columns[column];
     match column.nullable {
         true => Some(String::from("null")),
