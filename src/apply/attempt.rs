@@ -23,7 +23,7 @@ use crate::counters::{self, Tally};
 use crate::dead_letter::due::{Due, circles_of, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
-use crate::dead_letter::words::Words;
+use crate::dead_letter::words::{Words, add_bound};
 use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::origin::Origin;
@@ -157,7 +157,8 @@ impl<'b> Work<'_, 'b> {
         }
         let rows = rows_of(&registry.letters, all);
         if !attempts.last {
-            let mut due = circles_of(&rows, &attempts.letters)?;
+            let (mut due, more) = circles_of(&rows, &attempts.letters)?;
+            attempts.crowded |= more;
             due.retain(|due| may_retry(registry, attempts, due));
             if !due.is_empty() {
                 for due in due {
@@ -280,7 +281,7 @@ impl<'b> Work<'_, 'b> {
             });
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
-        attempts.stored = self.keep(registry, &failed, all)?;
+        attempts.stored = self.keep(registry, attempts.crowded, &failed, all)?;
         counters::store(&tally);
         Ok(counts)
     }
@@ -363,6 +364,7 @@ impl<'b> Work<'_, 'b> {
     fn keep(
         &self,
         registry: &Registry,
+        crowded: bool,
         failed: &[Failed],
         all: &[Changes<'b>],
     ) -> Result<Vec<i64>, SqlError> {
@@ -393,6 +395,9 @@ impl<'b> Work<'_, 'b> {
                 Dead::Kept(kept) => self.kept(registry, kept),
             };
             words.add(&mut letter);
+            if crowded {
+                add_bound(&mut letter);
+            }
             let id = known(&dead).filter(|id| left.remove(id));
             Letter { id, ..letter }
         }))

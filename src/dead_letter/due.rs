@@ -157,8 +157,9 @@ thread_local! {
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// A call that has this many letters does not look for more.
-const MANY: usize = 20_000;
+/// How many letters a call takes along, because they can only be written together with its rows. It holds all their
+/// messages in memory.
+pub const MANY: usize = 20_000;
 
 /// How often a session also tries letters whose rows have not arrived.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -231,8 +232,8 @@ struct Awaited {
 }
 
 /// Finds the letters that rows of the call wait for and that wait in turn for rows of the call. Such rows and
-/// letters can only be written together.
-fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
+/// letters can only be written together. Also tells whether there may be more letters than a call takes along.
+fn circles(rows: &[Touched]) -> Result<(Vec<Due>, bool), SqlError> {
     let waits: Vec<(pg_sys::Oid, &[u8])> = rows
         .iter()
         .filter_map(|row| Some((row.table, row.wait.as_ref()?)))
@@ -242,7 +243,7 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
         })
         .collect();
     if waits.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let returned = AWAITER.with(|statement| {
         statement.query(waits.into_iter(), |(table, key)| {
@@ -275,7 +276,7 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
         });
     }
     if awaited.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let mut by_wait: HashMap<&Thing, Vec<usize>> = HashMap::new();
     for (i, letter) in awaited.iter().enumerate() {
@@ -295,7 +296,7 @@ fn circles(rows: &[Touched]) -> Result<Vec<Due>, SqlError> {
             }
         }
     }
-    Ok(due)
+    Ok((due, awaited.len() >= MANY))
 }
 
 /// The length of a hash.
@@ -338,14 +339,14 @@ pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
 }
 
 /// Letters that must be applied together with the call's messages, without the letters that the call `has`
-/// already.
-pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<Vec<Due>, SqlError> {
-    if has.len() >= MANY {
-        return Ok(Vec::new());
-    }
-    let mut due = circles(rows)?;
+/// already. Also tells whether there may be more than a call takes along.
+pub fn circles_of(rows: &[Touched], has: &BTreeSet<i64>) -> Result<(Vec<Due>, bool), SqlError> {
+    let (mut due, more) = circles(rows)?;
     due.retain(|due| !has.contains(&due.letter));
-    Ok(due)
+    if has.len() >= MANY {
+        return Ok((Vec::new(), more || !due.is_empty()));
+    }
+    Ok((due, more))
 }
 
 /// A written row that letters may wait for.

@@ -87,6 +87,17 @@ pub fn cases() -> Vec<Case> {
             ],
         );
     }
+    // One waits for a child of the row at whose key the other is to be.
+    cases.push(Case::new(
+        "value_comes_to_a_row_whose_child_follows",
+        "create table a (id int primary key, u text not null unique);
+         create table b (id int primary key, a text references a (u) on delete cascade on update set null {deferred})",
+        "insert into a values (1, 'c'), (2, 'b'); insert into b values (3, 'b')",
+        &[
+            "delete from a where id = 1",
+            "update a set u = 'c' where u = 'b'; insert into b values (1, 'c')",
+        ],
+    ));
     // What the source deferred, the rows that refer to the value never noticed.
     for (name, action) in [
         ("cascade", "on delete cascade"),
