@@ -52,7 +52,7 @@ pub fn give_up(
     column: usize,
     rows: &[&NetChange],
 ) -> Result<(), SqlError> {
-    let Some(sql) = give_up_sql(Input::Batch, target, column) else {
+    let Some(sql) = give_up_sql(Input::Batch, target, &[column]) else {
         return Ok(());
     };
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
@@ -62,23 +62,23 @@ pub fn give_up(
     Ok(())
 }
 
-/// The statement that gives rows, found by key, a value in a column that no other row has. `None`: there is none.
-pub fn give_up_sql(input: Input<'_>, target: &Target, column: usize) -> Option<String> {
-    let value = free_value(target, column)?;
+/// The statement that gives rows, found by key, values in these columns that no other row has. `None`: there are none.
+pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Option<String> {
     let key = target.key_sql();
     let number = format!("b.{}", statement::number_name(&key));
-    let value = value.replace("b.sequin_n", &number);
-    let column = &target.columns[column].sql;
-    let assignment = (
-        column.name.clone(),
-        format!("({value})::{}", column.type_name),
-    );
+    let assignments = columns.iter().map(|&i| {
+        let value = free_value(target, i)?.replace("b.sequin_n", &number);
+        let column = &target.columns[i].sql;
+        let value = format!("({value})::{}", column.type_name);
+        Some((column.name.clone(), value))
+    });
+    let assignments: Vec<_> = assignments.collect::<Option<_>>()?;
     Some(statement::update(
         input,
         &target.relation(),
         &key,
         &key,
-        &[assignment],
+        &assignments,
     ))
 }
 

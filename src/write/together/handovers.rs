@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::parts::{Part, Together, Work};
 use crate::target::statements::WriteKind;
+use crate::write::give_up::can_give_up;
 use crate::write::keys::by_key;
 
 impl<'s, 'a> Together<'s, 'a> {
@@ -64,28 +65,23 @@ impl<'s, 'a> Together<'s, 'a> {
 
     /// Adds parts in which rows give up what other rows of the statement are to have. Returns the other nodes.
     pub fn give_up(&mut self, mapping: usize, nodes: Vec<usize>) -> Vec<usize> {
-        let column_of = |node: &usize| {
-            let row = self.facts.nodes[*node].row;
-            let column = self.facts.given_up.get(node);
-            column.filter(|_| self.displaced.contains(&row)).copied()
-        };
-        let mut by_column: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut by_columns: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
         let mut rest = Vec::with_capacity(nodes.len());
         for node in nodes {
-            match column_of(&node) {
-                Some(column) => by_column.entry(column).or_default().push(node),
+            match self.given_up(mapping, node) {
+                Some(columns) => by_columns.entry(columns).or_default().push(node),
                 None => rest.push(node),
             }
         }
         let changes = &self.all[mapping];
-        for (column, nodes) in by_column {
+        for (columns, nodes) in by_columns {
             let rows = nodes
                 .iter()
                 .enumerate()
                 .map(|(n, &node)| by_key(&changes.target, &changes.nets.values, n, self.net(node)));
             self.parts.push(Part {
                 mapping,
-                work: Work::GiveUp(column),
+                work: Work::GiveUp(columns),
                 row: changes.target.numbered_key(),
                 rows: rows.collect(),
                 nodes: nodes.clone(),
@@ -93,6 +89,23 @@ impl<'s, 'a> Together<'s, 'a> {
             self.late.extend(nodes);
         }
         rest
+    }
+
+    /// The columns in which a row gives up what rows refer to, and all else that other rows are to have: the row is
+    /// still there when these are written.
+    fn given_up(&self, mapping: usize, node: usize) -> Option<Vec<usize>> {
+        let row = self.facts.nodes[node].row;
+        let column = self.facts.given_up.get(&node);
+        let mut columns = vec![*column.filter(|_| self.displaced.contains(&row))?];
+        let target = &self.all[mapping].target;
+        for held in self.facts.held.get(&row).into_iter().flatten() {
+            let is_among = |&i: &usize| held.contains(&target.columns[i].name);
+            if !columns.iter().any(is_among) {
+                columns.extend(can_give_up(target, held, |_| true));
+            }
+        }
+        columns.sort_unstable();
+        Some(columns)
     }
 
     /// The statement that deletes the rows which have given up, in this one, what rows refer to.

@@ -35,8 +35,8 @@ pub(super) enum Work {
     },
     Write(Shape),
     Insert(Vec<SqlColumn>),
-    /// Rows that another statement deletes give up what rows refer to, in this column.
-    GiveUp(usize),
+    /// Rows that another statement deletes give up what other rows are to have, in these columns.
+    GiveUp(Vec<usize>),
 }
 
 /// A part of the statement: changes of one mapping of one kind.
@@ -413,7 +413,7 @@ impl<'s, 'a> Together<'s, 'a> {
         };
         match &part.work {
             Work::Delete { marked } => delete_sql(input, target, *marked).0,
-            Work::GiveUp(column) => give_up_sql(input, target, *column).unwrap_or_default(),
+            Work::GiveUp(columns) => give_up_sql(input, target, columns).unwrap_or_default(),
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {

@@ -87,6 +87,24 @@ pub fn cases() -> Vec<Case> {
             ],
         );
     }
+    // The row that gives the value up holds another one, which is not referred to.
+    for (name, action) in [
+        ("cascade", "on delete cascade"),
+        ("restrict", "on delete restrict"),
+    ] {
+        cases.push(Case::new(
+            format!("row_with_two_values_gives_them_up_{name}"),
+            format!(
+                "create table a (id int primary key, u text not null unique, w text not null unique,
+                                 a text references a (u) {action} {{deferred}})"
+            ),
+            "insert into a values (4, 'a', 'e', null)",
+            &[
+                "insert into a values (3, 'c', 'a', 'a')",
+                "update a set id = 5 where id = 4; update a set id = 4 where id = 3",
+            ],
+        ));
+    }
     // One waits for a child of the row at whose key the other is to be.
     cases.push(Case::new(
         "value_comes_to_a_row_whose_child_follows",
