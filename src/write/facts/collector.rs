@@ -25,6 +25,7 @@ use crate::write::solve::{Drop, RowNo, Token};
 use crate::write::way::{is_move, may_be_deleted};
 
 use super::Facts;
+use super::handovers::Givers;
 
 /// The collecting of what is asked of one mapping's changes.
 pub struct Collector<'c, 'b> {
@@ -49,10 +50,14 @@ impl Collector<'_, '_> {
             .enumerate()
             .map(|(n, net)| (net.run.start, n))
             .collect();
+        let givers = Givers::of(table);
         for old in 0..nets.len() {
             let Some(new) = self.new_key(nets, &by_run, old) else {
                 continue;
             };
+            if givers.any(table, old, new) {
+                continue;
+            }
             let there = |n: usize| (nets[n], table.now[n].is_some());
             if is_move(table.target, there(old), there(new)) && !nets[new].replaces() {
                 self.moves(old, new);

@@ -87,6 +87,24 @@ pub fn cases() -> Vec<Case> {
             ],
         );
     }
+    // A row moves, and is to have at its new key the value of one that leaves.
+    for (name, action) in [
+        ("cascade", "on delete cascade on update set null"),
+        ("restrict", "on delete restrict on update restrict"),
+    ] {
+        cases.push(Case::new(
+            format!("value_comes_to_a_row_that_moves_{name}"),
+            format!(
+                "create table a (id int primary key, u text not null unique);
+                 create table b (id int primary key, a text references a (u) {action} {{deferred}})"
+            ),
+            "insert into a values (1, 'c'), (2, 'b')",
+            &[
+                "delete from a where id = 1",
+                "update a set u = 'c' where id = 2; insert into b values (1, 'c'); update a set id = 4 where id = 2",
+            ],
+        ));
+    }
     // The row that gives the value up holds another one, which is not referred to.
     for (name, action) in [
         ("cascade", "on delete cascade"),
