@@ -24,7 +24,7 @@ use crate::dead_letter::circles::circles_of;
 use crate::dead_letter::due::{Due, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
-use crate::dead_letter::words::Words;
+use crate::dead_letter::words::{Words, add_bound};
 use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::origin::Origin;
@@ -158,7 +158,8 @@ impl<'b> Work<'_, 'b> {
         }
         let rows = rows_of(&registry.letters, all);
         if !attempts.last {
-            let mut due = circles_of(&registry.letters, &rows, &attempts.letters)?;
+            let (mut due, more) = circles_of(&registry.letters, &rows, &attempts.letters)?;
+            attempts.crowded |= more;
             due.retain(|due| may_retry(registry, attempts, due));
             if !due.is_empty() {
                 for due in due {
@@ -281,7 +282,7 @@ impl<'b> Work<'_, 'b> {
             });
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
-        attempts.stored = self.keep(registry, &failed, all)?;
+        attempts.stored = self.keep(registry, attempts.crowded, &failed, all)?;
         counters::store(&tally);
         Ok(counts)
     }
@@ -364,6 +365,7 @@ impl<'b> Work<'_, 'b> {
     fn keep(
         &self,
         registry: &Registry,
+        crowded: bool,
         failed: &[Failed],
         all: &[Changes<'b>],
     ) -> Result<Vec<i64>, SqlError> {
@@ -394,6 +396,9 @@ impl<'b> Work<'_, 'b> {
                 Dead::Kept(kept) => self.kept(registry, kept),
             };
             words.add(&mut letter);
+            if crowded {
+                add_bound(&mut letter);
+            }
             let id = known(&dead).filter(|id| left.remove(id));
             Letter { id, ..letter }
         }))

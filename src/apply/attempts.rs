@@ -55,6 +55,8 @@ pub struct Attempts {
     pub stored: Vec<i64>,
     /// Whether the call retries letters beside the batch of another call, which holds locks: it waits for no lock.
     pub beside: bool,
+    /// Whether more letters may have to be written together with the call's rows than a call takes along.
+    pub crowded: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.

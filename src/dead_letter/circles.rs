@@ -75,8 +75,9 @@ thread_local! {
     };
 }
 
-/// A call that has this many letters does not look for more.
-const MANY: usize = 20_000;
+/// How many letters a call takes along, because they can only be written together with its rows. It holds all their
+/// messages in memory.
+pub const MANY: usize = 20_000;
 
 /// A thing that rows and letters wait for: a table, and the hash of a row's key or of a value.
 type Thing = (u32, Vec<u8>);
@@ -90,21 +91,22 @@ struct Node {
 }
 
 /// Letters that must be applied together with the call's messages, without the letters that the call `has` already.
+/// Also tells whether there may be more than a call takes along.
 pub fn circles_of(
     presence: &Presence,
     rows: &[Touched],
     has: &BTreeSet<i64>,
-) -> Result<Vec<Due>, SqlError> {
+) -> Result<(Vec<Due>, bool), SqlError> {
     let waiting: Vec<&Touched> = rows
         .iter()
         .filter(|row| !things_of(row).is_empty())
         .collect();
-    if has.len() >= MANY || waiting.is_empty() {
-        return Ok(Vec::new());
+    if waiting.is_empty() {
+        return Ok((Vec::new(), false));
     }
     let (letters, mut nodes) = awaited(&waiting, presence.any_brings())?;
     if letters.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     // What is written, or waits for a row that is not known, may be what a letter needs.
     let begin = |row: &Touched| things_of(row).is_empty();
@@ -117,7 +119,12 @@ pub fn circles_of(
     all.append(&mut nodes);
     let circles = together(&all, first, count);
     let due = circles.into_iter().map(|node| letters[node - count]);
-    Ok(due.filter(|due| !has.contains(&due.letter)).collect())
+    let due: Vec<Due> = due.filter(|due| !has.contains(&due.letter)).collect();
+    let more = letters.len() >= MANY;
+    if has.len() >= MANY {
+        return Ok((Vec::new(), more || !due.is_empty()));
+    }
+    Ok((due, more))
 }
 
 /// The row, and the value, that a row of the call waits for.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use super::circles::MANY;
 use super::{Letter, State};
 use crate::destination::{self, Destination};
 use crate::error::SqlError;
@@ -51,6 +52,21 @@ struct Shown {
     keys: bool,
     /// Whether a mapping writes the table.
     written: bool,
+}
+
+/// Adds to a waiting letter that more letters than a call takes along may have to be written together with it.
+pub fn add_bound(letter: &mut Letter<'_>) {
+    if letter.state == State::Waiting {
+        let bound = format!(
+            "More letters may have to be written together with it than the {MANY} that a call takes along: \
+             deliver their messages again in one batch, which has no such limit."
+        );
+        let error = letter.error.to_mut();
+        error.hint = Some(match error.hint.take() {
+            Some(hint) => format!("{hint} {bound}"),
+            None => bound,
+        });
+    }
 }
 
 /// Puts into words what letters wait for.

@@ -12,6 +12,7 @@
 pub mod collect;
 mod collector;
 mod exclusions;
+mod handovers;
 mod table;
 
 use std::cell::RefCell;
@@ -68,6 +69,13 @@ pub struct Facts {
     pub targets: HashSet<usize>,
     /// Those of them whose rows become other rows.
     pub handed_over: HashSet<usize>,
+    /// Those of them that must be moved after others, because these leave their keys first: after how many.
+    pub levels: HashMap<usize, usize>,
+    /// Rows that must be deleted although there is a row at their key afterwards: another one.
+    pub evicted: HashSet<usize>,
+    /// Rows that are deleted, and give up what rows refer to (the number of the column) in the statement that gives it
+    /// to another row.
+    pub given_up: HashMap<usize, usize>,
     /// What each takes away that foreign keys refer to whose `on delete` (of a row that goes) or `on update` (of a row
     /// that stays) is not `no action`.
     pub acts: Vec<Vec<Token>>,

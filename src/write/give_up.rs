@@ -52,18 +52,9 @@ pub fn give_up(
     column: usize,
     rows: &[&NetChange],
 ) -> Result<(), SqlError> {
-    let Some(value) = free_value(target, column) else {
+    let Some(sql) = give_up_sql(Input::Batch, target, &[column]) else {
         return Ok(());
     };
-    let key = target.key_sql();
-    let number = format!("b.{}", statement::number_name(&key));
-    let value = value.replace("b.sequin_n", &number);
-    let column = &target.columns[column].sql;
-    let assignment = (
-        column.name.clone(),
-        format!("({value})::{}", column.type_name),
-    );
-    let sql = statement::update(Input::Batch, &target.relation(), &key, &key, &[assignment]);
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     statement.execute(rows.iter().enumerate(), |(n, net)| {
         by_key(target, values, n, net)
@@ -71,8 +62,28 @@ pub fn give_up(
     Ok(())
 }
 
+/// The statement that gives rows, found by key, values in these columns that no other row has. `None`: there are none.
+pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Option<String> {
+    let key = target.key_sql();
+    let number = format!("b.{}", statement::number_name(&key));
+    let assignments = columns.iter().map(|&i| {
+        let value = free_value(target, i)?.replace("b.sequin_n", &number);
+        let column = &target.columns[i].sql;
+        let value = format!("({value})::{}", column.type_name);
+        Some((column.name.clone(), value))
+    });
+    let assignments: Vec<_> = assignments.collect::<Option<_>>()?;
+    Some(statement::update(
+        input,
+        &target.relation(),
+        &key,
+        &key,
+        &assignments,
+    ))
+}
+
 /// An SQL expression for a value of a column that no other row has.
-fn free_value(target: &Target, column: usize) -> Option<String> {
+pub fn free_value(target: &Target, column: usize) -> Option<String> {
     let column = &target.columns[column];
     match column.nullable {
         true => Some(String::from("null")),

@@ -203,11 +203,16 @@ fn waits(
     let mut waits: Vec<Vec<Option<Wait>>> = pending.iter().map(|p| vec![None; p.len()]).collect();
     for (node, blocked) in solution.blocked.iter().enumerate() {
         let place = facts.places[node];
+        let Some(blocked) = blocked else { continue };
+        let wait = &mut waits[place.mapping][place.unit];
         match blocked {
-            None | Some(Blocked::Unit(_)) => {}
-            Some(blocked) => {
-                waits[place.mapping][place.unit] = Some(facts.wait(*blocked, all, mappings));
+            // Messages whose rows are written together, though each is a unit of its own: one waits for the other's row.
+            Blocked::Unit(other) => {
+                if unit_of(facts.places[*other]) != unit_of(place) && wait.is_none() {
+                    *wait = Some(facts.wait(*blocked, all, mappings));
+                }
             }
+            blocked => *wait = Some(facts.wait(*blocked, all, mappings)),
         }
     }
     waits

@@ -11,12 +11,14 @@
 //! * Each part waits for the one before it: its condition counts the rows which that one has written.
 //!
 //! Where foreign keys act on a delete (`cascade`, `set null`, `restrict`), a row that comes back must not be deleted: the
-//! action runs although the row is back. Such a row gives the value up before, for null or a value that nobody has, by a
+//! action runs although the row is back. `facts::handovers` has the ways in which another row gets what rows refer to. A
+//! row that stays gives the value up before, for null or a value that nobody has, by a
 //! statement of its own. Rows of several owners are written by a statement for each owner, because a statement runs
 //! as one role.
 
 #![forbid(unsafe_code)]
 
+mod handovers;
 mod parts;
 mod refused;
 
@@ -65,6 +67,7 @@ pub fn write(
             let mut statement = Together::new(all, pending, facts, nodes, group);
             statement.collect().map_err(Refused::of_our_own)?;
             statement.execute()?;
+            statement.then().execute()?;
         }
         if defers {
             constraints::check_at_once().map_err(Refused::at_the_end)?;
@@ -141,9 +144,11 @@ fn park(
             continue;
         }
         let net = net_of(pending, place);
+        let becomes = facts.moved.get(&node).unwrap_or(&node);
+        let becomes = net_of(pending, facts.places[*becomes]);
         for columns in facts.held.get(&row).into_iter().flatten() {
             // What the change does not bring would not come back.
-            let brought = |i: usize| net.has(i);
+            let brought = |i: usize| becomes.has(i);
             if let Some(column) = can_give_up(target, columns, brought) {
                 parked.entry((place.mapping, column)).or_default().push(net);
             }

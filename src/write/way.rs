@@ -29,11 +29,16 @@ pub fn is_move(
     (old, old_there): (&NetChange, bool),
     (new, new_there): (&NetChange, bool),
 ) -> bool {
-    !may_be_deleted(target)
+    can_change_key(target)
         && matches!(old.effect, NetEffect::Delete { refused: false })
         && new.present()
         && old_there
         && !new_there
+}
+
+/// Whether rows are updated to another key, because foreign keys act when they are deleted.
+pub fn can_change_key(target: &Target) -> bool {
+    !may_be_deleted(target)
         && target.mark().is_none()
         && target
             .key

@@ -4,6 +4,7 @@ mod cascades;
 mod exchanges;
 mod exclusion;
 mod found;
+mod handovers;
 mod keys;
 mod parents;
 mod rings;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Case> {
         exclusion::cases(),
         keys::cases(),
         soft::cases(),
+        handovers::cases(),
         found::cases(),
     ]
     .concat()

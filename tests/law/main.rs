@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bound;
 mod case;
 mod cases;
 mod delivery;

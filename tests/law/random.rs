@@ -162,7 +162,9 @@ fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round
             continue;
         }
         let history = History::captured(&case, tables.clone(), source);
-        if history.sent.is_empty() || (!full && history.hides_key()) {
+        let hides =
+            !full && history.hides_key() || schema.has_deferrable_key() && history.hides_row();
+        if history.sent.is_empty() || hides {
             continue;
         }
         round.sources += 1;

@@ -25,6 +25,7 @@ use crate::write::solve::{Drop, RowNo, Token};
 use crate::write::way::{is_move, may_be_deleted};
 
 use super::Facts;
+use super::handovers::Givers;
 
 /// The collecting of what is asked of one mapping's changes.
 pub struct Collector<'c, 'b> {
@@ -49,58 +50,24 @@ impl Collector<'_, '_> {
             .enumerate()
             .map(|(n, net)| (net.run.start, n))
             .collect();
+        let givers = Givers::of(table);
         for old in 0..nets.len() {
             let Some(new) = self.new_key(nets, &by_run, old) else {
                 continue;
             };
+            if givers.any(table, old, new) {
+                continue;
+            }
             let there = |n: usize| (nets[n], table.now[n].is_some());
             if is_move(table.target, there(old), there(new)) && !nets[new].replaces() {
                 self.moves(old, new);
             }
         }
-        for referrer in &table.target.destination.referrers {
-            self.find_handovers(table, nets, referrer);
-        }
-    }
-
-    /// Notes which rows become other rows that have what rows refer to by a foreign key which acts when a row goes: it
-    /// would act although another row has the value by then.
-    fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange], referrer: &Referrer) {
-        let columns = referrer.columns.iter().map(|part| table.column(&part.1));
-        let Some(columns) = columns.collect::<Option<Vec<usize>>>() else {
-            return;
-        };
-        if referrer.on_delete == Action::Nothing {
-            return;
-        }
-        let first = self.first;
-        let is_target = |facts: &Facts, n: usize| facts.targets.contains(&(first + n));
-        let mut takers: HashMap<Vec<u8>, usize> = HashMap::new();
-        for (n, then) in table.then.iter().enumerate() {
-            if let Some(then) = then
-                && table.now[n].is_none()
-                && !is_target(self.facts, n)
-                && let Some(bytes) = table.bytes(then, &columns)
-            {
-                takers.insert(bytes, n);
-            }
-        }
-        for (old, now) in table.now.iter().enumerate() {
-            if let Some(now) = now
-                && !self.facts.moved.contains_key(&(first + old))
-                && let Some(bytes) = table.bytes(now, &columns)
-                && let Some(&new) = takers.get(&bytes)
-                && is_move(table.target, (nets[old], true), (nets[new], false))
-            {
-                takers.remove(&bytes);
-                self.moves(old, new);
-                self.facts.handed_over.insert(first + new);
-            }
-        }
+        self.find_handovers(table, nets);
     }
 
     /// Notes that a row is updated to another key.
-    fn moves(&mut self, old: usize, new: usize) {
+    pub fn moves(&mut self, old: usize, new: usize) {
         self.facts.moved.insert(self.first + old, self.first + new);
         self.facts.targets.insert(self.first + new);
         let nodes = &mut self.facts.nodes[self.first..];
@@ -215,8 +182,16 @@ impl Collector<'_, '_> {
         let first = self.first;
         let moved = self.facts.moved.clone();
         let moved_to = |n: usize| moved.get(&(first + n)).map(|new| new - first);
-        let stays = |n: usize| table.then[n].is_some() || moved_to(n).is_some();
-        let action = |n: usize| match stays(n) {
+        let evicted = self.facts.evicted.clone();
+        let stays = |n: usize| {
+            !evicted.contains(&(first + n)) && (table.then[n].is_some() || moved_to(n).is_some())
+        };
+        let given_up = self.facts.given_up.clone();
+        let gives_up = |n: usize| {
+            let column = given_up.get(&(first + n));
+            column.is_some_and(|&i| names.contains(&table.target.columns[i].name))
+        };
+        let action = |n: usize| match stays(n) || gives_up(n) {
             true => referrer.on_update,
             false => referrer.on_delete,
         };
@@ -229,6 +204,7 @@ impl Collector<'_, '_> {
             let (now, then) = (token(&table.now[n]), token(&table.then[n]));
             let after = match moved_to(n) {
                 Some(new) => token(&table.then[new]),
+                None if evicted.contains(&(first + n)) => None,
                 None => then,
             };
             let node = &mut self.facts.nodes[self.first + n];

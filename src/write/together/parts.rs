@@ -22,34 +22,39 @@ use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
 use crate::write::facts::{Facts, displaced, net_of};
+use crate::write::give_up::give_up_sql;
 use crate::write::keys::read_rows;
 use crate::write::pending::Pending;
 use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
 use crate::write::way::can_come_back;
 
 /// What a part does.
-enum Work {
-    Delete { marked: bool },
+pub(super) enum Work {
+    Delete {
+        marked: bool,
+    },
     Write(Shape),
     Insert(Vec<SqlColumn>),
+    /// Rows that another statement deletes give up what other rows are to have, in these columns.
+    GiveUp(Vec<usize>),
 }
 
 /// A part of the statement: changes of one mapping of one kind.
-struct Part {
-    mapping: usize,
-    work: Work,
+pub(super) struct Part {
+    pub mapping: usize,
+    pub work: Work,
     /// The columns of its rows.
-    row: Vec<RowColumn>,
-    rows: Vec<BatchRow>,
+    pub row: Vec<RowColumn>,
+    pub rows: Vec<BatchRow>,
     /// The nodes of its rows.
-    nodes: Vec<usize>,
+    pub nodes: Vec<usize>,
 }
 
 impl Part {
     /// Whether the statement counts the rows as it reads them.
     fn counts_rows(&self) -> bool {
         match &self.work {
-            Work::Delete { .. } => false,
+            Work::Delete { .. } | Work::GiveUp(_) => false,
             Work::Insert(_) => true,
             Work::Write(shape) => !shape.kind.is_update(),
         }
@@ -66,14 +71,16 @@ struct Layout {
 
 /// One statement for the changes of one role.
 pub struct Together<'s, 'a> {
-    all: &'s [Changes<'a>],
-    pending: &'s [Vec<Pending>],
-    facts: &'s Facts,
-    group: &'s [usize],
-    displaced: HashSet<u32>,
-    parts: Vec<Part>,
+    pub(super) all: &'s [Changes<'a>],
+    pub(super) pending: &'s [Vec<Pending>],
+    pub(super) facts: &'s Facts,
+    pub(super) group: &'s [usize],
+    pub(super) displaced: HashSet<u32>,
+    pub(super) parts: Vec<Part>,
+    /// The nodes of rows that are deleted when this statement is done.
+    pub(super) late: Vec<usize>,
     // The values of rows that come back are in these.
-    returned: Vec<Returned>,
+    pub(super) returned: Vec<Returned>,
 }
 
 impl<'s, 'a> Together<'s, 'a> {
@@ -92,11 +99,12 @@ impl<'s, 'a> Together<'s, 'a> {
             group,
             displaced: displaced(facts, nodes),
             parts: Vec::new(),
+            late: Vec::new(),
             returned: Vec::new(),
         }
     }
 
-    fn net(&self, node: usize) -> &'s NetChange {
+    pub(super) fn net(&self, node: usize) -> &'s NetChange {
         net_of(self.pending, self.facts.places[node])
     }
 
@@ -109,7 +117,11 @@ impl<'s, 'a> Together<'s, 'a> {
             let nodes: Vec<usize> = nodes.filter(|&n| !self.net(n).is_untouched()).collect();
             let target = &self.all[mapping].target;
             let (moved, nodes) = self.moved(nodes);
+            let evicted = moved.iter().map(|(_, new)| *new);
+            let evicted = evicted.filter(|new| self.facts.evicted.contains(new));
+            self.delete(mapping, evicted.collect(), false);
             writes.extend(self.moves(mapping, &moved));
+            let nodes = self.give_up(mapping, nodes);
             let (back, rest): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(|&n| {
                 self.facts.makes_room(n, &self.displaced) && can_come_back(target, self.net(n))
             });
@@ -134,44 +146,8 @@ impl<'s, 'a> Together<'s, 'a> {
         Ok(())
     }
 
-    /// The rows that get another key and cannot be deleted meanwhile: pairs of the old key's node and the new one's;
-    /// and the other nodes.
-    fn moved(&self, nodes: Vec<usize>) -> (Vec<(usize, usize)>, Vec<usize>) {
-        let in_set: HashSet<usize> = nodes.iter().copied().collect();
-        let pairs: Vec<(usize, usize)> = nodes
-            .iter()
-            .filter_map(|old| Some((*old, *self.facts.moved.get(old)?)))
-            .filter(|(_, new)| in_set.contains(new))
-            .collect();
-        let paired: HashSet<usize> = pairs.iter().flat_map(|&(old, new)| [old, new]).collect();
-        let rest = nodes.into_iter().filter(|node| !paired.contains(node));
-        (pairs, rest.collect())
-    }
-
-    /// Parts that give rows another key, one for each shape.
-    fn moves(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
-        let former: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
-        let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
-        let changes = &self.all[mapping];
-        let mut parts = self.parts_of(mapping, &new, |node| {
-            Some(match self.facts.handed_over.contains(&node) {
-                true => WriteKind::Handover,
-                false => WriteKind::Move,
-            })
-        });
-        for part in &mut parts {
-            for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
-                let key = changes.keyed.key_values(self.net(former[node]).run.start);
-                for (value, key) in row[1..].iter_mut().zip(key) {
-                    *value = Some(*key);
-                }
-            }
-        }
-        parts
-    }
-
     /// Adds a part that deletes rows, or marks them.
-    fn delete(&mut self, mapping: usize, nodes: Vec<usize>, marked: bool) {
+    pub(super) fn delete(&mut self, mapping: usize, nodes: Vec<usize>, marked: bool) {
         if nodes.is_empty() {
             return;
         }
@@ -252,7 +228,7 @@ impl<'s, 'a> Together<'s, 'a> {
     }
 
     /// Parts that write rows in the way that `kind` says of each.
-    fn parts_of(
+    pub(super) fn parts_of(
         &self,
         mapping: usize,
         nodes: &[usize],
@@ -381,6 +357,8 @@ impl<'s, 'a> Together<'s, 'a> {
         }
         let read = error.rows_read.unwrap_or(0);
         let all = read == steps.len();
+        let gives_up = |part: &Part| matches!(part.work, Work::GiveUp(_));
+        let of_our_own = !all && self.part_at(read).is_some_and(gives_up);
         let last = read.checked_sub(1).filter(|&last| last < steps.len());
         let suspects = match last.map(|last| steps.swap_remove(last)) {
             // It may be what the server does when the statement ends.
@@ -392,8 +370,21 @@ impl<'s, 'a> Together<'s, 'a> {
         Refused {
             error,
             suspects,
-            of_our_own: false,
+            of_our_own,
         }
+    }
+
+    /// The part that was being done after so many steps.
+    fn part_at(&self, steps: usize) -> Option<&Part> {
+        let mut begins = 0;
+        self.parts.iter().find(|part| {
+            begins += 1 + if part.counts_rows() {
+                part.nodes.len()
+            } else {
+                0
+            };
+            steps <= begins
+        })
     }
 
     /// The types of a part's columns, as SQL spells them.
@@ -422,6 +413,7 @@ impl<'s, 'a> Together<'s, 'a> {
         };
         match &part.work {
             Work::Delete { marked } => delete_sql(input, target, *marked).0,
+            Work::GiveUp(columns) => give_up_sql(input, target, columns).unwrap_or_default(),
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
                 match shape.kind {

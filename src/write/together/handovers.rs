@@ -1,0 +1,127 @@
+//! The parts for rows that get another key, and for rows that give up what other rows of the statement are to have: see
+//! `facts::handovers`.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::parts::{Part, Together, Work};
+use crate::target::statements::WriteKind;
+use crate::write::give_up::can_give_up;
+use crate::write::keys::by_key;
+
+impl<'s, 'a> Together<'s, 'a> {
+    /// The rows that get another key and cannot be deleted meanwhile: pairs of the old key's node and the new one's;
+    /// and the other nodes.
+    pub fn moved(&self, nodes: Vec<usize>) -> (Vec<(usize, usize)>, Vec<usize>) {
+        let in_set: HashSet<usize> = nodes.iter().copied().collect();
+        let pairs: Vec<(usize, usize)> = nodes
+            .iter()
+            .filter_map(|old| Some((*old, *self.facts.moved.get(old)?)))
+            .filter(|(_, new)| in_set.contains(new))
+            .collect();
+        let (old, new): (HashSet<usize>, HashSet<usize>) = pairs.iter().copied().unzip();
+        let rest = nodes.into_iter().filter(|node| {
+            // A row that has left its key can be followed by a new one.
+            let comes = old.contains(node) && self.net(*node).columns().is_some();
+            !new.contains(node) && (comes || !old.contains(node))
+        });
+        (pairs, rest.collect())
+    }
+
+    /// Parts that give rows another key: first those whose new key is free, then those that follow them.
+    pub fn moves(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
+        let level = |new: &usize| self.facts.levels.get(new).copied().unwrap_or(0);
+        let mut by_level: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+        for pair in pairs {
+            by_level.entry(level(&pair.1)).or_default().push(*pair);
+        }
+        let levels = by_level.values();
+        levels
+            .flat_map(|pairs| self.moves_of_level(mapping, pairs))
+            .collect()
+    }
+
+    fn moves_of_level(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
+        let former: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
+        let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
+        let changes = &self.all[mapping];
+        let mut parts = self.parts_of(mapping, &new, |node| {
+            Some(match self.facts.handed_over.contains(&node) {
+                true => WriteKind::Handover,
+                false => WriteKind::Move,
+            })
+        });
+        for part in &mut parts {
+            for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
+                let key = changes.keyed.key_values(self.net(former[node]).run.start);
+                for (value, key) in row[1..].iter_mut().zip(key) {
+                    *value = Some(*key);
+                }
+            }
+        }
+        parts
+    }
+
+    /// Adds parts in which rows give up what other rows of the statement are to have. Returns the other nodes.
+    pub fn give_up(&mut self, mapping: usize, nodes: Vec<usize>) -> Vec<usize> {
+        let mut by_columns: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        let mut rest = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            match self.given_up(mapping, node) {
+                Some(columns) => by_columns.entry(columns).or_default().push(node),
+                None => rest.push(node),
+            }
+        }
+        let changes = &self.all[mapping];
+        for (columns, nodes) in by_columns {
+            let rows = nodes
+                .iter()
+                .enumerate()
+                .map(|(n, &node)| by_key(&changes.target, &changes.nets.values, n, self.net(node)));
+            self.parts.push(Part {
+                mapping,
+                work: Work::GiveUp(columns),
+                row: changes.target.numbered_key(),
+                rows: rows.collect(),
+                nodes: nodes.clone(),
+            });
+            self.late.extend(nodes);
+        }
+        rest
+    }
+
+    /// The columns in which a row gives up what rows refer to, and all else that other rows are to have: the row is
+    /// still there when these are written.
+    fn given_up(&self, mapping: usize, node: usize) -> Option<Vec<usize>> {
+        let row = self.facts.nodes[node].row;
+        let column = self.facts.given_up.get(&node);
+        let mut columns = vec![*column.filter(|_| self.displaced.contains(&row))?];
+        let target = &self.all[mapping].target;
+        for held in self.facts.held.get(&row).into_iter().flatten() {
+            let is_among = |&i: &usize| held.contains(&target.columns[i].name);
+            if !columns.iter().any(is_among) {
+                columns.extend(can_give_up(target, held, |_| true));
+            }
+        }
+        columns.sort_unstable();
+        Some(columns)
+    }
+
+    /// The statement that deletes the rows which have given up, in this one, what rows refer to.
+    pub fn then(&self) -> Together<'s, 'a> {
+        let mut then = Together {
+            displaced: HashSet::new(),
+            parts: Vec::new(),
+            late: Vec::new(),
+            returned: Vec::new(),
+            ..*self
+        };
+        for mapping in 0..self.all.len() {
+            let late = self.late.iter().copied();
+            let late = late.filter(|&node| self.facts.places[node].mapping == mapping);
+            then.delete(mapping, late.collect(), false);
+        }
+        then
+    }
+}
