@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod altered;
 mod appended;
 mod forgotten;
 mod guards;
