@@ -10,6 +10,7 @@ mod appended;
 mod forgotten;
 mod guards;
 mod keys;
+mod moves;
 mod older;
 mod orders;
 mod reads;
