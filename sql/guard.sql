@@ -214,12 +214,22 @@ comment on function sequin.take_over(integer, boolean) is 'Internal: gives a map
 revoke all on function sequin.take_over(integer, boolean) from public;
 
 create function sequin.mapping_versions() returns trigger
-    language c security definer as 'MODULE_PATHNAME', 'mapping_versions_wrapper';
+    language c security definer set search_path = pg_catalog, pg_temp as 'MODULE_PATHNAME', 'mapping_versions_wrapper';
 comment on function sequin.mapping_versions() is 'Carries the versions of a mapping''s rows over to another key or guard, or from the removed mapping before it';
 revoke all on function sequin.mapping_versions() from public;
-create trigger mapping_versions after insert or update of destination, key, guard, mode on sequin.mapping
+create trigger mapping_versions after insert on sequin.mapping
     for each row execute function sequin.mapping_versions();
 alter table sequin.mapping enable always trigger mapping_versions;
+-- It waits for calls that apply messages to the mapping: pausing must not.
+create trigger mapping_versions_altered after update of destination, key, guard, mode on sequin.mapping
+    for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                       or coalesce(old.key, '{}'::pg_catalog.text[])
+                           operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[])
+                       or old.guard operator(pg_catalog.<>) new.guard
+                       or old.mode operator(pg_catalog.<>) new.mode)
+    execute function sequin.mapping_versions();
+alter table sequin.mapping enable always trigger mapping_versions_altered;
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();

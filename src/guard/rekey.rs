@@ -196,14 +196,14 @@ impl Rekey<'_> {
         let mut keys: HashMap<usize, Vec<u8>> = HashMap::new();
         let mut impossible = HashSet::new();
         if let Some(places) = &of_same {
-            self.from_bytes(places, &entries, &mut keys, &mut impossible)?;
+            self.read_keys(places, &entries, &mut keys, &mut impossible)?;
         }
         if entries
             .iter()
             .enumerate()
             .any(|(i, entry)| !keys.contains_key(&i) && (entry.live || entry.deleted))
         {
-            self.from_rows(&entries, &mut keys)?;
+            self.find_keys(&entries, &mut keys)?;
         }
         let lost = entries.iter().enumerate().filter(|(i, entry)| {
             !keys.contains_key(i) && (entry.live || entry.deleted && !impossible.contains(i))
@@ -228,7 +228,7 @@ impl Rekey<'_> {
     /// Reads the values of the keys from their bytes, and casts them. `places` has the place of each column of the
     /// key now in the stored keys. `impossible`: keys of deleted rows whose values the new type cannot have, so
     /// that no message of them can be applied.
-    fn from_bytes(
+    fn read_keys(
         &self,
         places: &[usize],
         entries: &[Entry],
@@ -348,7 +348,7 @@ impl Rekey<'_> {
     }
 
     /// Takes the keys from the rows of the destination, which have the values of both.
-    fn from_rows(
+    fn find_keys(
         &self,
         entries: &[Entry],
         keys: &mut HashMap<usize, Vec<u8>>,

@@ -469,3 +469,22 @@ fn letters_follow_the_key() {
         );
     }
 }
+
+#[test]
+fn a_mapping_is_paused_while_a_call_is_under_way() {
+    let database = Database::new("altered_paused");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "create table item (id int primary key, name text)",
+    );
+    map(&mut client, "item", "table", "");
+    let mut other = database.connect();
+    run(&mut other, "begin");
+    send(&mut other, &[item("insert", 10, record("1", "a"))]);
+    run(
+        &mut client,
+        "set statement_timeout = '20s'; select sequin.alter_mapping('item', enabled => false)",
+    );
+    run(&mut other, "commit");
+}
