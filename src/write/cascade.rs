@@ -153,14 +153,13 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
     Ok(())
 }
 
-/// For each row that is to get another key, whether a row that a mapping writes would follow by a foreign key.
+/// For each row that is to get another key, whether a row that a mapping writes refers to it: such a row has a message of
+/// its own, before which it must neither follow nor be in the way.
 pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let mut followed = vec![false; nets.len()];
     for referrer in &target.destination.referrers {
-        if referrer.on_update != Action::Cascade
-            || !changes.intake.call.mapped.contains(&referrer.oid)
-        {
+        if !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
         }
         let found = Rows::read(target, values, referrer, nets)?;

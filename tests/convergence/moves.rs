@@ -297,8 +297,19 @@ fn a_row_that_cannot_get_the_key_fails_alone() {
 
 #[test]
 fn rows_that_a_mapping_writes_have_their_own_messages() {
-    for guard in ALL {
+    let actions = ["", "on update cascade on delete cascade"];
+    for (guard, action) in ALL
+        .iter()
+        .flat_map(|guard| actions.map(|action| (*guard, action)))
+    {
         let (_database, mut client) = three("moves_mapped", guard);
+        run(
+            &mut client,
+            &format!(
+                "alter table note drop constraint note_item_fkey,
+                     add foreign key (item) references item {action}"
+            ),
+        );
         run(
             &mut client,
             &format!(
