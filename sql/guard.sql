@@ -50,6 +50,47 @@ comment on column sequin.home_source.mapping is 'sequin.mapping.id';
 comment on column sequin.home_source.source is 'Number of the source database';
 comment on table sequin.home_source is 'Source database whose positions the guard columns of a destination hold; rows from other databases have an entry in sequin.row_version';
 
+-- The columns by which the entries of a mapping are stored, to notice when the key's columns are altered.
+create table sequin.key_shape (
+    mapping integer primary key,
+    columns jsonb not null
+);
+comment on table sequin.key_shape is 'Columns, types and encodings of the keys in sequin.row_version: the keys are made anew when the key is altered';
+comment on column sequin.key_shape.mapping is 'sequin.mapping.id';
+comment on column sequin.key_shape.columns is 'The key''s columns in its order: name, number, type, word for the encoding, and collation if the encoding depends on it';
+
+-- Mappings that were removed, with the versions of their rows: a mapping of the same source, destination and owner
+-- takes them over.
+create table sequin.former_mapping (
+    id          integer primary key,
+    source      text not null,
+    destination regclass not null,
+    owner       regrole not null,
+    in_columns  boolean not null,
+    home_source bigint,
+    key_shape   jsonb,
+    removed_at  timestamp with time zone not null default pg_catalog.clock_timestamp()
+);
+comment on table sequin.former_mapping is 'Removed mappings whose versions are kept for sequin.tombstone_retention';
+comment on column sequin.former_mapping.id is 'sequin.mapping.id';
+comment on column sequin.former_mapping.source is 'sequin.mapping.source';
+comment on column sequin.former_mapping.destination is 'sequin.mapping.destination';
+comment on column sequin.former_mapping.owner is 'sequin.mapping.owner';
+comment on column sequin.former_mapping.in_columns is 'Whether the destination''s guard columns hold the versions of its rows';
+comment on column sequin.former_mapping.home_source is 'sequin.home_source.source';
+comment on column sequin.former_mapping.key_shape is 'sequin.key_shape.columns';
+comment on column sequin.former_mapping.removed_at is 'When the mapping was removed';
+create table sequin.former_version (
+    mapping integer not null,
+    key     bytea not null,
+    version jsonb not null,
+    primary key (mapping, key)
+);
+comment on table sequin.former_version is 'Versions of the rows of removed mappings';
+comment on column sequin.former_version.mapping is 'sequin.former_mapping.id';
+comment on column sequin.former_version.key is 'The row''s key as bytes';
+comment on column sequin.former_version.version is 'The row''s entry of sequin.row_version';
+
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
@@ -69,23 +110,50 @@ comment on table sequin.resync_seen is 'Rows that a message has confirmed since 
 comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
 comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
 
+create function sequin.forget_former(former integer) returns void
+    language sql security definer set search_path = pg_catalog, pg_temp as $$
+    delete from sequin.former_version v where v.mapping = forget_former.former;
+    delete from sequin.former_mapping f where f.id = forget_former.former;
+$$;
+comment on function sequin.forget_former(integer) is 'Internal: deletes what is kept of a removed mapping';
+revoke all on function sequin.forget_former(integer) from public;
+
 create function sequin.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     forgotten bigint;
+    kept      boolean = tg_op = 'DELETE' and old.mode = 'upsert' and old.guard <> 'off'
+                        and exists (select from pg_class c where c.oid = old.destination);
 begin
-    delete from sequin.row_version where mapping = old.id;
+    if kept then
+        perform sequin.forget_former(f.id) from sequin.former_mapping f
+        where f.source = old.source and f.destination = old.destination and f.owner = old.owner;
+        insert into sequin.former_mapping (id, source, destination, owner, in_columns, home_source, key_shape)
+        values (old.id, old.source, old.destination, old.owner,
+                old.guard = 'columns' or old.guard = 'auto' and sequin.has_guard_columns(old.destination),
+                (select h.source from sequin.home_source h where h.mapping = old.id),
+                (select k.columns from sequin.key_shape k where k.mapping = old.id));
+        with gone as (delete from sequin.row_version v where v.mapping = old.id returning v)
+        insert into sequin.former_version (mapping, key, version)
+        select old.id, (g.v).key, to_jsonb(g.v) from gone g;
+    else
+        delete from sequin.row_version where mapping = old.id;
+    end if;
     get diagnostics forgotten = row_count;
     if forgotten > 0 and tg_op = 'UPDATE' then
         raise warning 'the versions of % rows of mapping "%" are forgotten', forgotten, new.name
-            using detail = 'They are kept by the former key in the former destination. Until the next message of a row, an older change is applied, and a deleted row can come back.',
+            using detail = 'They are kept for the rows of the former destination. Until the next message of a row, an older change is applied, and a deleted row can come back.',
                   hint = format('Run: SELECT sequin.begin_resync(%L); then start a backfill in Sequin, and run: SELECT sequin.finish_resync(%L);', new.name, new.name);
+    elsif forgotten > 0 and kept then
+        raise notice 'the versions of % rows of mapping "%" are put aside', forgotten, old.name
+            using hint = format('If %s is mapped to %s again within sequin.tombstone_retention, the new mapping takes them over. After that, run a backfill in Sequin: until then, an older change is applied, and a deleted row can come back.', old.source, old.destination);
     elsif forgotten > 0 then
         raise notice 'the versions of % rows of mapping "%" are forgotten', forgotten, old.name
             using hint = 'If you map the source to the table again, run a backfill in Sequin: until then, an older change is applied, and a deleted row can come back.';
     end if;
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
+    delete from sequin.key_shape where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
@@ -96,7 +164,7 @@ begin
     end if;
     return null;
 end $$;
-comment on function sequin.mapping_removed() is 'Deletes the state of the rows of a mapping when the mapping is removed, or gets another destination or key';
+comment on function sequin.mapping_removed() is 'Deletes the state of the rows of a mapping when it gets another destination, and puts it aside when it is removed';
 revoke all on function sequin.mapping_removed() from public;
 
 create function sequin.mapping_renamed() returns trigger
@@ -112,45 +180,76 @@ create trigger mapping_renamed after update of name on sequin.mapping
     execute function sequin.mapping_renamed();
 alter table sequin.mapping enable always trigger mapping_renamed;
 
-create function sequin.mapping_guarded() returns trigger
+create function sequin.take_over(mapping integer, empty boolean, out former integer, out in_columns boolean,
+                                 out rows bigint)
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    had_columns boolean = sequin.has_guard_columns(old.destination);
+    taken sequin.former_mapping;
 begin
-    if (old.guard = 'columns' or old.guard = 'auto' and had_columns)
-       and (new.guard = 'table' or new.guard = 'auto' and not had_columns) then
-        raise warning 'the versions of the rows of mapping "%" are not used under guard ''%''', new.name, new.guard
-            using detail = 'Until the next message of a row, an older change is applied, and a deleted row can come back.',
-                  hint = format('Run: SELECT sequin.begin_resync(%L); then start a backfill in Sequin, and run: SELECT sequin.finish_resync(%L);', new.name, new.name);
+    delete from sequin.former_mapping f using sequin.mapping m
+    where m.id = take_over.mapping and f.source = m.source and f.destination = m.destination and f.owner = m.owner
+    returning f.* into taken;
+    if taken.id is null then
+        return;
     end if;
-    return null;
+    former = taken.id;
+    in_columns = taken.in_columns;
+    insert into sequin.home_source (mapping, source)
+    select take_over.mapping, taken.home_source where taken.home_source is not null;
+    insert into sequin.key_shape (mapping, columns)
+    select take_over.mapping, taken.key_shape where taken.key_shape is not null;
+    with gone as (delete from sequin.former_version v where v.mapping = taken.id returning v.version)
+    insert into sequin.row_version (mapping, key, source, lsn, idx, committed_at, read_at, deleted, image, gone, gaps)
+    select take_over.mapping, v.key, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image, v.gone,
+           v.gaps
+    from gone g cross join lateral jsonb_populate_record(null::sequin.row_version, g.version) v
+    -- an empty table starts over
+    where v.deleted or not take_over.empty;
+    get diagnostics rows = row_count;
+    insert into sequin.tombstone (mapping, key)
+    select v.mapping, v.key from sequin.row_version v
+    where v.mapping = take_over.mapping and (v.deleted or v.source is null);
 end $$;
-comment on function sequin.mapping_guarded() is 'Warns where another guard does not know the versions of a mapping''s rows';
-revoke all on function sequin.mapping_guarded() from public;
-create trigger mapping_guarded after update of guard on sequin.mapping
-    for each row when (old.guard operator(pg_catalog.<>) new.guard and new.destination is not null
-                       and old.mode operator(pg_catalog.=) 'upsert'::pg_catalog.text)
-    execute function sequin.mapping_guarded();
-alter table sequin.mapping enable always trigger mapping_guarded;
+comment on function sequin.take_over(integer, boolean) is 'Internal: gives a mapping the versions of the removed mapping before it';
+revoke all on function sequin.take_over(integer, boolean) from public;
+
+create function sequin.mapping_versions() returns trigger
+    language c security definer set search_path = pg_catalog, pg_temp as 'MODULE_PATHNAME', 'mapping_versions_wrapper';
+comment on function sequin.mapping_versions() is 'Carries the versions of a mapping''s rows over to another key or guard, or from the removed mapping before it';
+revoke all on function sequin.mapping_versions() from public;
+create trigger mapping_versions after insert on sequin.mapping
+    for each row execute function sequin.mapping_versions();
+alter table sequin.mapping enable always trigger mapping_versions;
+-- It waits for calls that apply messages to the mapping: pausing must not.
+create trigger mapping_versions_altered after update of destination, key, guard, mode on sequin.mapping
+    for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                       or coalesce(old.key, '{}'::pg_catalog.text[])
+                           operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[])
+                       or old.guard operator(pg_catalog.<>) new.guard
+                       or old.mode operator(pg_catalog.<>) new.mode)
+    execute function sequin.mapping_versions();
+alter table sequin.mapping enable always trigger mapping_versions_altered;
 
 create trigger mapping_removed after delete on sequin.mapping
     for each row execute function sequin.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_removed;
--- Row versions hold for one destination and one key. When either changes, they are removed.
-create trigger mapping_moved after update of destination, key on sequin.mapping
+-- Row versions hold for one destination.
+create trigger mapping_moved after update of destination on sequin.mapping
     for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
-                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid)
-                       or coalesce(old.key, '{}'::pg_catalog.text[])
-                           operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[]))
+                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid))
     execute function sequin.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_moved;
 
-revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
-    sequin.resync_seen from public;
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.key_shape, sequin.former_mapping,
+    sequin.former_version, sequin.resync, sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
 select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
+select pg_catalog.pg_extension_config_dump('sequin.key_shape', '');
+select pg_catalog.pg_extension_config_dump('sequin.former_mapping', '');
+select pg_catalog.pg_extension_config_dump('sequin.former_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 
@@ -159,7 +258,8 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes of a key in sequin.row_version; null if a part of the key is null';
 
--- The next four functions are for the statement of sequin.finish_resync, which runs as the mapping's owner.
+-- The next five functions are for the statements of sequin.finish_resync, and of a change from guard columns to
+-- guard table, which run as the mapping's owner.
 -- The statement passes a secret number. A call without this number is an error.
 create function sequin.in_resync(mapping integer, token bigint) returns boolean
     language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
@@ -199,6 +299,29 @@ begin
 end $$;
 comment on function sequin.is_confirmed(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether a message has confirmed the row since the resync of the mapping began';
 comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal to sequin.finish_resync: leaves a tombstone for a row that a resync removes';
+
+create function sequin.note_version(mapping integer, key bytea, lsn bigint, idx integer,
+                                    committed_at timestamp with time zone, token bigint) returns boolean
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if not sequin.in_resync(note_version.mapping, note_version.token) then
+        return false;
+    end if;
+    insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, read_at)
+    select note_version.mapping, note_version.key, h.source, note_version.lsn, note_version.idx,
+           case when note_version.lsn is not null then note_version.committed_at end,
+           case when note_version.lsn is null then note_version.committed_at end
+    from (values (note_version.mapping)) m(id) left join sequin.home_source h on h.mapping = m.id
+    on conflict on constraint row_version_pkey do update
+    set source = case when excluded.lsn is null or (v.lsn, v.idx) = (excluded.lsn, excluded.idx)
+                      then coalesce(v.source, excluded.source) else excluded.source end,
+        lsn = coalesce(excluded.lsn, v.lsn), idx = coalesce(excluded.idx, v.idx),
+        committed_at = coalesce(excluded.committed_at, v.committed_at),
+        read_at = greatest(v.read_at, excluded.read_at)
+    where not v.deleted;
+    return true;
+end $$;
+comment on function sequin.note_version(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal: stores the version of a row in sequin.row_version that a guard column held';
 
 create function sequin.begin_resync(mapping text) returns timestamp with time zone
     language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';

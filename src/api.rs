@@ -6,6 +6,7 @@ mod fingerprint;
 mod resync;
 mod retry_all;
 mod row_key;
+mod versions;
 
 use bumpalo::Bump;
 

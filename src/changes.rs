@@ -19,6 +19,7 @@ pub mod intake;
 mod kept;
 pub mod keyed;
 pub mod ledger;
+mod moved;
 pub mod net;
 mod other_row;
 mod project;
@@ -79,6 +80,8 @@ pub struct Progress {
     /// Where deletes are soft: rows (by the start of their run) that go on under another key, and are marked at the old
     /// one because other rows refer to it.
     pub kept_marked: HashSet<u32>,
+    /// Net changes (by the start of their run) that are written: the row has got another key.
+    pub moved: HashSet<u32>,
     /// The number of rows that this call is the first to confirm in a resync.
     pub confirmed: i64,
 }

@@ -160,6 +160,17 @@ pub enum Error {
         /// The destination, as SQL spells it.
         destination: String,
     },
+    /// The versions of rows are stored by another key, and the keys now cannot be computed.
+    KeyAltered {
+        /// Name of the mapping.
+        mapping: String,
+        /// The columns and types of the stored keys.
+        stored: String,
+        /// The columns and types of the key now.
+        now: String,
+        /// How many rows have a version whose key cannot be computed.
+        rows: usize,
+    },
     /// A mapping's destination has lost a column.
     ColumnGone {
         /// The column.

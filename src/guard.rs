@@ -18,5 +18,6 @@ pub mod claim;
 mod encoding;
 pub mod home;
 pub mod notes;
+pub mod rekey;
 pub mod store;
 pub mod stored;

@@ -9,12 +9,14 @@
 
 mod appended;
 pub mod bisect;
+pub mod carried;
 mod cascade;
 mod constraint;
 mod facts;
 mod give_up;
 pub mod joint;
 mod keys;
+pub mod moves;
 pub mod pending;
 pub mod phase;
 mod rows;

@@ -11,7 +11,8 @@ use pgrx::prelude::*;
 
 use super::own_statement;
 use crate::destination::Destination;
-use crate::error::Error;
+use crate::error::{Error, SqlError};
+use crate::guard::rekey::{self, Settled};
 use crate::mapping::catalog::{self, mine};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete};
@@ -20,7 +21,9 @@ use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::{extension_owner, random};
 use crate::pg::settings::{PINNED, Settings};
+use crate::pg::spi::Connection;
 use crate::pg::user::{ActingAs, is_restricted};
+use crate::stop::Stop;
 use crate::target::column_gone;
 use crate::target::mark::Mark;
 use crate::target::writer;
@@ -29,6 +32,16 @@ use crate::target::writer;
 /// ones wait until this transaction ends.
 fn lock(mapping: &Mapping) {
     invalidation::lock_mapping(catalog::relation(), mapping.id, true);
+}
+
+/// Makes the stored keys fit the mapping's key. The caller holds the exclusive lock on the mapping.
+pub(super) fn settle(mapping: &Mapping, destination: &Destination) -> Result<Settled, SqlError> {
+    let _connection = Connection::open();
+    match rekey::settle(mapping, destination, true) {
+        Ok(settled) => Ok(settled),
+        Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::BeginAgain(_)) => unreachable!("the lock is exclusive"),
+    }
 }
 
 fn execute(sql: &str) -> Result<(), Error> {
@@ -88,7 +101,10 @@ fn finish_resync(mapping: Option<&str>, dry_run: Option<bool>) -> Result<i64, Er
         return Err(Error::NoResync { name: mapping.name }.into());
     }
     let gone = match mapping.destination_oid().and_then(Destination::load) {
-        Some(destination) => unconfirmed(&mapping, &destination, dry_run)?,
+        Some(destination) => {
+            settle(&mapping, &destination)?;
+            unconfirmed(&mapping, &destination, dry_run)?
+        }
         None => 0,
     };
     if !dry_run {
@@ -105,15 +121,16 @@ thread_local! {
     static FINISHING: Cell<Option<(i32, i64)>> = const { Cell::new(None) };
 }
 
-/// While the value lives, this session is finishing a resync of a mapping.
-struct Finishing {
+/// While the value lives, this session is finishing a resync of a mapping, or carries its versions to another
+/// guard.
+pub(super) struct Finishing {
     /// A random number, which only the resync's own statement knows.
-    token: i64,
+    pub(super) token: i64,
     before: Option<(i32, i64)>,
 }
 
 impl Finishing {
-    fn new(mapping: i32) -> Finishing {
+    pub(super) fn new(mapping: i32) -> Finishing {
         let token = random();
         Finishing {
             token,
@@ -140,7 +157,10 @@ fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorRepo
 
 /// Has deferred constraints and triggers come when a statement ends, if the writer may not defer. Triggers would else
 /// run at commit, as the caller.
-fn deferred_at_once(mapping: &Mapping, destination: &Destination) -> Result<(), ErrorReport> {
+pub(super) fn deferred_at_once(
+    mapping: &Mapping,
+    destination: &Destination,
+) -> Result<(), SqlError> {
     let at_once = destination.deferred_triggers || is_restricted(writer(mapping, destination));
     if destination.deferred && at_once {
         Spi::connect(|_| check_at_once())?;

@@ -222,7 +222,7 @@ impl<'b> Work<'_, 'b> {
         for (index, messages) in &self.routes.taken {
             let target = {
                 let _turn = Turn::of(registry.mappings[*index].id);
-                registry.target(*index)?
+                registry.target(*index, attempts.exclusive)?
             };
             // Dead letters arrived before the batch.
             let first = messages.partition_point(|at| at.index() < self.own);

@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use crate::dead_letter::presence::{Presence, announced};
 use crate::error::Error;
 use crate::error::SqlError;
+use crate::guard::rekey;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
@@ -118,8 +119,8 @@ impl Registry {
     }
 
     /// Takes the target of a mapping. Locks the destination as a write does, so that its definition stays
-    /// the same until the transaction ends.
-    pub fn target(&mut self, index: usize) -> Result<Target, Stop> {
+    /// the same until the transaction ends. `exclusive`: whether the call has the exclusive lock on the mapping.
+    pub fn target(&mut self, index: usize, exclusive: bool) -> Result<Target, Stop> {
         let mapping = &self.mappings[index];
         let (id, destination) = (mapping.id, mapping.destination);
         let oid = pg_sys::Oid::from(destination.expect("null destinations are not written"));
@@ -141,7 +142,12 @@ impl Registry {
         }
         let mapping = &self.mappings[index];
         let target = Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)));
-        Ok(target.map_err(|error| error.of_mapping(id))?)
+        let target = target.map_err(|error| error.of_mapping(id))?;
+        match rekey::settle(mapping, &target.destination, exclusive) {
+            Ok(_) => Ok(target),
+            Err(Stop::Failed(error)) => Err(error.of_mapping(id).into()),
+            Err(again) => Err(again),
+        }
     }
 
     /// The registry as if it had only the mappings whose owner's rights the role has, if one is given: the call locks

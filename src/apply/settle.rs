@@ -19,7 +19,9 @@ use crate::pg::user::is_restricted;
 use crate::pg::{constraints, invalidation};
 use crate::stop::Stop;
 use crate::write::bisect::{retry, try_alone};
+use crate::write::carried;
 use crate::write::joint;
+use crate::write::moves;
 use crate::write::pending::Pending;
 use crate::write::phase::{self, Phase};
 use crate::write::wait;
@@ -59,7 +61,9 @@ pub fn write_all(
         constraints::check_at_once()?;
     }
     let mut pending: Vec<Vec<Pending>> = all.iter().map(|_| Vec::new()).collect();
+    let mut carried = Vec::with_capacity(all.len());
     for (changes, pending) in all.iter_mut().zip(&mut pending) {
+        carried.push(moves::write(changes)?);
         phase::write(changes, Phase::Upserts, pending)?;
     }
     for (changes, pending) in all.iter_mut().zip(&mut pending).rev() {
@@ -82,7 +86,13 @@ pub fn write_all(
         all,
         pending,
     };
-    settling.settle_all()
+    settling.settle_all()?;
+    for (changes, carried) in all.iter_mut().zip(&carried) {
+        if let Some(carried) = carried {
+            carried::write(changes, carried)?;
+        }
+    }
+    Ok(())
 }
 
 /// Settles the units that could not be written.

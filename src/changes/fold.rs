@@ -193,6 +193,7 @@ impl<'a> Changes<'a> {
             self.target
                 .read(message, self.intake.fields(message), slots);
             self.intake.mask(change.message, slots);
+            self.take_along(i, slots);
             said.provided
                 .push(slots.iter().map(Slot::provided).collect());
             said.slots.push(slots.clone());
@@ -493,6 +494,7 @@ impl<'a> Changes<'a> {
         let fields = self.intake.fields(message);
         self.target.read(message, fields, slots);
         self.intake.mask(number_of_message, slots);
+        self.take_along(number, slots);
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();

@@ -72,6 +72,7 @@ macro_rules! conditions {
 // Conditions that name their class.
 conditions! {
     WARNING = "01000";
+    SUCCESSFUL_COMPLETION = "00000";
     CONNECTION_EXCEPTION = "08000";
     CARDINALITY_VIOLATION = "21000";
     DATA_EXCEPTION = "22000";

@@ -70,6 +70,12 @@ fn every_error() -> Vec<Error> {
         Error::DestinationGone {
             mapping: "a".into(),
         },
+        Error::KeyAltered {
+            mapping: "a".into(),
+            stored: "id integer".into(),
+            now: "id uuid".into(),
+            rows: 2,
+        },
         Error::KeyGone {
             mapping: "a".into(),
             destination: "public.t".into(),

@@ -254,6 +254,25 @@ impl Error {
                  UPDATE sequin.mapping SET owner = 'role_name' WHERE name = {};",
                 quote::literal(mapping)
             )),
+            Error::KeyAltered {
+                mapping,
+                stored,
+                now,
+                rows,
+            } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the versions of {rows} rows of mapping \"{mapping}\" cannot follow its key"),
+            )
+            .with_detail(format!(
+                "They are stored by the key ({stored}), and the key is ({now}) now. Without them, an older change \
+                 would be applied, and a deleted row could come back."
+            ))
+            .with_hint(format!(
+                "Run: SELECT sequin.forget_versions({0}); SELECT sequin.begin_resync({0}); then start a backfill in \
+                 Sequin, and run: SELECT sequin.finish_resync({0}); To change the mapping's key, forget the versions \
+                 first.",
+                quote::literal(mapping)
+            )),
             Error::KeyGone {
                 mapping,
                 destination,

@@ -121,5 +121,21 @@ pub fn prune() -> Result<(), SqlError> {
              for update of v skip locked)
          delete from sequin.row_version v using gone where v.ctid = gone.place"
     ))?;
+    plan.run(Rows::new())?;
+    prune_former(&cutoff)
+}
+
+/// Prunes the versions of mappings that were removed before `cutoff`, as many.
+fn prune_former(cutoff: &str) -> Result<(), SqlError> {
+    let mut plan = Plan::prepare(&format!(
+        "with former as materialized (
+             select f.id from sequin.former_mapping f where f.removed_at < {cutoff} limit 1 for update skip locked),
+         old as materialized (
+             select v.mapping, v.key from sequin.former_version v
+             where v.mapping = (select f.id from former f) limit 1000),
+         gone as (delete from sequin.former_version v using old where v.mapping = old.mapping and v.key = old.key)
+         delete from sequin.former_mapping f using former
+         where f.id = former.id and not exists (select from old)"
+    ))?;
     plan.run(Rows::new()).map(drop)
 }

@@ -85,7 +85,7 @@ pub fn internal_functions(owner: pg_sys::Oid) {
         from pg_catalog.pg_proc p
         where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
           and p.proname operator(pg_catalog.=) any (array['batch', 'next_row', 'row_key', 'in_resync',
-              'is_confirmed', 'is_known', 'note_gone']::pg_catalog.name[])
+              'is_confirmed', 'is_known', 'note_gone', 'note_version']::pg_catalog.name[])
           and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
     const ONE_AT_A_TIME: &str = "lock table sequin.granted_source in share row exclusive mode";
     let _definer = ActingAs::new(extension_owner(), false);

@@ -153,6 +153,28 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
     Ok(())
 }
 
+/// For each row that is to get another key, whether a row that a mapping writes refers to it: such a row has a message of
+/// its own, before which it must neither follow nor be in the way.
+pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let mut followed = vec![false; nets.len()];
+    for referrer in &target.destination.referrers {
+        if !changes.intake.call.mapped.contains(&referrer.oid) {
+            continue;
+        }
+        let found = Rows::read(target, values, referrer, nets)?;
+        let _owner = ActingAs::untrusted(referrer.owner);
+        let sql = referring(target, referrer, "", Beside::Itself);
+        let mut statement = prepare(target, referrer, &sql)?;
+        let found = found.query(target, values, &mut statement, nets)?;
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            followed[row.index(0)] = true;
+        }
+    }
+    Ok(followed)
+}
+
 /// Values of columns as bytes; `None` if one is null.
 fn tuple<'c>(
     target: &Target,

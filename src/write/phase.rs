@@ -47,7 +47,9 @@ pub fn write(
 ) -> Result<(), Stop> {
     let nets = Rc::clone(&changes.nets.list);
     let set_size = set_size(changes);
-    let mut rest: Vec<&NetChange> = nets.iter().filter(|net| phase.has(net)).collect();
+    let moved = changes.progress.moved.clone();
+    let is_left = |net: &&NetChange| phase.has(net) && !moved.contains(&net.run.start);
+    let mut rest: Vec<&NetChange> = nets.iter().filter(is_left).collect();
     if phase == Phase::Deletes {
         rest = write_claimed(changes, rest)?;
     }

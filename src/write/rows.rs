@@ -388,7 +388,7 @@ fn written_rows(
 }
 
 /// Which of `count` rows a statement returned, by their numbers in the batch relation.
-fn numbers(returned: &Returned, count: usize) -> Vec<bool> {
+pub fn numbers(returned: &Returned, count: usize) -> Vec<bool> {
     let mut found = vec![false; count];
     let mut row = RowReader::new(returned);
     while row.next() {

@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod altered;
 mod appended;
 mod forgotten;
 mod guards;
 mod keys;
+mod moves;
 mod older;
 mod orders;
 mod reads;
