@@ -53,7 +53,8 @@ alter table sequin.mapping enable always trigger counter_removed;
 
 -- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
 create index row_version_unknown on sequin.row_version (mapping)
-    where gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath;
+    where (gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath);
 
 -- The views read with their owner's rights. A caller sees the mappings whose owner's rights the caller has. A
 -- role that may read all statistics (a superuser, a member of pg_monitor) sees all mappings.
@@ -106,7 +107,8 @@ select m.name, m.source, m.destination, m.owner,
         join pg_catalog.pg_statistic v on v.starelid operator(pg_catalog.=) t.oid and v.staattnum operator(pg_catalog.=) 1::pg_catalog.int2 and v.stakind1 operator(pg_catalog.=) 1::pg_catalog.int2
         where t.oid operator(pg_catalog.=) 'sequin.row_version'::pg_catalog.regclass::pg_catalog.oid) as row_versions_estimate,
        (select pg_catalog.count(*) from sequin.row_version v
-        where v.mapping operator(pg_catalog.=) m.id and v.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values,
+        where v.mapping operator(pg_catalog.=) m.id and (v.gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or v.gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath)) as unknown_values,
        s.started_at as resync_started_at,
        c.confirmed operator(pg_catalog.-) s.confirmed_before as resync_confirmed,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
@@ -212,7 +214,8 @@ cross join lateral (
     select pg_catalog.count(*) as row_versions,
            pg_catalog.count(*) filter (where r.deleted) as tombstones,
            pg_catalog.count(r.gaps) as gaps,
-           pg_catalog.count(*) filter (where r.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values
+           pg_catalog.count(*) filter (where (r.gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or r.gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath)) as unknown_values
     from sequin.row_version r where r.mapping operator(pg_catalog.=) m.id) v
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);

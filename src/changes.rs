@@ -19,10 +19,12 @@ pub mod intake;
 mod kept;
 pub mod keyed;
 pub mod ledger;
+mod members;
 pub mod net;
 mod other_row;
 mod project;
 mod repeated;
+mod said;
 mod values;
 
 use std::collections::{HashMap, HashSet};

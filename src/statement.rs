@@ -18,20 +18,38 @@ pub struct SqlColumn {
     pub equals: String,
     /// Whether the column can be inserted, but not updated: an identity that is always generated.
     pub insert_only: bool,
-    /// Whether the batch has a part of a document, which is laid over the stored document.
-    pub merges: bool,
+    /// If the batch has a part of a document, which is laid over the stored document: the document's type.
+    pub merges: Option<Document>,
+}
+
+/// The type of a column that holds a whole record as a document, or the type under its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// `json`
+    Json,
+    /// `jsonb`
+    Jsonb,
 }
 
 /// `column = new value`, for an update that takes the new value from the relation `from`.
 fn assignment(column: &SqlColumn, from: &str) -> String {
     let name = &column.name;
-    if column.merges {
-        format!(
+    match column.merges {
+        Some(Document::Jsonb) => format!(
             "{name} = case when pg_catalog.jsonb_typeof(d.{name}) operator(pg_catalog.=) 'object' \
              then d.{name} operator(pg_catalog.||) {from}.{name} else {from}.{name} end"
-        )
-    } else {
-        format!("{name} = {from}.{name}")
+        ),
+        // The values keep their spelling.
+        Some(Document::Json) => format!(
+            "{name} = case when pg_catalog.json_typeof(d.{name}) operator(pg_catalog.=) 'object' \
+             then (select pg_catalog.json_object_agg(m.key, m.value) from (\
+             select o.key, o.value from pg_catalog.json_each(d.{name}) o \
+             where not exists (select from pg_catalog.json_each({from}.{name}) n \
+             where n.key operator(pg_catalog.=) o.key) \
+             union all select n.key, n.value from pg_catalog.json_each({from}.{name}) n) m) \
+             else {from}.{name} end"
+        ),
+        None => format!("{name} = {from}.{name}"),
     }
 }
 
@@ -488,7 +506,7 @@ mod tests {
             type_name: type_name.into(),
             equals: "operator(pg_catalog.=)".into(),
             insert_only: false,
-            merges: false,
+            merges: None,
         }
     }
 
@@ -616,7 +634,7 @@ mod tests {
     fn parts_of_a_document_are_laid_over_it() {
         let (id, doc) = (column("id", "bigint"), column("doc", "jsonb"));
         let doc = SqlColumn {
-            merges: true,
+            merges: Some(Document::Jsonb),
             ..doc
         };
         let expected = |from: &str| {
@@ -636,6 +654,22 @@ mod tests {
         assert!(sql.ends_with(&expected("excluded")), "{sql}");
         let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
         assert!(sql.contains(&expected("b")), "{sql}");
+        let doc = SqlColumn {
+            merges: Some(Document::Json),
+            ..doc
+        };
+        let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
+        assert!(
+            sql.contains(
+                "set doc = case when pg_catalog.json_typeof(d.doc) operator(pg_catalog.=) 'object' then \
+                 (select pg_catalog.json_object_agg(m.key, m.value) from (\
+                 select o.key, o.value from pg_catalog.json_each(d.doc) o \
+                 where not exists (select from pg_catalog.json_each(b.doc) n \
+                 where n.key operator(pg_catalog.=) o.key) union all \
+                 select n.key, n.value from pg_catalog.json_each(b.doc) n) m) else b.doc end from"
+            ),
+            "{sql}"
+        );
     }
 
     #[test]

@@ -30,9 +30,10 @@ use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
+use crate::pg::typeio::base_type;
 use crate::pg::user::{ActingAs, is_superuser};
 use crate::settings;
-use crate::statement::{Expression, SqlColumn, SqlRelation};
+use crate::statement::{Document, Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
 use projection::Projection;
@@ -323,18 +324,25 @@ fn written_columns(
                     .map(|i| equality[i].clone())
                     .unwrap_or_default(),
                 insert_only: column.identity == Some(b'a'),
-                merges: false,
+                merges: None,
             },
             required: column.not_null && !column.has_default,
-            document: column.type_oid == pg_sys::JSONBOID
-                && matches!(mapping.columns.source(&column.name),
-                            Some(ColumnSource::Path(path))
-                            if path.root == Root::Record && path.keys.is_empty()),
+            document: document(mapping, column),
             nullable: !column.not_null,
             unreadable: is_unreadable(column.type_oid),
         });
     }
     (columns, expressions)
+}
+
+/// See [`TargetColumn::document`].
+fn document(mapping: &Mapping, column: &Column) -> Option<Document> {
+    let source = mapping.columns.source(&column.name)?;
+    match base_type(column.type_oid, -1).0 {
+        pg_sys::JSONBOID if source.is_record() => Some(Document::Jsonb),
+        pg_sys::JSONOID if source.is_record() => Some(Document::Json),
+        _ => None,
+    }
 }
 
 /// The source that the mapping reads a column from; `None` if the mapping does not write the column. SQL is

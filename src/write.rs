@@ -191,11 +191,13 @@ fn store_states(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlErr
         .filter_map(|net| match &net.guarded {
             Guarded::Examined {
                 state,
+                members,
                 has_version_row,
                 ..
             } => Some(NewState {
                 key: changes.keyed.key(net.run.start),
                 state,
+                members,
                 has_version_row: *has_version_row,
             }),
             _ => None,

@@ -84,8 +84,6 @@ impl<'a> Changes<'a> {
     fn is_simple(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> bool {
         let columns = self.target.versions == VersionsIn::Columns;
         let source = self.keyed.change(run.start).stamp.source;
-        let mut changes = run.changes();
-        let removes = changes.any(|i| self.keyed.change(i).event.removes());
         for i in run.changes() {
             let change = *self.keyed.change(i);
             match change.event {
@@ -118,10 +116,8 @@ impl<'a> Changes<'a> {
                 .iter()
                 .zip(&self.target.columns)
                 .any(|(slot, column)| match slot {
-                    Slot::Unchanged => true,
+                    Slot::Unchanged | Slot::Partial => true,
                     Slot::Nothing => column.required,
-                    // The stored document may be of the row that is removed.
-                    Slot::Partial => removes,
                     _ => false,
                 });
             if partial {

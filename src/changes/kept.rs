@@ -224,7 +224,7 @@ impl<'a> Changes<'a> {
                 };
                 match &column.source {
                     Source::Field(name) => drop(row.insert(name.clone(), value)),
-                    _ if column.document => {
+                    _ if column.document.is_some() => {
                         for (name, value) in value.members() {
                             row.entry(name.into_owned()).or_insert(value);
                         }

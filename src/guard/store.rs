@@ -10,17 +10,20 @@ use super::encoding::{write_gone, write_stamp};
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
-use crate::merge::{Stamp, State, Value};
+use crate::merge::{Cell, Stamp, State, Value};
 use crate::pg::clock;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept};
 use crate::target::Target;
+use crate::target::column::Member;
 
 /// The new state of an examined row.
 pub struct NewState<'s> {
     /// The row's key.
     pub key: &'s [u8],
     pub state: &'s State,
+    /// The members of documents that have cells in the state, behind the columns.
+    pub members: &'s [Member],
     /// Whether `sequin.row_version` has an entry for the row.
     pub has_version_row: bool,
 }
@@ -80,22 +83,33 @@ struct Remembered {
 /// gives the name of a column by its number.
 fn remember<'n>(
     state: &State,
+    members: &[Member],
     versions: VersionsIn,
     home: i64,
     name: impl Fn(usize) -> &'n str,
 ) -> Option<Remembered> {
-    let gaps: serde_json::Map<String, JsonValue> = state
-        .cells
-        .iter()
-        .enumerate()
-        .filter_map(|(i, cell)| match (state.present, cell.value, &cell.gap) {
-            (false, ..) => None,
-            (_, Value::Unknown, _) => Some((i, JsonValue::Null)),
-            (_, _, Some(gap)) => Some((i, write_stamp(gap))),
-            (_, _, None) => None,
-        })
-        .map(|(i, gap)| (name(i).to_owned(), gap))
+    let gap = |cell: &Cell| match (state.present, cell.value, &cell.gap) {
+        (false, ..) => None,
+        (_, Value::Unknown, _) => Some(JsonValue::Null),
+        (_, _, Some(gap)) => Some(write_stamp(gap)),
+        (_, _, None) => None,
+    };
+    let (columns, of_members) = state.cells.split_at(state.cells.len() - members.len());
+    let gaps = columns.iter().enumerate();
+    let mut gaps: serde_json::Map<String, JsonValue> = gaps
+        .filter_map(|(i, cell)| Some((name(i).to_owned(), gap(cell)?)))
         .collect();
+    for (member, cell) in members.iter().zip(of_members) {
+        if let Some(gap) = gap(cell) {
+            let of_document = gaps
+                .entry(name(member.column))
+                .or_insert_with(|| JsonValue::Object(serde_json::Map::new()));
+            // An unknown document is null: so are its members.
+            if let Some(of_document) = of_document.as_object_mut() {
+                of_document.insert(member.name.clone(), gap);
+            }
+        }
+    }
     let gaps = (!gaps.is_empty()).then(|| JsonValue::from(gaps).to_string());
     let (image, gone) = state.to_remember(gaps.is_some());
     let gone = gone.map(|gone| write_gone(&gone).to_string());
@@ -142,7 +156,7 @@ pub fn store(
     let (mut keep, mut drop) = (Vec::new(), Vec::new());
     for new in states {
         let name = |i: usize| target.columns[i].name.as_str();
-        match remember(new.state, target.versions, home, name) {
+        match remember(new.state, new.members, target.versions, home, name) {
             Some(remembered) => keep.push((new, remembered)),
             None if new.has_version_row => drop.push(new.key),
             None => {}

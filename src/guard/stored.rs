@@ -16,12 +16,15 @@ use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::statement;
 use crate::target::Target;
+use crate::target::column::Member;
 
 /// The stored state of a row.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// The state in the form that [`crate::merge`] takes.
+    /// The state in the form that [`crate::merge`] takes: a cell for each column, then one for each of the members.
     pub state: State,
+    /// The members of documents whose value is older than the row, or unknown.
+    pub members: Vec<Member>,
     /// Whether the destination has the row.
     pub exists: bool,
     /// Whether `sequin.row_version` has an entry for the row.
@@ -274,6 +277,7 @@ fn stamp(
 
 fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<Row>) -> Stored {
     let mut state = State::unknown(target.columns.len());
+    let mut members = Vec::new();
     let exists = row.is_some();
     let deleted = version.as_ref().is_some_and(|version| version.deleted);
     let stamp = stamp(target.versions, home, version.as_ref(), row.as_ref());
@@ -291,7 +295,7 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
         if let Some(version) = &version {
             state.row_image = version.image;
             state.gone = version.gone.as_ref().and_then(read_gone);
-            read_gaps(target, version, &mut state);
+            members = read_gaps(target, version, &mut state);
         }
     } else {
         // Deleted by a change, or by hand: an older change does not bring the row back.
@@ -307,27 +311,44 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
     }
     Stored {
         state,
+        members,
         exists,
         has_version_row: version.is_some(),
     }
 }
 
-/// Sets the cells of columns whose value is older than the row, or unknown.
-fn read_gaps(target: &Target, version: &VersionRow, state: &mut State) {
+/// Sets the cells of columns whose value is older than the row, or unknown. Adds cells for members of documents of which
+/// that is true; returns these members.
+fn read_gaps(target: &Target, version: &VersionRow, state: &mut State) -> Vec<Member> {
+    let mut members = Vec::new();
     let gaps = version.gaps.iter().filter_map(JsonValue::as_object);
     for (name, gap) in gaps.flatten() {
         let Some(column) = target.column_number(name) else {
             continue;
         };
-        state.cells[column] = match read_stamp(gap) {
-            Some(stamp) => Cell {
-                value: Value::Stored,
-                gap: Some(stamp),
-            },
-            None => Cell {
-                value: Value::Unknown,
-                gap: None,
-            },
+        let Some(of_document) = gap.as_object() else {
+            state.cells[column] = cell(gap);
+            continue;
         };
+        for (name, gap) in of_document {
+            let name = name.clone();
+            members.push(Member { column, name });
+            state.cells.push(cell(gap));
+        }
+    }
+    members
+}
+
+/// The cell of a value with this entry in the gaps.
+fn cell(gap: &JsonValue) -> Cell {
+    match read_stamp(gap) {
+        Some(stamp) => Cell {
+            value: Value::Stored,
+            gap: Some(stamp),
+        },
+        None => Cell {
+            value: Value::Unknown,
+            gap: None,
+        },
     }
 }

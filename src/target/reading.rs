@@ -69,7 +69,7 @@ impl Reading {
             }
         }
         for &column in &self.others {
-            slots[column] = if partial && columns[column].document {
+            slots[column] = if partial && columns[column].document.is_some() {
                 Slot::Partial
             } else {
                 other(&columns[column].source, message)

@@ -29,7 +29,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     let spelled: Vec<SqlColumn> = columns
         .iter()
         .map(|&i| SqlColumn {
-            merges: shape.merges.has(i) && target.columns[i].document,
+            merges: target.columns[i].document.filter(|_| shape.merges.has(i)),
             ..target.columns[i].sql.clone()
         })
         .collect();

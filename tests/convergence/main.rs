@@ -9,6 +9,7 @@ mod appended;
 mod forgotten;
 mod guards;
 mod keys;
+mod members;
 mod older;
 mod orders;
 mod reads;
