@@ -50,6 +50,18 @@ comment on column sequin.home_source.mapping is 'sequin.mapping.id';
 comment on column sequin.home_source.source is 'Number of the source database';
 comment on table sequin.home_source is 'Source database whose positions the guard columns of a destination hold; rows from other databases have an entry in sequin.row_version';
 
+-- Messages do not tell the types of the source. A backfill sends null for those that it cannot read.
+create table sequin.unreadable_member (
+    mapping integer not null,
+    name    text not null,
+    shapes  bigint not null,
+    primary key (mapping, name, shapes)
+);
+comment on table sequin.unreadable_member is 'Members of records that a backfill cannot read, as far as the values of changes tell: null in a read counts as unknown';
+comment on column sequin.unreadable_member.mapping is 'sequin.mapping.id';
+comment on column sequin.unreadable_member.name is 'Member of the record';
+comment on column sequin.unreadable_member.shapes is 'Set of types that can have sent the values; of several entries of a member, what they have in common counts, and without such a type a backfill can read the member';
+
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
@@ -86,6 +98,7 @@ begin
     end if;
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
+    delete from sequin.unreadable_member where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
@@ -145,12 +158,26 @@ create trigger mapping_moved after update of destination, key on sequin.mapping
     execute function sequin.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_moved;
 
-revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.resync,
+create function sequin.mapping_reads_otherwise() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from sequin.unreadable_member where mapping = old.id;
+    return null;
+end $$;
+comment on function sequin.mapping_reads_otherwise() is 'Forgets which members a backfill cannot read when a mapping gets another source';
+revoke all on function sequin.mapping_reads_otherwise() from public;
+create trigger mapping_reads_otherwise after update of source on sequin.mapping
+    for each row when (old.source operator(pg_catalog.<>) new.source)
+    execute function sequin.mapping_reads_otherwise();
+alter table sequin.mapping enable always trigger mapping_reads_otherwise;
+
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.unreadable_member, sequin.resync,
     sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
 select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
+select pg_catalog.pg_extension_config_dump('sequin.unreadable_member', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 

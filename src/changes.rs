@@ -25,6 +25,7 @@ mod other_row;
 mod project;
 mod repeated;
 mod said;
+mod told;
 mod values;
 
 use std::collections::{HashMap, HashSet};

@@ -20,3 +20,4 @@ pub mod home;
 pub mod notes;
 pub mod store;
 pub mod stored;
+pub mod told;

@@ -13,6 +13,7 @@ pub mod reading;
 mod repeats;
 pub mod sql;
 pub mod statements;
+pub mod told;
 pub mod versions;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
+use crate::json::Json;
 use crate::key::KeyColumn;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
@@ -39,6 +41,7 @@ use mark::Mark;
 use projection::Projection;
 use reading::Reading;
 use statements::Statements;
+use told::Told;
 
 /// A mapping, prepared to write its destination.
 pub struct Target {
@@ -70,6 +73,8 @@ pub struct Target {
     pub statements: Statements,
     /// Relations whose change makes the target stale.
     pub depends_on: Vec<pg_sys::Oid>,
+    /// What messages have told of the types at the source.
+    pub told: Told,
     reading: Reading,
 }
 
@@ -131,6 +136,12 @@ impl Target {
         if versions == VersionsIn::Columns || by_source {
             depends_on.push(catalog::home_sources());
         }
+        let filter = mapping.filter.iter().cloned();
+        let sql = expressions.iter().map(|e| e.sql.clone()).chain(filter);
+        let told = Told::nothing(&columns, |i| key.contains(&i), sql.collect());
+        if told.listens() && !append {
+            depends_on.push(catalog::unreadable_members());
+        }
         // The server may run parts of the mapping's SQL while it plans.
         let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
         let projection =
@@ -139,6 +150,7 @@ impl Target {
         Ok(Target {
             references: references(&destination, &columns, &key),
             reading: Reading::new(&columns),
+            told,
             mapping,
             destination,
             columns,
@@ -167,7 +179,32 @@ impl Target {
         fields: &[Field<'a>],
         slots: &mut Vec<Slot<'a>>,
     ) {
-        self.reading.read(&self.columns, message, fields, slots);
+        let told = &self.told;
+        self.reading
+            .read(&self.columns, told, message, fields, slots);
+    }
+
+    /// Whether a message says nothing of a member that it has: an update, of a value that did not change; a read, of a
+    /// value that the backfill could not read.
+    pub fn leaves_out(&self, message: &Message<'_>, field: &Field<'_>) -> bool {
+        reading::is_unchanged(message, field) || self.told.hides(message, field)
+    }
+
+    /// Adds the members of the message's record to a document, or replaces them there. Members of which the message says
+    /// nothing are left out.
+    pub fn collect<'a>(
+        &self,
+        message: &Message<'a>,
+        fields: &[Field<'a>],
+        document: &mut Vec<(&'a str, Json<'a>)>,
+    ) {
+        let said = |field: &&Field<'a>| !self.leaves_out(message, field);
+        for field in fields.iter().filter(said) {
+            match document.iter_mut().find(|(key, _)| *key == field.key) {
+                Some((_, value)) => *value = field.value,
+                None => document.push((field.key, field.value)),
+            }
+        }
     }
 
     /// Whether the message moved its row from another key: whether its `changes` list a member that the key

@@ -47,12 +47,13 @@ impl Drop for File {
 }
 
 /// What dumps carry.
-const STATE: [&str; 9] = [
+const STATE: [&str; 10] = [
     "select id, name, source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, enabled,
             owner, search_path, created_at from sequin.mapping order by id",
     "select * from sequin.row_version order by mapping, key",
     "select * from sequin.tombstone order by mapping, key",
     "select * from sequin.home_source order by mapping",
+    "select * from sequin.unreadable_member order by mapping, name, shapes",
     "select * from sequin.resync order by mapping",
     "select * from sequin.resync_seen order by mapping, key",
     "select * from sequin.counter order by mapping, slot",
@@ -96,7 +97,7 @@ fn in_use(client: &mut Client, owner: &str) {
             message("insert", "item", 11, r#"{"id":2,"name":"two","body":"b"}"#),
             message("insert", "item", 12, r#"{"id":"x","name":"dead"}"#),
             message("read", "item", 13, r#"{"id":3,"name":"read"}"#),
-            message("insert", "other", 14, r#"{"id":1,"name":"o"}"#),
+            message("insert", "other", 14, r#"{"id":1,"name":"10.0.0.1"}"#),
             message("insert", "child", 15, r#"{"id":1,"parent":7}"#),
             message("insert", "nothing", 15, r#"{"id":1}"#),
             message("insert", "unmapped", 15, r#"{"id":1}"#),
@@ -183,6 +184,7 @@ fn goes_on(client: &mut Client) {
         "row_version",
         "tombstone",
         "home_source",
+        "unreadable_member",
         "resync",
         "resync_seen",
         "counter",

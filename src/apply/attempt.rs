@@ -108,8 +108,9 @@ pub fn attempt<'a>(
                 let id = changes.target.mapping.id;
                 attempts.suspects.insert(id, suspects);
             }
-            // The attempt may have stored the home source, and is undone now.
+            // The attempt may have stored the home source, and what messages have told, and is undone now.
             changes.target.home = None;
+            changes.target.told.forget();
         }
         registry.put_back(changes.target);
     }

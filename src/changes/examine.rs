@@ -116,7 +116,9 @@ impl<'a> Changes<'a> {
                 .iter()
                 .zip(&self.target.columns)
                 .any(|(slot, column)| match slot {
-                    Slot::Unchanged | Slot::Partial => true,
+                    Slot::Unchanged => true,
+                    // What a read leaves out is not older than the row.
+                    Slot::Partial => change.event != Event::Read,
                     Slot::Nothing => column.required,
                     _ => false,
                 });

@@ -22,7 +22,6 @@ use crate::message::Version;
 use crate::outcome::{MessageNo, Outcome};
 use crate::stop::Stop;
 use crate::target::column::Slot;
-use crate::target::reading::collect;
 
 /// A message that fails, and why.
 type MessageError = (MessageNo, SqlError);
@@ -445,7 +444,7 @@ impl<'a> Changes<'a> {
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();
-                collect(message, fields, &mut document);
+                self.target.collect(message, fields, &mut document);
                 self.put_document(row, column, number_of_message, &document)?;
                 columns.add(column);
                 merges.add(column);

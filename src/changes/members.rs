@@ -11,7 +11,6 @@ use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Provided, State, Value};
 use crate::message::{Field, Message};
 use crate::target::column::{Member, Slot};
-use crate::target::reading::{collect, is_unchanged};
 
 /// A document, or a part of one.
 pub(super) struct Document<'m> {
@@ -22,14 +21,14 @@ pub(super) struct Document<'m> {
 
 impl<'a> Changes<'a> {
     /// Adds cells for the members of documents that need some: those that are older than the stored row, then those
-    /// of which a change says that they are unchanged.
+    /// of which a change says nothing.
     pub(super) fn add_members(&self, said: &mut Said<'a>, run: Run) {
         let stored = self.examined.stored.get(&run.start);
         let mut members = stored.map_or_else(Vec::new, |stored| stored.members.clone());
         for (id, slots) in said.slots.iter().enumerate() {
             let partial = |(_, slot): &(usize, &Slot<'_>)| matches!(slot, Slot::Partial);
             for (column, _) in slots.iter().enumerate().filter(partial) {
-                for name in self.unchanged_members(said, id as u32) {
+                for name in self.left_out(said, id as u32) {
                     let is_it = |m: &Member| m.column == column && m.name == name;
                     if !members.iter().any(is_it) {
                         let name = name.to_owned();
@@ -48,12 +47,12 @@ impl<'a> Changes<'a> {
         said.members = members;
     }
 
-    /// The names of the members of which a change says that they are unchanged.
-    fn unchanged_members(&self, said: &Said<'a>, id: u32) -> impl Iterator<Item = &'a str> {
+    /// The names of the members of which a change says nothing: see [`Target::leaves_out`].
+    fn left_out(&self, said: &Said<'a>, id: u32) -> impl Iterator<Item = &'a str> {
         let message = self.message_of(said, id);
         let fields = self.intake.fields(message).iter();
         fields
-            .filter(move |field| is_unchanged(message, field))
+            .filter(move |field| self.target.leaves_out(message, field))
             .map(|field| field.key)
     }
 
@@ -64,7 +63,7 @@ impl<'a> Changes<'a> {
                 let message = self.message_of(said, id);
                 match self.member(message, &member.name) {
                     None => Provided::Nothing,
-                    Some(field) if is_unchanged(message, field) => Provided::Unchanged,
+                    Some(field) if self.target.leaves_out(message, field) => Provided::Unchanged,
                     Some(_) => Provided::Value,
                 }
             }
@@ -89,7 +88,8 @@ impl<'a> Changes<'a> {
         let mut whole = false;
         if let Value::Of(id) = decided {
             let message = self.message_of(said, id);
-            collect(message, self.intake.fields(message), &mut members);
+            let fields = self.intake.fields(message);
+            self.target.collect(message, fields, &mut members);
             whole = true;
         }
         let width = self.target.columns.len();

@@ -19,6 +19,7 @@ mod sources;
 mod spellings;
 mod toast;
 mod tombstones;
+mod untold;
 
 use postgres::Client;
 use support::{Database, Message, run};
