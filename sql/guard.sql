@@ -62,6 +62,18 @@ comment on column sequin.unreadable_member.mapping is 'sequin.mapping.id';
 comment on column sequin.unreadable_member.name is 'Member of the record';
 comment on column sequin.unreadable_member.shapes is 'Set of types that can have sent the values; of several entries of a member, what they have in common counts, and without such a type a backfill can read the member';
 
+-- Sequin sends generated columns in reads only.
+create table sequin.lacking_column (
+    mapping integer not null,
+    name    text not null,
+    by_read boolean not null,
+    primary key (mapping, name)
+);
+comment on table sequin.lacking_column is 'Columns of destinations that changes lack, as far as records have shown';
+comment on column sequin.lacking_column.mapping is 'sequin.mapping.id';
+comment on column sequin.lacking_column.name is 'Column of the destination';
+comment on column sequin.lacking_column.by_read is 'Whether reads have the column: changes leave it stale';
+
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
     mapping    integer primary key,
@@ -99,6 +111,7 @@ begin
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.unreadable_member where mapping = old.id;
+    delete from sequin.lacking_column where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
@@ -162,22 +175,26 @@ create function sequin.mapping_reads_otherwise() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     delete from sequin.unreadable_member where mapping = old.id;
+    delete from sequin.lacking_column where mapping = old.id;
     return null;
 end $$;
-comment on function sequin.mapping_reads_otherwise() is 'Forgets which members a backfill cannot read when a mapping gets another source';
+comment on function sequin.mapping_reads_otherwise() is 'Forgets what messages have told of the source when a mapping gets another source or other columns';
 revoke all on function sequin.mapping_reads_otherwise() from public;
-create trigger mapping_reads_otherwise after update of source on sequin.mapping
-    for each row when (old.source operator(pg_catalog.<>) new.source)
+create trigger mapping_reads_otherwise after update of source, columns on sequin.mapping
+    for each row when (old.source operator(pg_catalog.<>) new.source
+                       or coalesce(old.columns, 'null'::pg_catalog.jsonb)
+                           operator(pg_catalog.<>) coalesce(new.columns, 'null'::pg_catalog.jsonb))
     execute function sequin.mapping_reads_otherwise();
 alter table sequin.mapping enable always trigger mapping_reads_otherwise;
 
-revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.unreadable_member, sequin.resync,
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.unreadable_member, sequin.lacking_column, sequin.resync,
     sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
 select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
 select pg_catalog.pg_extension_config_dump('sequin.unreadable_member', '');
+select pg_catalog.pg_extension_config_dump('sequin.lacking_column', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 

@@ -118,7 +118,9 @@ select m.name, m.source, m.destination, m.owner,
        case when k.hint is not null then k.hint
             when d.gone then pg_catalog.format('To remove the mapping, run: SELECT sequin.unmap(%L);', m.name)
             when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
-            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint
+            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint,
+       (select pg_catalog.array_agg(l.name order by l.name) from sequin.lacking_column l
+        where l.mapping operator(pg_catalog.=) m.id and l.by_read) as stale_columns
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id
@@ -205,6 +207,7 @@ comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
 
 comment on column sequin.status.broken_reason is 'Why the mapping is broken';
 comment on column sequin.status.broken_hint is 'What to do about it, with the statement to run';
+comment on column sequin.status.stale_columns is 'Columns that only reads bring, as generated columns of the source: changes leave them as they are; null if there are none';
 comment on column sequin.status.broken_since is 'When a call found the fault';
 
 create view sequin.versions with (security_barrier) as

@@ -20,4 +20,5 @@ pub mod home;
 pub mod notes;
 pub mod store;
 pub mod stored;
+pub mod supply;
 pub mod told;

@@ -13,6 +13,7 @@ pub mod reading;
 mod repeats;
 pub mod sql;
 pub mod statements;
+pub mod supply;
 pub mod told;
 pub mod versions;
 
@@ -41,6 +42,7 @@ use mark::Mark;
 use projection::Projection;
 use reading::Reading;
 use statements::Statements;
+use supply::Supply;
 use told::Told;
 
 /// A mapping, prepared to write its destination.
@@ -75,6 +77,8 @@ pub struct Target {
     pub depends_on: Vec<pg_sys::Oid>,
     /// What messages have told of the types at the source.
     pub told: Told,
+    /// Which messages bring the columns.
+    pub supply: Supply,
     reading: Reading,
 }
 
@@ -139,7 +143,8 @@ impl Target {
         let filter = mapping.filter.iter().cloned();
         let sql = expressions.iter().map(|e| e.sql.clone()).chain(filter);
         let told = Told::nothing(&columns, |i| key.contains(&i), sql.collect());
-        if told.listens() && !append {
+        let supply = Supply::unknown(&columns, |i| key.contains(&i));
+        if (told.listens() || supply.listens()) && !append {
             depends_on.push(catalog::unreadable_members());
         }
         // The server may run parts of the mapping's SQL while it plans.
@@ -151,6 +156,7 @@ impl Target {
             references: references(&destination, &columns, &key),
             reading: Reading::new(&columns),
             told,
+            supply,
             mapping,
             destination,
             columns,

@@ -47,13 +47,14 @@ impl Drop for File {
 }
 
 /// What dumps carry.
-const STATE: [&str; 10] = [
+const STATE: [&str; 11] = [
     "select id, name, source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, enabled,
             owner, search_path, created_at from sequin.mapping order by id",
     "select * from sequin.row_version order by mapping, key",
     "select * from sequin.tombstone order by mapping, key",
     "select * from sequin.home_source order by mapping",
     "select * from sequin.unreadable_member order by mapping, name, shapes",
+    "select * from sequin.lacking_column order by mapping, name",
     "select * from sequin.resync order by mapping",
     "select * from sequin.resync_seen order by mapping, key",
     "select * from sequin.counter order by mapping, slot",
@@ -74,7 +75,7 @@ fn in_use(client: &mut Client, owner: &str) {
              create table shop.other (id integer, part text, name text not null, gone timestamptz, unique (part, id));
              create table log (id integer, name text);
              create table parent (id integer primary key);
-             create table child (id integer primary key, parent integer references parent);
+             create table child (id integer primary key, parent integer references parent, note text);
              grant select, insert, update, delete on shop.item to {owner};
              grant select, insert, update, delete on sequin.mapping to {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
@@ -185,6 +186,7 @@ fn goes_on(client: &mut Client) {
         "tombstone",
         "home_source",
         "unreadable_member",
+        "lacking_column",
         "resync",
         "resync_seen",
         "counter",

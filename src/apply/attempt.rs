@@ -111,6 +111,7 @@ pub fn attempt<'a>(
             // The attempt may have stored the home source, and what messages have told, and is undone now.
             changes.target.home = None;
             changes.target.told.forget();
+            changes.target.supply.forget();
         }
         registry.put_back(changes.target);
     }

@@ -37,11 +37,8 @@ thread_local! {
     };
 }
 
-/// Reads what the catalog has of the mapping's members, unless the target knows.
+/// Reads what the catalog has of the mapping's members.
 pub fn load(target: &mut Target, definer: pg_sys::Oid) -> Result<(), SqlError> {
-    if target.told.loaded {
-        return Ok(());
-    }
     let _definer = ActingAs::new(definer, false);
     let mapping = Some(Datum::from(target.mapping.id));
     let returned =

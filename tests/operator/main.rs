@@ -5,6 +5,7 @@
 mod comments;
 mod explain;
 mod fingerprint;
+mod generated;
 mod marked;
 mod owner_lost;
 mod pausing;
