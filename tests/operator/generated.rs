@@ -58,7 +58,7 @@ fn an_ordinary_column_is_told_once() {
         let (mut client, warnings) = warned(&database);
         send(&mut client, &[change("insert", 10, 1, 2)]);
         assert_eq!(value(&mut client, STALE), "null", "{guard}");
-        assert_eq!(taken(&warnings), [String::new(); 0], "{guard}");
+        assert_eq!(taken(&warnings), Vec::<String>::new(), "{guard}");
         // Not if it is rolled back, and in another session than that of the changes.
         let (mut other, others) = warned(&database);
         run(&mut other, "begin");
@@ -115,6 +115,6 @@ fn a_generated_column_is_right_and_not_told() {
         send(&mut client, &[change("update", 4000, 1, 4)]);
         assert_eq!(rows(&mut client, all), ["4|16|1", "3|9|1"], "{guard}");
         assert_eq!(value(&mut client, STALE), "null", "{guard}");
-        assert_eq!(taken(&warnings), [String::new(); 0], "{guard}");
+        assert_eq!(taken(&warnings), Vec::<String>::new(), "{guard}");
     }
 }
