@@ -116,9 +116,7 @@ impl<'a> Changes<'a> {
                 .iter()
                 .zip(&self.target.columns)
                 .any(|(slot, column)| match slot {
-                    Slot::Unchanged => true,
-                    // What a read leaves out is not older than the row.
-                    Slot::Partial => change.event != Event::Read,
+                    Slot::Unchanged | Slot::Partial => true,
                     Slot::Nothing => column.required,
                     _ => false,
                 });
