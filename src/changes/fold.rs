@@ -295,7 +295,10 @@ impl<'a> Changes<'a> {
         };
         if let Some(cells) = cells {
             let (mut columns, mut merges) = self.put_merged(row, number, said, changes, cells)?;
-            let lost = self.lost_values(&merged);
+            let mut lost = self.lost_values(&merged);
+            if stored.as_ref().is_some_and(|stored| stored.exists) {
+                lost.extend(self.values_of_marked_row(&merged));
+            }
             touched |= !lost.is_empty();
             for column in lost {
                 columns.add(column);
@@ -399,6 +402,18 @@ impl<'a> Changes<'a> {
             })
             .map(|(column, _)| column)
             .collect()
+    }
+
+    /// The nullable columns of which a read cannot tell the values in a row that it brings back. With soft deletes,
+    /// the stored row still has the values from before its delete.
+    fn values_of_marked_row(&self, merged: &Merged) -> impl Iterator<Item = usize> {
+        let back = !merged.before.present && merged.state.present;
+        let cells = merged.state.cells.iter().enumerate().filter(move |_| back);
+        let unknown = cells.filter(|(column, cell)| {
+            let column = &self.target.columns[*column];
+            cell.lacked && cell.value == Value::Stored && column.unreadable && column.nullable
+        });
+        unknown.map(|(column, _)| column)
     }
 
     /// The members of a document of which change `id` brings only a part. Older changes of the batch supply

@@ -6,7 +6,7 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
-use super::encoding::{write_gone, write_stamp};
+use super::encoding::{write_gap, write_gone};
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
@@ -91,7 +91,7 @@ fn remember<'n>(
         .filter_map(|(i, cell)| match (state.present, cell.value, &cell.gap) {
             (false, ..) => None,
             (_, Value::Unknown, _) => Some((i, JsonValue::Null)),
-            (_, _, Some(gap)) => Some((i, write_stamp(gap))),
+            (_, _, Some(gap)) => Some((i, write_gap(gap, cell.lacked))),
             (_, _, None) => None,
         })
         .map(|(i, gap)| (name(i).to_owned(), gap))

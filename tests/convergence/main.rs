@@ -16,6 +16,7 @@ mod resync;
 mod sessions;
 mod sources;
 mod spellings;
+mod time;
 mod toast;
 mod tombstones;
 
