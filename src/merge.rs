@@ -212,8 +212,10 @@ pub struct State {
     pub row_image: Option<u64>,
     /// The newest change that says the row does not exist.
     pub gone: Option<Gone>,
-    /// Time of the newest read that was applied, in microseconds since 1970.
+    /// If the row's values are those of a read: its time, in microseconds since 1970.
     pub read_at: Option<i64>,
+    /// The source of the read: that of the row's change, if the row has one.
+    pub read_source: i64,
     /// A cell for each column.
     pub cells: Vec<Cell>,
 }
@@ -238,6 +240,7 @@ impl State {
             row_image: None,
             gone: None,
             read_at: None,
+            read_source: 0,
             cells: vec![Cell::new(Value::Unknown); columns],
         }
     }
@@ -245,8 +248,7 @@ impl State {
     /// Applies a change. A read has surely seen another change if the read is more than `read_skew`
     /// microseconds later than the commit of that change.
     pub fn apply(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
-        let time = change.stamp.committed_at;
-        let seen = self.present && is_seen(self.read_at, time, read_skew);
+        let seen = self.is_seen(&change.stamp, read_skew);
         match change.event {
             Event::Appear | Event::Update => self.upsert(change, seen, read_skew),
             Event::Delete { .. } | Event::Leave { .. } => self.remove(change, seen),
@@ -288,7 +290,7 @@ impl State {
         self.present = true;
         self.row = Some(stamp);
         self.row_image = change.image;
-        self.read_at = None;
+        (self.read_at, self.read_source) = (None, 0);
         Effect::Decided
     }
 
@@ -360,7 +362,7 @@ impl State {
         self.present = false;
         self.row = None;
         self.row_image = None;
-        self.read_at = None;
+        (self.read_at, self.read_source) = (None, 0);
         self.cells.fill(Cell::new(Value::Unknown));
     }
 

@@ -47,7 +47,7 @@ fn changes(read_skew: i64) -> String {
       and (v.lsn is null and v.committed_at is null
            or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx)
               and (v.lsn < excluded.lsn or v.deleted or excluded.image is null))
-      and (v.read_at is null or excluded.committed_at is null
+      and (v.read_at is null or excluded.committed_at is null or v.source <> excluded.source
            or v.read_at <= excluded.committed_at + {read_skew} * interval '1 microsecond')
     returning v.key"
     )

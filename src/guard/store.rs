@@ -151,7 +151,7 @@ pub fn store(
     if !keep.is_empty() {
         KEEP.with(|statement| {
             statement.execute(keep.iter(), |(new, remembered)| {
-                version_row(mapping, new, remembered)
+                version_row(target, new, remembered)
             })
         })?;
     }
@@ -170,7 +170,7 @@ pub fn store(
 }
 
 /// A row of [`STORE`]'s batch relation.
-fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
+fn version_row(target: &Target, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
     let Remembered {
         stamp,
         image,
@@ -178,10 +178,16 @@ fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> Bat
         gaps,
     } = remembered;
     let version = stamp.and_then(|stamp| stamp.version);
+    // With guard columns, the entry of a row that only a read has brought is of the home source.
+    let of_read = target.versions == VersionsIn::Table && new.state.read_at.is_some();
+    let source = match stamp {
+        Some(stamp) => Some(stamp.source),
+        None => of_read.then_some(new.state.read_source),
+    };
     vec![
-        Some(Datum::from(mapping)),
+        Some(Datum::from(target.mapping.id)),
         new.key.into_datum(),
-        stamp.map(|stamp| Datum::from(stamp.source)),
+        source.map(Datum::from),
         version.map(|v| Datum::from(v.lsn as i64)),
         version.map(|v| Datum::from(v.idx as i32)),
         clock::datum(stamp.and_then(|stamp| stamp.committed_at)),

@@ -314,6 +314,12 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
                     })
                 }),
         };
+        state.read_source = match (stamp, target.versions, &version) {
+            _ if state.read_at.is_none() => 0,
+            (Some(stamp), ..) => stamp.source,
+            (None, VersionsIn::Table, Some(version)) => version.source,
+            _ => home,
+        };
         if let Some(version) = &version {
             state.row_image = version.image;
             state.gone = version.gone.as_ref().and_then(read_gone);

@@ -27,6 +27,13 @@ fn stamp_of_read(source: i64, read_at: Option<i64>, read_skew: i64) -> Stamp {
 }
 
 impl State {
+    /// Whether the row's read has surely seen the change of this stamp. It has seen none of other sources.
+    pub(super) fn is_seen(&self, stamp: &Stamp, read_skew: i64) -> bool {
+        self.present
+            && stamp.source == self.read_source
+            && is_seen(self.read_at, stamp.committed_at, read_skew)
+    }
+
     /// The stamp of the columns that are not gaps. Without one, a value is older than any change.
     pub(super) fn newest(&self, source: i64, read_skew: i64) -> Stamp {
         let of_read = stamp_of_read(source, self.read_at, read_skew);
@@ -87,6 +94,7 @@ impl State {
             self.row = self.row.or(self.gone.map(|gone| gone.stamp));
             self.present = true;
             self.read_at = read_at;
+            self.read_source = self.row.map_or(source, |row| row.source);
             Effect::Decided
         } else if filled {
             Effect::Filled

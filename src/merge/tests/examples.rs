@@ -184,6 +184,9 @@ fn change_that_a_read_has_seen_does_not_apply_over_the_read() {
         Effect::Stale,
         both(1),
     );
+    let mut other = updated(1, 3, ALL);
+    other.stamp.source = 2;
+    check(&[read_in(0, 9), other], Effect::Decided, both(1));
     // A change over the read ends what the read says of others: the position decides again.
     let over = [read_in(0, 9), updated(1, 5, ALL), updated(2, 3, ALL)];
     check(&over, Effect::Stale, both(1));

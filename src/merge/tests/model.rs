@@ -28,6 +28,7 @@ pub(super) struct Stored {
 struct Noted {
     stamp: Option<Stamp>,
     read_at: Option<i64>,
+    read_source: i64,
     deleted: bool,
     image: Option<u64>,
     gone: Option<Gone>,
@@ -76,6 +77,12 @@ impl Stored {
         state.read_at = match self.columns {
             Some((None, read_at)) => read_at,
             _ => noted.and_then(|noted| noted.read_at),
+        };
+        state.read_source = match (stamp, place, noted) {
+            _ if state.read_at.is_none() => 0,
+            (Some(stamp), ..) => stamp.source,
+            (None, Place::Table, Some(noted)) => noted.read_source,
+            _ => HOME,
         };
         if let Some(noted) = noted {
             state.row_image = noted.image;
@@ -153,6 +160,7 @@ impl Stored {
             read.then(|| Noted {
                 stamp: None,
                 read_at: state.read_at,
+                read_source: HOME,
                 deleted: false,
                 image: None,
                 gone: None,
@@ -162,6 +170,7 @@ impl Stored {
             Some(Noted {
                 stamp,
                 read_at: state.read_at,
+                read_source: state.read_source,
                 deleted: !state.present,
                 image,
                 gone,
@@ -271,9 +280,15 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came
         });
         let source = |stamp: Stamp| noted.stamp.is_some_and(|of| of.source == stamp.source);
         let time = noted.stamp.and_then(|stamp| stamp.committed_at);
+        let of_source = stored.noted.as_ref().is_some_and(|stored| {
+            stored
+                .stamp
+                .map_or(stored.read_source, |stamp| stamp.source)
+                == noted.stamp.map_or(HOME, |stamp| stamp.source)
+        });
         stamp.is_none_or(source)
             && !shared
-            && !is_seen(read_at, time, READ_SKEW)
+            && !(of_source && is_seen(read_at, time, READ_SKEW))
             && noted
                 .stamp
                 .and_then(|stamp| stamp.version)
@@ -290,6 +305,12 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came
         noted.stamp = stamp;
     }
     (noted.image, noted.gone) = (image, None);
+    let before = stored.noted.as_ref().map(|stored| stored.read_source);
+    noted.read_source = match (stamp, before) {
+        (Some(stamp), _) => stamp.source,
+        (None, Some(before)) => before,
+        (None, None) => run[0].0.stamp.source,
+    };
     stored.noted = Some(noted);
     stored.row = made.row.map(|row| {
         let before = stored.row.unwrap_or_default();
