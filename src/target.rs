@@ -11,6 +11,7 @@ pub mod mark;
 pub mod projection;
 pub mod reading;
 mod repeats;
+pub mod shapes;
 pub mod sql;
 pub mod statements;
 pub mod versions;
@@ -37,6 +38,7 @@ use column::{Slot, Source, TargetColumn};
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
+use shapes::Shapes;
 use statements::Statements;
 
 /// A mapping, prepared to write its destination.
@@ -69,6 +71,8 @@ pub struct Target {
     pub statements: Statements,
     /// Relations whose change makes the target stale.
     pub depends_on: Vec<pg_sys::Oid>,
+    /// The shapes of the records that the mapping takes.
+    pub shapes: Shapes,
     reading: Reading,
 }
 
@@ -150,6 +154,7 @@ impl Target {
             versions,
             home: None,
             statements: Statements::default(),
+            shapes: Shapes::default(),
             depends_on,
         })
     }
@@ -167,6 +172,15 @@ impl Target {
         slots: &mut Vec<Slot<'a>>,
     ) {
         self.reading.read(&self.columns, message, fields, slots);
+    }
+
+    /// Notes the shape of a message's record, after [`Self::read`]. Deletes have no say: they may hold no more than
+    /// the key.
+    pub fn note_shape(&mut self, message: &Message<'_>, fields: &[Field<'_>]) {
+        if message.action != Action::Delete {
+            let same = !self.reading.take_relearned();
+            self.shapes.note(message, fields, same);
+        }
     }
 
     /// Whether the message moved its row from another key: whether its `changes` list a member that the key
