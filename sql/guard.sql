@@ -26,7 +26,7 @@ comment on column sequin.row_version.read_at is 'commit_timestamp of the newest 
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
 comment on column sequin.row_version.image is 'Fingerprint of the row, if a key change moved it to this key; for a tombstone: of the row that left, if the message held that row';
 comment on column sequin.row_version.gone is 'The newest delete or departure by a key change, unless the other columns hold it: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
-comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: an object of column: [source, lsn, idx, committed_at] of the value, or null if the value has not arrived yet; of a document: an object of its members with the same';
+comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: an object of column: [source, lsn, idx, committed_at] of the value, with true behind it if a read did not provide the column, or null if the value has not arrived yet; of a document: an object of its members with the same';
 
 -- Tombstones in the order in which they were made, so that pruning starts with the oldest. The primary key is
 -- needed where a publication is FOR ALL TABLES: without a replica identity, deletes fail there.

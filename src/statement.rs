@@ -249,9 +249,15 @@ pub fn upsert(
     )
 }
 
-/// Condition under guard columns: the row's version is older than the change's.
-pub const NEWER: &str = "d.sequin_lsn is null or (d.sequin_lsn, d.sequin_idx) < \
-                         (excluded.sequin_lsn, excluded.sequin_idx)";
+/// Condition under guard columns: the row's version is older than the change's. A row without a position has the
+/// time of its read, which must not be more than `read_skew` microseconds after the change.
+pub fn newer(read_skew: i64) -> String {
+    format!(
+        "d.sequin_lsn is null and (d.sequin_committed_at > excluded.sequin_committed_at + \
+         {read_skew} * interval '1 microsecond') is not true or (d.sequin_lsn, d.sequin_idx) < \
+         (excluded.sequin_lsn, excluded.sequin_idx)"
+    )
+}
 
 /// Condition under guard columns: the row's last change was committed more than `read_skew` microseconds
 /// before the read, and no later read was applied.
@@ -703,6 +709,7 @@ mod tests {
         let sql = insert_new(&relation(false), &[&id], &[&id]);
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
         assert!(late_enough(250).contains("else 250 end"));
+        assert!(newer(250).contains("excluded.sequin_committed_at + 250 * interval"));
     }
 
     #[test]

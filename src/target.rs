@@ -11,6 +11,7 @@ pub mod mark;
 pub mod projection;
 pub mod reading;
 mod repeats;
+pub mod shapes;
 pub mod sql;
 pub mod statements;
 pub mod supply;
@@ -41,6 +42,7 @@ use column::{Slot, Source, TargetColumn};
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
+use shapes::Shapes;
 use statements::Statements;
 use supply::Supply;
 use told::Told;
@@ -79,6 +81,8 @@ pub struct Target {
     pub told: Told,
     /// Which messages bring the columns.
     pub supply: Supply,
+    /// The shapes of the records that the mapping takes.
+    pub shapes: Shapes,
     reading: Reading,
 }
 
@@ -169,6 +173,7 @@ impl Target {
             versions,
             home: None,
             statements: Statements::default(),
+            shapes: Shapes::default(),
             depends_on,
         })
     }
@@ -210,6 +215,15 @@ impl Target {
                 Some((_, value)) => *value = field.value,
                 None => document.push((field.key, field.value)),
             }
+        }
+    }
+
+    /// Notes the shape of a message's record, after [`Self::read`]. Deletes have no say: they may hold no more than
+    /// the key.
+    pub fn note_shape(&mut self, message: &Message<'_>, fields: &[Field<'_>]) {
+        if message.action != Action::Delete {
+            let same = !self.reading.take_relearned();
+            self.shapes.note(message, fields, same);
         }
     }
 

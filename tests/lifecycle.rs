@@ -47,7 +47,7 @@ impl Drop for File {
 }
 
 /// What dumps carry.
-const STATE: [&str; 11] = [
+const STATE: [&str; 12] = [
     "select id, name, source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, enabled,
             owner, search_path, created_at from sequin.mapping order by id",
     "select * from sequin.row_version order by mapping, key",
@@ -59,6 +59,7 @@ const STATE: [&str; 11] = [
     "select * from sequin.resync_seen order by mapping, key",
     "select * from sequin.counter order by mapping, slot",
     "select * from sequin.dead_letter order by id",
+    "select * from sequin.record_key order by mapping, source, backfill, key",
     "select * from sequin.status order by name",
 ];
 
@@ -190,6 +191,7 @@ fn goes_on(client: &mut Client) {
         "resync",
         "resync_seen",
         "counter",
+        "record_key",
     ] {
         let left = value(client, &format!("select count(*) from sequin.{table}"));
         assert_eq!(left, "0", "{table}");

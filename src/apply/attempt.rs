@@ -11,6 +11,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::attempts::Attempts;
+use super::drift;
 use super::missing::give_up_missing;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
@@ -284,6 +285,7 @@ impl<'b> Work<'_, 'b> {
         }
         attempts.stored = self.keep(registry, &failed, all)?;
         counters::store(&tally);
+        drift::note(all, current_user())?;
         Ok(counts)
     }
 

@@ -264,7 +264,10 @@ impl<'a> Changes<'a> {
             let stays = merged.before.present && present && !merged.removed;
             let before = stays.then_some(&merged.before);
             let (mut columns, mut merges) = self.put_merged(row, number, said, cells, before)?;
-            let lost = self.lost_values(&merged);
+            let mut lost = self.lost_values(&merged);
+            if stored.as_ref().is_some_and(|stored| stored.exists) {
+                lost.extend(self.values_of_marked_row(&merged));
+            }
             touched |= !lost.is_empty() || merges != ColumnSet::new();
             for column in lost {
                 columns.add(column);
@@ -378,6 +381,23 @@ impl<'a> Changes<'a> {
             })
             .map(|(column, _)| column)
             .collect()
+    }
+
+    /// The nullable columns of which a read cannot tell the values in a row that it brings back. With soft deletes,
+    /// the stored row still has the values from before its delete.
+    fn values_of_marked_row(&self, merged: &Merged) -> impl Iterator<Item = usize> {
+        let back = !merged.before.present && merged.state.present;
+        let width = self.target.columns.len();
+        let cells = merged.state.cells.iter().take(width).enumerate();
+        let cells = cells.filter(move |_| back);
+        let unknown = cells.filter(|(column, cell)| {
+            let column = &self.target.columns[*column];
+            cell.lacked
+                && cell.value == Value::Stored
+                && column.nullable
+                && (column.unreadable || self.target.told.is_unreadable(&column.source))
+        });
+        unknown.map(|(column, _)| column)
     }
 
     /// The net change of a row that has only one change.

@@ -6,7 +6,7 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
-use super::encoding::{write_gone, write_stamp};
+use super::encoding::{write_gap, write_gone};
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
@@ -91,7 +91,7 @@ fn remember<'n>(
     let gap = |cell: &Cell| match (state.present, cell.value, &cell.gap) {
         (false, ..) => None,
         (_, Value::Unknown, _) => Some(JsonValue::Null),
-        (_, _, Some(gap)) => Some(write_stamp(gap)),
+        (_, _, Some(gap)) => Some(write_gap(gap, cell.lacked)),
         (_, _, None) => None,
     };
     let (columns, of_members) = state.cells.split_at(state.cells.len() - members.len());
@@ -165,7 +165,7 @@ pub fn store(
     if !keep.is_empty() {
         KEEP.with(|statement| {
             statement.execute(keep.iter(), |(new, remembered)| {
-                version_row(mapping, new, remembered)
+                version_row(target, new, remembered)
             })
         })?;
     }
@@ -184,7 +184,7 @@ pub fn store(
 }
 
 /// A row of [`STORE`]'s batch relation.
-fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
+fn version_row(target: &Target, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
     let Remembered {
         stamp,
         image,
@@ -192,10 +192,16 @@ fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> Bat
         gaps,
     } = remembered;
     let version = stamp.and_then(|stamp| stamp.version);
+    // With guard columns, the entry of a row that only a read has brought is of the home source.
+    let of_read = target.versions == VersionsIn::Table && new.state.read_at.is_some();
+    let source = match stamp {
+        Some(stamp) => Some(stamp.source),
+        None => of_read.then_some(new.state.read_source),
+    };
     vec![
-        Some(Datum::from(mapping)),
+        Some(Datum::from(target.mapping.id)),
         new.key.into_datum(),
-        stamp.map(|stamp| Datum::from(stamp.source)),
+        source.map(Datum::from),
         version.map(|v| Datum::from(v.lsn as i64)),
         version.map(|v| Datum::from(v.idx as i32)),
         clock::datum(stamp.and_then(|stamp| stamp.committed_at)),

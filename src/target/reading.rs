@@ -20,6 +20,8 @@ pub struct Reading {
     /// The members of the last record in order, each with its columns. Messages of one table usually have
     /// their members in one order.
     layout: Vec<(String, Vec<usize>)>,
+    /// Whether the layout has changed since this was asked.
+    relearned: bool,
 }
 
 impl Reading {
@@ -81,7 +83,13 @@ impl Reading {
         }
     }
 
+    /// Whether a record had other members than the one before, in this order, since this was asked.
+    pub fn take_relearned(&mut self) -> bool {
+        std::mem::take(&mut self.relearned)
+    }
+
     fn learn(&mut self, position: usize, key: &str) {
+        self.relearned = true;
         let columns = self.fields.get(key).cloned().unwrap_or_default();
         let entry = (key.to_owned(), columns);
         if position < self.layout.len() {

@@ -150,6 +150,15 @@ impl Told {
         }
     }
 
+    /// Whether a backfill cannot read what a column of this source is read from.
+    pub fn is_unreadable(&self, source: &Source) -> bool {
+        let Source::Field(name) = source else {
+            return false;
+        };
+        let told = self.members.get(name);
+        self.unreadable.contains(name) || told.is_some_and(|shapes| shapes.is_unreadable())
+    }
+
     /// Whether the field is the null of a read for a value that the backfill could not read.
     pub fn hides(&self, message: &Message<'_>, field: &Field<'_>) -> bool {
         message.action == Action::Read

@@ -17,6 +17,7 @@ mod resync;
 mod sessions;
 mod sources;
 mod spellings;
+mod time;
 mod toast;
 mod tombstones;
 mod untold;

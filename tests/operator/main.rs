@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod comments;
+mod drift;
 mod explain;
 mod fingerprint;
 mod generated;
