@@ -15,6 +15,9 @@ use crate::json::Json;
 use crate::mapping::members::reads_member;
 use crate::message::{Action, Field, Message};
 
+/// The most members that are looked at. Records of more members have no fixed columns.
+const MOST: usize = 2000;
+
 /// The members of the record that the mapping reads, and what their values have told.
 #[derive(Default)]
 pub struct Told {
@@ -26,6 +29,8 @@ pub struct Told {
     whole: bool,
     /// The mapping's SQL.
     sql: Vec<String>,
+    /// For each member of a record, whether the mapping reads it: the texts of SQL are searched once.
+    read: HashMap<String, bool>,
     /// The members that values were seen of.
     members: HashMap<String, Shapes>,
     /// The members that the catalog has as unreadable.
@@ -138,9 +143,16 @@ impl Told {
     }
 
     fn learn(&mut self, position: usize, key: &str) {
-        let read = self.whole
-            || self.named.contains(key)
-            || self.sql.iter().any(|sql| reads_member(sql, key));
+        let read = match self.read.get(key) {
+            Some(read) => *read,
+            None if self.read.len() >= MOST => false,
+            None => {
+                let by_sql = || self.sql.iter().any(|sql| reads_member(sql, key));
+                let read = self.whole || self.named.contains(key) || by_sql();
+                self.read.insert(key.to_owned(), read);
+                read
+            }
+        };
         let open = read && self.members.get(key) != Some(&Shapes::READABLE);
         let entry = (key.to_owned(), open);
         if position < self.layout.len() {
