@@ -26,7 +26,7 @@ comment on column sequin.row_version.read_at is 'commit_timestamp of the newest 
 comment on column sequin.row_version.deleted is 'Whether the newest change deleted the row: a tombstone';
 comment on column sequin.row_version.image is 'Fingerprint of the row, if a key change moved it to this key; for a tombstone: of the row that left, if the message held that row';
 comment on column sequin.row_version.gone is 'The newest delete or departure by a key change, unless the other columns hold it: [source, lsn, idx, committed_at, fingerprint of the row that left, idx at which it was here]';
-comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: an object of column: [source, lsn, idx, committed_at] of the value, or null if the value has not arrived yet';
+comment on column sequin.row_version.gaps is 'Columns whose value is older than the row: an object of column: [source, lsn, idx, committed_at] of the value, with true behind it if a read did not provide the column, or null if the value has not arrived yet; of a document: an object of its members with the same';
 
 -- Tombstones in the order in which they were made, so that pruning starts with the oldest. The primary key is
 -- needed where a publication is FOR ALL TABLES: without a replica identity, deletes fail there.
@@ -90,6 +90,29 @@ comment on table sequin.former_version is 'Versions of the rows of removed mappi
 comment on column sequin.former_version.mapping is 'sequin.former_mapping.id';
 comment on column sequin.former_version.key is 'The row''s key as bytes';
 comment on column sequin.former_version.version is 'The row''s entry of sequin.row_version';
+-- Messages do not tell the types of the source. A backfill sends null for those that it cannot read.
+create table sequin.unreadable_member (
+    mapping integer not null,
+    name    text not null,
+    shapes  bigint not null,
+    primary key (mapping, name, shapes)
+);
+comment on table sequin.unreadable_member is 'Members of records that a backfill cannot read, as far as the values of changes tell: null in a read counts as unknown';
+comment on column sequin.unreadable_member.mapping is 'sequin.mapping.id';
+comment on column sequin.unreadable_member.name is 'Member of the record';
+comment on column sequin.unreadable_member.shapes is 'Set of types that can have sent the values; of several entries of a member, what they have in common counts, and without such a type a backfill can read the member';
+
+-- Sequin sends generated columns in reads only.
+create table sequin.lacking_column (
+    mapping integer not null,
+    name    text not null,
+    by_read boolean not null,
+    primary key (mapping, name)
+);
+comment on table sequin.lacking_column is 'Columns of destinations that changes lack, as far as records have shown';
+comment on column sequin.lacking_column.mapping is 'sequin.mapping.id';
+comment on column sequin.lacking_column.name is 'Column of the destination';
+comment on column sequin.lacking_column.by_read is 'Whether reads have the column: changes leave it stale';
 
 -- Resyncs in progress, and the rows that messages have confirmed in them.
 create table sequin.resync (
@@ -154,6 +177,8 @@ begin
     delete from sequin.tombstone where mapping = old.id;
     delete from sequin.home_source where mapping = old.id;
     delete from sequin.key_shape where mapping = old.id;
+    delete from sequin.unreadable_member where mapping = old.id;
+    delete from sequin.lacking_column where mapping = old.id;
     delete from sequin.resync where mapping = old.id;
     delete from sequin.resync_seen where mapping = old.id;
     delete from sequin.broken_mapping where mapping = old.id;
@@ -243,6 +268,24 @@ alter table sequin.mapping enable always trigger mapping_moved;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.key_shape, sequin.former_mapping,
     sequin.former_version, sequin.resync, sequin.resync_seen from public;
+create function sequin.mapping_reads_otherwise() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from sequin.unreadable_member where mapping = old.id;
+    delete from sequin.lacking_column where mapping = old.id;
+    return null;
+end $$;
+comment on function sequin.mapping_reads_otherwise() is 'Forgets what messages have told of the source when a mapping gets another source or other columns';
+revoke all on function sequin.mapping_reads_otherwise() from public;
+create trigger mapping_reads_otherwise after update of source, columns on sequin.mapping
+    for each row when (old.source operator(pg_catalog.<>) new.source
+                       or coalesce(old.columns, 'null'::pg_catalog.jsonb)
+                           operator(pg_catalog.<>) coalesce(new.columns, 'null'::pg_catalog.jsonb))
+    execute function sequin.mapping_reads_otherwise();
+alter table sequin.mapping enable always trigger mapping_reads_otherwise;
+
+revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.unreadable_member, sequin.lacking_column, sequin.resync,
+    sequin.resync_seen from public;
 
 select pg_catalog.pg_extension_config_dump('sequin.row_version', '');
 select pg_catalog.pg_extension_config_dump('sequin.tombstone', '');
@@ -250,6 +293,8 @@ select pg_catalog.pg_extension_config_dump('sequin.home_source', '');
 select pg_catalog.pg_extension_config_dump('sequin.key_shape', '');
 select pg_catalog.pg_extension_config_dump('sequin.former_mapping', '');
 select pg_catalog.pg_extension_config_dump('sequin.former_version', '');
+select pg_catalog.pg_extension_config_dump('sequin.unreadable_member', '');
+select pg_catalog.pg_extension_config_dump('sequin.lacking_column', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync', '');
 select pg_catalog.pg_extension_config_dump('sequin.resync_seen', '');
 

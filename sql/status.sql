@@ -51,9 +51,56 @@ create trigger counter_removed after delete on sequin.mapping
     for each row execute function sequin.counter_removed();
 alter table sequin.mapping enable always trigger counter_removed;
 
+-- The keys of the records of each table that a mapping takes, as the first of them had them, and how they have
+-- changed since. Reads and changes are apart: only reads have generated columns.
+create table sequin.record_key (
+    mapping      integer not null,
+    source       text not null,
+    backfill     boolean not null,
+    key          text not null,
+    drift        text,
+    committed_at timestamp with time zone,
+    since        timestamp with time zone not null default pg_catalog.clock_timestamp(),
+    primary key (mapping, source, backfill, key)
+);
+comment on table sequin.record_key is 'Keys of the records that mappings take: sequin.status shows which drift';
+comment on column sequin.record_key.mapping is 'sequin.mapping.id';
+comment on column sequin.record_key.source is 'Source table of the records';
+comment on column sequin.record_key.backfill is 'Whether the records are those of backfill reads';
+comment on column sequin.record_key.key is 'Key of the records, or key that a column of the mapping is read from';
+comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
+comment on column sequin.record_key.committed_at is 'commit_timestamp of the message that showed it';
+comment on column sequin.record_key.since is 'When a call found it';
+revoke all on sequin.record_key from public;
+select pg_catalog.pg_extension_config_dump('sequin.record_key', '');
+
+create function sequin.accept_drift(mapping text) returns bigint
+    language c volatile as 'MODULE_PATHNAME', 'accept_drift_wrapper';
+comment on function sequin.accept_drift(text) is
+    'Takes the keys that the records of the mapping have now as they are: sequin.status shows no drift of them; returns how many keys drifted';
+
+create function sequin.record_keys_removed() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from sequin.record_key where mapping = old.id;
+    return null;
+end $$;
+comment on function sequin.record_keys_removed() is 'Forgets the keys of a mapping''s records when the mapping is removed, or gets another source or destination';
+revoke all on function sequin.record_keys_removed() from public;
+create trigger record_keys_removed after delete on sequin.mapping
+    for each row execute function sequin.record_keys_removed();
+alter table sequin.mapping enable always trigger record_keys_removed;
+create trigger record_keys_moved after update of source, destination on sequin.mapping
+    for each row when (old.source operator(pg_catalog.<>) new.source
+                       or coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
+                           operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid))
+    execute function sequin.record_keys_removed();
+alter table sequin.mapping enable always trigger record_keys_moved;
+
 -- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
 create index row_version_unknown on sequin.row_version (mapping)
-    where gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath;
+    where (gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath);
 
 -- The views read with their owner's rights. A caller sees the mappings whose owner's rights the caller has. A
 -- role that may read all statistics (a superuser, a member of pg_monitor) sees all mappings.
@@ -106,7 +153,8 @@ select m.name, m.source, m.destination, m.owner,
         join pg_catalog.pg_statistic v on v.starelid operator(pg_catalog.=) t.oid and v.staattnum operator(pg_catalog.=) 1::pg_catalog.int2 and v.stakind1 operator(pg_catalog.=) 1::pg_catalog.int2
         where t.oid operator(pg_catalog.=) 'sequin.row_version'::pg_catalog.regclass::pg_catalog.oid) as row_versions_estimate,
        (select pg_catalog.count(*) from sequin.row_version v
-        where v.mapping operator(pg_catalog.=) m.id and v.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values,
+        where v.mapping operator(pg_catalog.=) m.id and (v.gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or v.gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath)) as unknown_values,
        s.started_at as resync_started_at,
        c.confirmed operator(pg_catalog.-) s.confirmed_before as resync_confirmed,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
@@ -116,7 +164,15 @@ select m.name, m.source, m.destination, m.owner,
        case when k.hint is not null then k.hint
             when d.gone then pg_catalog.format('To remove the mapping, run: SELECT sequin.unmap(%L);', m.name)
             when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
-            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint
+            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint,
+       (select pg_catalog.array_agg(l.name order by l.name) from sequin.lacking_column l
+        where l.mapping operator(pg_catalog.=) m.id and l.by_read) as stale_columns,
+       (select pg_catalog.jsonb_object_agg(f.drift, f.keys)
+        from (select r.drift, pg_catalog.jsonb_agg(distinct r.key) as keys
+              from sequin.record_key r
+              where r.mapping operator(pg_catalog.=) m.id
+                and r.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
+              group by r.drift) f) as drift
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id
@@ -203,7 +259,10 @@ comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
 
 comment on column sequin.status.broken_reason is 'Why the mapping is broken';
 comment on column sequin.status.broken_hint is 'What to do about it, with the statement to run';
+comment on column sequin.status.stale_columns is 'Columns that only reads bring, as generated columns of the source: changes leave them as they are; null if there are none';
 comment on column sequin.status.broken_since is 'When a call found the fault';
+
+comment on column sequin.status.drift is 'Keys that came and that no column takes (not_taken), and keys that went though a column is read from them (lacking): after a column was renamed at the source, say; null if there are none';
 
 create view sequin.versions with (security_barrier) as
 select m.name, v.row_versions, v.tombstones, v.gaps, v.unknown_values
@@ -212,7 +271,8 @@ cross join lateral (
     select pg_catalog.count(*) as row_versions,
            pg_catalog.count(*) filter (where r.deleted) as tombstones,
            pg_catalog.count(r.gaps) as gaps,
-           pg_catalog.count(*) filter (where r.gaps operator(pg_catalog.@?) '$.* ? (@ == null)'::pg_catalog.jsonpath) as unknown_values
+           pg_catalog.count(*) filter (where (r.gaps operator(pg_catalog.@?) 'strict $.* ? (@ == null)'::pg_catalog.jsonpath
+        or r.gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath)) as unknown_values
     from sequin.row_version r where r.mapping operator(pg_catalog.=) m.id) v
 where pg_catalog.pg_has_role(m.owner::pg_catalog.oid, 'USAGE')
    or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text);

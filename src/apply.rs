@@ -8,6 +8,7 @@
 
 mod attempt;
 mod attempts;
+mod drift;
 pub mod explained;
 mod heal;
 mod images;

@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod shapes;
+
 use pgrx::pg_sys;
 
 use crate::pg::typeio::{base_type, type_row};
@@ -40,6 +42,17 @@ const READABLE: &[&str] = &[
     "halfvec",
     "sparsevec",
 ];
+
+/// Types of columns that take what a source column of any type sends.
+const TAKE_ALL: &[&str] = &[
+    "text", "varchar", "citext", "name", "json", "jsonb", "_text", "_varchar",
+];
+
+/// Whether a column of this type can hold the values of a source column of a type that a backfill cannot read.
+pub fn may_hold_unreadable(type_oid: pg_sys::Oid) -> bool {
+    let (base, _) = base_type(type_oid, -1);
+    type_row(base).is_some_and(|row| TAKE_ALL.contains(&row.name.as_str()))
+}
 
 /// Whether a read's null for a column of this type means an unknown value.
 pub fn is_unreadable(type_oid: pg_sys::Oid) -> bool {

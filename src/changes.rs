@@ -19,11 +19,14 @@ pub mod intake;
 mod kept;
 pub mod keyed;
 pub mod ledger;
+mod members;
 mod moved;
 pub mod net;
 mod other_row;
 mod project;
 mod repeated;
+mod said;
+mod told;
 mod values;
 
 use std::collections::{HashMap, HashSet};

@@ -21,3 +21,5 @@ pub mod notes;
 pub mod rekey;
 pub mod store;
 pub mod stored;
+pub mod supply;
+pub mod told;

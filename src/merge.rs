@@ -31,7 +31,13 @@
 
 #![forbid(unsafe_code)]
 
+mod order;
+mod reads;
+
 use std::cmp::Ordering;
+
+pub use order::{commit_order, forget_plain_image};
+pub use reads::is_seen;
 
 use crate::message::Version;
 
@@ -167,6 +173,20 @@ pub struct Cell {
     /// The change that carried the value, if it is older than the row's change: a gap. `None`: the value is
     /// as new as the row.
     pub gap: Option<Stamp>,
+    /// Whether the gap is one only because a read did not provide the column: the source may not have the column
+    /// at all.
+    pub lacked: bool,
+}
+
+impl Cell {
+    /// A cell that is no gap.
+    pub fn new(value: Value) -> Cell {
+        Cell {
+            value,
+            gap: None,
+            lacked: false,
+        }
+    }
 }
 
 /// A tombstone, or the floor under a row that came back.
@@ -192,8 +212,10 @@ pub struct State {
     pub row_image: Option<u64>,
     /// The newest change that says the row does not exist.
     pub gone: Option<Gone>,
-    /// Time of the newest read that was applied, in microseconds since 1970.
+    /// If the row's values are those of a read: its time, in microseconds since 1970.
     pub read_at: Option<i64>,
+    /// The source of the read: that of the row's change, if the row has one.
+    pub read_source: i64,
     /// A cell for each column.
     pub cells: Vec<Cell>,
 }
@@ -218,72 +240,57 @@ impl State {
             row_image: None,
             gone: None,
             read_at: None,
-            cells: vec![
-                Cell {
-                    value: Value::Unknown,
-                    gap: None
-                };
-                columns
-            ],
+            read_source: 0,
+            cells: vec![Cell::new(Value::Unknown); columns],
         }
     }
 
     /// Applies a change. A read has surely seen another change if the read is more than `read_skew`
     /// microseconds later than the commit of that change.
     pub fn apply(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
+        let seen = self.is_seen(&change.stamp, read_skew);
         match change.event {
-            Event::Appear | Event::Update => self.upsert(change),
-            Event::Delete { .. } | Event::Leave { .. } => self.remove(change),
+            Event::Appear | Event::Update => self.upsert(change, seen, read_skew),
+            Event::Delete { .. } | Event::Leave { .. } => self.remove(change, seen),
             Event::Read => self.read(change, read_skew),
         }
     }
 
-    fn upsert(&mut self, change: &Change<'_>) -> Effect {
+    /// `seen`: the row is newer than the change, because a read has surely seen the change.
+    fn upsert(&mut self, change: &Change<'_>, seen: bool, read_skew: i64) -> Effect {
         let stamp = change.stamp;
         if let Some(gone) = self.gone
             && stamp.compare(&gone.stamp) != Ordering::Greater
-            && !self.survives(gone, change)
+            && !self.survives(gone, change, seen)
         {
             return Effect::Stale;
         }
-        if !stamp.is_newer_than(self.row.as_ref()) {
+        if seen || !stamp.is_newer_than(self.row.as_ref()) {
             return self.fill(change);
         }
         let fresh = change.event == Event::Appear || !self.present;
-        // A value that a read brought, or that the row had before the first message, is older than any change.
-        let unversioned = Stamp {
-            source: stamp.source,
-            version: None,
-            committed_at: None,
-        };
-        let before = self.row.unwrap_or(unversioned);
+        let before = self.newest(stamp.source, read_skew);
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
             *cell = match provided {
-                Provided::Value => Cell {
-                    value: Value::Of(change.id),
-                    gap: None,
-                },
-                Provided::Nothing if fresh => Cell {
-                    value: Value::Stored,
-                    gap: None,
-                },
+                Provided::Value => Cell::new(Value::Of(change.id)),
+                Provided::Nothing if fresh => Cell::new(Value::Stored),
+                // Neither the read nor this change has the column, so the source has none.
+                Provided::Nothing if cell.lacked => Cell::new(cell.value),
                 Provided::Nothing => *cell,
-                Provided::Unchanged if fresh => Cell {
-                    value: Value::Unknown,
-                    gap: None,
-                },
+                Provided::Unchanged if fresh => Cell::new(Value::Unknown),
                 // The value is as old as the row was before, or older if the column was a gap already.
                 Provided::Unchanged => Cell {
-                    value: cell.value,
                     gap: cell
                         .gap
                         .or((cell.value != Value::Unknown).then_some(before)),
+                    ..Cell::new(cell.value)
                 },
             };
         }
         self.present = true;
         self.row = Some(stamp);
         self.row_image = change.image;
+        (self.read_at, self.read_source) = (None, 0);
         Effect::Decided
     }
 
@@ -307,6 +314,7 @@ impl State {
                 *cell = Cell {
                     value: Value::Of(change.id),
                     gap: Some(change.stamp),
+                    lacked: cell.lacked,
                 };
                 filled = true;
             }
@@ -324,7 +332,7 @@ impl State {
     /// The row that left is recognised by its image. The change with that image tells up to which index of the
     /// transaction the key belonged to that row. Until that change arrives, a change with another image counts
     /// as a change of another row, although it may be an earlier change of the same row.
-    fn survives(&mut self, gone: Gone, change: &Change<'_>) -> bool {
+    fn survives(&mut self, gone: Gone, change: &Change<'_>, seen: bool) -> bool {
         let (Some(left), Some(image), Some(version)) =
             (gone.image, change.image, change.stamp.version)
         else {
@@ -343,7 +351,7 @@ impl State {
             matched: Some(version.idx),
             ..gone
         });
-        if self.present && change.stamp.is_newer_than(self.row.as_ref()) {
+        if self.present && !seen && change.stamp.is_newer_than(self.row.as_ref()) {
             self.clear();
         }
         false
@@ -354,14 +362,15 @@ impl State {
         self.present = false;
         self.row = None;
         self.row_image = None;
-        self.read_at = None;
-        self.cells.fill(Cell {
-            value: Value::Unknown,
-            gap: None,
-        });
+        (self.read_at, self.read_source) = (None, 0);
+        self.cells.fill(Cell::new(Value::Unknown));
     }
 
-    fn remove(&mut self, change: &Change<'_>) -> Effect {
+    /// `seen`: the row has come back, because a read has surely seen the departure.
+    fn remove(&mut self, change: &Change<'_>, seen: bool) -> Effect {
+        if seen && !self.has_gaps() {
+            return Effect::Stale;
+        }
         let (stamp, image) = (change.stamp, change.event.image_gone());
         let newest = stamp.is_newer_than(self.gone.as_ref().map(|gone| &gone.stamp));
         // In its own transaction, a departure concerns only the row with its image.
@@ -391,7 +400,7 @@ impl State {
                 Effect::Stale
             };
         }
-        if stamp.is_newer_than(self.row.as_ref()) {
+        if !seen && stamp.is_newer_than(self.row.as_ref()) {
             self.clear();
             return Effect::Decided;
         }
@@ -399,69 +408,13 @@ impl State {
         // later departure is known, that departure has dropped these values already.
         for cell in &mut self.cells {
             let before = |gap| stamp.compare(&gap) == Ordering::Greater;
-            if newest && cell.gap.is_some_and(before) {
-                *cell = Cell {
-                    value: Value::Unknown,
-                    gap: None,
-                };
+            // Of a column that a read did not provide, nobody knows whether the source has it: the row that came
+            // after the departure brings its value.
+            if newest && !cell.lacked && cell.gap.is_some_and(before) {
+                *cell = Cell::new(Value::Unknown);
             }
         }
         Effect::Stale
-    }
-
-    fn read(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {
-        let last = if self.present {
-            self.row
-        } else {
-            self.gone.map(|gone| gone.stamp)
-        };
-        let read_at = change.stamp.committed_at;
-        let later = match (read_at, last.and_then(|stamp| stamp.committed_at)) {
-            (Some(read), Some(changed)) => read > changed.saturating_add(read_skew),
-            _ => last.is_none(),
-        };
-        let latest = match (read_at, self.read_at) {
-            (Some(read), Some(before)) => read > before,
-            (_, before) => before.is_none(),
-        };
-        let applies = later && latest;
-        let mut filled = false;
-        for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
-            let missing = self.present && cell.value == Value::Unknown;
-            if *provided == Provided::Value && (applies || missing) {
-                // Any change that carries the value overrides the value of an older read.
-                let unversioned = Stamp {
-                    source: change.stamp.source,
-                    version: None,
-                    committed_at: None,
-                };
-                let gap = (!applies).then_some(unversioned);
-                *cell = Cell {
-                    value: Value::Of(change.id),
-                    gap,
-                };
-                filled = true;
-            } else if applies && !self.present {
-                // The row may have come in the transaction in which another row left. Its change can then
-                // still bring the columns that the read does not have.
-                let moved = self.gone.is_some_and(|gone| gone.image.is_some());
-                *cell = Cell {
-                    value: if moved { Value::Unknown } else { Value::Stored },
-                    gap: None,
-                };
-            }
-        }
-        if applies {
-            // The known position stays, so that changes which were applied before remain stale.
-            self.row = self.row.or(self.gone.map(|gone| gone.stamp));
-            self.present = true;
-            self.read_at = read_at;
-            Effect::Decided
-        } else if filled {
-            Effect::Filled
-        } else {
-            Effect::Stale
-        }
     }
 }
 
@@ -485,59 +438,6 @@ impl State {
         let kept = gaps || gone.image.is_some() && over;
         (self.row_image, kept.then_some(gone))
     }
-}
-
-/// Drops the image of a row, unless the row came to its key from another key, or another row went from the
-/// key in the same transaction: only such a row is likely to be taken for the row that was at the key before.
-pub fn forget_plain_image(
-    state: &mut State,
-    before: &State,
-    changes: &[Change<'_>],
-    moved: impl Fn(u32) -> bool,
-) {
-    if state.row_image.is_none() || state.row == before.row {
-        return;
-    }
-    let kept = changes.iter().any(|change| {
-        Some(change.stamp) == state.row && change.event == Event::Appear && moved(change.id)
-    });
-    let same = match (&state.row, &before.row) {
-        (Some(row), Some(stored)) => before.row_image.is_some() && row.same_transaction(stored),
-        _ => false,
-    };
-    let survived = match (&state.row, &state.gone) {
-        (Some(row), Some(gone)) => gone.image.is_some() && row.same_transaction(&gone.stamp),
-        _ => false,
-    };
-    let kept = kept || same || survived;
-    if !kept {
-        state.row_image = None;
-    }
-}
-
-/// Sorts the changes of one row into the order in which a batch applies them: commit order, with reads last.
-/// `position` breaks ties between messages without a version.
-pub fn commit_order(changes: &mut [Change<'_>], position: impl Fn(&Change<'_>) -> usize) {
-    let one_source = changes
-        .windows(2)
-        .all(|w| w[0].stamp.source == w[1].stamp.source)
-        && changes
-            .iter()
-            .all(|c| c.event == Event::Read || c.stamp.version.is_some());
-    changes.sort_by_key(|c| {
-        let read = c.event == Event::Read;
-        let time = c.stamp.committed_at.unwrap_or(i64::MIN);
-        // Changes of one transaction without index stay in the order of the batch.
-        let version = c
-            .stamp
-            .version
-            .map(|version| (version.lsn, version.index()));
-        if one_source && !read {
-            (read, None, version, position(c))
-        } else {
-            (read, Some(time), version, position(c))
-        }
-    });
 }
 
 #[cfg(test)]

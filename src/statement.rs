@@ -18,20 +18,38 @@ pub struct SqlColumn {
     pub equals: String,
     /// Whether the column can be inserted, but not updated: an identity that is always generated.
     pub insert_only: bool,
-    /// Whether the batch has a part of a document, which is laid over the stored document.
-    pub merges: bool,
+    /// If the batch has a part of a document, which is laid over the stored document: the document's type.
+    pub merges: Option<Document>,
+}
+
+/// The type of a column that holds a whole record as a document, or the type under its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// `json`
+    Json,
+    /// `jsonb`
+    Jsonb,
 }
 
 /// `column = new value`, for an update that takes the new value from the relation `from`.
 fn assignment(column: &SqlColumn, from: &str) -> String {
     let name = &column.name;
-    if column.merges {
-        format!(
+    match column.merges {
+        Some(Document::Jsonb) => format!(
             "{name} = case when pg_catalog.jsonb_typeof(d.{name}) operator(pg_catalog.=) 'object' \
              then d.{name} operator(pg_catalog.||) {from}.{name} else {from}.{name} end"
-        )
-    } else {
-        format!("{name} = {from}.{name}")
+        ),
+        // The values keep their spelling.
+        Some(Document::Json) => format!(
+            "{name} = case when pg_catalog.json_typeof(d.{name}) operator(pg_catalog.=) 'object' \
+             then (select pg_catalog.json_object_agg(m.key, m.value) from (\
+             select o.key, o.value from pg_catalog.json_each(d.{name}) o \
+             where not exists (select from pg_catalog.json_each({from}.{name}) n \
+             where n.key operator(pg_catalog.=) o.key) \
+             union all select n.key, n.value from pg_catalog.json_each({from}.{name}) n) m) \
+             else {from}.{name} end"
+        ),
+        None => format!("{name} = {from}.{name}"),
     }
 }
 
@@ -231,9 +249,15 @@ pub fn upsert(
     )
 }
 
-/// Condition under guard columns: the row's version is older than the change's.
-pub const NEWER: &str = "d.sequin_lsn is null or (d.sequin_lsn, d.sequin_idx) < \
-                         (excluded.sequin_lsn, excluded.sequin_idx)";
+/// Condition under guard columns: the row's version is older than the change's. A row without a position has the
+/// time of its read, which must not be more than `read_skew` microseconds after the change.
+pub fn newer(read_skew: i64) -> String {
+    format!(
+        "d.sequin_lsn is null and (d.sequin_committed_at > excluded.sequin_committed_at + \
+         {read_skew} * interval '1 microsecond') is not true or (d.sequin_lsn, d.sequin_idx) < \
+         (excluded.sequin_lsn, excluded.sequin_idx)"
+    )
+}
 
 /// Condition under guard columns: the row's last change was committed more than `read_skew` microseconds
 /// before the read, and no later read was applied.
@@ -488,7 +512,7 @@ mod tests {
             type_name: type_name.into(),
             equals: "operator(pg_catalog.=)".into(),
             insert_only: false,
-            merges: false,
+            merges: None,
         }
     }
 
@@ -616,7 +640,7 @@ mod tests {
     fn parts_of_a_document_are_laid_over_it() {
         let (id, doc) = (column("id", "bigint"), column("doc", "jsonb"));
         let doc = SqlColumn {
-            merges: true,
+            merges: Some(Document::Jsonb),
             ..doc
         };
         let expected = |from: &str| {
@@ -636,6 +660,22 @@ mod tests {
         assert!(sql.ends_with(&expected("excluded")), "{sql}");
         let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
         assert!(sql.contains(&expected("b")), "{sql}");
+        let doc = SqlColumn {
+            merges: Some(Document::Json),
+            ..doc
+        };
+        let sql = update(Input::Batch, &relation(false), &[&id, &doc], &[&id], &[]);
+        assert!(
+            sql.contains(
+                "set doc = case when pg_catalog.json_typeof(d.doc) operator(pg_catalog.=) 'object' then \
+                 (select pg_catalog.json_object_agg(m.key, m.value) from (\
+                 select o.key, o.value from pg_catalog.json_each(d.doc) o \
+                 where not exists (select from pg_catalog.json_each(b.doc) n \
+                 where n.key operator(pg_catalog.=) o.key) union all \
+                 select n.key, n.value from pg_catalog.json_each(b.doc) n) m) else b.doc end from"
+            ),
+            "{sql}"
+        );
     }
 
     #[test]
@@ -669,6 +709,7 @@ mod tests {
         let sql = insert_new(&relation(false), &[&id], &[&id]);
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
         assert!(late_enough(250).contains("else 250 end"));
+        assert!(newer(250).contains("excluded.sequin_committed_at + 250 * interval"));
     }
 
     #[test]

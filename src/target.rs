@@ -11,8 +11,11 @@ pub mod mark;
 pub mod projection;
 pub mod reading;
 mod repeats;
+pub mod shapes;
 pub mod sql;
 pub mod statements;
+pub mod supply;
+pub mod told;
 pub mod versions;
 
 use std::collections::HashMap;
@@ -24,20 +27,25 @@ use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
+use crate::json::Json;
 use crate::key::KeyColumn;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
+use crate::pg::typeio::base_type;
 use crate::pg::user::{ActingAs, is_superuser};
 use crate::settings;
-use crate::statement::{Expression, SqlColumn, SqlRelation};
+use crate::statement::{Document, Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
+use shapes::Shapes;
 use statements::Statements;
+use supply::Supply;
+use told::Told;
 
 /// A mapping, prepared to write its destination.
 pub struct Target {
@@ -69,6 +77,12 @@ pub struct Target {
     pub statements: Statements,
     /// Relations whose change makes the target stale.
     pub depends_on: Vec<pg_sys::Oid>,
+    /// What messages have told of the types at the source.
+    pub told: Told,
+    /// Which messages bring the columns.
+    pub supply: Supply,
+    /// The shapes of the records that the mapping takes.
+    pub shapes: Shapes,
     reading: Reading,
 }
 
@@ -130,6 +144,13 @@ impl Target {
         if versions == VersionsIn::Columns || by_source {
             depends_on.push(catalog::home_sources());
         }
+        let filter = mapping.filter.iter().cloned();
+        let sql = expressions.iter().map(|e| e.sql.clone()).chain(filter);
+        let told = Told::nothing(&columns, |i| key.contains(&i), sql.collect());
+        let supply = Supply::unknown(&columns, |i| key.contains(&i));
+        if (told.listens() || supply.listens()) && !append {
+            depends_on.push(catalog::unreadable_members());
+        }
         // The server may run parts of the mapping's SQL while it plans.
         let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
         let projection =
@@ -138,6 +159,8 @@ impl Target {
         Ok(Target {
             references: references(&destination, &columns, &key),
             reading: Reading::new(&columns),
+            told,
+            supply,
             mapping,
             destination,
             columns,
@@ -150,6 +173,7 @@ impl Target {
             versions,
             home: None,
             statements: Statements::default(),
+            shapes: Shapes::default(),
             depends_on,
         })
     }
@@ -166,7 +190,41 @@ impl Target {
         fields: &[Field<'a>],
         slots: &mut Vec<Slot<'a>>,
     ) {
-        self.reading.read(&self.columns, message, fields, slots);
+        let told = &self.told;
+        self.reading
+            .read(&self.columns, told, message, fields, slots);
+    }
+
+    /// Whether a message says nothing of a member that it has: an update, of a value that did not change; a read, of a
+    /// value that the backfill could not read.
+    pub fn leaves_out(&self, message: &Message<'_>, field: &Field<'_>) -> bool {
+        reading::is_unchanged(message, field) || self.told.hides(message, field)
+    }
+
+    /// Adds the members of the message's record to a document, or replaces them there. Members of which the message says
+    /// nothing are left out.
+    pub fn collect<'a>(
+        &self,
+        message: &Message<'a>,
+        fields: &[Field<'a>],
+        document: &mut Vec<(&'a str, Json<'a>)>,
+    ) {
+        let said = |field: &&Field<'a>| !self.leaves_out(message, field);
+        for field in fields.iter().filter(said) {
+            match document.iter_mut().find(|(key, _)| *key == field.key) {
+                Some((_, value)) => *value = field.value,
+                None => document.push((field.key, field.value)),
+            }
+        }
+    }
+
+    /// Notes the shape of a message's record, after [`Self::read`]. Deletes have no say: they may hold no more than
+    /// the key.
+    pub fn note_shape(&mut self, message: &Message<'_>, fields: &[Field<'_>]) {
+        if message.action != Action::Delete {
+            let same = !self.reading.take_relearned();
+            self.shapes.note(message, fields, same);
+        }
     }
 
     /// Whether the message moved its row from another key: whether its `changes` list a member that the key
@@ -323,18 +381,25 @@ fn written_columns(
                     .map(|i| equality[i].clone())
                     .unwrap_or_default(),
                 insert_only: column.identity == Some(b'a'),
-                merges: false,
+                merges: None,
             },
             required: column.not_null && !column.has_default,
-            document: column.type_oid == pg_sys::JSONBOID
-                && matches!(mapping.columns.source(&column.name),
-                            Some(ColumnSource::Path(path))
-                            if path.root == Root::Record && path.keys.is_empty()),
+            document: document(mapping, column),
             nullable: !column.not_null,
             unreadable: is_unreadable(column.type_oid),
         });
     }
     (columns, expressions)
+}
+
+/// See [`TargetColumn::document`].
+fn document(mapping: &Mapping, column: &Column) -> Option<Document> {
+    let source = mapping.columns.source(&column.name)?;
+    match base_type(column.type_oid, -1).0 {
+        pg_sys::JSONBOID if source.is_record() => Some(Document::Jsonb),
+        pg_sys::JSONOID if source.is_record() => Some(Document::Json),
+        _ => None,
+    }
 }
 
 /// The source that the mapping reads a column from; `None` if the mapping does not write the column. SQL is

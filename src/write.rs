@@ -32,7 +32,7 @@ use crate::changes::net::{Guarded, NetChange};
 use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
-use crate::guard::stored::{Lost, special};
+use crate::guard::stored::{Asked, Lost, special};
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::stop::Stop;
@@ -159,24 +159,22 @@ fn claim_these(
     let won = if reads {
         claim_reads(mapping, call.definer, &claims, call.read_skew)?
     } else {
-        claim_changes(mapping, call.definer, &claims)?
+        claim_changes(mapping, call.definer, &claims, call.read_skew)?
     };
     let lost: Vec<usize> = (0..claims.len()).filter(|&i| !won[i]).collect();
     if lost.is_empty() {
         return Ok(lost);
     }
     let lost_keys: Vec<&[u8]> = lost.iter().map(|&i| claims[i].key).collect();
-    let claim_of = |i: usize| {
-        let claim = &claims[lost[i]];
-        (!reads).then_some(Lost {
+    let claim_of = |i: usize| match (reads, &claims[lost[i]]) {
+        (true, _) => Asked::LostRead,
+        (false, claim) => Asked::Lost(Lost {
             stamp: claim.stamp,
             deleted: claim.deleted,
             image: claim.image,
-        })
+        }),
     };
-    let special = special(&changes.target, call.definer, &lost_keys, claim_of, |_| {
-        None
-    })?;
+    let special = special(&changes.target, call.definer, &lost_keys, claim_of)?;
     if special.contains(&true) {
         let special = lost.iter().zip(&special).filter(|(_, special)| **special);
         let runs: Vec<_> = special.map(|(&i, _)| nets[claimed[i]].run).collect();
@@ -193,11 +191,13 @@ fn store_states(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlErr
         .filter_map(|net| match &net.guarded {
             Guarded::Examined {
                 state,
+                members,
                 has_version_row,
                 ..
             } => Some(NewState {
                 key: changes.keyed.key(net.run.start),
                 state,
+                members,
                 has_version_row: *has_version_row,
             }),
             _ => None,

@@ -47,16 +47,19 @@ impl Drop for File {
 }
 
 /// What dumps carry.
-const STATE: [&str; 9] = [
+const STATE: [&str; 12] = [
     "select id, name, source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, enabled,
             owner, search_path, created_at from sequin.mapping order by id",
     "select * from sequin.row_version order by mapping, key",
     "select * from sequin.tombstone order by mapping, key",
     "select * from sequin.home_source order by mapping",
+    "select * from sequin.unreadable_member order by mapping, name, shapes",
+    "select * from sequin.lacking_column order by mapping, name",
     "select * from sequin.resync order by mapping",
     "select * from sequin.resync_seen order by mapping, key",
     "select * from sequin.counter order by mapping, slot",
     "select * from sequin.dead_letter order by id",
+    "select * from sequin.record_key order by mapping, source, backfill, key",
     "select * from sequin.status order by name",
 ];
 
@@ -73,7 +76,7 @@ fn in_use(client: &mut Client, owner: &str) {
              create table shop.other (id integer, part text, name text not null, gone timestamptz, unique (part, id));
              create table log (id integer, name text);
              create table parent (id integer primary key);
-             create table child (id integer primary key, parent integer references parent);
+             create table child (id integer primary key, parent integer references parent, note text);
              grant select, insert, update, delete on shop.item to {owner};
              grant select, insert, update, delete on sequin.mapping to {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
@@ -96,7 +99,7 @@ fn in_use(client: &mut Client, owner: &str) {
             message("insert", "item", 11, r#"{"id":2,"name":"two","body":"b"}"#),
             message("insert", "item", 12, r#"{"id":"x","name":"dead"}"#),
             message("read", "item", 13, r#"{"id":3,"name":"read"}"#),
-            message("insert", "other", 14, r#"{"id":1,"name":"o"}"#),
+            message("insert", "other", 14, r#"{"id":1,"name":"10.0.0.1"}"#),
             message("insert", "child", 15, r#"{"id":1,"parent":7}"#),
             message("insert", "nothing", 15, r#"{"id":1}"#),
             message("insert", "unmapped", 15, r#"{"id":1}"#),
@@ -183,9 +186,12 @@ fn goes_on(client: &mut Client) {
         "row_version",
         "tombstone",
         "home_source",
+        "unreadable_member",
+        "lacking_column",
         "resync",
         "resync_seen",
         "counter",
+        "record_key",
     ] {
         let left = value(client, &format!("select count(*) from sequin.{table}"));
         assert_eq!(left, "0", "{table}");

@@ -242,6 +242,24 @@ fn unconfirmed(
     Ok(count(&change, &token)?)
 }
 
+/// `sequin.accept_drift(mapping)`: the records of the mapping's sources are as they should be. Returns how many keys
+/// drifted.
+#[pg_extern(sql = false)]
+fn accept_drift(mapping: Option<&str>) -> Result<i64, ErrorReport> {
+    require_writable("accept the drift of a mapping")?;
+    let _settings = Settings::new(PINNED);
+    let mapping = mine(mapping)?;
+    let _definer = ActingAs::new(extension_owner(), false);
+    let accept = format!(
+        "with accepted as (
+             update sequin.record_key set drift = case drift when 'lacking' then 'accepted' end
+             where mapping = {} and drift in ('not_taken', 'lacking') returning key)
+         select pg_catalog.count(distinct key) from accepted",
+        mapping.id
+    );
+    Ok(count(&accept, &[])?)
+}
+
 /// `sequin.forget_versions(mapping)`: deletes the row versions of the mapping, so that the next message of
 /// each row is applied whatever its position. This is for a source whose LSNs started over after a restore,
 /// and for a destination that was altered by hand. The rows stay.

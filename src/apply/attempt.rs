@@ -11,6 +11,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::attempts::Attempts;
+use super::drift;
 use super::missing::give_up_missing;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
@@ -109,8 +110,10 @@ pub fn attempt<'a>(
                 let id = changes.target.mapping.id;
                 attempts.suspects.insert(id, suspects);
             }
-            // The attempt may have stored the home source, and is undone now.
+            // The attempt may have stored the home source, and what messages have told, and is undone now.
             changes.target.home = None;
+            changes.target.told.forget();
+            changes.target.supply.forget();
         }
         registry.put_back(changes.target);
     }
@@ -284,6 +287,7 @@ impl<'b> Work<'_, 'b> {
         }
         attempts.stored = self.keep(registry, attempts.crowded, &failed, all)?;
         counters::store(&tally);
+        drift::note(all, current_user())?;
         Ok(counts)
     }
 

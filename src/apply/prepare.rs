@@ -17,6 +17,7 @@ use crate::write::may_share;
 
 /// Finds each message's row and each row's net change, and casts its values.
 pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
+    changes.listen()?;
     changes.find_kept()?;
     changes.project()?;
     changes.find_rows()?;

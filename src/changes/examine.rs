@@ -6,8 +6,9 @@ use pgrx::pg_sys::Datum;
 
 use super::keyed::Run;
 use super::{Changes, MappingLock, keys_of};
+use crate::column_set::ColumnSet;
 use crate::guard::home::home;
-use crate::guard::stored::{load, special};
+use crate::guard::stored::{Asked, load, special};
 use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
 use crate::stop::Stop;
@@ -32,12 +33,16 @@ impl<'a> Changes<'a> {
         if self.target.versions == VersionsIn::Columns {
             let keys = keys_of(&self.keyed, &simple);
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let read_at = |i: usize| {
-                let change = self.keyed.change(simple[i].start);
-                let time = change.stamp.committed_at;
-                time.filter(|_| change.event == Event::Read)
+            let asked = |i: usize| {
+                let run = simple[i];
+                let times = run.changes().map(|i| self.keyed.change(i).stamp);
+                let newest = times.map(|stamp| stamp.committed_at).max().flatten();
+                match self.keyed.change(run.start).event {
+                    Event::Read => Asked::Read(newest),
+                    _ => Asked::Change(newest),
+                }
             };
-            let special = special(&self.target, definer, &keys, |_| None, read_at)?;
+            let special = special(&self.target, definer, &keys, asked)?;
             let special = simple.iter().zip(special).filter(|(_, special)| *special);
             examined.extend(special.map(|(run, _)| *run));
         }
@@ -84,8 +89,7 @@ impl<'a> Changes<'a> {
     fn is_simple(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> bool {
         let columns = self.target.versions == VersionsIn::Columns;
         let source = self.keyed.change(run.start).stamp.source;
-        let mut changes = run.changes();
-        let removes = changes.any(|i| self.keyed.change(i).event.removes());
+        let mut mentioned = None;
         for i in run.changes() {
             let change = *self.keyed.change(i);
             match change.event {
@@ -114,14 +118,25 @@ impl<'a> Changes<'a> {
             let fields = self.intake.fields(message);
             self.target.read(message, fields, slots);
             self.intake.mask(change.message, slots);
+            let nothing = |slot: &Slot<'_>| matches!(slot, Slot::Nothing);
+            if change.event == Event::Read {
+                // A change that the read has seen must find out which columns the read did not provide.
+                if slots.iter().any(nothing) {
+                    return false;
+                }
+            } else if run.len() > 1 {
+                // A read may have seen the older change, and not the newer one, which lacks a column.
+                let these: ColumnSet = (0..slots.len()).filter(|&i| nothing(&slots[i])).collect();
+                if *mentioned.get_or_insert_with(|| these.clone()) != these {
+                    return false;
+                }
+            }
             let partial = slots
                 .iter()
                 .zip(&self.target.columns)
                 .any(|(slot, column)| match slot {
-                    Slot::Unchanged => true,
+                    Slot::Unchanged | Slot::Partial => true,
                     Slot::Nothing => column.required,
-                    // The stored document may be of the row that is removed.
-                    Slot::Partial => removes,
                     _ => false,
                 });
             if partial {

@@ -80,6 +80,10 @@ impl<'a> Changes<'a> {
         let stamp = stamp(message, &mut scratch.source);
         let fields = self.intake.fields(message);
         self.target.read(message, fields, &mut scratch.slots);
+        // Letters can be much older than the records that come now.
+        if !self.intake.call.letters {
+            self.target.note_shape(message, fields);
+        }
         self.intake.mask(number, &mut scratch.slots);
         let mut left = None;
         if self.target.changes_key(message) {

@@ -6,61 +6,25 @@
 use std::rc::Rc;
 
 use super::Changes;
-use super::keyed::{Keyed, Run};
+use super::keyed::Run;
+use super::members::with_members;
 use super::net::{Guarded, NetChange, NetEffect, Unit, ValueRow};
 use super::repeated::repetitions;
+use super::said::Said;
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::stored::Stored;
 use crate::image::fingerprint;
 use crate::mapping::OnDelete;
 use crate::mapping::versions::VersionsIn;
-use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
+use crate::merge::{self, Cell, Change, Effect, Event, Stamp, State, Value};
 use crate::message::Version;
 use crate::outcome::{MessageNo, Outcome};
 use crate::stop::Stop;
 use crate::target::column::Slot;
-use crate::target::reading::collect;
 
 /// A message that fails, and why.
 type MessageError = (MessageNo, SqlError);
-
-/// The contents of the changes of one row.
-struct Said<'a> {
-    /// The numbers of the changes. [`Change::id`] is an index into these lists.
-    changes: Vec<u32>,
-    /// For each change, one slot per column.
-    slots: Vec<Vec<Slot<'a>>>,
-    provided: Vec<Vec<Provided>>,
-    /// For each change, the fingerprint of its record; `None` for reads, deletes and departures.
-    images: Vec<Option<u64>>,
-    /// For each change, whether it removed another row than the stored one ([`Change::differs`]).
-    differs: Vec<bool>,
-}
-
-impl Said<'_> {
-    fn change_no(&self, id: u32) -> u32 {
-        self.changes[id as usize]
-    }
-
-    /// The changes in the form that [`crate::merge`] takes.
-    fn changes(&self, keyed: &Keyed) -> Vec<Change<'_>> {
-        let changes = self.changes.iter().enumerate();
-        changes
-            .map(|(id, &i)| {
-                let change = keyed.change(i);
-                Change {
-                    id: id as u32,
-                    event: change.event,
-                    stamp: change.stamp,
-                    image: self.images[id],
-                    differs: self.differs[id],
-                    provided: &self.provided[id],
-                }
-            })
-            .collect()
-    }
-}
 
 /// The result of the rule for the changes of one row.
 struct Merged {
@@ -169,7 +133,7 @@ impl<'a> Changes<'a> {
         if merged.news.is_none() && !changed {
             return Ok(None);
         }
-        self.net(run, &said, &changes, merged, stored).map(Some)
+        self.net(run, &said, merged, stored).map(Some)
     }
 
     /// Reads the changes of a run, except those of failed messages.
@@ -180,6 +144,7 @@ impl<'a> Changes<'a> {
             .collect();
         let mut said = Said {
             slots: Vec::with_capacity(changes.len()),
+            members: Vec::new(),
             provided: Vec::with_capacity(changes.len()),
             images: Vec::with_capacity(changes.len()),
             differs: Vec::with_capacity(changes.len()),
@@ -200,6 +165,7 @@ impl<'a> Changes<'a> {
             said.images.push(image);
             said.differs.push(self.examined.others.contains(&i));
         }
+        self.add_members(&mut said, run);
         said
     }
 
@@ -210,10 +176,12 @@ impl<'a> Changes<'a> {
         changes: &[Change<'_>],
         stored: Option<&Stored>,
     ) -> Merged {
+        let width = self.target.columns.len();
         let before = match stored {
             Some(stored) => stored.state.clone(),
-            None => State::unknown(self.target.columns.len()),
+            None => State::unknown(width),
         };
+        let before = with_members(before, width, &said.members);
         let mut state = before.clone();
         let (mut decided, mut filled) = (None, None);
         let soft = self.target.mapping.on_delete == OnDelete::Soft;
@@ -270,7 +238,6 @@ impl<'a> Changes<'a> {
         &mut self,
         run: Run,
         said: &Said<'a>,
-        changes: &[Change<'_>],
         merged: Merged,
         stored: Option<Stored>,
     ) -> Result<NetChange, MessageError> {
@@ -295,9 +262,14 @@ impl<'a> Changes<'a> {
             marked
         };
         if let Some(cells) = cells {
-            let (mut columns, mut merges) = self.put_merged(row, number, said, changes, cells)?;
-            let lost = self.lost_values(&merged);
-            touched |= !lost.is_empty();
+            let stays = merged.before.present && present && !merged.removed;
+            let before = stays.then_some(&merged.before);
+            let (mut columns, mut merges) = self.put_merged(row, number, said, cells, before)?;
+            let mut lost = self.lost_values(&merged);
+            if stored.as_ref().is_some_and(|stored| stored.exists) {
+                lost.extend(self.values_of_marked_row(&merged));
+            }
+            touched |= !lost.is_empty() || merges != ColumnSet::new();
             for column in lost {
                 columns.add(column);
             }
@@ -344,6 +316,7 @@ impl<'a> Changes<'a> {
                     has_version_row: stored.has_version_row,
                     exists: stored.exists,
                     state: Box::new(state),
+                    members: said.members.clone(),
                 },
                 None if arrival => Guarded::No,
                 None => Guarded::Change,
@@ -353,32 +326,40 @@ impl<'a> Changes<'a> {
     }
 
     /// Sets the columns of a row whose values are in the batch. Returns the columns that have a value (the
-    /// key's included), and the documents of which only a part is known. The row has the key of change
-    /// `number`.
+    /// key's included), and the documents that are laid over the stored ones. The row has the key of change
+    /// `number`. `before` is the stored state, if the row stays the same row.
     fn put_merged(
         &mut self,
         row: ValueRow,
         number: u32,
         said: &Said<'a>,
-        changes: &[Change<'_>],
         cells: &[Cell],
+        before: Option<&State>,
     ) -> Result<(ColumnSet, ColumnSet), MessageError> {
         // The key identifies the row, whatever value the deciding message has for it.
         let mut columns: ColumnSet = self.target.key.iter().copied().collect();
         let mut merges = ColumnSet::new();
-        for (column, cell) in cells.iter().enumerate() {
-            let Value::Of(id) = cell.value else { continue };
-            let from = self.keyed.change(said.change_no(id)).message;
-            let slot = said.slots[id as usize][column];
-            if matches!(slot, Slot::Partial) {
-                let (document, complete) = self.document(said, changes, id);
-                self.put_document(row, column, from, &document)?;
-                columns.add(column);
-                if !complete {
-                    merges.add(column);
+        let width = self.target.columns.len();
+        for (column, cell) in cells[..width].iter().enumerate() {
+            let (message, slot) = match cell.value {
+                Value::Of(id) => {
+                    let message = self.keyed.change(said.change_no(id)).message;
+                    (message, said.slots[id as usize][column])
                 }
-            } else {
-                self.put(row, column, (from, slot), number, &mut columns)?;
+                // Only members of the document can have values.
+                _ => (self.keyed.change(number).message, Slot::Partial),
+            };
+            if !matches!(slot, Slot::Partial) {
+                self.put(row, column, (message, slot), number, &mut columns)?;
+                continue;
+            }
+            let Some(document) = self.document(said, column, cells, before) else {
+                continue;
+            };
+            self.put_document(row, column, message, &document.members)?;
+            columns.add(column);
+            if !document.whole {
+                merges.add(column);
             }
         }
         Ok((columns, merges))
@@ -392,7 +373,8 @@ impl<'a> Changes<'a> {
             return Vec::new();
         }
         let cells = state.cells.iter().zip(&before.cells).enumerate();
-        cells
+        let columns = cells.take(self.target.columns.len());
+        columns
             .filter(|(column, (now, before))| {
                 now.value == Value::Unknown
                     && before.value != Value::Unknown
@@ -402,35 +384,21 @@ impl<'a> Changes<'a> {
             .collect()
     }
 
-    /// The members of a document of which change `id` brings only a part. Older changes of the batch supply
-    /// further members, down to the last removal of a row. True: the document has no other members.
-    fn document(
-        &self,
-        said: &Said<'a>,
-        changes: &[Change<'_>],
-        id: u32,
-    ) -> (Vec<(&'a str, crate::json::Json<'a>)>, bool) {
-        let mut document = Vec::new();
-        let mut complete = false;
-        for change in changes {
-            if change.event == Event::Appear {
-                document.clear();
-                complete = true;
-            }
-            // A delete or a departure is of another row than the changes after it.
-            if change.event.removes() {
-                document.clear();
-                complete = false;
-            } else {
-                let number = said.change_no(change.id);
-                let message = self.intake.message(self.keyed.change(number).message);
-                collect(message, self.intake.fields(message), &mut document);
-            }
-            if change.id == id {
-                break;
-            }
-        }
-        (document, complete)
+    /// The nullable columns of which a read cannot tell the values in a row that it brings back. With soft deletes,
+    /// the stored row still has the values from before its delete.
+    fn values_of_marked_row(&self, merged: &Merged) -> impl Iterator<Item = usize> {
+        let back = !merged.before.present && merged.state.present;
+        let width = self.target.columns.len();
+        let cells = merged.state.cells.iter().take(width).enumerate();
+        let cells = cells.filter(move |_| back);
+        let unknown = cells.filter(|(column, cell)| {
+            let column = &self.target.columns[*column];
+            cell.lacked
+                && cell.value == Value::Stored
+                && column.nullable
+                && (column.unreadable || self.target.told.is_unreadable(&column.source))
+        });
+        unknown.map(|(column, _)| column)
     }
 
     /// The net change of a row that has only one change.
@@ -498,7 +466,7 @@ impl<'a> Changes<'a> {
         for (column, &slot) in slots.iter().enumerate() {
             if matches!(slot, Slot::Partial) {
                 let mut document = Vec::new();
-                collect(message, fields, &mut document);
+                self.target.collect(message, fields, &mut document);
                 self.put_document(row, column, number_of_message, &document)?;
                 columns.add(column);
                 merges.add(column);

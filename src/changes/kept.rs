@@ -27,7 +27,6 @@ use crate::statement;
 use crate::stop::Stop;
 use crate::target::column::Source;
 use crate::target::projection::Projection;
-use crate::target::reading::is_unchanged;
 
 /// The members of a row, by name.
 type Members<'a> = HashMap<String, Json<'a>>;
@@ -52,7 +51,9 @@ impl<'a> Changes<'a> {
             let message = self.intake.message(number);
             let fields = self.intake.fields(message).iter();
             let names: Vec<_> = fields
-                .filter(|field| is_unchanged(message, field) && projection.reads(field.key))
+                .filter(|field| {
+                    self.target.leaves_out(message, field) && projection.reads(field.key)
+                })
                 .map(|field| field.key)
                 .collect();
             if !names.is_empty() {
@@ -77,6 +78,8 @@ impl<'a> Changes<'a> {
                 version.map(|version| (version.lsn, version.index()))
             });
         }
+        // A read lacks what the backfill could not read, of the newest change.
+        let mut reads: Vec<MessageNo> = Vec::new();
         for number in order {
             let Some((here, left)) = keys.get(&number) else {
                 continue;
@@ -84,23 +87,33 @@ impl<'a> Changes<'a> {
             if let Some(row) = left.as_ref().and_then(|(left, _)| rows.remove(left)) {
                 rows.insert(here.0.clone(), row);
             }
-            if let Some(names) = wanted.get(&number) {
-                self.keep(number, names, rows.get(&here.0), projection);
-            }
             let message = self.intake.message(number);
+            if let Some(names) = wanted.get(&number) {
+                match message.action {
+                    Action::Read => reads.push(number),
+                    _ => self.keep(number, names, rows.get(&here.0), projection),
+                }
+            }
             match message.action {
                 Action::Delete => drop(rows.remove(&here.0)),
-                Action::Insert | Action::Read => drop(rows.insert(here.0.clone(), Members::new())),
-                Action::Update => {}
+                Action::Insert => drop(rows.insert(here.0.clone(), Members::new())),
+                Action::Read if !wanted.contains_key(&number) => {
+                    rows.entry(here.0.clone()).or_default();
+                }
+                Action::Read | Action::Update => {}
             }
             let Some(row) = rows.get_mut(&here.0) else {
                 continue;
             };
             for field in self.intake.fields(message) {
-                if !is_unchanged(message, field) {
+                if !self.target.leaves_out(message, field) {
                     row.insert(field.key.to_owned(), field.value);
                 }
             }
+        }
+        for number in reads {
+            let row = keys.get(&number).and_then(|(here, _)| rows.get(&here.0));
+            self.keep(number, &wanted[&number], row, projection);
         }
         Ok(())
     }
@@ -121,7 +134,7 @@ impl<'a> Changes<'a> {
                 .copied()
         };
         let fields = self.intake.fields(message).iter();
-        let members = fields.filter_map(|field| match is_unchanged(message, field) {
+        let members = fields.filter_map(|field| match self.target.leaves_out(message, field) {
             true => known(field.key).map(|value| (field.key, value)),
             false => Some((field.key, field.value)),
         });
@@ -224,7 +237,7 @@ impl<'a> Changes<'a> {
                 };
                 match &column.source {
                     Source::Field(name) => drop(row.insert(name.clone(), value)),
-                    _ if column.document => {
+                    _ if column.document.is_some() => {
                         for (name, value) in value.members() {
                             row.entry(name.into_owned()).or_insert(value);
                         }

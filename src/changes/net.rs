@@ -12,6 +12,7 @@ use crate::column_set::ColumnSet;
 use crate::merge::{Stamp, State};
 use crate::outcome::{MessageNo, Outcome};
 use crate::target::Target;
+use crate::target::column::Member;
 
 /// How a net change is compared with the stored version.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub enum Guarded {
     Examined {
         /// The state to store.
         state: Box<State>,
+        /// The members of documents that have cells in the state, behind the columns.
+        members: Vec<Member>,
         /// Whether `sequin.row_version` has an entry for the row.
         has_version_row: bool,
         /// Whether the destination has the row.

@@ -106,7 +106,7 @@ impl<'a> Changes<'a> {
         row: ValueRow,
         column: usize,
         message: MessageNo,
-        members: &[(&'a str, Json<'a>)],
+        members: &[(&str, Json<'_>)],
     ) -> Result<(), (MessageNo, SqlError)> {
         let text = object(members.iter().copied());
         let text = Json::Text(self.intake.memory.alloc_str(&text));

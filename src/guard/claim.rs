@@ -15,7 +15,7 @@ use crate::pg::clock;
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
-use crate::prepared::{Kept, RowReader, Statement};
+use crate::prepared::{BatchRow, RowReader, Statement};
 
 /// A key, and the version that is claimed for it.
 pub struct Claim<'k> {
@@ -29,9 +29,12 @@ pub struct Claim<'k> {
     pub image: Option<u64>,
 }
 
-/// A delete that may be of another row than the one that an earlier change of the transaction brought is not
-/// news here.
-const CHANGES: &str = "
+/// The statement for changes. A delete that may be of another row than the one that an earlier change of the
+/// transaction brought is not news here, nor is a change that the row's read has surely seen. `sequin.read_skew` (in
+/// microseconds) is part of its text, since the condition of `ON CONFLICT` sees nothing but the row to insert.
+fn changes(read_skew: i64) -> String {
+    format!(
+        "
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted, image)
     select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.deleted, b.image
     from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
@@ -44,10 +47,13 @@ const CHANGES: &str = "
       and (v.lsn is null and v.committed_at is null
            or v.source = excluded.source and (v.lsn, v.idx) < (excluded.lsn, excluded.idx)
               and (v.lsn < excluded.lsn or v.deleted or excluded.image is null))
-    returning v.key";
+      and (v.read_at is null or excluded.committed_at is null or v.source <> excluded.source
+           or v.read_at <= excluded.committed_at + {read_skew} * interval '1 microsecond')
+    returning v.key"
+    )
+}
 
-/// The statement for reads. `sequin.read_skew` (in microseconds) is part of its text, since the condition
-/// of `ON CONFLICT` sees nothing but the row to insert.
+/// The statement for reads.
 fn reads(read_skew: i64) -> String {
     format!(
         "insert into sequin.row_version as v (mapping, key, source, read_at)
@@ -62,24 +68,51 @@ fn reads(read_skew: i64) -> String {
     )
 }
 
+const CHANGE: &[(&str, pg_sys::Oid)] = &[
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+    ("source", pg_sys::INT8OID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+    ("deleted", pg_sys::BOOLOID),
+    ("image", pg_sys::INT8OID),
+];
+
+const READ: &[(&str, pg_sys::Oid)] = &[
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+    ("source", pg_sys::INT8OID),
+    ("read_at", pg_sys::TIMESTAMPTZOID),
+];
+
+/// A prepared statement, with the skew in its text.
+type Skewed = RefCell<Option<(i64, Statement)>>;
+
 thread_local! {
-    static CLAIM: Kept = const {
-        Kept::new(
-            CHANGES,
-            &[
-                ("mapping", pg_sys::INT4OID),
-                ("key", pg_sys::BYTEAOID),
-                ("source", pg_sys::INT8OID),
-                ("lsn", pg_sys::INT8OID),
-                ("idx", pg_sys::INT4OID),
-                ("committed_at", pg_sys::TIMESTAMPTZOID),
-                ("deleted", pg_sys::BOOLOID),
-                ("image", pg_sys::INT8OID),
-            ],
-        )
+    static CLAIM: Skewed = const { RefCell::new(None) };
+    static CLAIM_READS: Skewed = const { RefCell::new(None) };
+}
+
+/// Runs the statement for this skew.
+fn query<T>(
+    kept: &'static std::thread::LocalKey<Skewed>,
+    (text, columns): (fn(i64) -> String, &[(&str, pg_sys::Oid)]),
+    read_skew: i64,
+    claims: &[T],
+    row: impl FnMut(&T) -> BatchRow,
+) -> Result<Returned, SqlError> {
+    let mut statement = match kept.take() {
+        Some((skew, statement)) if skew == read_skew => statement,
+        _ => {
+            let columns = columns.iter();
+            let columns: Vec<_> = columns.map(|(n, t)| RowColumn::plain(n, *t)).collect();
+            Statement::new(&text(read_skew), &columns)?
+        }
     };
-    /// The statement for reads, with the skew in its text.
-    static CLAIM_READS: RefCell<Option<(i64, Statement)>> = const { RefCell::new(None) };
+    let returned = statement.query(claims.iter(), row);
+    kept.set(Some((read_skew, statement)));
+    returned
 }
 
 /// Writes the claims of changes of a mapping (by id) into `sequin.row_version`. Returns for each claim
@@ -88,25 +121,24 @@ pub fn claim(
     mapping: i32,
     definer: pg_sys::Oid,
     claims: &[Claim<'_>],
+    read_skew: i64,
 ) -> Result<Vec<bool>, SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let returned = CLAIM.with(|statement| {
-        statement.query(claims.iter(), |claim| {
-            let version = claim
-                .stamp
-                .version
-                .expect("only changes with a version are claimed");
-            vec![
-                Some(Datum::from(mapping)),
-                claim.key.into_datum(),
-                Some(Datum::from(claim.stamp.source)),
-                Some(Datum::from(version.lsn as i64)),
-                Some(Datum::from(version.idx as i32)),
-                clock::datum(claim.stamp.committed_at),
-                Some(Datum::from(claim.deleted)),
-                claim.image.map(|image| Datum::from(image as i64)),
-            ]
-        })
+    let returned = query(&CLAIM, (changes, CHANGE), read_skew, claims, |claim| {
+        let version = claim
+            .stamp
+            .version
+            .expect("only changes with a version are claimed");
+        vec![
+            Some(Datum::from(mapping)),
+            claim.key.into_datum(),
+            Some(Datum::from(claim.stamp.source)),
+            Some(Datum::from(version.lsn as i64)),
+            Some(Datum::from(version.idx as i32)),
+            clock::datum(claim.stamp.committed_at),
+            Some(Datum::from(claim.deleted)),
+            claim.image.map(|image| Datum::from(image as i64)),
+        ]
     })?;
     let winners = winners(claims, &returned);
     let tombs: Vec<&[u8]> = claims
@@ -127,28 +159,15 @@ pub fn claim_reads(
     read_skew: i64,
 ) -> Result<Vec<bool>, SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let mut statement = match CLAIM_READS.take() {
-        Some((skew, statement)) if skew == read_skew => statement,
-        _ => Statement::new(
-            &reads(read_skew),
-            &[
-                RowColumn::plain("mapping", pg_sys::INT4OID),
-                RowColumn::plain("key", pg_sys::BYTEAOID),
-                RowColumn::plain("source", pg_sys::INT8OID),
-                RowColumn::plain("read_at", pg_sys::TIMESTAMPTZOID),
-            ],
-        )?,
-    };
-    let returned = statement.query(claims.iter(), |claim| {
+    let returned = query(&CLAIM_READS, (reads, READ), read_skew, claims, |claim| {
         vec![
             Some(Datum::from(mapping)),
             claim.key.into_datum(),
             Some(Datum::from(claim.stamp.source)),
             clock::datum(claim.stamp.committed_at),
         ]
-    });
-    CLAIM_READS.set(Some((read_skew, statement)));
-    Ok(winners(claims, &returned?))
+    })?;
+    Ok(winners(claims, &returned))
 }
 
 /// For each claim, whether its key was returned.

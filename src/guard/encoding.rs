@@ -31,6 +31,21 @@ pub fn read_stamp(value: &JsonValue) -> Option<Stamp> {
     })
 }
 
+/// The stamp of a gap. It ends with `true` if the gap is there only because a read did not provide the column.
+pub fn write_gap(stamp: &Stamp, lacked: bool) -> JsonValue {
+    let mut value = write_stamp(stamp);
+    if let Some(parts) = value.as_array_mut().filter(|_| lacked) {
+        parts.push(JsonValue::Bool(true));
+    }
+    value
+}
+
+/// The gap that [`write_gap`] wrote; `None` for any other JSON.
+pub fn read_gap(value: &JsonValue) -> Option<(Stamp, bool)> {
+    let lacked = value.get(4).and_then(JsonValue::as_bool);
+    Some((read_stamp(value)?, lacked.unwrap_or_default()))
+}
+
 /// A stamp, followed by the image of the row that left and the index at which this row was there.
 pub fn write_gone(gone: &Gone) -> JsonValue {
     let mut value = write_stamp(&gone.stamp);
@@ -76,6 +91,9 @@ mod tests {
             let gone = Gone { stamp, image, matched };
             prop_assert_eq!(read_stamp(&write_stamp(&stamp)), Some(stamp));
             prop_assert_eq!(read_gone(&write_gone(&gone)), Some(gone));
+            for lacked in [false, true] {
+                prop_assert_eq!(read_gap(&write_gap(&stamp, lacked)), Some((stamp, lacked)));
+            }
         }
     }
 }

@@ -6,21 +6,24 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
-use super::encoding::{write_gone, write_stamp};
+use super::encoding::{write_gap, write_gone};
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
-use crate::merge::{Stamp, State, Value};
+use crate::merge::{Cell, Stamp, State, Value};
 use crate::pg::clock;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept};
 use crate::target::Target;
+use crate::target::column::Member;
 
 /// The new state of an examined row.
 pub struct NewState<'s> {
     /// The row's key.
     pub key: &'s [u8],
     pub state: &'s State,
+    /// The members of documents that have cells in the state, behind the columns.
+    pub members: &'s [Member],
     /// Whether `sequin.row_version` has an entry for the row.
     pub has_version_row: bool,
 }
@@ -80,22 +83,33 @@ struct Remembered {
 /// gives the name of a column by its number.
 fn remember<'n>(
     state: &State,
+    members: &[Member],
     versions: VersionsIn,
     home: i64,
     name: impl Fn(usize) -> &'n str,
 ) -> Option<Remembered> {
-    let gaps: serde_json::Map<String, JsonValue> = state
-        .cells
-        .iter()
-        .enumerate()
-        .filter_map(|(i, cell)| match (state.present, cell.value, &cell.gap) {
-            (false, ..) => None,
-            (_, Value::Unknown, _) => Some((i, JsonValue::Null)),
-            (_, _, Some(gap)) => Some((i, write_stamp(gap))),
-            (_, _, None) => None,
-        })
-        .map(|(i, gap)| (name(i).to_owned(), gap))
+    let gap = |cell: &Cell| match (state.present, cell.value, &cell.gap) {
+        (false, ..) => None,
+        (_, Value::Unknown, _) => Some(JsonValue::Null),
+        (_, _, Some(gap)) => Some(write_gap(gap, cell.lacked)),
+        (_, _, None) => None,
+    };
+    let (columns, of_members) = state.cells.split_at(state.cells.len() - members.len());
+    let gaps = columns.iter().enumerate();
+    let mut gaps: serde_json::Map<String, JsonValue> = gaps
+        .filter_map(|(i, cell)| Some((name(i).to_owned(), gap(cell)?)))
         .collect();
+    for (member, cell) in members.iter().zip(of_members) {
+        if let Some(gap) = gap(cell) {
+            let of_document = gaps
+                .entry(name(member.column))
+                .or_insert_with(|| JsonValue::Object(serde_json::Map::new()));
+            // An unknown document is null: so are its members.
+            if let Some(of_document) = of_document.as_object_mut() {
+                of_document.insert(member.name.clone(), gap);
+            }
+        }
+    }
     let gaps = (!gaps.is_empty()).then(|| JsonValue::from(gaps).to_string());
     let (image, gone) = state.to_remember(gaps.is_some());
     let gone = gone.map(|gone| write_gone(&gone).to_string());
@@ -142,7 +156,7 @@ pub fn store(
     let (mut keep, mut drop) = (Vec::new(), Vec::new());
     for new in states {
         let name = |i: usize| target.columns[i].name.as_str();
-        match remember(new.state, target.versions, home, name) {
+        match remember(new.state, new.members, target.versions, home, name) {
             Some(remembered) => keep.push((new, remembered)),
             None if new.has_version_row => drop.push(new.key),
             None => {}
@@ -151,7 +165,7 @@ pub fn store(
     if !keep.is_empty() {
         KEEP.with(|statement| {
             statement.execute(keep.iter(), |(new, remembered)| {
-                version_row(mapping, new, remembered)
+                version_row(target, new, remembered)
             })
         })?;
     }
@@ -170,7 +184,7 @@ pub fn store(
 }
 
 /// A row of [`STORE`]'s batch relation.
-fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
+fn version_row(target: &Target, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
     let Remembered {
         stamp,
         image,
@@ -178,10 +192,16 @@ fn version_row(mapping: i32, new: &NewState<'_>, remembered: &Remembered) -> Bat
         gaps,
     } = remembered;
     let version = stamp.and_then(|stamp| stamp.version);
+    // With guard columns, the entry of a row that only a read has brought is of the home source.
+    let of_read = target.versions == VersionsIn::Table && new.state.read_at.is_some();
+    let source = match stamp {
+        Some(stamp) => Some(stamp.source),
+        None => of_read.then_some(new.state.read_source),
+    };
     vec![
-        Some(Datum::from(mapping)),
+        Some(Datum::from(target.mapping.id)),
         new.key.into_datum(),
-        stamp.map(|stamp| Datum::from(stamp.source)),
+        source.map(Datum::from),
         version.map(|v| Datum::from(v.lsn as i64)),
         version.map(|v| Datum::from(v.idx as i32)),
         clock::datum(stamp.and_then(|stamp| stamp.committed_at)),

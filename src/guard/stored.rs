@@ -6,22 +6,26 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
-use super::encoding::{read_gone, read_stamp};
+use super::encoding::{read_gap, read_gone};
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
-use crate::merge::{Cell, Gone, Stamp, State, Value};
+use crate::merge::{Cell, Gone, Stamp, State, Value, is_seen};
 use crate::message::Version;
 use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
+use crate::settings;
 use crate::statement;
 use crate::target::Target;
+use crate::target::column::Member;
 
 /// The stored state of a row.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// The state in the form that [`crate::merge`] takes.
+    /// The state in the form that [`crate::merge`] takes: a cell for each column, then one for each of the members.
     pub state: State,
+    /// The members of documents whose value is older than the row, or unknown.
+    pub members: Vec<Member>,
     /// Whether the destination has the row.
     pub exists: bool,
     /// Whether `sequin.row_version` has an entry for the row.
@@ -148,15 +152,27 @@ impl Lost {
     }
 }
 
-/// For each of these keys, whether the entry holds more than a version. `lost` gives the change of a key that
-/// was claimed in vain, `read_at` the time of a key's read.
+/// The newest change of a key that may be written.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked {
+    /// A change that was claimed in vain.
+    Lost(Lost),
+    /// A read that was claimed in vain.
+    LostRead,
+    /// With guard columns: a change that was committed at this time.
+    Change(Option<i64>),
+    /// With guard columns: a read at this time.
+    Read(Option<i64>),
+}
+
+/// For each of these keys, whether the entry holds more than a version, or a read that is not older.
 pub fn special(
     target: &Target,
     definer: pg_sys::Oid,
     keys: &[&[u8]],
-    lost: impl Fn(usize) -> Option<Lost>,
-    read_at: impl Fn(usize) -> Option<i64>,
+    asked: impl Fn(usize) -> Asked,
 ) -> Result<Vec<bool>, SqlError> {
+    let read_skew = settings::read_skew();
     let columns = target.versions == VersionsIn::Columns;
     Ok(version_rows(target.mapping.id, definer, keys)?
         .iter()
@@ -164,10 +180,18 @@ pub fn special(
         .map(|(i, row)| match row {
             None => false,
             Some(row) if columns => {
-                !row.is_note_of_read() || read_at(i).is_some_and(|at| row.read_at >= Some(at))
+                !row.is_note_of_read()
+                    || match asked(i) {
+                        Asked::Read(at) => row.read_at >= at,
+                        Asked::Change(at) => is_seen(row.read_at, at, read_skew),
+                        Asked::Lost(_) | Asked::LostRead => false,
+                    }
             }
             Some(row) => {
-                let lost = lost(i);
+                let lost = match asked(i) {
+                    Asked::Lost(lost) => Some(lost),
+                    _ => None,
+                };
                 row.gaps.is_some()
                     || row.gone.is_some()
                     || row.image.is_some() && (lost.is_none() || !row.deleted)
@@ -274,24 +298,36 @@ fn stamp(
 
 fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<Row>) -> Stored {
     let mut state = State::unknown(target.columns.len());
+    let mut members = Vec::new();
     let exists = row.is_some();
     let deleted = version.as_ref().is_some_and(|version| version.deleted);
     let stamp = stamp(target.versions, home, version.as_ref(), row.as_ref());
     state.present = exists && !deleted;
     if state.present {
         state.row = stamp;
-        state.cells.fill(Cell {
-            value: Value::Stored,
-            gap: None,
-        });
+        state.cells.fill(Cell::new(Value::Stored));
         state.read_at = match target.versions {
             VersionsIn::Columns if stamp.is_none() => row.as_ref().and_then(|row| row.committed_at),
-            _ => version.as_ref().and_then(|version| version.read_at),
+            // A change that the read may not have seen has replaced the read, and with guard columns its note stays.
+            _ => version
+                .as_ref()
+                .and_then(|version| version.read_at)
+                .filter(|&at| {
+                    stamp.is_none_or(|stamp| {
+                        is_seen(Some(at), stamp.committed_at, settings::read_skew())
+                    })
+                }),
+        };
+        state.read_source = match (stamp, target.versions, &version) {
+            _ if state.read_at.is_none() => 0,
+            (Some(stamp), ..) => stamp.source,
+            (None, VersionsIn::Table, Some(version)) => version.source,
+            _ => home,
         };
         if let Some(version) = &version {
             state.row_image = version.image;
             state.gone = version.gone.as_ref().and_then(read_gone);
-            read_gaps(target, version, &mut state);
+            members = read_gaps(target, version, &mut state);
         }
     } else {
         // Deleted by a change, or by hand: an older change does not bring the row back.
@@ -307,27 +343,42 @@ fn stored(target: &Target, home: i64, version: Option<VersionRow>, row: Option<R
     }
     Stored {
         state,
+        members,
         exists,
         has_version_row: version.is_some(),
     }
 }
 
-/// Sets the cells of columns whose value is older than the row, or unknown.
-fn read_gaps(target: &Target, version: &VersionRow, state: &mut State) {
+/// Sets the cells of columns whose value is older than the row, or unknown. Adds cells for members of documents of which
+/// that is true; returns these members.
+fn read_gaps(target: &Target, version: &VersionRow, state: &mut State) -> Vec<Member> {
+    let mut members = Vec::new();
     let gaps = version.gaps.iter().filter_map(JsonValue::as_object);
     for (name, gap) in gaps.flatten() {
         let Some(column) = target.column_number(name) else {
             continue;
         };
-        state.cells[column] = match read_stamp(gap) {
-            Some(stamp) => Cell {
-                value: Value::Stored,
-                gap: Some(stamp),
-            },
-            None => Cell {
-                value: Value::Unknown,
-                gap: None,
-            },
+        let Some(of_document) = gap.as_object() else {
+            state.cells[column] = cell(gap);
+            continue;
         };
+        for (name, gap) in of_document {
+            let name = name.clone();
+            members.push(Member { column, name });
+            state.cells.push(cell(gap));
+        }
+    }
+    members
+}
+
+/// The cell of a value with this entry in the gaps.
+fn cell(gap: &JsonValue) -> Cell {
+    match read_gap(gap) {
+        Some((stamp, lacked)) => Cell {
+            value: Value::Stored,
+            gap: Some(stamp),
+            lacked,
+        },
+        None => Cell::new(Value::Unknown),
     }
 }

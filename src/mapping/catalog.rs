@@ -121,5 +121,10 @@ pub fn home_sources() -> pg_sys::Oid {
     oid("sequin.home_source")
 }
 
+/// The OID of `sequin.unreadable_member`. Targets depend on it.
+pub fn unreadable_members() -> pg_sys::Oid {
+    oid("sequin.unreadable_member")
+}
+
 /// The tables that mappings write and delete from.
 pub type Mapped = std::rc::Rc<std::collections::HashSet<pg_sys::Oid>>;

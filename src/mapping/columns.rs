@@ -31,6 +31,13 @@ pub enum ColumnSource {
     Value(String),
 }
 
+impl ColumnSource {
+    /// Whether the value is the whole record.
+    pub fn is_record(&self) -> bool {
+        matches!(self, ColumnSource::Path(path) if path.root == Root::Record && path.keys.is_empty())
+    }
+}
+
 /// A path to a value in the message, in Sequin's own syntax: keys, with dots between them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {

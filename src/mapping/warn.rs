@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use pgrx::PgLogLevel;
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
 use super::check::qualified;
@@ -11,6 +12,7 @@ use super::{ColumnSource, Mapping, Mode, Root};
 use crate::destination::Destination;
 use crate::error::quote::ident;
 use crate::error::{SqlError, list, sqlstate};
+use crate::pg::typeio::base_type;
 
 /// Warns of what is allowed in a mapping and may go wrong.
 pub fn warn(mapping: &Mapping, destination: &Destination) {
@@ -25,8 +27,8 @@ fn unkept(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
     let specs = &mapping.columns;
     let document = specs.named.iter().any(|(name, source)| {
         let column = destination.column(name);
-        matches!(source, ColumnSource::Path(path) if path.root == Root::Record && path.keys.is_empty())
-            && column.is_some_and(|column| column.type_oid == pgrx::pg_sys::JSONBOID)
+        let of_type = column.map(|column| base_type(column.type_oid, -1).0);
+        source.is_record() && matches!(of_type, Some(pg_sys::JSONOID | pg_sys::JSONBOID))
     });
     if document && mapping.mode == Mode::Upsert {
         return None;

@@ -9,6 +9,7 @@ mod model;
 mod order;
 mod plain_images;
 mod source;
+mod time;
 
 use super::*;
 

@@ -7,7 +7,7 @@ use crate::json::Json;
 use crate::mapping::Path;
 use crate::merge::Provided;
 use crate::pg::tuples::RowColumn;
-use crate::statement::SqlColumn;
+use crate::statement::{Document, SqlColumn};
 
 /// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +35,23 @@ pub struct TargetColumn {
     pub sql: SqlColumn,
     /// Whether an insert fails without a value for the column.
     pub required: bool,
-    /// Whether the column holds the whole record as jsonb. An update may bring only a part of such a
-    /// record.
-    pub document: bool,
+    /// If the column holds the whole record as json or jsonb: which of these. An update may bring only a part of
+    /// such a record.
+    pub document: Option<Document>,
     /// Whether the column can be null.
     pub nullable: bool,
     /// Whether a null in a read means an unknown value.
     pub unreadable: bool,
+}
+
+/// A member of a document whose value may be older than the document. It has a cell of its own, behind those of the
+/// columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The number of the document's column.
+    pub column: usize,
+    /// The member's name.
+    pub name: String,
 }
 
 /// The value that a message has for a column.

@@ -86,7 +86,7 @@ impl<'t> Mark<'t> {
             type_name: self.column.type_name.clone(),
             equals: String::new(),
             insert_only: false,
-            merges: false,
+            merges: None,
         };
         (sql, self.column.row())
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::column::{Slot, Source, TargetColumn};
+use super::told::Told;
 use crate::json::Json;
 use crate::mapping::{Path, Root};
 use crate::message::{Action, Field, Message};
@@ -19,6 +20,8 @@ pub struct Reading {
     /// The members of the last record in order, each with its columns. Messages of one table usually have
     /// their members in one order.
     layout: Vec<(String, Vec<usize>)>,
+    /// Whether the layout has changed since this was asked.
+    relearned: bool,
 }
 
 impl Reading {
@@ -38,6 +41,7 @@ impl Reading {
     pub fn read<'a>(
         &mut self,
         columns: &[TargetColumn],
+        told: &Told,
         message: &Message<'a>,
         fields: &[Field<'a>],
         slots: &mut Vec<Slot<'a>>,
@@ -59,25 +63,33 @@ impl Reading {
             } else {
                 Slot::Json(field.value)
             };
-            let unknown = message.action == Action::Read && field.value.is_null();
-            for &column in &self.layout[position].1 {
-                slots[column] = if unknown && columns[column].unreadable {
+            let slot = match told.hides(message, field) {
+                true => {
+                    partial = true;
                     Slot::Nothing
-                } else {
-                    slot
-                };
+                }
+                false => slot,
+            };
+            for &column in &self.layout[position].1 {
+                slots[column] = slot;
             }
         }
         for &column in &self.others {
-            slots[column] = if partial && columns[column].document {
+            slots[column] = if partial && columns[column].document.is_some() {
                 Slot::Partial
             } else {
-                other(&columns[column].source, message)
+                other(&columns[column].source, told, message)
             };
         }
     }
 
+    /// Whether a record had other members than the one before, in this order, since this was asked.
+    pub fn take_relearned(&mut self) -> bool {
+        std::mem::take(&mut self.relearned)
+    }
+
     fn learn(&mut self, position: usize, key: &str) {
+        self.relearned = true;
         let columns = self.fields.get(key).cloned().unwrap_or_default();
         let entry = (key.to_owned(), columns);
         if position < self.layout.len() {
@@ -115,24 +127,9 @@ pub fn former<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
             root: Root::Record,
             keys,
         }) if !keys.is_empty() => member(&keys[0]).and_then(|value| value.path(&keys[1..])),
-        source => return other(source, message),
+        source => return other(source, &Told::default(), message),
     };
     value.map_or(Slot::Nothing, Slot::Json)
-}
-
-/// Adds the members of the message's record to a document, or replaces them there. Unchanged members are
-/// left out.
-pub fn collect<'a>(
-    message: &Message<'a>,
-    fields: &[Field<'a>],
-    document: &mut Vec<(&'a str, Json<'a>)>,
-) {
-    for field in fields.iter().filter(|field| !is_unchanged(message, field)) {
-        match document.iter_mut().find(|(key, _)| *key == field.key) {
-            Some((_, value)) => *value = field.value,
-            None => document.push((field.key, field.value)),
-        }
-    }
 }
 
 /// Whether an update says that the field's value did not change, without giving the value. `changes` lists
@@ -146,7 +143,7 @@ pub fn is_unchanged(message: &Message<'_>, field: &Field<'_>) -> bool {
             .is_none()
 }
 
-fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
+fn other<'a>(source: &Source, told: &Told, message: &Message<'a>) -> Slot<'a> {
     match source {
         Source::Field(_) => Slot::Nothing,
         Source::Sql(number) => Slot::Sql(*number),
@@ -155,9 +152,14 @@ fn other<'a>(source: &Source, message: &Message<'a>) -> Slot<'a> {
             if path.root == Root::Record
                 && let Some(name) = path.keys.first()
                 && let Some(value) = message.record.get(name)
-                && is_unchanged(message, &Field { key: name, value })
             {
-                return Slot::Unchanged;
+                let field = Field { key: name, value };
+                if is_unchanged(message, &field) {
+                    return Slot::Unchanged;
+                }
+                if told.hides(message, &field) {
+                    return Slot::Nothing;
+                }
             }
             let root = match path.root {
                 Root::Record => Some(message.record),

@@ -29,7 +29,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     let spelled: Vec<SqlColumn> = columns
         .iter()
         .map(|&i| SqlColumn {
-            merges: shape.merges.has(i) && target.columns[i].document,
+            merges: target.columns[i].document.filter(|_| shape.merges.has(i)),
             ..target.columns[i].sql.clone()
         })
         .collect();
@@ -75,6 +75,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             .collect();
         names.join(", ")
     };
+    let newer = statement::newer(shape.read_skew);
     let sql = match (kind, target.mapping.mode) {
         (_, Mode::Append) if target.repeats.is_empty() => {
             statement::insert(input, &relation, &sql_columns)
@@ -89,9 +90,9 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             constants.extend(defaults(target, &columns));
             upsert(&constants, None)
         }
-        (WriteKind::UpsertNewer, _) => upsert(&constants, Some(statement::NEWER)),
+        (WriteKind::UpsertNewer, _) => upsert(&constants, Some(&newer)),
         (WriteKind::UpsertNewerNamed, _) => {
-            upsert(&constants, Some(statement::NEWER)) + " returning " + &named()
+            upsert(&constants, Some(&newer)) + " returning " + &named()
         }
         (WriteKind::UpsertRead, _) => {
             constants.extend(read_time(target));

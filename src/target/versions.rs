@@ -18,7 +18,7 @@ pub fn version_columns() -> [(SqlColumn, RowColumn); 3] {
             type_name: type_name.to_owned(),
             equals: String::new(),
             insert_only: false,
-            merges: false,
+            merges: None,
         };
         (sql, RowColumn::plain(name, pg_sys::Oid::from(type_oid)))
     })

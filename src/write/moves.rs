@@ -312,6 +312,7 @@ fn with_values(changes: &Changes<'_>, pair: &Pair) -> NetChange {
                 *cell = Cell {
                     value: Value::Stored,
                     gap: old.gap.or(before.row),
+                    lacked: old.lacked,
                 };
             }
         }

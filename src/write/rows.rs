@@ -201,7 +201,9 @@ pub fn shape(intake: &Intake<'_>, kind: WriteKind, net: &NetChange) -> Shape {
         columns: columns.clone(),
         merges: merges.clone(),
         read_skew: match kind {
-            WriteKind::UpsertRead => intake.call.read_skew,
+            WriteKind::UpsertRead | WriteKind::UpsertNewer | WriteKind::UpsertNewerNamed => {
+                intake.call.read_skew
+            }
             _ => 0,
         },
     }

@@ -10,6 +10,7 @@ mod appended;
 mod forgotten;
 mod guards;
 mod keys;
+mod members;
 mod moves;
 mod older;
 mod orders;
@@ -18,8 +19,10 @@ mod resync;
 mod sessions;
 mod sources;
 mod spellings;
+mod time;
 mod toast;
 mod tombstones;
+mod untold;
 
 use postgres::Client;
 use support::{Database, Message, run};

@@ -36,6 +36,17 @@ pub fn in_every_order_with(
     more: &str,
     scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>),
 ) {
+    in_every_order_of(test, ITEM, more, ITEMS, scenario);
+}
+
+/// As [`in_every_order_with`], for another table `item`, whose rows a query gives with their keys in front.
+pub fn in_every_order_of(
+    test: &str,
+    ddl: &str,
+    more: &str,
+    items: &str,
+    scenario: impl Fn(i64) -> (Vec<Message>, Vec<String>),
+) {
     let n = scenario(0).0.len();
     let mut cases: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
     for order in permutations(n)
@@ -51,7 +62,7 @@ pub fn in_every_order_with(
     for guard in GUARDS {
         let database = Database::new(&format!("convergence_{test}_{guard}"));
         let mut client = database.connect();
-        run(&mut client, ITEM);
+        run(&mut client, ddl);
         map(&mut client, "item", guard, more);
         // The calls of all cases are made together: they are of different rows.
         let mut calls: Vec<Vec<Message>> = vec![Vec::new(); n];
@@ -72,7 +83,7 @@ pub fn in_every_order_with(
             assert_eq!(counts.dead, 0, "{test}, guard {guard}");
         }
         let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-        for row in rows(&mut client, ITEMS) {
+        for row in rows(&mut client, items) {
             let id: usize = row
                 .split('|')
                 .next()

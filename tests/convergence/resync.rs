@@ -130,8 +130,9 @@ fn a_backfill_repairs_a_destination() {
             assert_eq!(send(&mut client, &inserts), stale(100), "{guard}");
         }
         assert_eq!(rows(&mut client, ITEMS), wanted, "{guard}");
-        let update = item("update", 11, document(7, "c", "d"));
-        assert_eq!(send(&mut client, &[update]), upserted(1), "{guard}");
+        let update = |lsn| [item("update", lsn, document(7, "c", "d"))];
+        assert_eq!(send(&mut client, &update(11)), stale(1), "{guard}");
+        assert_eq!(send(&mut client, &update(later)), upserted(1), "{guard}");
         // Without a backfill: once the versions are forgotten, all messages are applied.
         run(
             &mut client,

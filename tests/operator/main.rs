@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod comments;
+mod drift;
 mod explain;
 mod fingerprint;
+mod generated;
 mod marked;
 mod owner_lost;
 mod pausing;

@@ -37,6 +37,7 @@ fn a_stranger_executes_no_internal_function() {
         "select sequin.begin_resync('item')",
         "select sequin.finish_resync('item')",
         "select sequin.forget_versions('item')",
+        "select sequin.accept_drift('item')",
         "select sequin.alter_mapping('item')",
         "select sequin.unmap('item')",
         "select sequin.map('public.item', null)",

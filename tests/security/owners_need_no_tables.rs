@@ -14,7 +14,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
             "create schema mine authorization {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
                  sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text),
-                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions, sequin.explain(text),
+                 sequin.begin_resync, sequin.finish_resync, sequin.forget_versions, sequin.accept_drift, sequin.explain(text),
                  sequin.explain(jsonb), sequin.explain_batch, sequin.explain_rows to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"
         ),
@@ -103,6 +103,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         "select sequin.begin_resync('item')",
         "select sequin.finish_resync('item')",
         "select sequin.forget_versions('item')",
+        "select sequin.accept_drift('item')",
     ] {
         assert_eq!(code(&error(&mut client_of_other, sql)), "42704", "{sql}");
     }
@@ -168,7 +169,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
     run(
         &mut client,
         "select sequin.begin_resync('item'); select sequin.finish_resync('item', dry_run => true);
-         select sequin.finish_resync('item'); select sequin.forget_versions('item')",
+         select sequin.finish_resync('item'); select sequin.forget_versions('item'); select sequin.accept_drift('item')",
     );
     assert_eq!(value(&mut client, "select count(*) from mine.item"), "0");
     run(&mut client, "select sequin.unmap('item')");

@@ -72,6 +72,7 @@ fn nothing_planted_is_called() {
             "select sequin.begin_resync('item')",
             "select sequin.finish_resync('item')",
             "select sequin.forget_versions('item')",
+            "select sequin.accept_drift('item')",
             "select * from sequin.explain('item')",
             "select * from sequin.retry()",
             "select sequin.discard(id) from sequin.dead_letter",

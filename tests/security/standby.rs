@@ -19,6 +19,7 @@ const WRITING: &[&str] = &[
     "sequin.begin_resync('item')",
     "sequin.finish_resync('item')",
     "sequin.forget_versions('item')",
+    "sequin.accept_drift('item')",
     "sequin.explain_batch('[]')",
 ];
 

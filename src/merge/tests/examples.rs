@@ -148,14 +148,14 @@ fn read_applies_over_a_change_only_if_later_than_the_skew() {
 }
 
 #[test]
-fn change_applies_over_any_read() {
+fn change_that_a_read_may_not_have_seen_applies_over_the_read() {
     check(
-        &[read_in(0, 9), updated(1, 1, ALL)],
+        &[read_in(0, 9), updated(1, 4, ALL)],
         Effect::Decided,
         both(1),
     );
     check(
-        &[inserted(0, 1), read_in(1, 9), updated(2, 2, ALL)],
+        &[inserted(0, 1), read_in(1, 9), updated(2, 4, ALL)],
         Effect::Decided,
         both(2),
     );
@@ -164,6 +164,77 @@ fn change_applies_over_any_read() {
         Effect::Stale,
         both(1),
     );
+    let mut timeless = updated(1, 1, ALL);
+    timeless.stamp.committed_at = None;
+    check(&[read_in(0, 9), timeless], Effect::Decided, both(1));
+}
+
+#[test]
+fn change_that_a_read_has_seen_does_not_apply_over_the_read() {
+    check(&[read_in(0, 9), updated(1, 3, ALL)], Effect::Stale, both(0));
+    check(&[read_in(0, 9), inserted(1, 3)], Effect::Stale, both(0));
+    check(
+        &[inserted(0, 1), read_in(1, 9), updated(2, 3, ALL)],
+        Effect::Stale,
+        both(1),
+    );
+    check(&[read_in(0, 9), deleted(1, 3)], Effect::Stale, both(0));
+    check(
+        &[inserted(0, 1), read_in(1, 9), deleted(2, 3)],
+        Effect::Stale,
+        both(1),
+    );
+    let mut other = updated(1, 3, ALL);
+    other.stamp.source = 2;
+    check(&[read_in(0, 9), other], Effect::Decided, both(1));
+    // A change over the read ends what the read says of others: the position decides again.
+    let over = [read_in(0, 9), updated(1, 5, ALL), updated(2, 3, ALL)];
+    check(&over, Effect::Stale, both(1));
+}
+
+#[test]
+fn change_that_a_read_has_seen_fills_what_the_read_did_not_provide() {
+    let mut read = read_in(0, 9);
+    read.provided = LACKS;
+    let own = |id| Some([Value::Of(0), Value::Of(id)]);
+    let (first, second) = (updated(1, 2, ALL), updated(2, 3, ALL));
+    check(&[read, first], Effect::Filled, own(1));
+    check(&[read, first, second], Effect::Filled, own(2));
+    check(&[read, second, first], Effect::Stale, own(2));
+    check(&[read, second, second], Effect::Stale, own(2));
+    check(&[first, read, second], Effect::Filled, own(2));
+    check(&[second, read, first], Effect::Stale, own(2));
+    // The departures before are a floor.
+    check(&[read, second, deleted(3, 2), first], Effect::Stale, own(2));
+    check(&[read, first, deleted(3, 3)], Effect::Stale, own(1));
+    let default = Some([Value::Of(0), Value::Stored]);
+    check(&[read, deleted(3, 3), first], Effect::Stale, default);
+}
+
+#[test]
+fn value_of_a_read_stays_under_a_change_that_does_not_tell_it() {
+    let (read, old, update) = (read_in(0, 9), updated(1, 2, ALL), updated(2, 10, FIRST));
+    let kept = Some([Value::Of(2), Value::Of(0)]);
+    check(&[read, update, old], Effect::Stale, kept);
+    check(&[read, old, update], Effect::Decided, kept);
+    let between = updated(3, 5, ALL);
+    let filled = Some([Value::Of(2), Value::Of(3)]);
+    check(&[read, update, between], Effect::Filled, filled);
+    check(&[read, update, between, old], Effect::Stale, filled);
+    // Nor does a read that is stale go back.
+    let stale = [updated(0, 20, FIRST), read_in(1, 9), updated(2, 3, ALL)];
+    let kept = Some([Value::Of(0), Value::Of(1)]);
+    check(&stale, Effect::Stale, kept);
+}
+
+#[test]
+fn column_that_neither_a_read_nor_a_change_has_is_no_gap() {
+    let mut read = read_in(1, 9);
+    read.provided = LACKS;
+    let (state, _) = after(&[inserted(0, 1), read]);
+    assert_eq!(state.cells[1].gap, Some(at(1)));
+    let (state, _) = after(&[inserted(0, 1), read, updated(2, 8, LACKS)]);
+    assert_eq!(state.cells[1], Cell::new(Value::Of(0)));
 }
 
 #[test]

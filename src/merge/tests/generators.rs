@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use super::source::{COLUMNS, Key, Moment, Statement};
 
-fn value() -> impl Strategy<Value = u8> {
+pub(super) fn value() -> impl Strategy<Value = u8> {
     0u8..5
 }
 
-fn touched() -> impl Strategy<Value = [Option<u8>; COLUMNS]> {
+pub(super) fn touched() -> impl Strategy<Value = [Option<u8>; COLUMNS]> {
     proptest::array::uniform3(proptest::option::of(value()))
 }
 

@@ -28,15 +28,21 @@ pub(super) struct Stored {
 struct Noted {
     stamp: Option<Stamp>,
     read_at: Option<i64>,
+    read_source: i64,
     deleted: bool,
     image: Option<u64>,
     gone: Option<Gone>,
-    gaps: BTreeMap<usize, Option<Stamp>>,
+    gaps: BTreeMap<usize, Option<(Stamp, bool)>>,
 }
 
 const HOME: i64 = 1;
 
 impl Stored {
+    /// Whether a message has told of the row.
+    pub(super) fn is_known(&self) -> bool {
+        self.row.is_some() || self.noted.is_some()
+    }
+
     /// As the guard loads it.
     pub(super) fn load(&self, place: Place) -> State {
         let mut state = State::unknown(COLUMNS);
@@ -67,28 +73,28 @@ impl Stored {
             return state;
         }
         state.row = stamp;
-        let stored = Cell {
-            value: Value::Stored,
-            gap: None,
-        };
-        state.cells.fill(stored);
+        state.cells.fill(Cell::new(Value::Stored));
         state.read_at = match self.columns {
             Some((None, read_at)) => read_at,
             _ => noted.and_then(|noted| noted.read_at),
+        };
+        state.read_source = match (stamp, place, noted) {
+            _ if state.read_at.is_none() => 0,
+            (Some(stamp), ..) => stamp.source,
+            (None, Place::Table, Some(noted)) => noted.read_source,
+            _ => HOME,
         };
         if let Some(noted) = noted {
             state.row_image = noted.image;
             state.gone = noted.gone;
             for (column, gap) in &noted.gaps {
-                state.cells[*column] = match gap {
-                    Some(_) => Cell {
+                state.cells[*column] = match *gap {
+                    Some((gap, lacked)) => Cell {
                         value: Value::Stored,
-                        gap: *gap,
+                        gap: Some(gap),
+                        lacked,
                     },
-                    None => Cell {
-                        value: Value::Unknown,
-                        gap: None,
-                    },
+                    None => Cell::new(Value::Unknown),
                 };
             }
         }
@@ -137,7 +143,7 @@ impl Stored {
             .filter(|_| state.present)
             .filter_map(|(column, cell)| match (cell.value, cell.gap) {
                 (Value::Unknown, _) => Some((column, None)),
-                (_, Some(gap)) => Some((column, Some(gap))),
+                (_, Some(gap)) => Some((column, Some((gap, cell.lacked)))),
                 (_, None) => None,
             })
             .collect();
@@ -149,11 +155,22 @@ impl Stored {
         let foreign = stamp.is_some_and(|stamp| stamp.source != HOME);
         let plain = gaps.is_empty() && gone.is_none() && image.is_none() && !foreign;
         self.noted = if place == Place::Columns && state.present && plain {
-            None
+            // The columns have no place for a read that is newer than the change.
+            let read = stamp.is_some_and(|stamp| state.read_at > stamp.committed_at);
+            read.then(|| Noted {
+                stamp: None,
+                read_at: state.read_at,
+                read_source: HOME,
+                deleted: false,
+                image: None,
+                gone: None,
+                gaps: BTreeMap::new(),
+            })
         } else {
             Some(Noted {
                 stamp,
                 read_at: state.read_at,
+                read_source: state.read_source,
                 deleted: !state.present,
                 image,
                 gone,
@@ -163,7 +180,8 @@ impl Stored {
         self.columns = (place == Place::Columns && state.present).then(|| {
             let time = stamp.and_then(|stamp| stamp.committed_at);
             let version = stamp.and_then(|stamp| stamp.version);
-            (version, time.max(state.read_at))
+            let newest = time.max(state.read_at);
+            (version, version.map_or(newest, |_| time))
         });
     }
 }
@@ -220,7 +238,7 @@ fn is_simple(run: &[(&Sent, &Entry)]) -> bool {
         let one_source = sent.stamp.source == run[0].0.stamp.source;
         match entry.event {
             Event::Leave { .. } => false,
-            Event::Read => run.len() == 1,
+            Event::Read => run.len() == 1 && !entry.provided.contains(&Provided::Nothing),
             Event::Delete { image: Some(_) } => run.len() == 1,
             _ => plain && one_source,
         }
@@ -261,8 +279,16 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came
             image.is_some() && !stored.deleted && stamps.any(|(a, b)| a.same_transaction(b))
         });
         let source = |stamp: Stamp| noted.stamp.is_some_and(|of| of.source == stamp.source);
+        let time = noted.stamp.and_then(|stamp| stamp.committed_at);
+        let of_source = stored.noted.as_ref().is_some_and(|stored| {
+            stored
+                .stamp
+                .map_or(stored.read_source, |stamp| stamp.source)
+                == noted.stamp.map_or(HOME, |stamp| stamp.source)
+        });
         stamp.is_none_or(source)
             && !shared
+            && !(of_source && is_seen(read_at, time, READ_SKEW))
             && noted
                 .stamp
                 .and_then(|stamp| stamp.version)
@@ -279,6 +305,12 @@ fn claim(stored: &mut Stored, run: &[(&Sent, &Entry)]) -> Result<Option<Vec<Came
         noted.stamp = stamp;
     }
     (noted.image, noted.gone) = (image, None);
+    let before = stored.noted.as_ref().map(|stored| stored.read_source);
+    noted.read_source = match (stamp, before) {
+        (Some(stamp), _) => stamp.source,
+        (None, Some(before)) => before,
+        (None, None) => run[0].0.stamp.source,
+    };
     stored.noted = Some(noted);
     stored.row = made.row.map(|row| {
         let before = stored.row.unwrap_or_default();

@@ -202,7 +202,7 @@ impl<'s, 'a> Together<'s, 'a> {
             type_name: column.type_name.clone(),
             equals: String::new(),
             insert_only: false,
-            merges: false,
+            merges: None,
         });
         Ok(Part {
             mapping,

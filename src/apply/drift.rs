@@ -1,0 +1,203 @@
+//! Notes how the records of source tables drift from the mappings, and warns of it once.
+
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
+
+use crate::changes::Changes;
+use crate::error::SqlError;
+use crate::error::quote::literal;
+use crate::pg::clock;
+use crate::pg::user::ActingAs;
+use crate::prepared::{Kept, RowReader};
+use crate::target::shapes::{Drift, Noted, RecordShape, Taken};
+
+/// Another call that notes the same is not waited for.
+const LOCK: &str = "
+    select pg_catalog.pg_try_advisory_xact_lock(1936028778, b.mapping)
+    from sequin.batch() b(mapping integer)";
+
+const SELECT: &str = "
+    select r.key, r.drift, r.committed_at
+    from sequin.batch() b(mapping integer, source text, backfill boolean)
+    cross join lateral (select k.* from sequin.record_key k
+                        where k.mapping = b.mapping and k.source = b.source
+                          and k.backfill = b.backfill offset 0) r";
+
+const NOTE: &str = "
+    insert into sequin.record_key as k (mapping, source, backfill, key, drift, committed_at)
+    select b.mapping, b.source, b.backfill, b.key, b.drift, b.committed_at
+    from sequin.batch() b(mapping integer, source text, backfill boolean, key text, drift text,
+                          committed_at timestamptz)
+    on conflict (mapping, source, backfill, key) do update
+    set drift = excluded.drift, committed_at = excluded.committed_at, since = excluded.since";
+
+const TABLE: [(&str, pg_sys::Oid); 3] = [
+    ("mapping", pg_sys::INT4OID),
+    ("source", pg_sys::TEXTOID),
+    ("backfill", pg_sys::BOOLOID),
+];
+
+thread_local! {
+    static LOCKED: Kept = const { Kept::new(LOCK, &[TABLE[0]]) };
+    static READ: Kept = const { Kept::new(SELECT, &TABLE) };
+    static WRITE: Kept = const {
+        Kept::new(
+            NOTE,
+            &[
+                TABLE[0],
+                TABLE[1],
+                TABLE[2],
+                ("key", pg_sys::TEXTOID),
+                ("drift", pg_sys::TEXTOID),
+                ("committed_at", pg_sys::TIMESTAMPTZOID),
+            ],
+        )
+    };
+}
+
+/// Compares the shapes of records that are new to the session with what is noted of their tables.
+pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlError> {
+    for changes in all {
+        let target = &mut changes.target;
+        if target.shapes.fresh().is_empty() {
+            continue;
+        }
+        let mapping = target.mapping.id;
+        let _definer = ActingAs::new(definer, false);
+        if !is_locked(mapping)? {
+            target.shapes.later();
+            continue;
+        }
+        let taken = Taken::new(&target.mapping, &target.destination, &target.columns);
+        let mut results = Vec::new();
+        for shape in target.shapes.fresh() {
+            let mut noted = noted(mapping, shape)?;
+            let found = taken.compare(&noted, shape);
+            write(mapping, shape, &found)?;
+            warn(&target.mapping.name, shape, &found);
+            let news = !found.is_empty();
+            for (key, drift) in found {
+                let committed_at = shape.committed_at;
+                noted.insert(
+                    key,
+                    Noted {
+                        drift,
+                        committed_at,
+                    },
+                );
+            }
+            let mut drifts = noted.values().filter_map(|noted| noted.drift);
+            results.push((news, drifts.any(Drift::is_told)));
+        }
+        target.shapes.compared(&results);
+    }
+    Ok(())
+}
+
+fn is_locked(mapping: i32) -> Result<bool, SqlError> {
+    let row = |()| vec![Some(Datum::from(mapping))];
+    let returned = LOCKED.with(|statement| statement.query(std::iter::once(()), row))?;
+    let mut row = RowReader::new(&returned);
+    Ok(row.next() && row.bool(0) == Some(true))
+}
+
+fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, SqlError> {
+    let returned = READ.with(|statement| {
+        statement.query(std::iter::once(shape), |shape| {
+            vec![
+                Some(Datum::from(mapping)),
+                shape.source.as_str().into_datum(),
+                Some(Datum::from(shape.backfill)),
+            ]
+        })
+    })?;
+    let mut noted = HashMap::new();
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let drift = match row.text(1).as_deref() {
+            Some("not_taken") => Some(Drift::NotTaken),
+            Some("accepted") => Some(Drift::Accepted),
+            Some(_) => Some(Drift::Lacking),
+            None => None,
+        };
+        let committed_at = row.time(2);
+        noted.extend(row.text(0).map(|key| {
+            (
+                key,
+                Noted {
+                    drift,
+                    committed_at,
+                },
+            )
+        }));
+    }
+    Ok(noted)
+}
+
+fn write(
+    mapping: i32,
+    shape: &RecordShape,
+    found: &[(String, Option<Drift>)],
+) -> Result<(), SqlError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let row = |(key, drift): &(String, Option<Drift>)| {
+        vec![
+            Some(Datum::from(mapping)),
+            shape.source.as_str().into_datum(),
+            Some(Datum::from(shape.backfill)),
+            key.as_str().into_datum(),
+            drift.and_then(|drift| match drift {
+                Drift::NotTaken => "not_taken".into_datum(),
+                Drift::Lacking => "lacking".into_datum(),
+                Drift::Accepted => "accepted".into_datum(),
+            }),
+            clock::datum(shape.committed_at),
+        ]
+    };
+    WRITE
+        .with(|statement| statement.execute(found.iter(), row))
+        .map(drop)
+}
+
+fn warn(mapping: &str, shape: &RecordShape, found: &[(String, Option<Drift>)]) {
+    let of = |drift: Drift| {
+        let keys = found.iter().filter(|(_, now)| *now == Some(drift));
+        let keys: Vec<String> = keys.map(|(key, _)| format!("\"{key}\"")).collect();
+        keys.join(", ")
+    };
+    let (not_taken, lacking) = (of(Drift::NotTaken), of(Drift::Lacking));
+    let mut detail = Vec::new();
+    if !not_taken.is_empty() {
+        detail.push(format!("No column takes the new keys {not_taken}."));
+    }
+    if !lacking.is_empty() {
+        detail.push(format!(
+            "The records lack the keys {lacking}, which columns are read from."
+        ));
+    }
+    if detail.is_empty() {
+        return;
+    }
+    let kind = if shape.backfill { "reads" } else { "changes" };
+    pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "{kind} of {} drift from mapping \"{mapping}\"",
+            shape.source
+        ),
+        "sequin_apply",
+    )
+    .set_detail(detail.join(" "))
+    .set_hint(format!(
+        "If a column was renamed or added at the source, do the same here, or change the mapping: SELECT \
+         sequin.alter_mapping({0}, columns => …). If all is as it should be, run: SELECT sequin.accept_drift({0});",
+        literal(mapping)
+    ))
+    .report(PgLogLevel::WARNING);
+}

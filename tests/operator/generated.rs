@@ -1,0 +1,120 @@
+//! Generated columns of the source: reads have them, changes lack them.
+
+use std::sync::{Arc, Mutex};
+
+use postgres::{Client, NoTls};
+use support::{Database, GUARDS, Message, apply_jsonb, batch, config, rows, run, send, value};
+
+const STALE: &str = "select array_to_string(stale_columns, ',') from sequin.status";
+
+/// A connection, and the warnings that it gets, with DETAIL and HINT.
+fn warned(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&warnings);
+    let mut config = config(database.name(), None);
+    config.notice_callback(move |notice| {
+        if notice.severity() == "WARNING" {
+            let parts = [Some(notice.message()), notice.detail(), notice.hint()];
+            let parts: Vec<_> = parts.into_iter().flatten().collect();
+            all.lock().expect("warnings").push(parts.join(" "));
+        }
+    });
+    (config.connect(NoTls).expect("a connection"), warnings)
+}
+
+fn taken(warnings: &Arc<Mutex<Vec<String>>>) -> Vec<String> {
+    std::mem::take(&mut *warnings.lock().expect("warnings"))
+}
+
+fn change(action: &str, lsn: u64, id: i64, width: i64) -> Message {
+    let record = format!(r#"{{"id":{id},"width":{width}}}"#);
+    Message::new(action, "box", lsn, record)
+}
+
+fn read(lsn: u64, id: i64, width: i64) -> Message {
+    let record = format!(
+        r#"{{"id":{id},"width":{width},"area":{},"Edge":1}}"#,
+        width * width
+    );
+    Message::new("read", "box", lsn, record)
+}
+
+fn mapped(test: &str, guard: &str, ddl: &str) -> Database {
+    let database = Database::new(&format!("operator_generated_{test}_{guard}"));
+    let mut client = database.connect();
+    run(&mut client, ddl);
+    run(
+        &mut client,
+        &format!("select sequin.map('public.box', 'box', name => 'box', guard => '{guard}')"),
+    );
+    database
+}
+
+#[test]
+fn an_ordinary_column_is_told_once() {
+    for guard in GUARDS {
+        let ddl = "create table box (id integer primary key, width integer, area integer, \"Edge\" integer, own text)";
+        let database = mapped("ordinary", guard, ddl);
+        let (mut client, warnings) = warned(&database);
+        send(&mut client, &[change("insert", 10, 1, 2)]);
+        assert_eq!(value(&mut client, STALE), "null", "{guard}");
+        assert_eq!(taken(&warnings), Vec::<String>::new(), "{guard}");
+        // Not if it is rolled back, and in another session than that of the changes.
+        let (mut other, others) = warned(&database);
+        run(&mut other, "begin");
+        send(&mut other, &[read(3600, 1, 3)]);
+        run(&mut other, "rollback");
+        assert_eq!(taken(&others).len(), 1, "{guard}");
+        assert_eq!(value(&mut other, STALE), "null", "{guard}");
+        apply_jsonb(&mut other, &batch(&[read(3600, 1, 3)]));
+        let told = taken(&others);
+        assert_eq!(told.len(), 1, "{guard} {told:?}");
+        for part in [
+            "only backfill reads of mapping \"box\" have values for ",
+            "area",
+            "\"Edge\"",
+            "ALTER TABLE public.box DROP COLUMN ",
+        ] {
+            assert!(told[0].contains(part), "{guard} {told:?}");
+        }
+        assert_eq!(value(&mut client, STALE), "Edge,area", "{guard}");
+        // The column keeps the value of the read.
+        send(&mut client, &[change("update", 4000, 1, 4)]);
+        send(&mut client, &[change("delete", 10, 7, 1)]);
+        send(&mut other, &[read(3700, 2, 3)]);
+        send(&mut other, &[change("update", 4100, 2, 4)]);
+        let all = "select width, area, \"Edge\" from box order by id";
+        assert_eq!(rows(&mut client, all), ["4|9|1", "4|9|1"], "{guard}");
+        assert_eq!(
+            (taken(&warnings), taken(&others)),
+            (vec![], vec![]),
+            "{guard}"
+        );
+        // A change that has it ends it.
+        let whole = r#"{"id":1,"width":5,"area":25,"Edge":1}"#;
+        send(&mut client, &[Message::new("update", "box", 5000, whole)]);
+        assert_eq!(value(&mut client, STALE), "null", "{guard}");
+    }
+}
+
+#[test]
+fn a_generated_column_is_right_and_not_told() {
+    for guard in GUARDS {
+        let ddl = "create table box (id integer primary key, width integer,
+                       area integer generated always as (width * width) stored, \"Edge\" integer default 1)";
+        let database = mapped("generated", guard, ddl);
+        run(
+            &mut database.connect(),
+            "update sequin.mapping set columns = '{\"id\": \"record.id\", \"width\": \"record.width\"}'",
+        );
+        let (mut client, warnings) = warned(&database);
+        let all = "select width, area, \"Edge\" from box order by id";
+        send(&mut client, &[change("insert", 10, 1, 2)]);
+        send(&mut client, &[read(3600, 1, 3), read(3600, 2, 3)]);
+        assert_eq!(rows(&mut client, all), ["3|9|1", "3|9|1"], "{guard}");
+        send(&mut client, &[change("update", 4000, 1, 4)]);
+        assert_eq!(rows(&mut client, all), ["4|16|1", "3|9|1"], "{guard}");
+        assert_eq!(value(&mut client, STALE), "null", "{guard}");
+        assert_eq!(taken(&warnings), Vec::<String>::new(), "{guard}");
+    }
+}
