@@ -74,11 +74,6 @@ comment on column sequin.record_key.since is 'When a call found it';
 revoke all on sequin.record_key from public;
 select pg_catalog.pg_extension_config_dump('sequin.record_key', '');
 
-create function sequin.accept_drift(mapping text) returns bigint
-    language c volatile as 'MODULE_PATHNAME', 'accept_drift_wrapper';
-comment on function sequin.accept_drift(text) is
-    'Takes the keys that the records of the mapping have now as they are: sequin.status shows no drift of them; returns how many keys drifted';
-
 create function sequin.record_keys_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
