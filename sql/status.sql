@@ -68,7 +68,7 @@ comment on column sequin.record_key.mapping is 'sequin.mapping.id';
 comment on column sequin.record_key.source is 'Source table of the records';
 comment on column sequin.record_key.backfill is 'Whether the records are those of backfill reads';
 comment on column sequin.record_key.key is 'Key of the records, or key that a column of the mapping is read from';
-comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
+comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; suspected: the same, for less than a minute so far; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
 comment on column sequin.record_key.committed_at is 'commit_timestamp of the message that showed it';
 comment on column sequin.record_key.since is 'When a call found it';
 revoke all on sequin.record_key from public;
@@ -159,11 +159,13 @@ select m.name, m.source, m.destination, m.owner,
             when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
             when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint,
        (select pg_catalog.jsonb_object_agg(f.drift, f.keys)
-        from (select r.drift, pg_catalog.jsonb_agg(distinct r.key) as keys
+        from (select k.drift, pg_catalog.jsonb_agg(distinct r.key) as keys
               from sequin.record_key r
+              cross join lateral (
+                  select case r.drift when 'suspected' then 'lacking' else r.drift end as drift) k
               where r.mapping operator(pg_catalog.=) m.id
-                and r.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
-              group by r.drift) f) as drift
+                and k.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
+              group by k.drift) f) as drift
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id

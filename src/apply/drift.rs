@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
@@ -73,10 +73,18 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
             continue;
         }
         let taken = Taken::new(&target.mapping, &target.destination, &target.columns);
-        let mut results = Vec::new();
+        let (mut results, mut suspected) = (Vec::new(), HashSet::new());
         for shape in target.shapes.fresh() {
             let mut noted = noted(mapping, shape)?;
-            let found = taken.compare(&noted, shape);
+            let mut found = taken.compare(&noted, shape);
+            found.retain(|(key, now)| {
+                let at = (shape.source.clone(), shape.backfill, key.clone());
+                match now {
+                    Some(Drift::Suspected) => suspected.insert(at),
+                    Some(Drift::Lacking) => !suspected.contains(&at),
+                    _ => true,
+                }
+            });
             write(mapping, shape, &found)?;
             warn(&target.mapping.name, shape, &found);
             let news = !found.is_empty();
@@ -121,6 +129,7 @@ fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, Sq
         let drift = match row.text(1).as_deref() {
             Some("not_taken") => Some(Drift::NotTaken),
             Some("accepted") => Some(Drift::Accepted),
+            Some("suspected") => Some(Drift::Suspected),
             Some(_) => Some(Drift::Lacking),
             None => None,
         };
@@ -156,6 +165,7 @@ fn write(
                 Drift::NotTaken => "not_taken".into_datum(),
                 Drift::Lacking => "lacking".into_datum(),
                 Drift::Accepted => "accepted".into_datum(),
+                Drift::Suspected => "suspected".into_datum(),
             }),
             clock::datum(shape.committed_at),
         ]

@@ -41,6 +41,9 @@ enum Known {
     Drifting,
 }
 
+/// How long members lack, by commit time, until they surely do, in microseconds.
+const SURE: i64 = 60_000_000;
+
 /// The most shapes that are told apart. Records of more shapes have no fixed columns.
 const MOST: usize = 64;
 
@@ -130,6 +133,8 @@ pub enum Drift {
     NotTaken,
     /// They lack a member that a column is read from.
     Lacking,
+    /// As `Lacking`, for less than a minute: some records may just have fewer members than others.
+    Suspected,
     /// They lack a member, and that is right.
     Accepted,
 }
@@ -219,6 +224,10 @@ impl Taken {
             (Some(now), Some(then)) => now > then,
             _ => true,
         };
+        let lasts = |noted: &Noted| {
+            let times = shape.committed_at.zip(noted.committed_at);
+            times.is_some_and(|(now, then)| now - then >= SURE)
+        };
         let mut found = Vec::new();
         for key in &shape.keys {
             let now = match noted.get(key) {
@@ -226,7 +235,7 @@ impl Taken {
                 None => Some(Drift::NotTaken),
                 Some(before) => match before.drift {
                     Some(Drift::NotTaken) if self.takes(key) => None,
-                    Some(Drift::Lacking | Drift::Accepted) if newer(before) => {
+                    Some(Drift::Lacking | Drift::Suspected | Drift::Accepted) if newer(before) => {
                         (!self.takes(key)).then_some(Drift::NotTaken)
                     }
                     _ => continue,
@@ -235,17 +244,29 @@ impl Taken {
             found.push((key.clone(), now));
         }
         let present: HashSet<&String> = shape.keys.iter().collect();
+        // A new member beside a member that lacks: it was renamed.
+        let renamed = found.iter().any(|(_, now)| *now == Some(Drift::NotTaken));
+        let lacking = if renamed {
+            Drift::Lacking
+        } else {
+            Drift::Suspected
+        };
         for (key, named) in &self.keys {
-            let missed = match noted.get(key) {
-                None => *named,
-                Some(before) => before.drift.is_none() && newer(before),
+            let now = match noted.get(key) {
+                None if *named => lacking,
+                Some(before) if before.drift.is_none() && newer(before) => lacking,
+                Some(before) if before.drift == Some(Drift::Suspected) && lasts(before) => {
+                    Drift::Lacking
+                }
+                _ => continue,
             };
-            if missed && !present.contains(key) {
-                found.push((key.clone(), Some(Drift::Lacking)));
+            if !present.contains(key) {
+                found.push((key.clone(), Some(now)));
             }
         }
         for (key, before) in noted {
-            let gone = before.drift == Some(Drift::Lacking) && !self.keys.contains_key(key);
+            let lacks = matches!(before.drift, Some(Drift::Lacking | Drift::Suspected));
+            let gone = lacks && !self.keys.contains_key(key);
             if gone && !present.contains(key) {
                 found.push((key.clone(), Some(Drift::Accepted)));
             }
@@ -287,7 +308,7 @@ mod tests {
             source: "public.item".to_owned(),
             backfill: false,
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-            committed_at: Some(at),
+            committed_at: Some(at * SURE),
             hash: 0,
         }
     }
@@ -306,7 +327,23 @@ mod tests {
                     },
                 );
             }
-            assert_eq!(taken.compare(&noted, shape), []);
+            // Again: what was suspected is so.
+            let again = RecordShape {
+                committed_at: shape.committed_at.map(|at| at + SURE),
+                ..shape.clone()
+            };
+            for (key, drift) in taken.compare(&noted, &again) {
+                assert_eq!(drift, Some(Drift::Lacking));
+                let committed_at = again.committed_at;
+                noted.insert(
+                    key,
+                    Noted {
+                        drift,
+                        committed_at,
+                    },
+                );
+            }
+            assert_eq!(taken.compare(&noted, &again), []);
         }
         let mut noted: Vec<_> = noted.into_iter().map(|(key, n)| (key, n.drift)).collect();
         noted.retain(|(_, drift)| drift.is_some_and(Drift::is_told));
@@ -324,15 +361,15 @@ mod tests {
 
     #[test]
     fn renamed_member_drifts_twice() {
-        let renamed = [shape(1, &["id", "name"]), shape(2, &["id", "title"])];
+        let renamed = [shape(10, &["id", "name"]), shape(20, &["id", "title"])];
         let both = drift(&[("name", Drift::Lacking), ("title", Drift::NotTaken)]);
         assert_eq!(after(&taken(STAR), &renamed), both);
-        let back = [&renamed[..], &[shape(3, &["id", "name"])]].concat();
+        let back = [&renamed[..], &[shape(30, &["id", "name"])]].concat();
         assert_eq!(
             after(&taken(STAR), &back),
             drift(&[("title", Drift::NotTaken)])
         );
-        let late = [&renamed[..], &[shape(1, &["id", "name"])]].concat();
+        let late = [&renamed[..], &[shape(10, &["id", "name"])]].concat();
         assert_eq!(after(&taken(STAR), &late), both);
         let mended = taken(&[("id", true), ("title", true)]);
         let mut noted = HashMap::new();
@@ -341,11 +378,11 @@ mod tests {
                 key,
                 Noted {
                     drift,
-                    committed_at: Some(2),
+                    committed_at: Some(20 * SURE),
                 },
             );
         }
-        let found = mended.compare(&noted, &shape(3, &["id", "title"]));
+        let found = mended.compare(&noted, &shape(30, &["id", "title"]));
         let names: Vec<_> = found
             .iter()
             .map(|(key, drift)| (key.as_str(), *drift))
@@ -362,16 +399,16 @@ mod tests {
 
     #[test]
     fn what_was_so_from_the_first_is_no_drift() {
-        let first = [shape(1, &["id", "name", "secret"])];
+        let first = [shape(10, &["id", "name", "secret"])];
         assert_eq!(after(&taken(STAR), &first), []);
         let less = [
-            shape(1, &["id", "name", "secret"]),
-            shape(2, &["id", "name"]),
+            shape(10, &["id", "name", "secret"]),
+            shape(20, &["id", "name"]),
         ];
         assert_eq!(after(&taken(STAR), &less), []);
         let more = [
-            shape(1, &["id", "name"]),
-            shape(2, &["id", "name", "own", "mail", "area"]),
+            shape(10, &["id", "name"]),
+            shape(20, &["id", "name", "own", "mail", "area"]),
         ];
         assert_eq!(after(&taken(STAR), &more), []);
         let named = taken(&[("id", true), ("nmae", true)]);

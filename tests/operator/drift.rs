@@ -136,8 +136,14 @@ fn a_key_that_the_mapping_names_must_be_there() {
     for lsn in 1..4 {
         send(&mut client, &[item("insert", lsn, record)]);
     }
-    assert_eq!(taken(&warnings).len(), 1);
+    // Some records may just have fewer keys than others. A minute later they have not.
+    assert_eq!(taken(&warnings), [String::new(); 0]);
     assert_eq!(value(&mut client, DRIFT), r#"{"lacking": ["nmae"]}"#);
+    let (mut other, others) = warned(&database);
+    for lsn in [70, 150] {
+        send(&mut other, &[item("insert", lsn, record)]);
+    }
+    assert_eq!(taken(&others).len(), 1);
     // A key that SQL reads is taken; another one is not.
     send(
         &mut client,
