@@ -68,7 +68,7 @@ comment on column sequin.record_key.mapping is 'sequin.mapping.id';
 comment on column sequin.record_key.source is 'Source table of the records';
 comment on column sequin.record_key.backfill is 'Whether the records are those of backfill reads';
 comment on column sequin.record_key.key is 'Key of the records, or key that a column of the mapping is read from';
-comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; suspected: the same, for less than a minute so far; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
+comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; suspected: the same, but no new key came with it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
 comment on column sequin.record_key.committed_at is 'commit_timestamp of the message that showed it';
 comment on column sequin.record_key.since is 'When a call found it';
 revoke all on sequin.record_key from public;

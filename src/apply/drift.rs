@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
@@ -73,18 +73,10 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
             continue;
         }
         let taken = Taken::new(&target.mapping, &target.destination, &target.columns);
-        let (mut results, mut suspected) = (Vec::new(), HashSet::new());
+        let mut results = Vec::new();
         for shape in target.shapes.fresh() {
             let mut noted = noted(mapping, shape)?;
-            let mut found = taken.compare(&noted, shape);
-            found.retain(|(key, now)| {
-                let at = (shape.source.clone(), shape.backfill, key.clone());
-                match now {
-                    Some(Drift::Suspected) => suspected.insert(at),
-                    Some(Drift::Lacking) => !suspected.contains(&at),
-                    _ => true,
-                }
-            });
+            let found = taken.compare(&noted, shape);
             write(mapping, shape, &found)?;
             warn(&target.mapping.name, shape, &found);
             let news = !found.is_empty();
@@ -182,16 +174,8 @@ fn warn(mapping: &str, shape: &RecordShape, found: &[(String, Option<Drift>)]) {
         keys.join(", ")
     };
     let (not_taken, lacking) = (of(Drift::NotTaken), of(Drift::Lacking));
-    let mut detail = Vec::new();
-    if !not_taken.is_empty() {
-        detail.push(format!("No column takes the new keys {not_taken}."));
-    }
-    if !lacking.is_empty() {
-        detail.push(format!(
-            "The records lack the keys {lacking}, which columns are read from."
-        ));
-    }
-    if detail.is_empty() {
+    // A key that comes alone may be one that the mapping leaves out on purpose.
+    if not_taken.is_empty() || lacking.is_empty() {
         return;
     }
     let kind = if shape.backfill { "reads" } else { "changes" };
@@ -203,9 +187,11 @@ fn warn(mapping: &str, shape: &RecordShape, found: &[(String, Option<Drift>)]) {
         ),
         "sequin_apply",
     )
-    .set_detail(detail.join(" "))
+    .set_detail(format!(
+        "No column takes the new keys {not_taken}. The records lack the keys {lacking}, which columns are read from."
+    ))
     .set_hint(format!(
-        "If a column was renamed or added at the source, do the same here, or change the mapping: SELECT \
+        "If a column was renamed at the source, do the same here, or change the mapping: SELECT \
          sequin.alter_mapping({0}, columns => …). If all is as it should be, run: SELECT sequin.accept_drift({0});",
         literal(mapping)
     ))

@@ -41,9 +41,6 @@ enum Known {
     Drifting,
 }
 
-/// How long members lack, by commit time, until they surely do, in microseconds.
-const SURE: i64 = 60_000_000;
-
 /// The most shapes that are told apart. Records of more shapes have no fixed columns.
 const MOST: usize = 64;
 
@@ -133,7 +130,7 @@ pub enum Drift {
     NotTaken,
     /// They lack a member that a column is read from.
     Lacking,
-    /// As `Lacking`, for less than a minute: some records may just have fewer members than others.
+    /// As `Lacking`, without a new member beside it: some records may just have fewer members than others.
     Suspected,
     /// They lack a member, and that is right.
     Accepted,
@@ -224,10 +221,6 @@ impl Taken {
             (Some(now), Some(then)) => now > then,
             _ => true,
         };
-        let lasts = |noted: &Noted| {
-            let times = shape.committed_at.zip(noted.committed_at);
-            times.is_some_and(|(now, then)| now - then >= SURE)
-        };
         let mut found = Vec::new();
         for key in &shape.keys {
             let now = match noted.get(key) {
@@ -255,9 +248,6 @@ impl Taken {
             let now = match noted.get(key) {
                 None if *named => lacking,
                 Some(before) if before.drift.is_none() && newer(before) => lacking,
-                Some(before) if before.drift == Some(Drift::Suspected) && lasts(before) => {
-                    Drift::Lacking
-                }
                 _ => continue,
             };
             if !present.contains(key) {
@@ -308,7 +298,7 @@ mod tests {
             source: "public.item".to_owned(),
             backfill: false,
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-            committed_at: Some(at * SURE),
+            committed_at: Some(at),
             hash: 0,
         }
     }
@@ -327,23 +317,7 @@ mod tests {
                     },
                 );
             }
-            // Again: what was suspected is so.
-            let again = RecordShape {
-                committed_at: shape.committed_at.map(|at| at + SURE),
-                ..shape.clone()
-            };
-            for (key, drift) in taken.compare(&noted, &again) {
-                assert_eq!(drift, Some(Drift::Lacking));
-                let committed_at = again.committed_at;
-                noted.insert(
-                    key,
-                    Noted {
-                        drift,
-                        committed_at,
-                    },
-                );
-            }
-            assert_eq!(taken.compare(&noted, &again), []);
+            assert_eq!(taken.compare(&noted, shape), []);
         }
         let mut noted: Vec<_> = noted.into_iter().map(|(key, n)| (key, n.drift)).collect();
         noted.retain(|(_, drift)| drift.is_some_and(Drift::is_told));
@@ -378,7 +352,7 @@ mod tests {
                 key,
                 Noted {
                     drift,
-                    committed_at: Some(20 * SURE),
+                    committed_at: Some(20),
                 },
             );
         }
@@ -412,7 +386,7 @@ mod tests {
         ];
         assert_eq!(after(&taken(STAR), &more), []);
         let named = taken(&[("id", true), ("nmae", true)]);
-        assert_eq!(after(&named, &first), drift(&[("nmae", Drift::Lacking)]));
+        assert_eq!(after(&named, &first), drift(&[("nmae", Drift::Suspected)]));
     }
 
     #[test]

@@ -136,14 +136,9 @@ fn a_key_that_the_mapping_names_must_be_there() {
     for lsn in 1..4 {
         send(&mut client, &[item("insert", lsn, record)]);
     }
-    // Some records may just have fewer keys than others. A minute later they have not.
+    // Some records may just have fewer keys than others.
     assert_eq!(taken(&warnings), [String::new(); 0]);
     assert_eq!(value(&mut client, DRIFT), r#"{"lacking": ["nmae"]}"#);
-    let (mut other, others) = warned(&database);
-    for lsn in [70, 150] {
-        send(&mut other, &[item("insert", lsn, record)]);
-    }
-    assert_eq!(taken(&others).len(), 1);
     // A key that SQL reads is taken; another one is not.
     send(
         &mut client,
@@ -158,7 +153,7 @@ fn a_key_that_the_mapping_names_must_be_there() {
             r#"{"id":1,"name":"a","text":"b","more":1}"#,
         )],
     );
-    assert_eq!(taken(&warnings).len(), 1);
+    assert_eq!(taken(&warnings), [String::new(); 0]);
     assert_eq!(
         value(&mut client, DRIFT),
         r#"{"lacking": ["nmae"], "not_taken": ["more"]}"#
