@@ -380,3 +380,8 @@ comment on function sequin.finish_resync(text, boolean) is
     'Ends a resync: deletes the rows that no message has confirmed since it began, and returns their number; a dry run only counts them';
 comment on function sequin.forget_versions(text) is
     'Deletes the versions of the mapping''s rows, so that the next message for each row is applied whatever its position';
+
+create function sequin.accept_drift(mapping text) returns bigint
+    language c volatile as 'MODULE_PATHNAME', 'accept_drift_wrapper';
+comment on function sequin.accept_drift(text) is
+    'Takes the keys that the records of the mapping have now as they are: sequin.status shows no drift of them; returns how many keys drifted';

@@ -68,16 +68,11 @@ comment on column sequin.record_key.mapping is 'sequin.mapping.id';
 comment on column sequin.record_key.source is 'Source table of the records';
 comment on column sequin.record_key.backfill is 'Whether the records are those of backfill reads';
 comment on column sequin.record_key.key is 'Key of the records, or key that a column of the mapping is read from';
-comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
+comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; suspected: the same, but no new key came with it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
 comment on column sequin.record_key.committed_at is 'commit_timestamp of the message that showed it';
 comment on column sequin.record_key.since is 'When a call found it';
 revoke all on sequin.record_key from public;
 select pg_catalog.pg_extension_config_dump('sequin.record_key', '');
-
-create function sequin.accept_drift(mapping text) returns bigint
-    language c volatile as 'MODULE_PATHNAME', 'accept_drift_wrapper';
-comment on function sequin.accept_drift(text) is
-    'Takes the keys that the records of the mapping have now as they are: sequin.status shows no drift of them; returns how many keys drifted';
 
 create function sequin.record_keys_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -168,11 +163,13 @@ select m.name, m.source, m.destination, m.owner,
        (select pg_catalog.array_agg(l.name order by l.name) from sequin.lacking_column l
         where l.mapping operator(pg_catalog.=) m.id and l.by_read) as stale_columns,
        (select pg_catalog.jsonb_object_agg(f.drift, f.keys)
-        from (select r.drift, pg_catalog.jsonb_agg(distinct r.key) as keys
+        from (select k.drift, pg_catalog.jsonb_agg(distinct r.key) as keys
               from sequin.record_key r
+              cross join lateral (
+                  select case r.drift when 'suspected' then 'lacking' else r.drift end as drift) k
               where r.mapping operator(pg_catalog.=) m.id
-                and r.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
-              group by r.drift) f) as drift
+                and k.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
+              group by k.drift) f) as drift
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id

@@ -252,8 +252,8 @@ fn accept_drift(mapping: Option<&str>) -> Result<i64, ErrorReport> {
     let _definer = ActingAs::new(extension_owner(), false);
     let accept = format!(
         "with accepted as (
-             update sequin.record_key set drift = case drift when 'lacking' then 'accepted' end
-             where mapping = {} and drift in ('not_taken', 'lacking') returning key)
+             update sequin.record_key set drift = case when drift <> 'not_taken' then 'accepted' end
+             where mapping = {} and drift in ('not_taken', 'lacking', 'suspected') returning key)
          select pg_catalog.count(distinct key) from accepted",
         mapping.id
     );

@@ -121,6 +121,7 @@ fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, Sq
         let drift = match row.text(1).as_deref() {
             Some("not_taken") => Some(Drift::NotTaken),
             Some("accepted") => Some(Drift::Accepted),
+            Some("suspected") => Some(Drift::Suspected),
             Some(_) => Some(Drift::Lacking),
             None => None,
         };
@@ -156,6 +157,7 @@ fn write(
                 Drift::NotTaken => "not_taken".into_datum(),
                 Drift::Lacking => "lacking".into_datum(),
                 Drift::Accepted => "accepted".into_datum(),
+                Drift::Suspected => "suspected".into_datum(),
             }),
             clock::datum(shape.committed_at),
         ]
@@ -172,16 +174,8 @@ fn warn(mapping: &str, shape: &RecordShape, found: &[(String, Option<Drift>)]) {
         keys.join(", ")
     };
     let (not_taken, lacking) = (of(Drift::NotTaken), of(Drift::Lacking));
-    let mut detail = Vec::new();
-    if !not_taken.is_empty() {
-        detail.push(format!("No column takes the new keys {not_taken}."));
-    }
-    if !lacking.is_empty() {
-        detail.push(format!(
-            "The records lack the keys {lacking}, which columns are read from."
-        ));
-    }
-    if detail.is_empty() {
+    // A key that comes alone may be one that the mapping leaves out on purpose.
+    if not_taken.is_empty() || lacking.is_empty() {
         return;
     }
     let kind = if shape.backfill { "reads" } else { "changes" };
@@ -193,9 +187,11 @@ fn warn(mapping: &str, shape: &RecordShape, found: &[(String, Option<Drift>)]) {
         ),
         "sequin_apply",
     )
-    .set_detail(detail.join(" "))
+    .set_detail(format!(
+        "No column takes the new keys {not_taken}. The records lack the keys {lacking}, which columns are read from."
+    ))
     .set_hint(format!(
-        "If a column was renamed or added at the source, do the same here, or change the mapping: SELECT \
+        "If a column was renamed at the source, do the same here, or change the mapping: SELECT \
          sequin.alter_mapping({0}, columns => …). If all is as it should be, run: SELECT sequin.accept_drift({0});",
         literal(mapping)
     ))

@@ -68,7 +68,10 @@ fn reads(read_skew: i64) -> String {
     )
 }
 
-const CHANGE: &[(&str, pg_sys::Oid)] = &[
+/// The columns of a batch relation.
+type Columns = &'static [(&'static str, pg_sys::Oid)];
+
+const CHANGE: Columns = &[
     ("mapping", pg_sys::INT4OID),
     ("key", pg_sys::BYTEAOID),
     ("source", pg_sys::INT8OID),
@@ -79,7 +82,7 @@ const CHANGE: &[(&str, pg_sys::Oid)] = &[
     ("image", pg_sys::INT8OID),
 ];
 
-const READ: &[(&str, pg_sys::Oid)] = &[
+const READ: Columns = &[
     ("mapping", pg_sys::INT4OID),
     ("key", pg_sys::BYTEAOID),
     ("source", pg_sys::INT8OID),
@@ -97,7 +100,7 @@ thread_local! {
 /// Runs the statement for this skew.
 fn query<T>(
     kept: &'static std::thread::LocalKey<Skewed>,
-    (text, columns): (fn(i64) -> String, &[(&str, pg_sys::Oid)]),
+    (text, columns): (fn(i64) -> String, Columns),
     read_skew: i64,
     claims: &[T],
     row: impl FnMut(&T) -> BatchRow,

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Change, Event, State};
+use super::state::{Change, Event, State};
 
 /// Drops the image of a row, unless the row came to its key from another key, or another row went from the
 /// key in the same transaction: only such a row is likely to be taken for the row that was at the key before.

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Cell, Change, Effect, Provided, Stamp, State, Value};
+use super::state::{Cell, Change, Effect, Provided, Stamp, State, Value};
 
 /// Whether a read has surely seen a change that was committed at this time. All in microseconds.
 pub fn is_seen(read_at: Option<i64>, committed_at: Option<i64>, read_skew: i64) -> bool {
@@ -41,12 +41,6 @@ impl State {
             (None, Some(row)) => row,
             _ => of_read,
         }
-    }
-
-    /// Whether a column has an older value than the row, or none.
-    pub(super) fn has_gaps(&self) -> bool {
-        let mut cells = self.cells.iter();
-        cells.any(|cell| cell.gap.is_some() || cell.value == Value::Unknown)
     }
 
     pub(super) fn read(&mut self, change: &Change<'_>, read_skew: i64) -> Effect {

@@ -12,6 +12,7 @@ mod source;
 mod time;
 
 use super::*;
+use crate::message::Version;
 
 const SECOND: i64 = 1_000_000;
 const READ_SKEW: i64 = 5 * SECOND;
