@@ -11,7 +11,8 @@
 //!
 //! Until all changes have arrived, the state can depend on their order: a read may be missing, and an older
 //! image of a row that moved may be taken for another row. Rows that several sources write converge by
-//! commit time, if the commit times differ.
+//! commit time, if the commit times differ and no backfill reads them: a change that a read has surely seen leaves no
+//! position, so that an older change of another source can come after it.
 //!
 //! The law holds for deferrable keys that are checked at the end of each statement. It does not hold
 //! - if a row comes to a key as a row that is equal in every column leaves the key: the changes of the key

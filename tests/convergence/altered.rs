@@ -395,7 +395,7 @@ fn versions_move_from_the_columns_to_the_table() {
         older.push(item("read", 150, record("1", "older")));
         assert_eq!(send(&mut client, &older), stale(4), "{change}");
         assert_eq!(
-            send(&mut client, &[item("update", 30, record("1", "newer"))]),
+            send(&mut client, &[item("update", 9000, record("1", "newer"))]),
             upserted(1),
             "{change}"
         );
