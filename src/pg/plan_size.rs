@@ -23,6 +23,7 @@ pub struct AsIfLarge {
 }
 
 impl AsIfLarge {
+    /// Until it is dropped, plans take the tables as large.
     pub fn begin() -> AsIfLarge {
         AsIfLarge {
             before: PLANNING.replace(true),

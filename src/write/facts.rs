@@ -12,6 +12,7 @@
 pub mod collect;
 mod collector;
 mod exclusions;
+mod givers;
 mod handovers;
 mod table;
 

@@ -48,6 +48,7 @@ fn plans_of_many_mappings_are_bounded() {
             "select count(*) from pg_backend_memory_contexts where name = 'sequin type input'";
         let inputs: u64 = value(&mut client, inputs).parse().expect("a number");
         assert!(inputs <= 250 * 5, "{inputs} columns are ready");
-        assert!(inputs >= 200 * 5, "{inputs} columns are ready");
+        // Those of the last batch at least: an ANALYZE of the table in between makes all anew.
+        assert!(inputs >= 50 * 5, "{inputs} columns are ready");
     }
 }

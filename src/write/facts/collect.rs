@@ -88,6 +88,7 @@ fn ask(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError
     let constraints = Constraints::of(this.changes.target.destination.oid);
     let table = subtransaction(|| Table::read(this.changes, &constraints, nets))?;
     this.find_moves(&table, nets);
+    this.find_handovers(&table, nets);
     for (n, now) in table.now.iter().enumerate() {
         this.facts.there[this.first + n] = now.is_some();
         this.facts.nodes[this.first + n].present = table.then[n].is_some();

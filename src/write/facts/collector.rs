@@ -25,7 +25,7 @@ use crate::write::solve::{Drop, RowNo, Token};
 use crate::write::way::{is_move, may_be_deleted};
 
 use super::Facts;
-use super::handovers::Givers;
+use super::givers::Givers;
 
 /// The collecting of what is asked of one mapping's changes.
 pub struct Collector<'c, 'b> {
@@ -63,7 +63,6 @@ impl Collector<'_, '_> {
                 self.moves(old, new);
             }
         }
-        self.find_handovers(table, nets);
     }
 
     /// Notes that a row is updated to another key.

@@ -20,7 +20,7 @@ use crate::changes::net::{NetChange, NetEffect};
 use crate::destination::{Action, Referrer};
 use crate::target::Target;
 use crate::write::give_up::free_value;
-use crate::write::way::{can_change_key, is_move};
+use crate::write::way::{can_change_key, is_move, may_be_deleted};
 
 /// How many rows can follow each other: each needs a part of the statement of its own.
 const LONGEST: usize = 100;
@@ -57,50 +57,12 @@ impl Chains {
     }
 }
 
-/// Rows that go, by what rows refer to in them by a foreign key that acts then.
-pub struct Givers(Vec<(Vec<usize>, HashMap<Vec<u8>, usize>)>);
-
-impl Givers {
-    pub fn of(table: &Table<'_>) -> Givers {
-        let referrers = table.target.destination.referrers.iter();
-        let acting = referrers.filter(|referrer| referrer.on_delete != Action::Nothing);
-        let columns = acting.filter_map(|referrer| {
-            let columns = referrer.columns.iter().map(|part| table.column(&part.1));
-            columns.collect::<Option<Vec<usize>>>()
-        });
-        let givers = columns.map(|columns| {
-            let going = (0..table.now.len()).filter(|&n| table.then[n].is_none());
-            let by_value = going.filter_map(|n| {
-                let now = table.now[n].as_ref()?;
-                Some((table.bytes(now, &columns)?, n))
-            });
-            let by_value = by_value.collect();
-            (columns, by_value)
-        });
-        Givers(givers.collect())
-    }
-
-    /// Whether a row that goes to another key is to have there what another row that goes has: that one becomes the
-    /// row at this key.
-    pub fn any(&self, table: &Table<'_>, old: usize, new: usize) -> bool {
-        self.0.iter().any(|(columns, by_value)| {
-            let then = table.then[new].as_ref();
-            let then = then.and_then(|then| table.bytes(then, columns));
-            let giver = then.and_then(|then| by_value.get(&then).copied());
-            let now = table.now[old].as_ref();
-            let has = |giver: usize| {
-                let givers = table.now[giver].as_ref();
-                let [now, givers] = [now, givers].map(|image| table.bytes(image?, columns));
-                now == givers
-            };
-            giver.is_some_and(|giver| giver != old && !has(giver))
-        })
-    }
-}
-
 impl Collector<'_, '_> {
     /// Notes which rows hand over what rows refer to by foreign keys that act when a row goes.
     pub fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
+        if may_be_deleted(table.target) {
+            return;
+        }
         let mut chains = Chains::default();
         for referrer in &table.target.destination.referrers {
             if referrer.on_delete != Action::Nothing {
