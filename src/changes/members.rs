@@ -47,7 +47,7 @@ impl<'a> Changes<'a> {
         said.members = members;
     }
 
-    /// The names of the members of which a change says nothing: see [`Target::leaves_out`].
+    /// The names of the members of which a change says nothing: see [`crate::target::Target::leaves_out`].
     fn left_out(&self, said: &Said<'a>, id: u32) -> impl Iterator<Item = &'a str> {
         let message = self.message_of(said, id);
         let fields = self.intake.fields(message).iter();

@@ -7,8 +7,11 @@ use std::collections::HashMap;
 use super::table::Table;
 use crate::destination::Action;
 
+/// Columns that a foreign key refers to, and rows (by number) by their values in these columns.
+type ByValue = (Vec<usize>, HashMap<Vec<u8>, usize>);
+
 /// Rows that go, by what rows refer to in them by a foreign key that acts then.
-pub struct Givers(Vec<(Vec<usize>, HashMap<Vec<u8>, usize>)>);
+pub struct Givers(Vec<ByValue>);
 
 impl Givers {
     /// The rows of a table that go.
