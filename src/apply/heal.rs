@@ -134,7 +134,8 @@ impl Healing {
             if self.is_over() {
                 return Ok(due::leave(&self.rows)?);
             }
-            let found = due::find(&self.rows, std::mem::take(&mut sweep))?;
+            registry.see_letters()?;
+            let found = due::find(&registry.letters, &self.rows, std::mem::take(&mut sweep))?;
             let known = self.rows.len();
             let mut letters = found.letters;
             letters.retain(|due| {

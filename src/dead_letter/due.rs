@@ -28,7 +28,10 @@ use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 /// level by level, and no more of them than are read. Letters that were tried after the row was written are
 /// not found (`before`). Letters that failed often (1000 times, or 20 times if they wait for any row) are
 /// tried at most once a minute.
-const FIND: &str = "
+macro_rules! find {
+    ($or:literal) => {
+        concat!(
+            "
     with recursive t as materialized (
         select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.hash is not null as hashed, b.before
         from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)),
@@ -43,16 +46,9 @@ const FIND: &str = "
              where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key
                and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
                and l.last_attempt_at < t.before
-             limit 2000)
-            union all
-            (select l.* from sequin.mapping m cross join lateral (
-                 select l.* from sequin.dead_letter l
-                 where l.mapping = m.name and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
-                   and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
-                   and l.last_attempt_at < t.before
-                 offset 0) l
-             where m.destination = t.relation
-             limit 2000)) l
+             limit 2000)",
+            $or,
+            ") l
         union
         select l.id, l.mapping, l.row_key from found f
         join sequin.mapping m on m.name = f.mapping
@@ -82,7 +78,25 @@ const FIND: &str = "
     join sequin.dead_letter l on l.id = due.id
     left join sequin.mapping m on m.name = l.mapping and m.enabled and m.on_error = 'dead_letter'
       and exists (select from pg_class c where c.oid = m.destination)
-    order by due.n, l.id";
+    order by due.n, l.id"
+        )
+    };
+}
+
+const FIND: &str = find!("");
+
+const FIND_BY_VALUE: &str = find!(
+    "
+            union all
+            (select l.* from sequin.mapping m cross join lateral (
+                 select l.* from sequin.dead_letter l
+                 where l.mapping = m.name and l.state = 'waiting' and l.waits_or is not null and l.waits_or = t.key
+                   and (l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute')
+                   and l.last_attempt_at < t.before
+                 offset 0) l
+             where m.destination = t.relation
+             limit 2000)"
+);
 
 /// The most letters that [`FIND`] finds by row. Letters that wait for any row of a table are not counted.
 const FOUND: i64 = 2000;
@@ -114,6 +128,7 @@ const WRITTEN: [(&str, pg_sys::Oid); 4] = [
 thread_local! {
     static KEPT_FOR: Lookup = const { Lookup::new(KEPT, &[pg_sys::BuiltinOid::TEXTOID]) };
     static FINDER: Kept = const { Kept::new(FIND, &WRITTEN) };
+    static BY_VALUE: Kept = const { Kept::new(FIND_BY_VALUE, &WRITTEN) };
     static LEFT: Kept = const { Kept::new(LEAVE, &WRITTEN) };
     static TAKEN: Kept = const { Kept::new(TAKE, &[("nothing", pg_sys::INT4OID)]) };
     static STILL_KEPT: Kept = const { Kept::new(KEPT_STILL, &[("id", pg_sys::INT8OID)]) };
@@ -264,10 +279,14 @@ pub struct Found {
 }
 
 /// Finds the letters that wait for these rows; with `sweep`, also letters that were not tried for a minute.
-pub fn find(rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
+pub fn find(presence: &Presence, rows: &[Written], sweep: bool) -> Result<Found, SqlError> {
     let sweep = sweep.then(|| vec![None; 4]);
     let batch = rows.iter().map(Written::row).chain(sweep);
-    let returned = FINDER.with(|statement| statement.query(batch, |row| row))?;
+    let statement = match presence.any_or() {
+        true => &BY_VALUE,
+        false => &FINDER,
+    };
+    let returned = statement.with(|statement| statement.query(batch, |row| row))?;
     let mut found = Found {
         letters: Vec::with_capacity(returned.len()),
         more: false,

@@ -30,17 +30,16 @@ pub struct Presence {
     ready: bool,
     /// Whether letters bring other keys and values than the key of their row.
     brings: bool,
+    /// Whether letters wait for a value of their own table, too.
+    or: bool,
 }
 
 /// Each part reads one row: the server may execute an EXISTS for all mappings at once, which reads all letters.
 const PRESENCE: &str = "
     select m.id, m.destination::oid,
            (select true from sequin.dead_letter l where l.mapping = m.name and l.row_key is not null limit 1),
-           coalesce(
-               (select true from sequin.dead_letter l
-                where l.state = 'waiting' and l.waits_on = m.destination limit 1),
-               (select true from sequin.dead_letter l
-                where l.state = 'waiting' and l.waits_or is not null and l.mapping = m.name limit 1)),
+           (select true from sequin.dead_letter l
+            where l.state = 'waiting' and l.waits_on = m.destination limit 1),
            (select true from sequin.dead_letter l where l.state in ('waiting', 'paused') limit 1),
            (select true from sequin.dead_letter l
             where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
@@ -48,7 +47,9 @@ const PRESENCE: &str = "
            exists (select from sequin.broken_mapping b where b.mapping = m.id),
            (select true from sequin.ready_row limit 1),
            (select true from sequin.dead_letter l
-            where l.mapping = m.name and l.state = 'waiting' and l.brings is not null limit 1)
+            where l.mapping = m.name and l.state = 'waiting' and l.brings is not null limit 1),
+           (select true from sequin.dead_letter l
+            where l.mapping = m.name and l.state = 'waiting' and l.waits_or is not null limit 1)
     from sequin.mapping m";
 
 thread_local! {
@@ -71,7 +72,8 @@ impl Presence {
             if is(2) {
                 presence.of.insert(mapping);
             }
-            if is(3) {
+            presence.or |= is(9);
+            if is(3) || is(9) {
                 presence.on.extend(destination);
             }
             presence.any |= is(4);
@@ -115,6 +117,11 @@ impl Presence {
     /// Whether letters bring other keys and values than the key of their row.
     pub fn any_brings(&self) -> bool {
         self.brings
+    }
+
+    /// Whether letters wait for a value of their own table, too.
+    pub fn any_or(&self) -> bool {
+        self.or
     }
 
     /// Whether any letter is waiting or paused.
