@@ -90,6 +90,7 @@ comment on table sequin.former_version is 'Versions of the rows of removed mappi
 comment on column sequin.former_version.mapping is 'sequin.former_mapping.id';
 comment on column sequin.former_version.key is 'The row''s key as bytes';
 comment on column sequin.former_version.version is 'The row''s entry of sequin.row_version';
+
 -- Messages do not tell the types of the source. A backfill sends null for those that it cannot read.
 create table sequin.unreadable_member (
     mapping integer not null,

@@ -301,6 +301,16 @@ impl Kept {
         self.execute(items, row).map(returned)
     }
 
+    /// Executes the statement over a batch relation with this row alone.
+    pub fn execute_of(&self, row: BatchRow) -> Result<Executed, SqlError> {
+        self.execute(std::iter::once(row), |row| row)
+    }
+
+    /// Like [`Self::execute_of`], for a statement that returns rows.
+    pub fn query_of(&self, row: BatchRow) -> Result<Returned, SqlError> {
+        self.execute_of(row).map(returned)
+    }
+
     fn make(&self) -> Result<Statement, SqlError> {
         let columns: Vec<_> = self
             .columns

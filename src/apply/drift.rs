@@ -99,21 +99,19 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
 }
 
 fn is_locked(mapping: i32) -> Result<bool, SqlError> {
-    let row = |()| vec![Some(Datum::from(mapping))];
-    let returned = LOCKED.with(|statement| statement.query(std::iter::once(()), row))?;
+    let mapping = Some(Datum::from(mapping));
+    let returned = LOCKED.with(|statement| statement.query_of(vec![mapping]))?;
     let mut row = RowReader::new(&returned);
     Ok(row.next() && row.bool(0) == Some(true))
 }
 
 fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, SqlError> {
     let returned = READ.with(|statement| {
-        statement.query(std::iter::once(shape), |shape| {
-            vec![
-                Some(Datum::from(mapping)),
-                shape.source.as_str().into_datum(),
-                Some(Datum::from(shape.backfill)),
-            ]
-        })
+        statement.query_of(vec![
+            Some(Datum::from(mapping)),
+            shape.source.as_str().into_datum(),
+            Some(Datum::from(shape.backfill)),
+        ])
     })?;
     let mut noted = HashMap::new();
     let mut row = RowReader::new(&returned);

@@ -97,10 +97,9 @@ pub fn circles_of(
     rows: &[Touched],
     has: &BTreeSet<i64>,
 ) -> Result<(Vec<Due>, bool), SqlError> {
-    let waiting: Vec<&Touched> = rows
-        .iter()
-        .filter(|row| !things_of(row).is_empty())
-        .collect();
+    // What is written, or waits for a row that is not known, may be what a letter needs: letters begin there.
+    let (mut own, waiting): (Vec<&Touched>, Vec<&Touched>) =
+        rows.iter().partition(|row| things_of(row).is_empty());
     if waiting.is_empty() {
         return Ok((Vec::new(), false));
     }
@@ -108,13 +107,9 @@ pub fn circles_of(
     if letters.is_empty() {
         return Ok((Vec::new(), false));
     }
-    // What is written, or waits for a row that is not known, may be what a letter needs.
-    let begin = |row: &Touched| things_of(row).is_empty();
-    let (mut begins, mut rest): (Vec<&Touched>, Vec<&Touched>) =
-        rows.iter().partition(|row| begin(row));
-    let first = begins.len();
-    begins.append(&mut rest);
-    let mut all = hashed(&begins)?;
+    let first = own.len();
+    own.extend(waiting);
+    let mut all = hashed(&own)?;
     let count = all.len();
     all.append(&mut nodes);
     let circles = together(&all, first, count);

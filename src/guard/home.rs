@@ -36,18 +36,15 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
     let _definer = ActingAs::new(definer, false);
     let mapping = Some(Datum::from(target.mapping.id));
     let read = || -> Result<Option<i64>, SqlError> {
-        let returned =
-            READ.with(|statement| statement.query(std::iter::once(()), |()| vec![mapping]))?;
+        let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
         let mut row = RowReader::new(&returned);
         Ok(row.next().then(|| row.bigint(0)).flatten())
     };
     let home = match read()? {
         Some(home) => home,
         None => {
-            WRITE.with(|statement| {
-                let row = |()| vec![mapping, Some(Datum::from(first))];
-                statement.execute(std::iter::once(()), row)
-            })?;
+            let row = vec![mapping, Some(Datum::from(first))];
+            WRITE.with(|statement| statement.execute_of(row))?;
             // Sessions that have cached the new home source must forget it if this transaction is rolled
             // back.
             invalidation::announce(home_sources());

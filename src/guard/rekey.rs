@@ -48,6 +48,9 @@ pub fn settle(
     destination: &Destination,
     exclusive: bool,
 ) -> Result<Settled, Stop> {
+    if VersionsIn::of(mapping, destination) == VersionsIn::Nowhere {
+        return Ok(Settled::Fit);
+    }
     let columns = columns_of(destination.oid);
     let Some(now) = Shape::of(mapping, destination, &columns) else {
         return Ok(Settled::Fit);

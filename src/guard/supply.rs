@@ -41,8 +41,7 @@ thread_local! {
 pub fn load(target: &mut Target, definer: pg_sys::Oid) -> Result<(), SqlError> {
     let _definer = ActingAs::new(definer, false);
     let mapping = Some(Datum::from(target.mapping.id));
-    let returned =
-        READ.with(|statement| statement.query(std::iter::once(()), |()| vec![mapping]))?;
+    let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
     let mut row = RowReader::new(&returned);
     while row.next() {
         if let (Some(name), Some(by_read)) = (row.text(0), row.bool(1)) {
@@ -59,15 +58,14 @@ pub fn note(
     news: &[(String, Option<bool>)],
 ) -> Result<(), SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let row = |(name, by_read): &(String, Option<bool>)| {
+    let row = |(name, by_read): &&(String, Option<bool>)| {
         vec![
             Some(Datum::from(target.mapping.id)),
             name.as_str().into_datum(),
             Some(Datum::from(by_read.unwrap_or_default())),
         ]
     };
-    let (lacking, supplied): (Vec<_>, Vec<_>) =
-        news.iter().cloned().partition(|(_, now)| now.is_some());
+    let (lacking, supplied): (Vec<_>, Vec<_>) = news.iter().partition(|(_, now)| now.is_some());
     if !lacking.is_empty() {
         WRITE.with(|statement| statement.execute(lacking.iter(), row))?;
     }

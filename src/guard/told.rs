@@ -41,8 +41,7 @@ thread_local! {
 pub fn load(target: &mut Target, definer: pg_sys::Oid) -> Result<(), SqlError> {
     let _definer = ActingAs::new(definer, false);
     let mapping = Some(Datum::from(target.mapping.id));
-    let returned =
-        READ.with(|statement| statement.query(std::iter::once(()), |()| vec![mapping]))?;
+    let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
     let mut row = RowReader::new(&returned);
     while row.next() {
         if let (Some(name), Some(shapes)) = (row.text(0), row.bigint(1)) {

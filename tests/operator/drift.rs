@@ -1,33 +1,13 @@
 //! Source columns that were renamed or added: keys that no column takes, and keys that records lack.
 
-use std::sync::{Arc, Mutex};
+use support::{Database, Message, apply_jsonb, batch, run, send, value};
 
-use postgres::{Client, NoTls};
-use support::{Database, Message, apply_jsonb, batch, config, run, send, value};
+use super::{taken, warned};
 
 const DRIFT: &str = "select drift from sequin.status where name = 'item'";
 
 fn item(action: &str, lsn: u64, record: &str) -> Message {
     Message::new(action, "item", lsn, record)
-}
-
-/// A connection, and the warnings that it gets, with DETAIL and HINT.
-fn warned(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let all = Arc::clone(&warnings);
-    let mut config = config(database.name(), None);
-    config.notice_callback(move |notice| {
-        if notice.severity() == "WARNING" {
-            let parts = [Some(notice.message()), notice.detail(), notice.hint()];
-            let parts: Vec<_> = parts.into_iter().flatten().collect();
-            all.lock().expect("warnings").push(parts.join(" "));
-        }
-    });
-    (config.connect(NoTls).expect("a connection"), warnings)
-}
-
-fn taken(warnings: &Arc<Mutex<Vec<String>>>) -> Vec<String> {
-    std::mem::take(&mut *warnings.lock().expect("warnings"))
 }
 
 fn mapped(test: &str, columns: &str) -> Database {

@@ -1,30 +1,10 @@
 //! Generated columns of the source: reads have them, changes lack them.
 
-use std::sync::{Arc, Mutex};
+use support::{Database, GUARDS, Message, apply_jsonb, batch, rows, run, send, value};
 
-use postgres::{Client, NoTls};
-use support::{Database, GUARDS, Message, apply_jsonb, batch, config, rows, run, send, value};
+use super::{taken, warned};
 
 const STALE: &str = "select array_to_string(stale_columns, ',') from sequin.status";
-
-/// A connection, and the warnings that it gets, with DETAIL and HINT.
-fn warned(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
-    let warnings = Arc::new(Mutex::new(Vec::new()));
-    let all = Arc::clone(&warnings);
-    let mut config = config(database.name(), None);
-    config.notice_callback(move |notice| {
-        if notice.severity() == "WARNING" {
-            let parts = [Some(notice.message()), notice.detail(), notice.hint()];
-            let parts: Vec<_> = parts.into_iter().flatten().collect();
-            all.lock().expect("warnings").push(parts.join(" "));
-        }
-    });
-    (config.connect(NoTls).expect("a connection"), warnings)
-}
-
-fn taken(warnings: &Arc<Mutex<Vec<String>>>) -> Vec<String> {
-    std::mem::take(&mut *warnings.lock().expect("warnings"))
-}
 
 fn change(action: &str, lsn: u64, id: i64, width: i64) -> Message {
     let record = format!(r#"{{"id":{id},"width":{width}}}"#);

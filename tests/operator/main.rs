@@ -16,8 +16,10 @@ mod shared;
 mod status;
 mod waiting;
 
-use postgres::Client;
-use support::{message, value};
+use std::sync::{Arc, Mutex};
+
+use postgres::{Client, NoTls};
+use support::{Database, config, message, value};
 
 fn insert(table: &str, id: u64, lsn: u64) -> String {
     message(
@@ -36,4 +38,23 @@ fn counted(client: &mut Client, mapping: &str) -> String {
              from sequin.status where name = '{mapping}'"
         ),
     )
+}
+
+/// A connection, and the warnings that it gets, with DETAIL and HINT.
+fn warned(database: &Database) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&warnings);
+    let mut config = config(database.name(), None);
+    config.notice_callback(move |notice| {
+        if notice.severity() == "WARNING" {
+            let parts = [Some(notice.message()), notice.detail(), notice.hint()];
+            let parts: Vec<_> = parts.into_iter().flatten().collect();
+            all.lock().expect("warnings").push(parts.join(" "));
+        }
+    });
+    (config.connect(NoTls).expect("a connection"), warnings)
+}
+
+fn taken(warnings: &Arc<Mutex<Vec<String>>>) -> Vec<String> {
+    std::mem::take(&mut *warnings.lock().expect("warnings"))
 }

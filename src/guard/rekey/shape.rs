@@ -12,7 +12,6 @@ use crate::destination::Destination;
 use crate::error::SqlError;
 use crate::key::KeyColumn;
 use crate::mapping::Mapping;
-use crate::mapping::versions::VersionsIn;
 use crate::pg::keys::TypeFacts;
 use crate::prepared::{Kept, Lookup};
 
@@ -93,11 +92,8 @@ fn type_name(base: pg_sys::Oid) -> String {
 }
 
 impl Shape {
-    /// The shape that the mapping's keys have now. `None` if the mapping has no versions or no key.
+    /// The shape that the mapping's keys have now. `None` if the mapping has no key.
     pub fn of(mapping: &Mapping, destination: &Destination, columns: &Columns) -> Option<Shape> {
-        if VersionsIn::of(mapping, destination) == VersionsIn::Nowhere {
-            return None;
-        }
         let key = mapping.key_of(destination);
         let parts: Option<Vec<Part>> = key
             .iter()
@@ -157,10 +153,8 @@ impl Shape {
                    "encoding": part.encoding, "collation": part.collation})
         });
         let parts = JsonValue::from(parts.collect::<Vec<_>>()).to_string();
-        let row = |()| vec![Some(Datum::from(mapping)), parts.as_str().into_datum()];
-        WRITE
-            .with(|statement| statement.execute(std::iter::once(()), row))
-            .map(drop)
+        let row = vec![Some(Datum::from(mapping)), parts.as_str().into_datum()];
+        WRITE.with(|statement| statement.execute_of(row)).map(drop)
     }
 
     /// The columns in words.

@@ -18,10 +18,7 @@ impl Givers {
     pub fn of(table: &Table<'_>) -> Givers {
         let referrers = table.target.destination.referrers.iter();
         let acting = referrers.filter(|referrer| referrer.on_delete != Action::Nothing);
-        let columns = acting.filter_map(|referrer| {
-            let columns = referrer.columns.iter().map(|part| table.column(&part.1));
-            columns.collect::<Option<Vec<usize>>>()
-        });
+        let columns = acting.filter_map(|referrer| table.referred(referrer));
         let givers = columns.map(|columns| {
             let going = (0..table.now.len()).filter(|&n| table.then[n].is_none());
             let by_value = going.filter_map(|n| {

@@ -79,8 +79,7 @@ impl Collector<'_, '_> {
         referrer: &Referrer,
         chains: &mut Chains,
     ) {
-        let columns = referrer.columns.iter().map(|part| table.column(&part.1));
-        let Some(columns) = columns.collect::<Option<Vec<usize>>>() else {
+        let Some(columns) = table.referred(referrer) else {
             return;
         };
         let first = self.first;
@@ -177,8 +176,7 @@ fn is_whole(target: &Target, net: &NetChange) -> bool {
 fn can_be_evicted(table: &Table<'_>, n: usize) -> bool {
     let mut referrers = table.target.destination.referrers.iter();
     referrers.all(|referrer| {
-        let columns = referrer.columns.iter().map(|part| table.column(&part.1));
-        let Some(columns) = columns.collect::<Option<Vec<usize>>>() else {
+        let Some(columns) = table.referred(referrer) else {
             return false;
         };
         let now = table.now[n]

@@ -7,8 +7,8 @@ use pgrx::spi::quote_identifier;
 
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, NetEffect};
-use crate::destination::Column;
 use crate::destination::constraints::Constraints;
+use crate::destination::{Column, Referrer};
 use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
 use crate::pg::spi::Returned;
@@ -165,6 +165,12 @@ impl<'t> Table<'t> {
     /// The number of a column among [`Self::columns`].
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The columns that a foreign key refers to, in its order; `None` if one of them is not among [`Self::columns`].
+    pub fn referred(&self, referrer: &Referrer) -> Option<Vec<usize>> {
+        let columns = referrer.columns.iter();
+        columns.map(|(_, to, _)| self.column(to)).collect()
     }
 
     /// A column definition list, and its types: the number, and these columns.
