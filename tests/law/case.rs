@@ -158,7 +158,7 @@ impl History {
     }
 
     /// Whether messages do not say which of two rows of one key goes. With a deferrable key, a row can come to the key of
-    /// another one; the README names the cases in which they are not told apart.
+    /// another one; docs/explanation/convergence.md names the cases in which they are not told apart.
     pub fn hides_row(&self) -> bool {
         let mut rows: HashMap<(String, String), Vec<Value>> = HashMap::new();
         for Sent { message, .. } in self.initial.iter().chain(&self.sent) {

@@ -11,7 +11,7 @@ use crate::database::{db_error, described};
 
 /// The row that `sequin_apply` returns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "README.md has them")]
+#[allow(missing_docs, reason = "docs/reference/functions.md has them")]
 pub struct Counts {
     pub received: i64,
     pub upserted: i64,

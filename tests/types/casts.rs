@@ -1,5 +1,5 @@
 //! Values of one type into a column of another: what arrives as it was, what is converted, and what is refused, with
-//! its SQLSTATE. The README has the table; `UPDATE_GOLDEN=1` writes it anew.
+//! its SQLSTATE. docs/reference/types.md has the table; `UPDATE_GOLDEN=1` writes it anew.
 
 use std::collections::BTreeMap;
 
@@ -184,7 +184,7 @@ fn is_exact(client: &mut Client, id: u64, sent: &str, number: usize, of: &str) -
     })
 }
 
-/// What a user of PostgreSQL expects, whatever the README says.
+/// What a user of PostgreSQL expects, whatever the documents say.
 fn check(outcomes: &Outcomes) {
     let refused = |sqlstate: &str| Outcome::Refused(sqlstate.to_owned());
     for of in COLUMNS {
@@ -242,7 +242,7 @@ fn check(outcomes: &Outcomes) {
     }
 }
 
-/// The README's table: a row for each type that is sent.
+/// The documented table: a row for each type that is sent.
 fn table(outcomes: &Outcomes) -> String {
     let mut lines = vec![
         "| sent | arrives as it was | converted | some are refused |".to_owned(),
@@ -299,21 +299,25 @@ fn refused(sent: &'static str, outcomes: &Outcomes) -> String {
 }
 
 #[test]
-fn the_readme_says_what_goes_where() {
+fn the_documents_say_what_goes_where() {
     let outcomes = measure();
     check(&outcomes);
     let table = table(&outcomes);
-    let readme = include_str!("../../README.md");
-    let start = readme.find("| sent | arrives").expect("the table is there");
-    let end = start + readme[start..].find("\n\n").expect("its end");
+    let page = include_str!("../../docs/reference/types.md");
+    let start = page.find("| sent | arrives").expect("the table is there");
+    let end = start + page[start..].find("\n\n").expect("its end");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let readme = format!("{}{table}{}", &readme[..start], &readme[end..]);
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"), readme).expect("written");
+        let page = format!("{}{table}{}", &page[..start], &page[end..]);
+        std::fs::write(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/types.md"),
+            page,
+        )
+        .expect("written");
         return;
     }
     println!("{table}");
-    for (found, written) in table.lines().zip(readme[start..end].lines()) {
+    for (found, written) in table.lines().zip(page[start..end].lines()) {
         assert_eq!(found, written);
     }
-    assert_eq!(table, &readme[start..end]);
+    assert_eq!(table, &page[start..end]);
 }
