@@ -27,19 +27,19 @@ revoke all on function @extschema@.sequin_apply(jsonb) from public;
 -- that run as the owner of a mapping call the function, so the owner is granted EXECUTE. ROWS 1 makes joins
 -- begin with the batch and look up the rows of the other table, however large that table was when the plan
 -- was made.
-create function sequin.batch()
+create function sequin_internal.batch()
 returns setof record
 language c volatile strict parallel unsafe rows 1
 as 'MODULE_PATHNAME', 'sequin_batch_wrapper';
 
-comment on function sequin.batch() is 'Internal to sequin_apply: the rows that it is writing.';
+comment on function sequin_internal.batch() is 'Internal to sequin_apply: the rows that it is writing.';
 
 -- Counts the rows that a statement has read. If the statement fails, the count shows which row failed.
-create function sequin.next_row() returns boolean
+create function sequin_internal.next_row() returns boolean
 language c volatile parallel unsafe
 as 'MODULE_PATHNAME', 'next_row_wrapper';
 
-comment on function sequin.next_row() is 'Internal to sequin_apply: counts the rows that it is writing.';
+comment on function sequin_internal.next_row() is 'Internal to sequin_apply: counts the rows that it is writing.';
 
 create function sequin.build_profile() returns text
 language c immutable parallel safe

@@ -11,11 +11,16 @@ create schema sequin;
 comment on schema sequin is 'pg_sequin: mappings, dead letters and the state of replication';
 grant usage on schema sequin to public;
 
+-- Functions that the extension calls, and nobody else.
+create schema sequin_internal;
+comment on schema sequin_internal is 'pg_sequin: functions that the extension itself calls';
+grant usage on schema sequin_internal to public;
+
 -- Refuses a database whose encoding is not UTF-8: other encodings cannot hold every text that Sequin sends.
-create function sequin.require_utf8() returns void
+create function sequin_internal.require_utf8() returns void
     language c as 'MODULE_PATHNAME', 'require_utf8_wrapper';
-select sequin.require_utf8();
-drop function sequin.require_utf8();
+select sequin_internal.require_utf8();
+drop function sequin_internal.require_utf8();
 
 create table sequin.mapping (
     id          integer generated always as identity primary key,
@@ -173,25 +178,25 @@ select pg_catalog.pg_extension_config_dump('sequin.mapping_id_seq', '');
 select pg_catalog.pg_extension_config_dump('sequin.dead_letter', '');
 select pg_catalog.pg_extension_config_dump('sequin.dead_letter_id_seq', '');
 
-create function sequin.mapping_check() returns trigger
+create function sequin_internal.mapping_check() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_check_wrapper';
-comment on function sequin.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises one error for all of its faults';
-revoke all on function sequin.mapping_check() from public;
+comment on function sequin_internal.mapping_check() is 'Fills in name, owner and search_path of a mapping, and raises one error for all of its faults';
+revoke all on function sequin_internal.mapping_check() from public;
 
-create function sequin.dead_letter_changed() returns trigger
+create function sequin_internal.dead_letter_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'dead_letter_changed_wrapper';
-comment on function sequin.dead_letter_changed() is 'Makes every session look for dead letters that wait for its rows';
-revoke all on function sequin.dead_letter_changed() from public;
+comment on function sequin_internal.dead_letter_changed() is 'Makes every session look for dead letters that wait for its rows';
+revoke all on function sequin_internal.dead_letter_changed() from public;
 create trigger dead_letter_changed after insert or update on sequin.dead_letter
-    for each statement execute function sequin.dead_letter_changed();
+    for each statement execute function sequin_internal.dead_letter_changed();
 -- Every trigger of the extension is ENABLE ALWAYS: tools that load data set session_replication_role to
 -- replica, under which the server fires no other trigger.
 alter table sequin.dead_letter enable always trigger dead_letter_changed;
 
-create function sequin.mapping_changed() returns trigger
+create function sequin_internal.mapping_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
-comment on function sequin.mapping_changed() is 'Makes every session read the mappings again';
-revoke all on function sequin.mapping_changed() from public;
+comment on function sequin_internal.mapping_changed() is 'Makes every session read the mappings again';
+revoke all on function sequin_internal.mapping_changed() from public;
 
 -- The sources that each role may map. Members of the extension's owner may map every source.
 create table sequin.granted_source (
@@ -208,11 +213,11 @@ comment on column sequin.granted_source.granted_by is 'Name that the granting ro
 comment on column sequin.granted_source.granted_at is 'When the source was first granted to the role';
 select pg_catalog.pg_extension_config_dump('sequin.granted_source', '');
 
-create function sequin.source_check() returns trigger
+create function sequin_internal.source_check() returns trigger
     language c as 'MODULE_PATHNAME', 'source_check_wrapper';
-comment on function sequin.source_check() is 'Refuses a source that is not a pattern of source tables';
+comment on function sequin_internal.source_check() is 'Refuses a source that is not a pattern of source tables';
 create trigger source_check before insert or update on sequin.granted_source
-    for each row execute function sequin.source_check();
+    for each row execute function sequin_internal.source_check();
 alter table sequin.granted_source enable always trigger source_check;
 
 create function sequin.grant_source(source_pattern text, role regrole) returns void
@@ -247,9 +252,9 @@ comment on column sequin.source_grant.granted_by is 'Name that the granting role
 comment on column sequin.source_grant.granted_at is 'When the sources were first granted to the role';
 
 create trigger mapping_check before insert or update or delete on sequin.mapping
-    for each row execute function sequin.mapping_check();
+    for each row execute function sequin_internal.mapping_check();
 alter table sequin.mapping enable always trigger mapping_check;
-create function sequin.mapping_truncated() returns trigger
+create function sequin_internal.mapping_truncated() returns trigger
     language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     raise exception 'sequin.mapping cannot be truncated'
@@ -257,13 +262,13 @@ begin
               detail = 'Each mapping is removed with the rights of its owner, and what is known of its rows with it.',
               hint = 'Run: DELETE FROM sequin.mapping;';
 end $$;
-comment on function sequin.mapping_truncated() is 'Refuses TRUNCATE of the mappings';
-revoke all on function sequin.mapping_truncated() from public;
+comment on function sequin_internal.mapping_truncated() is 'Refuses TRUNCATE of the mappings';
+revoke all on function sequin_internal.mapping_truncated() from public;
 create trigger mapping_truncated before truncate on sequin.mapping
-    for each statement execute function sequin.mapping_truncated();
+    for each statement execute function sequin_internal.mapping_truncated();
 alter table sequin.mapping enable always trigger mapping_truncated;
 create trigger mapping_changed after insert or update or delete on sequin.mapping
-    for each statement execute function sequin.mapping_changed();
+    for each statement execute function sequin_internal.mapping_changed();
 alter table sequin.mapping enable always trigger mapping_changed;
 
 -- USAGE, not MEMBER: a member of the owner that does not inherit the owner's rights must run SET ROLE first.
@@ -307,12 +312,12 @@ end $$;
 
 -- The next three functions have no SET search_path, because the trigger stores the caller's search_path.
 -- Every name in them is therefore qualified.
-create function sequin.save_mapping(
+create function sequin_internal.save_mapping(
     source text, destination oid, columns text, key text[], filter text, mode text, on_delete text, soft_delete text,
     on_error text, guard text, name text
 ) returns integer
     language c volatile security invoker as 'MODULE_PATHNAME', 'save_mapping_wrapper';
-comment on function sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text) is
+comment on function sequin_internal.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text) is
     'Internal: stores a mapping of the caller for sequin.map';
 
 create function sequin.alter_mapping(
@@ -335,6 +340,15 @@ create function sequin.alter_mapping(
 comment on function sequin.alter_mapping(text, boolean, text, regclass, text, text[], text, text, text, text, text, text, text, text[]) is
     'Changes the settings of a mapping whose arguments are not null, and resets the settings named in reset to their defaults; columns is the text of a JSON object';
 
+create function sequin.pause(mapping text) returns void
+    language c volatile security invoker as 'MODULE_PATHNAME', 'pause_wrapper';
+comment on function sequin.pause(text) is
+    'Stops a mapping; sequin.keep_paused says whether its messages are kept, or whether calls with its messages fail';
+
+create function sequin.resume(mapping text) returns void
+    language c volatile security invoker as 'MODULE_PATHNAME', 'resume_wrapper';
+comment on function sequin.resume(text) is 'Starts a paused mapping again; the next call applies the messages that were kept';
+
 create function sequin.map(
     source      text,
     destination regclass,
@@ -356,10 +370,10 @@ declare
     held  record;
 begin
     if map.guard operator(pg_catalog.=) 'columns' and map.destination is not null then
-        perform sequin.add_guard_columns(map.destination);
+        perform sequin_internal.add_guard_columns(map.destination);
     end if;
 
-    saved = sequin.save_mapping(
+    saved = sequin_internal.save_mapping(
         map.source, map.destination::pg_catalog.oid, map.columns::pg_catalog.text, map.key, map.filter,
         map.mode, map.on_delete, map.soft_delete, map.on_error, map.guard, map.name);
     select m.* into made from sequin.own_mapping m where m.id operator(pg_catalog.=) saved;
@@ -367,7 +381,7 @@ begin
     if made.on_delete operator(pg_catalog.=) 'soft' then
         for held in
             select u.name, u.statement
-            from sequin.unique_when_deleted(made.destination, made.key, made.soft_delete) u
+            from sequin_internal.unique_when_deleted(made.destination, made.key, made.soft_delete) u
         loop
             raise warning 'a row that is marked as deleted keeps its value in unique index "%" of %', held.name, made.destination
                 using detail = 'Another row with the value waits as a dead letter.',
@@ -377,7 +391,7 @@ begin
 
     if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
        and made.destination is not null then
-        if sequin.has_guard_columns(made.destination) then
+        if sequin_internal.has_guard_columns(made.destination) then
             raise notice 'mapping "%" keeps the versions of its rows in the columns sequin_lsn, sequin_idx and sequin_committed_at of %', made.name, made.destination
                 using hint = 'Use guard => ''table'' to keep them in sequin.row_version.';
         else
@@ -391,7 +405,7 @@ $map$;
 comment on function sequin.map(text, regclass, jsonb, text[], text, text, text, text, text, text, text) is
     'Makes a mapping, which writes messages of source to destination; replaces an existing mapping of the same name';
 
-create function sequin.unique_when_deleted(
+create function sequin_internal.unique_when_deleted(
     destination regclass, key text[], mark text, out name text, out statement text) returns setof record
     language sql stable security invoker set search_path = pg_catalog, pg_temp as $unique$
     select c.relname::text,
@@ -420,10 +434,10 @@ create function sequin.unique_when_deleted(
       and a.attnum <> all (i.indkey::smallint[])
     order by 1
 $unique$;
-comment on function sequin.unique_when_deleted(regclass, text[], text) is
+comment on function sequin_internal.unique_when_deleted(regclass, text[], text) is
     'Internal to sequin.map: unique indexes that do not leave out the rows marked as deleted, with the statement that makes them do so';
 
-create function sequin.has_guard_columns(destination regclass) returns boolean
+create function sequin_internal.has_guard_columns(destination regclass) returns boolean
     language sql stable security invoker set search_path = pg_catalog, pg_temp as $has$
     select count(*) = 3
     from pg_attribute a
@@ -432,11 +446,11 @@ create function sequin.has_guard_columns(destination regclass) returns boolean
                                       ('sequin_idx', 'int4'::regtype),
                                       ('sequin_committed_at', 'timestamptz'::regtype))
 $has$;
-comment on function sequin.has_guard_columns(regclass) is
+comment on function sequin_internal.has_guard_columns(regclass) is
     'Whether a table has the guard columns sequin_lsn, sequin_idx and sequin_committed_at';
 
--- A column with one of these names but another type is left alone here: sequin.mapping_check refuses it.
-create function sequin.add_guard_columns(destination regclass) returns void
+-- A column with one of these names but another type is left alone here: sequin_internal.mapping_check refuses it.
+create function sequin_internal.add_guard_columns(destination regclass) returns void
     language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $add$
 declare
     statement text;
@@ -465,7 +479,7 @@ begin
     execute statement;
 end
 $add$;
-comment on function sequin.add_guard_columns(regclass) is
+comment on function sequin_internal.add_guard_columns(regclass) is
     'Adds the guard columns sequin_lsn, sequin_idx and sequin_committed_at to a table, unless they exist';
 
 create function sequin.map_schema(source_schema text, destination_schema text)
@@ -516,10 +530,10 @@ begin
         order by m.id limit 1;
         if not found then
             begin
-                saved = sequin.save_mapping(pattern, relation.destination::oid, null, null, null, 'upsert', 'delete',
+                saved = sequin_internal.save_mapping(pattern, relation.destination::oid, null, null, null, 'upsert', 'delete',
                                             null, 'dead_letter', 'auto', null);
                 select m.* into made from sequin.own_mapping m where m.id = saved;
-                if not sequin.has_guard_columns(made.destination) then
+                if not sequin_internal.has_guard_columns(made.destination) then
                     notices = notices || made.name;
                 end if;
             exception when others then
@@ -637,11 +651,11 @@ comment on column sequin.progress.healed is 'Number of tried dead letters that a
 comment on column sequin.progress.remaining is 'Number of dead letters still to try, at most';
 comment on column sequin.progress.updated_at is 'When the last portion ended';
 
-create function sequin.retry_portion(
+create function sequin_internal.retry_portion(
     mapping text, sqlstate text, letters bigint, most bigint,
     out more bigint, out commits bigint, out tried bigint, out done bigint, out healed bigint)
     language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'retry_portion_wrapper';
-comment on function sequin.retry_portion(text, text, bigint, bigint) is
+comment on function sequin_internal.retry_portion(text, text, bigint, bigint) is
     'Internal: one step of sequin.retry_all; checks EXECUTE on that procedure';
 
 -- Without SET: a procedure with settings of its own cannot commit. Every name is therefore qualified.
@@ -658,7 +672,7 @@ begin
                   hint = 'A portion is the number of letters that are tried in one transaction, max that of all.';
     end if;
     select p.more, p.commits, p.done, p.healed into step
-    from sequin.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max) p;
+    from sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max) p;
     if step.commits operator(pg_catalog.=) 0 then
         raise notice 'letters are retried in one transaction'
             using hint = 'CALL sequin.retry_all commits after each portion where no transaction block, function or exception handler is around it.';
@@ -668,7 +682,7 @@ begin
             commit;
         end if;
         select p.more, p.commits, p.done, p.healed into step
-        from sequin.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null) p;
+        from sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null) p;
         exit when step.more operator(pg_catalog.=) 0;
     end loop;
     raise notice '% letters were retried, of which % are gone', step.done, step.healed;

@@ -134,15 +134,15 @@ comment on table sequin.resync_seen is 'Rows that a message has confirmed since 
 comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
 comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
 
-create function sequin.forget_former(former integer) returns void
+create function sequin_internal.forget_former(former integer) returns void
     language sql security definer set search_path = pg_catalog, pg_temp as $$
     delete from sequin.former_version v where v.mapping = forget_former.former;
     delete from sequin.former_mapping f where f.id = forget_former.former;
 $$;
-comment on function sequin.forget_former(integer) is 'Internal: deletes what is kept of a removed mapping';
-revoke all on function sequin.forget_former(integer) from public;
+comment on function sequin_internal.forget_former(integer) is 'Internal: deletes what is kept of a removed mapping';
+revoke all on function sequin_internal.forget_former(integer) from public;
 
-create function sequin.mapping_removed() returns trigger
+create function sequin_internal.mapping_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     forgotten bigint;
@@ -150,11 +150,11 @@ declare
                         and exists (select from pg_class c where c.oid = old.destination);
 begin
     if kept then
-        perform sequin.forget_former(f.id) from sequin.former_mapping f
+        perform sequin_internal.forget_former(f.id) from sequin.former_mapping f
         where f.source = old.source and f.destination = old.destination and f.owner = old.owner;
         insert into sequin.former_mapping (id, source, destination, owner, in_columns, home_source, key_shape)
         values (old.id, old.source, old.destination, old.owner,
-                old.guard = 'columns' or old.guard = 'auto' and sequin.has_guard_columns(old.destination),
+                old.guard = 'columns' or old.guard = 'auto' and sequin_internal.has_guard_columns(old.destination),
                 (select h.source from sequin.home_source h where h.mapping = old.id),
                 (select k.columns from sequin.key_shape k where k.mapping = old.id));
         with gone as (delete from sequin.row_version v where v.mapping = old.id returning v)
@@ -190,23 +190,23 @@ begin
     end if;
     return null;
 end $$;
-comment on function sequin.mapping_removed() is 'Deletes the state of the rows of a mapping when it gets another destination, and puts it aside when it is removed';
-revoke all on function sequin.mapping_removed() from public;
+comment on function sequin_internal.mapping_removed() is 'Deletes the state of the rows of a mapping when it gets another destination, and puts it aside when it is removed';
+revoke all on function sequin_internal.mapping_removed() from public;
 
-create function sequin.mapping_renamed() returns trigger
+create function sequin_internal.mapping_renamed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     update sequin.dead_letter set mapping = new.name where mapping = old.name;
     return null;
 end $$;
-comment on function sequin.mapping_renamed() is 'Renames the mapping in its dead letters';
-revoke all on function sequin.mapping_renamed() from public;
+comment on function sequin_internal.mapping_renamed() is 'Renames the mapping in its dead letters';
+revoke all on function sequin_internal.mapping_renamed() from public;
 create trigger mapping_renamed after update of name on sequin.mapping
     for each row when (old.name operator(pg_catalog.<>) new.name)
-    execute function sequin.mapping_renamed();
+    execute function sequin_internal.mapping_renamed();
 alter table sequin.mapping enable always trigger mapping_renamed;
 
-create function sequin.take_over(mapping integer, empty boolean, out former integer, out in_columns boolean,
+create function sequin_internal.take_over(mapping integer, empty boolean, out former integer, out in_columns boolean,
                                  out rows bigint)
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -236,15 +236,15 @@ begin
     select v.mapping, v.key from sequin.row_version v
     where v.mapping = take_over.mapping and (v.deleted or v.source is null);
 end $$;
-comment on function sequin.take_over(integer, boolean) is 'Internal: gives a mapping the versions of the removed mapping before it';
-revoke all on function sequin.take_over(integer, boolean) from public;
+comment on function sequin_internal.take_over(integer, boolean) is 'Internal: gives a mapping the versions of the removed mapping before it';
+revoke all on function sequin_internal.take_over(integer, boolean) from public;
 
-create function sequin.mapping_versions() returns trigger
+create function sequin_internal.mapping_versions() returns trigger
     language c security definer set search_path = pg_catalog, pg_temp as 'MODULE_PATHNAME', 'mapping_versions_wrapper';
-comment on function sequin.mapping_versions() is 'Carries the versions of a mapping''s rows over to another key or guard, or from the removed mapping before it';
-revoke all on function sequin.mapping_versions() from public;
+comment on function sequin_internal.mapping_versions() is 'Carries the versions of a mapping''s rows over to another key or guard, or from the removed mapping before it';
+revoke all on function sequin_internal.mapping_versions() from public;
 create trigger mapping_versions after insert on sequin.mapping
-    for each row execute function sequin.mapping_versions();
+    for each row execute function sequin_internal.mapping_versions();
 alter table sequin.mapping enable always trigger mapping_versions;
 -- It waits for calls that apply messages to the mapping: pausing must not.
 create trigger mapping_versions_altered after update of destination, key, guard, mode on sequin.mapping
@@ -254,35 +254,35 @@ create trigger mapping_versions_altered after update of destination, key, guard,
                            operator(pg_catalog.<>) coalesce(new.key, '{}'::pg_catalog.text[])
                        or old.guard operator(pg_catalog.<>) new.guard
                        or old.mode operator(pg_catalog.<>) new.mode)
-    execute function sequin.mapping_versions();
+    execute function sequin_internal.mapping_versions();
 alter table sequin.mapping enable always trigger mapping_versions_altered;
 
 create trigger mapping_removed after delete on sequin.mapping
-    for each row execute function sequin.mapping_removed();
+    for each row execute function sequin_internal.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_removed;
 -- Row versions hold for one destination.
 create trigger mapping_moved after update of destination on sequin.mapping
     for each row when (coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
                            operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid))
-    execute function sequin.mapping_removed();
+    execute function sequin_internal.mapping_removed();
 alter table sequin.mapping enable always trigger mapping_moved;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.key_shape, sequin.former_mapping,
     sequin.former_version, sequin.resync, sequin.resync_seen from public;
-create function sequin.mapping_reads_otherwise() returns trigger
+create function sequin_internal.mapping_reads_otherwise() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     delete from sequin.unreadable_member where mapping = old.id;
     delete from sequin.lacking_column where mapping = old.id;
     return null;
 end $$;
-comment on function sequin.mapping_reads_otherwise() is 'Forgets what messages have told of the source when a mapping gets another source or other columns';
-revoke all on function sequin.mapping_reads_otherwise() from public;
+comment on function sequin_internal.mapping_reads_otherwise() is 'Forgets what messages have told of the source when a mapping gets another source or other columns';
+revoke all on function sequin_internal.mapping_reads_otherwise() from public;
 create trigger mapping_reads_otherwise after update of source, columns on sequin.mapping
     for each row when (old.source operator(pg_catalog.<>) new.source
                        or coalesce(old.columns, 'null'::pg_catalog.jsonb)
                            operator(pg_catalog.<>) coalesce(new.columns, 'null'::pg_catalog.jsonb))
-    execute function sequin.mapping_reads_otherwise();
+    execute function sequin_internal.mapping_reads_otherwise();
 alter table sequin.mapping enable always trigger mapping_reads_otherwise;
 
 revoke all on sequin.row_version, sequin.tombstone, sequin.home_source, sequin.unreadable_member, sequin.lacking_column, sequin.resync,
@@ -307,27 +307,27 @@ comment on function sequin.row_key(variadic "any") is
 -- The next five functions are for the statements of sequin.finish_resync, and of a change from guard columns to
 -- guard table, which run as the mapping's owner.
 -- The statement passes a secret number. A call without this number is an error.
-create function sequin.in_resync(mapping integer, token bigint) returns boolean
+create function sequin_internal.in_resync(mapping integer, token bigint) returns boolean
     language c volatile as 'MODULE_PATHNAME', 'in_resync_wrapper';
-comment on function sequin.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call by any other statement';
+comment on function sequin_internal.in_resync(integer, bigint) is 'Internal to sequin.finish_resync: refuses a call by any other statement';
 
-create function sequin.is_confirmed(mapping integer, key bytea, token bigint) returns boolean
+create function sequin_internal.is_confirmed(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_confirmed.mapping, is_confirmed.token)
+    select sequin_internal.in_resync(is_confirmed.mapping, is_confirmed.token)
        and exists (select from sequin.resync_seen s
                    where s.mapping = is_confirmed.mapping and s.key = is_confirmed.key) $$;
-create function sequin.is_known(mapping integer, key bytea, token bigint) returns boolean
+create function sequin_internal.is_known(mapping integer, key bytea, token bigint) returns boolean
     language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select sequin.in_resync(is_known.mapping, is_known.token)
+    select sequin_internal.in_resync(is_known.mapping, is_known.token)
        and exists (select from sequin.row_version v
                    where v.mapping = is_known.mapping and v.key = is_known.key) $$;
-comment on function sequin.is_known(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether sequin.row_version has an entry of the row';
-create function sequin.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
+comment on function sequin_internal.is_known(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether sequin.row_version has an entry of the row';
+create function sequin_internal.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
                                  committed_at timestamp with time zone, token bigint) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     -- Only for rows that the resync did not confirm.
-    if sequin.is_confirmed(note_gone.mapping, note_gone.key, note_gone.token) then
+    if sequin_internal.is_confirmed(note_gone.mapping, note_gone.key, note_gone.token) then
         return;
     end if;
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted)
@@ -343,14 +343,14 @@ begin
     insert into sequin.tombstone (mapping, key) values (note_gone.mapping, note_gone.key)
     on conflict do nothing;
 end $$;
-comment on function sequin.is_confirmed(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether a message has confirmed the row since the resync of the mapping began';
-comment on function sequin.note_gone(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal to sequin.finish_resync: leaves a tombstone for a row that a resync removes';
+comment on function sequin_internal.is_confirmed(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether a message has confirmed the row since the resync of the mapping began';
+comment on function sequin_internal.note_gone(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal to sequin.finish_resync: leaves a tombstone for a row that a resync removes';
 
-create function sequin.note_version(mapping integer, key bytea, lsn bigint, idx integer,
+create function sequin_internal.note_version(mapping integer, key bytea, lsn bigint, idx integer,
                                     committed_at timestamp with time zone, token bigint) returns boolean
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    if not sequin.in_resync(note_version.mapping, note_version.token) then
+    if not sequin_internal.in_resync(note_version.mapping, note_version.token) then
         return false;
     end if;
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, read_at)
@@ -367,7 +367,7 @@ begin
     where not v.deleted;
     return true;
 end $$;
-comment on function sequin.note_version(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal: stores the version of a row in sequin.row_version that a guard column held';
+comment on function sequin_internal.note_version(integer, bytea, bigint, integer, timestamp with time zone, bigint) is 'Internal: stores the version of a row in sequin.row_version that a guard column held';
 
 create function sequin.begin_resync(mapping text) returns timestamp with time zone
     language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';

@@ -39,13 +39,14 @@ begin
     end loop;
 end $$;
 
-grant usage on schema sequin to public;
+grant usage on schema sequin, sequin_internal to public;
 grant select on sequin.status, sequin.versions, sequin.source_grant, sequin.progress, sequin.waiting to public;
 grant select on sequin.own_mapping, sequin.own_dead_letter to public;
 grant execute on function
-    sequin.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
-    sequin.retry_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.retry_all
-    sequin.has_guard_columns(regclass), sequin.unique_when_deleted(regclass, text[], text), sequin.add_guard_columns(regclass), sequin.build_profile(),
+    sequin_internal.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
+    sequin_internal.retry_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.retry_all
+    sequin_internal.explain_rows(text), -- checks EXECUTE on sequin.explain_batch and sequin.explain(jsonb)
+    sequin_internal.has_guard_columns(regclass), sequin_internal.unique_when_deleted(regclass, text[], text), sequin_internal.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text)
     to public;

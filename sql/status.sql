@@ -42,13 +42,13 @@ comment on column sequin.counter.last_applied_at is 'When the last call with mes
 revoke all on sequin.counter from public;
 select pg_catalog.pg_extension_config_dump('sequin.counter', '');
 
-create function sequin.counter_removed() returns trigger
+create function sequin_internal.counter_removed() returns trigger
     language c security definer as 'MODULE_PATHNAME', 'counter_removed_wrapper'
     set search_path = pg_catalog, pg_temp;
-comment on function sequin.counter_removed() is 'Removes the counters of a removed mapping';
-revoke all on function sequin.counter_removed() from public;
+comment on function sequin_internal.counter_removed() is 'Removes the counters of a removed mapping';
+revoke all on function sequin_internal.counter_removed() from public;
 create trigger counter_removed after delete on sequin.mapping
-    for each row execute function sequin.counter_removed();
+    for each row execute function sequin_internal.counter_removed();
 alter table sequin.mapping enable always trigger counter_removed;
 
 -- The keys of the records of each table that a mapping takes, as the first of them had them, and how they have
@@ -74,22 +74,22 @@ comment on column sequin.record_key.since is 'When a call found it';
 revoke all on sequin.record_key from public;
 select pg_catalog.pg_extension_config_dump('sequin.record_key', '');
 
-create function sequin.record_keys_removed() returns trigger
+create function sequin_internal.record_keys_removed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     delete from sequin.record_key where mapping = old.id;
     return null;
 end $$;
-comment on function sequin.record_keys_removed() is 'Forgets the keys of a mapping''s records when the mapping is removed, or gets another source or destination';
-revoke all on function sequin.record_keys_removed() from public;
+comment on function sequin_internal.record_keys_removed() is 'Forgets the keys of a mapping''s records when the mapping is removed, or gets another source or destination';
+revoke all on function sequin_internal.record_keys_removed() from public;
 create trigger record_keys_removed after delete on sequin.mapping
-    for each row execute function sequin.record_keys_removed();
+    for each row execute function sequin_internal.record_keys_removed();
 alter table sequin.mapping enable always trigger record_keys_removed;
 create trigger record_keys_moved after update of source, destination on sequin.mapping
     for each row when (old.source operator(pg_catalog.<>) new.source
                        or coalesce(old.destination::pg_catalog.oid, 0::pg_catalog.oid)
                            operator(pg_catalog.<>) coalesce(new.destination::pg_catalog.oid, 0::pg_catalog.oid))
-    execute function sequin.record_keys_removed();
+    execute function sequin_internal.record_keys_removed();
 alter table sequin.mapping enable always trigger record_keys_moved;
 
 -- For sequin.status, which counts the rows with a value that has not arrived yet. Such rows are few.
@@ -108,7 +108,7 @@ select m.name, m.source, m.destination, m.owner,
        case when m.destination is null then null
             when m.mode operator(pg_catalog.=) 'append'::pg_catalog.text then 'off'
             when m.guard operator(pg_catalog.<>) 'auto'::pg_catalog.text then m.guard
-            when sequin.has_guard_columns(m.destination) then 'columns'
+            when sequin_internal.has_guard_columns(m.destination) then 'columns'
             else 'table' end as guard,
        c.calls, c.received, c.upserted, c.deleted, c.collapsed, c.stale, c.filtered, c.ignored, c.dead,
        n.last_lsn, n.last_commit_timestamp,

@@ -103,7 +103,7 @@ const KNOWN: &str = "
             where b.row_key is null and l.row_key is null
               and hashtextextended(l.message, 0) = hashtextextended(b.message, 0)
               and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
-        from sequin.batch() b(n integer, mapping text, message text, row_key bytea, source text, lsn bigint,
+        from sequin_internal.batch() b(n integer, mapping text, message text, row_key bytea, source text, lsn bigint,
                               idx integer, committed_at timestamptz)
         offset 0) k
     where k.known is not null";
@@ -115,7 +115,7 @@ const RENEW: &str = "
         committed_at = b.committed_at, waits_on = b.waits_on, waits_for = sha256(b.waits_for),
         waits_or = sha256(b.waits_or), waits_for_key = b.waits_for_key, brings = (select array_agg(sha256(u)) from unnest(b.brings) u),
         state = b.state, attempts = l.attempts + b.times, last_attempt_at = pg_catalog.clock_timestamp()
-    from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
+    from sequin_internal.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
                           brings bytea[], waits_or bytea, waits_for_key text, times integer)
@@ -131,7 +131,7 @@ const STORE: &str = "
            b.former_key, b.source, b.lsn, b.idx, b.committed_at, b.waits_on, sha256(b.waits_for),
            b.state, (select array_agg(sha256(u)) from unnest(b.brings) u), sha256(b.waits_or),
            b.waits_for_key, b.times
-    from sequin.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
+    from sequin_internal.batch() b(id bigint, mapping text, message text, sqlstate text, error text, detail text, hint text,
                           position bigint, key text, row_key bytea, former_key bytea, source text, lsn bigint,
                           idx integer, committed_at timestamptz, waits_on oid, waits_for bytea, state text,
                           brings bytea[], waits_or bytea, waits_for_key text, times integer)
@@ -349,11 +349,11 @@ fn version(letter: &Letter<'_>) -> [Option<Datum>; 2] {
 }
 
 const REMOVE: &str =
-    "delete from sequin.dead_letter l using sequin.batch() b(id bigint) where l.id = b.id";
+    "delete from sequin.dead_letter l using sequin_internal.batch() b(id bigint) where l.id = b.id";
 
 const LOCK: &str = "
     select l.id from sequin.dead_letter l
-    where l.id in (select b.id from sequin.batch() b(id bigint)) for update of l skip locked";
+    where l.id in (select b.id from sequin_internal.batch() b(id bigint)) for update of l skip locked";
 
 /// Removes the letters with these numbers, except letters that another session has locked.
 pub fn remove(ids: &[i64]) -> Result<(), SqlError> {

@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// A function was not called by the statement of `sequin.finish_resync` that it serves.
     OutsideResync,
-    /// `sequin.batch()` was called where a set cannot be returned.
+    /// `sequin_internal.batch()` was called where a set cannot be returned.
     NotInFrom,
     /// `sequin.row_key` was called with the keyword VARIADIC.
     Variadic,
@@ -249,10 +249,13 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
-    /// A role without EXECUTE on `sequin.map` makes a mapping.
-    MayNotMap,
-    /// A role without EXECUTE on `sequin.retry_all` retries letters in portions.
-    MayNotRetryAll,
+    /// A role without EXECUTE calls a function or procedure of schema `sequin`.
+    MayNotExecute {
+        /// `function` or `procedure`.
+        kind: &'static str,
+        /// Its name, without the schema.
+        name: &'static str,
+    },
     /// A role changes a mapping of an owner whose rights it lacks.
     MappingNotYours {
         /// Name of the mapping.

@@ -11,6 +11,7 @@ pub mod check;
 pub mod columns;
 pub mod grants;
 pub mod members;
+mod name;
 mod obstacles;
 mod save;
 pub mod source;

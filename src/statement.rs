@@ -1,6 +1,6 @@
 //! The SQL that writes the rows of the batch relation. Pure text: every name is qualified and quoted.
 //!
-//! Each statement reads `sequin.batch()` and spells out its column definition list. The rows that
+//! Each statement reads `sequin_internal.batch()` and spells out its column definition list. The rows that
 //! are handed over with the statement must have exactly these columns.
 
 #![forbid(unsafe_code)]
@@ -110,8 +110,9 @@ pub fn part_column(column: usize) -> String {
 /// before it are. They read parts of one batch relation, whose column definition list is given. It returns how many
 /// rows each of them has written.
 pub fn together(definition: &str, parts: &[String]) -> String {
-    let mut sql =
-        format!("with sequin_parts as materialized (select * from sequin.batch() b({definition}))");
+    let mut sql = format!(
+        "with sequin_parts as materialized (select * from sequin_internal.batch() b({definition}))"
+    );
     let mut counts = Vec::new();
     for (i, part) in parts.iter().enumerate() {
         write!(sql, ", sequin_w{i} as ({part})").expect("a String takes all");
@@ -166,7 +167,7 @@ fn batch(alias: &str, number: Option<&str>, columns: &[&SqlColumn]) -> String {
     let columns = columns.iter();
     let columns = columns.map(|column| format!("{} {}", column.name, column.type_name));
     let definition: Vec<String> = number.into_iter().chain(columns).collect();
-    format!("sequin.batch() {alias}({})", definition.join(", "))
+    format!("sequin_internal.batch() {alias}({})", definition.join(", "))
 }
 
 /// A statement that changes rows by the batch relation `b`, numbered by the column whose name the statement gets.
@@ -269,7 +270,7 @@ pub fn late_enough(read_skew: i64) -> String {
 }
 
 /// What counts the rows that a statement reads, once in it.
-pub const NEXT_ROW: &str = "sequin.next_row()";
+pub const NEXT_ROW: &str = "sequin_internal.next_row()";
 
 /// `INSERT`: rows of `columns`. `next_row` counts the rows as they are read, which tells the row of an
 /// error.
@@ -488,7 +489,7 @@ pub fn project(expressions: &[Expression], filter: Option<&str>) -> String {
             .expect("a String takes all");
         }
     }
-    let batch = "sequin.batch() b(sequin_n integer, record pg_catalog.jsonb, changes \
+    let batch = "sequin_internal.batch() b(sequin_n integer, record pg_catalog.jsonb, changes \
                  pg_catalog.jsonb, metadata pg_catalog.jsonb, action pg_catalog.text)";
     match filter {
         None => sql + " from " + batch,
@@ -536,13 +537,13 @@ mod tests {
                 None
             ),
             "insert into public.t as d (id, \"Name\") select b.id, b.\"Name\" \
-             from sequin.batch() b(id bigint, \"Name\" text) where sequin.next_row() \
+             from sequin_internal.batch() b(id bigint, \"Name\" text) where sequin_internal.next_row() \
              on conflict (id) do update set \"Name\" = excluded.\"Name\""
         );
         assert_eq!(
             upsert(Input::Batch, &relation(true), &[&id], &[&id], &[], None),
             "insert into public.t as d (id) overriding system value select b.id \
-             from sequin.batch() b(id bigint) where sequin.next_row() \
+             from sequin_internal.batch() b(id bigint) where sequin_internal.next_row() \
              on conflict (id) do nothing"
         );
         assert_eq!(
@@ -554,8 +555,8 @@ mod tests {
                 &[("gone".into(), "null".into())],
                 Some("x")
             ),
-            "insert into public.t as d (id) select b.id from sequin.batch() b(id bigint) \
-             where sequin.next_row() on conflict (id) do update set gone = null where x"
+            "insert into public.t as d (id) select b.id from sequin_internal.batch() b(id bigint) \
+             where sequin_internal.next_row() on conflict (id) do update set gone = null where x"
         );
     }
 
@@ -576,13 +577,13 @@ mod tests {
                 &[]
             ),
             "update public.t as d set c = b.c \
-             from sequin.batch() b(sequin_n integer, a integer, b text, c jsonb) \
+             from sequin_internal.batch() b(sequin_n integer, a integer, b text, c jsonb) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
         );
         assert_eq!(
             delete(Input::Batch, &relation(false), &[&a, &b]),
-            "delete from public.t as d using sequin.batch() b(sequin_n integer, a integer, b text) \
+            "delete from public.t as d using sequin_internal.batch() b(sequin_n integer, a integer, b text) \
              where d.a operator(pg_catalog.=) b.a and d.b operator(pg_catalog.=) b.b \
              returning b.sequin_n"
         );
@@ -698,7 +699,7 @@ mod tests {
         assert_eq!(
             flag,
             "update public.t as d set gone = b.gone \
-             from sequin.batch() b(sequin_n integer, gone boolean, id bigint) \
+             from sequin_internal.batch() b(sequin_n integer, gone boolean, id bigint) \
              where d.id operator(pg_catalog.=) b.id and d.gone is not true returning b.sequin_n"
         );
     }
@@ -721,7 +722,7 @@ mod tests {
                 &[&id],
                 &["d.b".to_owned(), "d.c".to_owned()]
             ),
-            "select b.sequin_n, d.b, d.c from sequin.batch() b(sequin_n integer, a integer) \
+            "select b.sequin_n, d.b, d.c from sequin_internal.batch() b(sequin_n integer, a integer) \
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
              offset 0) d"
         );
@@ -735,7 +736,7 @@ mod tests {
             &[&column("a", "integer")],
             &[&column("b", "json"), &column("c", "text")],
         );
-        let compared = "select b.sequin_n from sequin.batch() b(sequin_n integer, a integer, b json, c text) \
+        let compared = "select b.sequin_n from sequin_internal.batch() b(sequin_n integer, a integer, b json, c text) \
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
              offset 0) d where row(d.b, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
              row(b.b, b.c)::pg_catalog.record and not exists ";
@@ -746,7 +747,7 @@ mod tests {
     fn images_are_looked_up_by_key() {
         assert_eq!(
             images(&relation(false), &[&column("a", "integer")]),
-            "select b.sequin_n, d.image from sequin.batch() b(sequin_n integer, a integer) \
+            "select b.sequin_n, d.image from sequin_internal.batch() b(sequin_n integer, a integer) \
              cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
              from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"
         );
@@ -761,7 +762,7 @@ mod tests {
         let expressions = [expression("1 -- one", true), expression("2", false)];
         let sql = project(&expressions, None);
         assert!(
-            sql.contains("(\n1 -- one\n), (\n2\n) from sequin.batch()"),
+            sql.contains("(\n1 -- one\n), (\n2\n) from sequin_internal.batch()"),
             "{sql}"
         );
         let sql = project(&expressions, Some("true -- yes"));

@@ -29,14 +29,14 @@ use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
+use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
 use crate::pg::typeio::base_type;
-use crate::pg::user::{ActingAs, is_superuser};
-use crate::settings;
+use crate::pg::user::ActingAs;
 use crate::statement::{Document, Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
@@ -329,17 +329,6 @@ fn references(
         }
     }
     lists
-}
-
-/// The role that writes a mapping's rows: the mapping's owner. For a superuser's mapping, the table's
-/// owner, so that the table's triggers, defaults and checks do not run as the superuser.
-pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
-    let (owner, table_owner) = (mapping.owner_oid(), destination.owner);
-    if settings::allow_superuser_mappings() || !is_superuser(owner) || is_superuser(table_owner) {
-        owner
-    } else {
-        table_owner
-    }
 }
 
 /// The error for a column that the mapping names and the destination lacks.

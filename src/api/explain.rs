@@ -12,6 +12,7 @@ use crate::column_set::ColumnSet;
 use crate::envelope;
 use crate::error::Error;
 use crate::mapping::catalog::mine;
+use crate::mapping::grants::may_execute;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::invalidation;
@@ -39,7 +40,7 @@ type ExplainedRow = (
     Option<String>,
 );
 
-/// `sequin.explain_rows(batch)`: the outcome that each message would have in each mapping if the batch were
+/// `sequin_internal.explain_rows(batch)`: the outcome that each message would have in each mapping if the batch were
 /// applied. All changes are rolled back.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)]
@@ -66,6 +67,14 @@ fn explain_rows(
     let text = unicode(text.as_bytes())?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
+    // `sequin.explain` and `sequin.explain_batch` run as their caller: every role may execute this function.
+    if !may_execute(caller, &["explain", "explain_batch"]) {
+        return Err(Error::MayNotExecute {
+            kind: "function",
+            name: "explain_batch",
+        }
+        .into());
+    }
     let _definer = ActingAs::new(extension_owner(), false);
     let memory = Arena::take();
     let mut batch = envelope::read_text(text, &memory, watch).map_err(Error::from)?;

@@ -14,6 +14,7 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::guard::rekey::{self, Settled};
 use crate::mapping::catalog::{self, mine};
+use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, OnDelete};
 use crate::pg::constraints::check_at_once;
@@ -26,7 +27,6 @@ use crate::pg::user::{ActingAs, is_restricted};
 use crate::stop::Stop;
 use crate::target::column_gone;
 use crate::target::mark::Mark;
-use crate::target::writer;
 
 /// Takes the exclusive lock on the mapping. Calls that apply messages to the mapping have then ended, and new
 /// ones wait until this transaction ends.
@@ -145,7 +145,7 @@ impl Drop for Finishing {
     }
 }
 
-/// `sequin.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right
+/// `sequin_internal.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right
 /// now. Any other call is an error, also by a trigger that the statement fires.
 #[pg_extern(sql = false)]
 fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorReport> {
@@ -187,7 +187,7 @@ fn unconfirmed(
         let name = mapping.soft_delete.as_deref().unwrap_or_default();
         return Err(column_gone(mapping, destination, name).into());
     }
-    let mut rows = format!("not sequin.is_confirmed({id}, {row_key}, $1)");
+    let mut rows = format!("not sequin_internal.is_confirmed({id}, {row_key}, $1)");
     // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
     // destination, no column shows which mapping wrote a row.
     let others = format!(
@@ -201,7 +201,9 @@ fn unconfirmed(
             }
             .into());
         }
-        rows.push_str(&format!(" and sequin.is_known({id}, {row_key}, $1)"));
+        rows.push_str(&format!(
+            " and sequin_internal.is_known({id}, {row_key}, $1)"
+        ));
     }
     for column in &columns {
         rows.push_str(&format!(" and {column} is not null"));
@@ -234,7 +236,7 @@ fn unconfirmed(
     };
     let change = format!(
         "with gone as ({change} returning {row_key} as key, {versions}),
-              noted as (select sequin.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
+              noted as (select sequin_internal.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
                                                 g.sequin_committed_at, $1)
                         from gone g(key, sequin_lsn, sequin_idx, sequin_committed_at))
          select count(*) from noted"

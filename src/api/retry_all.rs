@@ -9,6 +9,7 @@ use super::own_statement;
 use crate::apply::apply_letters;
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
+use crate::mapping::grants::may_execute;
 use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
 use crate::pg::keys::extension_owner;
@@ -16,19 +17,11 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
 
 function! {
-    /// `sequin.retry_portion(mapping, sqlstate, letters, most)`: with null `letters`, begins a run of up to
+    /// `sequin_internal.retry_portion(mapping, sqlstate, letters, most)`: with null `letters`, begins a run of up to
     /// `most` letters; otherwise tries up to `letters` letters. Returns whether the run continues, whether
     /// its caller may commit, and how many letters were tried; at the end of the run, also its totals.
     retry_portion_wrapper, pg_finfo_retry_portion_wrapper = counts(retry_portion)
 }
-
-/// The procedure runs with its caller's rights. So every role may execute the function, and the function
-/// checks the privilege on the procedure itself.
-const MAY: &str = "
-    select exists (
-        select from pg_proc p
-        where p.pronamespace = 'sequin'::regnamespace and p.proname = 'retry_all'
-          and has_function_privilege($1, p.oid, 'EXECUTE'))";
 
 /// The lock by which `sequin.progress` sees that the run is under way. It is released when the transaction
 /// ends.
@@ -59,8 +52,13 @@ fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
     require_writable("apply messages")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
-    if !one::<bool>(MAY, &[caller.into()])?.unwrap_or_default() {
-        return Err(Error::MayNotRetryAll.into());
+    // The procedure runs with its caller's rights: every role may execute this function.
+    if !may_execute(caller, &["retry_all"]) {
+        return Err(Error::MayNotExecute {
+            kind: "procedure",
+            name: "retry_all",
+        }
+        .into());
     }
     let text = |i: usize| {
         let bytes = arguments.bytes(i);

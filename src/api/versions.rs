@@ -15,6 +15,7 @@ use super::resync::{Finishing, deferred_at_once, settle};
 use crate::destination::Destination;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::Settled;
+use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Guard, Mapping, Mode, catalog};
 use crate::pg::invalidation;
@@ -22,7 +23,6 @@ use crate::pg::raise::raise;
 use crate::pg::row::Row;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
-use crate::target::writer;
 
 /// After a mapping was made, or got another destination, key, guard or mode.
 #[pg_trigger(sql = false)]
@@ -128,7 +128,8 @@ fn take_over(
         );
         Spi::get_one::<bool>(&sql).map_err(own_statement(what()))?
     };
-    let sql = "select in_columns, rows from sequin.take_over($1, $2) where former is not null";
+    let sql =
+        "select in_columns, rows from sequin_internal.take_over($1, $2) where former is not null";
     Spi::connect_mut(|client| {
         let args = [mapping.id.into(), empty.unwrap_or_default().into()];
         let taken = client.update(sql, None, &args)?;
@@ -160,7 +161,7 @@ fn clear(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
     let sql = format!(
         "update {} d set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
          where (d.sequin_lsn is not null or d.sequin_committed_at is not null)
-           and sequin.is_known({}, {}, $1)",
+           and sequin_internal.is_known({}, {}, $1)",
         destination.qualified_name(),
         mapping.id,
         row_key(mapping, destination)
@@ -178,7 +179,7 @@ fn copy(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
     let copying = Finishing::new(id);
     let sql = format!(
         "select count(*) from (
-             select sequin.note_version({id}, k.key, k.sequin_lsn, k.sequin_idx, k.sequin_committed_at, $1) as noted
+             select sequin_internal.note_version({id}, k.key, k.sequin_lsn, k.sequin_idx, k.sequin_committed_at, $1) as noted
              from (select {} as key, d.sequin_lsn, d.sequin_idx, d.sequin_committed_at
                    from {} d
                    where d.sequin_lsn is not null or d.sequin_committed_at is not null) k

@@ -18,11 +18,11 @@ use crate::target::shapes::{Drift, Noted, RecordShape, Taken};
 /// Another call that notes the same is not waited for.
 const LOCK: &str = "
     select pg_catalog.pg_try_advisory_xact_lock(1936028778, b.mapping)
-    from sequin.batch() b(mapping integer)";
+    from sequin_internal.batch() b(mapping integer)";
 
 const SELECT: &str = "
     select r.key, r.drift, r.committed_at
-    from sequin.batch() b(mapping integer, source text, backfill boolean)
+    from sequin_internal.batch() b(mapping integer, source text, backfill boolean)
     cross join lateral (select k.* from sequin.record_key k
                         where k.mapping = b.mapping and k.source = b.source
                           and k.backfill = b.backfill offset 0) r";
@@ -30,7 +30,7 @@ const SELECT: &str = "
 const NOTE: &str = "
     insert into sequin.record_key as k (mapping, source, backfill, key, drift, committed_at)
     select b.mapping, b.source, b.backfill, b.key, b.drift, b.committed_at
-    from sequin.batch() b(mapping integer, source text, backfill boolean, key text, drift text,
+    from sequin_internal.batch() b(mapping integer, source text, backfill boolean, key text, drift text,
                           committed_at timestamptz)
     on conflict (mapping, source, backfill, key) do update
     set drift = excluded.drift, committed_at = excluded.committed_at, since = excluded.since";

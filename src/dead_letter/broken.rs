@@ -13,12 +13,12 @@ use crate::prepared::Kept;
 const NOTE: &str = "
     insert into sequin.broken_mapping as k (mapping, sqlstate, reason, hint)
     select b.mapping, b.sqlstate, b.reason, b.hint
-    from sequin.batch() b(mapping integer, sqlstate text, reason text, hint text)
+    from sequin_internal.batch() b(mapping integer, sqlstate text, reason text, hint text)
     on conflict (mapping) do update
     set sqlstate = excluded.sqlstate, reason = excluded.reason, hint = excluded.hint";
 
 const MENDED: &str = "
-    delete from sequin.broken_mapping k using sequin.batch() b(mapping integer)
+    delete from sequin.broken_mapping k using sequin_internal.batch() b(mapping integer)
     where k.mapping = b.mapping";
 
 thread_local! {

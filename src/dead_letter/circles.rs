@@ -22,7 +22,7 @@ macro_rules! awaited {
     with recursive awaited as (
         select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
                null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or
-        from sequin.batch() b(waits_on oid, waits_for bytea)
+        from sequin_internal.batch() b(waits_on oid, waits_for bytea)
         union
         select l.* from awaited a
         cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
@@ -65,7 +65,7 @@ const WAITS: [(&str, pg_sys::Oid); 2] = [
 
 /// Hashes keys of rows (or values) as letters store them.
 const HASHED: &str = "
-    select b.n, sha256(b.key) from sequin.batch() b(n integer, key bytea)";
+    select b.n, sha256(b.key) from sequin_internal.batch() b(n integer, key bytea)";
 
 thread_local! {
     static AWAITER: Kept = const { Kept::new(AWAITED, &WAITS) };

@@ -34,7 +34,7 @@ macro_rules! find {
             "
     with recursive t as materialized (
         select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.hash is not null as hashed, b.before
-        from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)),
+        from sequin_internal.batch() b(relation oid, key bytea, hash bytea, before timestamptz)),
     found as (
         select l.id, l.mapping, l.row_key
         from (select t.relation, t.key,
@@ -302,8 +302,7 @@ pub fn find(presence: &Presence, rows: &[Written], sweep: bool) -> Result<Found,
     Ok(found)
 }
 
-const KEPT_STILL: &str =
-    "select from sequin.dead_letter l where l.id in (select b.id from sequin.batch() b(id bigint))";
+const KEPT_STILL: &str = "select from sequin.dead_letter l where l.id in (select b.id from sequin_internal.batch() b(id bigint))";
 
 /// How many of these letters still exist.
 pub fn still_kept(letters: &BTreeSet<i64>) -> Result<i64, SqlError> {
@@ -317,7 +316,7 @@ const LEAVE: &str = "
     insert into sequin.ready_row (relation, key, written_at)
     select t.relation, t.key, max(coalesce(t.before, clock_timestamp()))
     from (select b.relation, coalesce(b.hash, sha256(b.key)) as key, b.before
-          from sequin.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
+          from sequin_internal.batch() b(relation oid, key bytea, hash bytea, before timestamptz)) t
     where coalesce(
         (select true from sequin.dead_letter l
          where l.state = 'waiting' and l.waits_on = t.relation and l.waits_for = t.key limit 1),

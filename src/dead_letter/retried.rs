@@ -28,7 +28,7 @@ pub struct Retried {
 
 const READ: &str = "
     select l.id, l.mapping, l.message, l.position from sequin.dead_letter l
-    where l.id in (select b.id from sequin.batch() b(id bigint))
+    where l.id in (select b.id from sequin_internal.batch() b(id bigint))
     order by l.id for update of l skip locked";
 
 thread_local! {

@@ -23,7 +23,7 @@ const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
            case when l.former_key is null and l.state = 'dead' and l.lsn is not null then null
                 else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
-    from sequin.batch() b(n integer, mapping text, key bytea)
+    from sequin_internal.batch() b(n integer, mapping text, key bytea)
     cross join lateral (select l.* from sequin.dead_letter l
                         where l.mapping = b.mapping and l.row_key = b.key
                         union all

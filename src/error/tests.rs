@@ -16,8 +16,10 @@ fn every_error() -> Vec<Error> {
             name: "o'hara".into(),
             keep: true,
         },
-        Error::MayNotMap,
-        Error::MayNotRetryAll,
+        Error::MayNotExecute {
+            kind: "function",
+            name: "map",
+        },
         Error::OutOfTime {
             mapping: "a".into(),
         },

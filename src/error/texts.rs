@@ -34,16 +34,14 @@ impl Error {
                      batch was applied.",
             ),
             Error::InvalidSource { fault } => (**fault).clone(),
-            Error::MayNotMap => SqlError::new(
+            Error::MayNotExecute { kind, name } => SqlError::new(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
-                "permission denied for function map",
+                format!("permission denied for {kind} {name}"),
             )
-            .with_hint("Let the function's owner run: GRANT EXECUTE ON FUNCTION sequin.map TO the role."),
-            Error::MayNotRetryAll => SqlError::new(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                "permission denied for procedure retry_all",
-            )
-            .with_hint("Let the procedure's owner run: GRANT EXECUTE ON PROCEDURE sequin.retry_all TO the role."),
+            .with_hint(format!(
+                "Let the {kind}'s owner run: GRANT EXECUTE ON {} sequin.{name} TO the role.",
+                kind.to_uppercase()
+            )),
             Error::MappingNotYours { name } => SqlError::new(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("must have the rights of the owner of mapping \"{name}\""),
@@ -100,7 +98,7 @@ impl Error {
                 false => "Nothing of this batch was applied, so that the sender tries again later.",
             })
             .with_hint(format!(
-                "To resume it, run: UPDATE sequin.mapping SET enabled = true WHERE name = {};",
+                "To resume it, run: SELECT sequin.resume({});",
                 quote::literal(name)
             )),
             Error::OutOfTime { mapping } => SqlError::new(
@@ -114,19 +112,19 @@ impl Error {
             )),
             Error::OutsideApply { function } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("sequin.{function}() can be called only by sequin_apply"),
+                format!("sequin_internal.{function}() can be called only by sequin_apply"),
             )
             .with_detail("It serves the statements that sequin_apply makes, and nothing that runs under them.")
             .with_hint("Call sequin_apply(batch) to apply messages."),
             Error::OutsideResync => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "sequin.in_resync, is_confirmed, is_known and note_gone can be called only by sequin.finish_resync",
+                "sequin_internal.in_resync, is_confirmed, is_known and note_gone can be called only by sequin.finish_resync",
             )
             .with_detail("They serve the statements that sequin.finish_resync makes, and nothing that runs under them.")
             .with_hint("Call sequin.finish_resync(mapping) to end a resync."),
             Error::NotInFrom => SqlError::new(
                 sqlstate::FEATURE_NOT_SUPPORTED,
-                "sequin.batch() can be called only in FROM",
+                "sequin_internal.batch() can be called only in FROM",
             ),
             Error::Variadic => SqlError::new(
                 sqlstate::FEATURE_NOT_SUPPORTED,

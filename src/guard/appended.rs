@@ -14,12 +14,12 @@ use crate::prepared::{Kept, RowReader};
 
 const SELECT: &str = "
     select b.n, v.source
-    from sequin.batch() b(n integer, mapping integer, key bytea) cross join lateral (
+    from sequin_internal.batch() b(n integer, mapping integer, key bytea) cross join lateral (
         select v.source from sequin.row_version v where v.mapping = b.mapping and v.key = b.key offset 0) v";
 
 const NOTE: &str = "
     insert into sequin.row_version as v (mapping, key, source)
-    select b.mapping, b.key, b.source from sequin.batch() b(mapping integer, key bytea, source bigint)
+    select b.mapping, b.key, b.source from sequin_internal.batch() b(mapping integer, key bytea, source bigint)
     on conflict (mapping, key) do update set source = excluded.source";
 
 thread_local! {

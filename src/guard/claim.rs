@@ -37,7 +37,7 @@ fn changes(read_skew: i64) -> String {
         "
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, deleted, image)
     select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.deleted, b.image
-    from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
+    from sequin_internal.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
                           committed_at timestamptz, deleted boolean, image bigint)
     on conflict (mapping, key) do update
     set source = excluded.source, lsn = excluded.lsn, idx = excluded.idx,
@@ -58,7 +58,7 @@ fn reads(read_skew: i64) -> String {
     format!(
         "insert into sequin.row_version as v (mapping, key, source, read_at)
          select b.mapping, b.key, b.source, b.read_at
-         from sequin.batch() b(mapping integer, key bytea, source bigint, read_at timestamptz)
+         from sequin_internal.batch() b(mapping integer, key bytea, source bigint, read_at timestamptz)
          on conflict (mapping, key) do update set read_at = excluded.read_at, deleted = false
          where v.gaps is null and v.gone is null and v.image is null
            and (v.committed_at is null and v.lsn is null

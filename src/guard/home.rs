@@ -12,12 +12,12 @@ use crate::prepared::{Kept, RowReader};
 use crate::target::Target;
 
 const SELECT: &str = "
-    select h.source from sequin.batch() b(mapping integer) cross join lateral (
+    select h.source from sequin_internal.batch() b(mapping integer) cross join lateral (
         select h.source from sequin.home_source h where h.mapping = b.mapping offset 0) h";
 
 const INSERT: &str = "
     insert into sequin.home_source (mapping, source)
-    select b.mapping, b.source from sequin.batch() b(mapping integer, source bigint)
+    select b.mapping, b.source from sequin_internal.batch() b(mapping integer, source bigint)
     on conflict do nothing";
 
 thread_local! {

@@ -19,18 +19,18 @@ use crate::settings;
 
 const TOMBSTONE: &str = "
     insert into sequin.tombstone (mapping, key)
-    select b.mapping, b.key from sequin.batch() b(mapping integer, key bytea)
+    select b.mapping, b.key from sequin_internal.batch() b(mapping integer, key bytea)
     on conflict do nothing";
 
 const READ: &str = "
     insert into sequin.row_version as v (mapping, key, read_at)
     select b.mapping, b.key, b.read_at
-    from sequin.batch() b(mapping integer, key bytea, read_at timestamptz)
+    from sequin_internal.batch() b(mapping integer, key bytea, read_at timestamptz)
     on conflict (mapping, key) do update set read_at = excluded.read_at";
 
 const CONFIRMED: &str = "
     insert into sequin.resync_seen (mapping, key)
-    select b.mapping, b.key from sequin.batch() b(mapping integer, key bytea)
+    select b.mapping, b.key from sequin_internal.batch() b(mapping integer, key bytea)
     on conflict do nothing";
 
 const KEY: &[(&str, pg_sys::Oid)] = &[("mapping", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)];

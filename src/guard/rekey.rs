@@ -19,6 +19,7 @@ use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
 use crate::key::{KeyColumn, decode};
 use crate::mapping::Mapping;
+use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::pg::invalidation;
 use crate::pg::spi::Plan;
@@ -27,7 +28,6 @@ use crate::pg::tuples::{RowColumn, Rows};
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, Lookup, RowReader, Statement};
 use crate::stop::Stop;
-use crate::target::writer;
 use shape::{Columns, Part, Shape, columns_of, name_now};
 
 /// What has become of a mapping's stored keys.
@@ -126,24 +126,24 @@ const STORE: [&str; 3] = [
          (mapping, key, source, lsn, idx, committed_at, read_at, deleted, image, gone, gaps)
      select - r.mapping, b.new, r.source, r.lsn, r.idx, r.committed_at, r.read_at, r.deleted, r.image,
             r.gone, r.gaps
-     from sequin.batch() b(mapping integer, old bytea, new bytea)
+     from sequin_internal.batch() b(mapping integer, old bytea, new bytea)
      join sequin.row_version r on r.mapping = b.mapping and r.key = b.old
      on conflict do nothing",
     "insert into sequin.tombstone (made_at, mapping, key)
      select r.made_at, - r.mapping, b.new
-     from sequin.batch() b(mapping integer, old bytea, new bytea)
+     from sequin_internal.batch() b(mapping integer, old bytea, new bytea)
      join sequin.tombstone r on r.mapping = b.mapping and r.key = b.old
      on conflict do nothing",
     "insert into sequin.resync_seen (mapping, key)
      select - r.mapping, b.new
-     from sequin.batch() b(mapping integer, old bytea, new bytea)
+     from sequin_internal.batch() b(mapping integer, old bytea, new bytea)
      join sequin.resync_seen r on r.mapping = b.mapping and r.key = b.old
      on conflict do nothing",
 ];
 
 const LETTERS: &str = "
     with b as materialized (
-        select b.mapping, b.old, b.new from sequin.batch() b(mapping integer, old bytea, new bytea))
+        select b.mapping, b.old, b.new from sequin_internal.batch() b(mapping integer, old bytea, new bytea))
     update sequin.dead_letter d
     set row_key = (select b.new from b where b.old = d.row_key),
         former_key = (select b.new from b where b.old = d.former_key)
@@ -249,7 +249,10 @@ impl Rekey<'_> {
                 .map(|name| RowColumn::plain(name, pg_sys::TEXTOID)),
         );
         let declared: Vec<String> = names.iter().map(|name| format!("{name} text")).collect();
-        let batch = format!("sequin.batch() b(n integer, {})", declared.join(", "));
+        let batch = format!(
+            "sequin_internal.batch() b(n integer, {})",
+            declared.join(", ")
+        );
         let cast: Vec<String> = places
             .iter()
             .zip(&self.now.0)
@@ -367,7 +370,7 @@ impl Rekey<'_> {
         let sql = format!(
             "select k.old, k.new
              from (select sequin.row_key({}) as old, sequin.row_key({}) as new from {} d offset 0) k
-             where k.new is not null and (k.old in (select b.key from sequin.batch() b(key bytea))) is true",
+             where k.new is not null and (k.old in (select b.key from sequin_internal.batch() b(key bytea))) is true",
             old.join(", "),
             new.join(", "),
             self.destination.qualified_name()

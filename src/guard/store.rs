@@ -33,7 +33,7 @@ const STORE: &str = "
                                          deleted, image, gone, gaps)
     select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.read_at, b.deleted, b.image,
            b.gone::jsonb, b.gaps::jsonb
-    from sequin.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
+    from sequin_internal.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
                           committed_at timestamptz, read_at timestamptz, deleted boolean,
                           image bigint, gone text, gaps text)
     on conflict (mapping, key) do update
@@ -43,7 +43,7 @@ const STORE: &str = "
         gaps = excluded.gaps";
 
 const FORGET: &str = "
-    delete from sequin.row_version v using sequin.batch() b(mapping integer, key bytea)
+    delete from sequin.row_version v using sequin_internal.batch() b(mapping integer, key bytea)
     where v.mapping = b.mapping and v.key = b.key";
 
 thread_local! {

@@ -35,7 +35,7 @@ pub struct Stored {
 const VERSION_ROWS: &str = "
     select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
            v.gone::text, v.gaps::text
-    from sequin.batch() b(n integer, mapping integer, key bytea)
+    from sequin_internal.batch() b(n integer, mapping integer, key bytea)
     cross join lateral (select r.* from sequin.row_version r
                         where r.mapping = b.mapping and r.key = b.key offset 0) v";
 

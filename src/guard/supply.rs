@@ -13,16 +13,16 @@ use crate::prepared::{Kept, RowReader};
 use crate::target::Target;
 
 const SELECT: &str = "
-    select l.name, l.by_read from sequin.batch() b(mapping integer) cross join lateral (
+    select l.name, l.by_read from sequin_internal.batch() b(mapping integer) cross join lateral (
         select l.name, l.by_read from sequin.lacking_column l where l.mapping = b.mapping offset 0) l";
 
 const INSERT: &str = "
     insert into sequin.lacking_column as l (mapping, name, by_read)
-    select b.mapping, b.name, b.by_read from sequin.batch() b(mapping integer, name text, by_read boolean)
+    select b.mapping, b.name, b.by_read from sequin_internal.batch() b(mapping integer, name text, by_read boolean)
     on conflict (mapping, name) do update set by_read = l.by_read or excluded.by_read";
 
 const DELETE: &str = "
-    delete from sequin.lacking_column l using sequin.batch() b(mapping integer, name text, by_read boolean)
+    delete from sequin.lacking_column l using sequin_internal.batch() b(mapping integer, name text, by_read boolean)
     where l.mapping = b.mapping and l.name = b.name";
 
 const COLUMNS: &[(&str, pg_sys::Oid)] = &[

@@ -14,13 +14,13 @@ use crate::prepared::{Kept, RowReader};
 use crate::target::Target;
 
 const SELECT: &str = "
-    select u.name, u.shapes from sequin.batch() b(mapping integer) cross join lateral (
+    select u.name, u.shapes from sequin_internal.batch() b(mapping integer) cross join lateral (
         select u.name, u.shapes from sequin.unreadable_member u where u.mapping = b.mapping offset 0) u";
 
 const INSERT: &str = "
     insert into sequin.unreadable_member (mapping, name, shapes)
     select b.mapping, b.name, b.shapes
-    from sequin.batch() b(mapping integer, name text, shapes bigint)
+    from sequin_internal.batch() b(mapping integer, name text, shapes bigint)
     on conflict do nothing";
 
 thread_local! {

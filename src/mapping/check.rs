@@ -143,8 +143,9 @@ pub fn check_relation(destination: &Destination) -> Option<Fault> {
         );
     }
     let schema = destination.schema.as_str();
-    if schema == "sequin" || schema == "information_schema" || schema.starts_with("pg_") {
-        let whose = if schema == "sequin" {
+    let is_own = schema == "sequin" || schema == "sequin_internal";
+    if is_own || schema == "information_schema" || schema.starts_with("pg_") {
+        let whose = if is_own {
             "pg_sequin's own"
         } else {
             "a system catalog"

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::{pg_sys, spi};
 
 use super::{Mapping, SourcePattern};
+use crate::destination::Destination;
 use crate::error::Error;
 use crate::error::fault::Fault;
 use crate::error::quote::{ident, literal};
@@ -14,7 +15,8 @@ use crate::error::sqlstate;
 use crate::pg::keys::{extension_owner, role_name};
 use crate::pg::raise::raise;
 use crate::pg::row::Row;
-use crate::pg::user::{ActingAs, may_act_as};
+use crate::pg::user::{ActingAs, is_superuser, may_act_as};
+use crate::settings;
 
 /// The fault of an owner to whom the mapping's source was not granted. Members of the extension's owner may
 /// map every source.
@@ -77,28 +79,59 @@ fn source_check<'a>(
     Ok(trigger.new().map(PgHeapTuple::into_owned))
 }
 
-/// Lets an owner of mappings execute the functions that the statements which write its rows call. They are
-/// nobody else's.
-pub fn internal_functions(owner: pg_sys::Oid) {
+/// Whether a role may execute a function of these names in schema `sequin`. Internal functions that every role may
+/// execute check with it the privilege on the function that users call.
+pub fn may_execute(role: pg_sys::Oid, names: &[&str]) -> bool {
+    const MAY: &str = "
+        select exists (
+            select from pg_catalog.pg_proc p
+            where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
+              and p.proname::pg_catalog.text operator(pg_catalog.=) any ($2)
+              and pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE'))";
+    let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+    let may = Spi::connect(|client| {
+        client
+            .select(MAY, None, &[role.into(), names.into()])?
+            .first()
+            .get_one::<bool>()
+    });
+    matches!(may, Ok(Some(true)))
+}
+
+/// The role that writes a mapping's rows: the mapping's owner. For a superuser's mapping, the table's
+/// owner, so that the table's triggers, defaults and checks do not run as the superuser.
+pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
+    let (owner, table_owner) = (mapping.owner_oid(), destination.owner);
+    if settings::allow_superuser_mappings() || !is_superuser(owner) || is_superuser(table_owner) {
+        owner
+    } else {
+        table_owner
+    }
+}
+
+/// Lets the writer of a mapping's rows execute the functions that the statements call. They are nobody else's.
+pub fn internal_functions(writer: pg_sys::Oid) {
     const LACKING: &str = "
         select p.oid::pg_catalog.regprocedure::pg_catalog.text
         from pg_catalog.pg_proc p
-        where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
-          and p.proname operator(pg_catalog.=) any (array['batch', 'next_row', 'row_key', 'in_resync',
-              'is_confirmed', 'is_known', 'note_gone', 'note_version']::pg_catalog.name[])
+        where (p.pronamespace operator(pg_catalog.=) 'sequin_internal'::pg_catalog.regnamespace
+               and p.proname operator(pg_catalog.=) any (array['batch', 'next_row', 'in_resync', 'is_confirmed',
+                   'is_known', 'note_gone', 'note_version']::pg_catalog.name[])
+               or p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
+               and p.proname operator(pg_catalog.=) 'row_key'::pg_catalog.name)
           and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
     const ONE_AT_A_TIME: &str = "lock table sequin.granted_source in share row exclusive mode";
     let _definer = ActingAs::new(extension_owner(), false);
     let lacking = || {
         Spi::connect_mut(|client| {
             client
-                .update(LACKING, None, &[owner.into()])?
+                .update(LACKING, None, &[writer.into()])?
                 .map(|row| Ok(row.get::<String>(1)?.expect("not null")))
                 .collect::<Result<Vec<_>, spi::Error>>()
         })
         .unwrap_or_else(|e| error!("could not read privileges: {e}"))
     };
-    let Some(role) = role_name(owner).filter(|_| !lacking().is_empty()) else {
+    let Some(role) = role_name(writer).filter(|_| !lacking().is_empty()) else {
         return;
     };
     let role = ident(&role);

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::error::nearest::nearest;
+use crate::mapping::grants::may_execute;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::user::{ActingAs, current_user};
@@ -44,24 +45,6 @@ impl Drop for ForCaller {
     }
 }
 
-/// Whether a role may call `sequin.map` or `sequin.map_schema`. These call [`save_mapping`] as their caller, so
-/// every role may execute `save_mapping`, and `save_mapping` checks this right itself.
-fn may_map(role: pg_sys::Oid) -> bool {
-    const MAY: &str = "
-        select exists (
-            select from pg_catalog.pg_proc p
-            where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
-              and p.proname operator(pg_catalog.=) any (array['map', 'map_schema']::pg_catalog.name[])
-              and pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE'))";
-    let may = Spi::connect(|client| {
-        client
-            .select(MAY, None, &[role.into()])?
-            .first()
-            .get_one::<bool>()
-    });
-    matches!(may, Ok(Some(true)))
-}
-
 const SAVE: &str = "
     insert into sequin.mapping as m
         (source, destination, columns, key, filter, mode, on_delete, soft_delete, on_error, guard, name)
@@ -71,9 +54,11 @@ const SAVE: &str = "
         key = excluded.key, filter = excluded.filter, mode = excluded.mode,
         on_delete = excluded.on_delete, soft_delete = excluded.soft_delete,
         on_error = excluded.on_error, guard = excluded.guard, search_path = excluded.search_path
+    where $11 is not null
+       or exists (select from sequin.mapping seen where seen.id operator(pg_catalog.=) m.id)
     returning m.id";
 
-/// `sequin.save_mapping(…)`: makes a mapping of the caller, or replaces the mapping of that name. Returns the
+/// `sequin_internal.save_mapping(…)`: makes a mapping of the caller, or replaces the mapping of that name. Returns the
 /// id. Names in its SQL are resolved under the caller's `search_path`, so nothing here relies on it.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
@@ -91,8 +76,13 @@ fn save_mapping(
     name: Option<&str>,
 ) -> Result<i32, ErrorReport> {
     require_writable("make a mapping")?;
-    if !may_map(current_user()) {
-        return Err(Error::MayNotMap.into());
+    // `sequin.map` and `sequin.map_schema` call this function as their caller: every role may execute it.
+    if !may_execute(current_user(), &["map", "map_schema"]) {
+        return Err(Error::MayNotExecute {
+            kind: "function",
+            name: "map",
+        }
+        .into());
     }
     let _caller = ForCaller::begin();
     let args = [
@@ -108,8 +98,19 @@ fn save_mapping(
         guard.into(),
         name.into(),
     ];
-    // Without a limit: a statement that stops at the first row fires no trigger at its end.
-    let saved = Spi::connect_mut(|client| client.update(SAVE, None, &args)?.first().get_one());
+    // Another session may give the derived name to its mapping meanwhile. The statement does not see that
+    // mapping, and leaves it alone. The next attempt derives another name.
+    let mut saved = Ok(None);
+    for _ in 0..3 {
+        // Without a limit: a statement that stops at the first row fires no trigger at its end.
+        saved = Spi::connect_mut(|client| match client.update(SAVE, None, &args)? {
+            rows if rows.is_empty() => Ok(None),
+            rows => rows.first().get_one(),
+        });
+        if !matches!(saved, Ok(None)) {
+            break;
+        }
+    }
     match saved {
         Ok(Some(id)) => Ok(id),
         other => Err(Error::OwnStatement {
@@ -226,4 +227,36 @@ fn alter_mapping(
         }
     })?;
     Ok(())
+}
+
+/// `sequin.pause(mapping)`: stops a mapping. The setting `sequin.keep_paused` says what happens to its messages.
+#[pg_extern(sql = false)]
+fn pause(mapping: Option<&str>) -> Result<(), ErrorReport> {
+    set_enabled(mapping, false)
+}
+
+/// `sequin.resume(mapping)`: starts a paused mapping again. The next call applies the messages that were kept.
+#[pg_extern(sql = false)]
+fn resume(mapping: Option<&str>) -> Result<(), ErrorReport> {
+    set_enabled(mapping, true)
+}
+
+fn set_enabled(mapping: Option<&str>, enabled: bool) -> Result<(), ErrorReport> {
+    let (text, texts) = (None::<&str>, None::<Vec<Option<String>>>);
+    alter_mapping(
+        mapping,
+        Some(enabled),
+        text,
+        None,
+        text,
+        texts.clone(),
+        text,
+        text,
+        text,
+        text,
+        text,
+        text,
+        text,
+        texts,
+    )
 }

@@ -14,7 +14,9 @@ use pgrx::spi;
 use super::check::{check, check_relation, check_shared, qualified};
 use super::save::caller;
 use super::warn::warn;
-use super::{Mapping, MappingRow, Mode, OnDelete, SourcePattern, catalog, grants, obstacles, sql};
+use super::{
+    Mapping, MappingRow, Mode, OnDelete, SourcePattern, catalog, grants, name, obstacles, sql,
+};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -89,7 +91,8 @@ fn checked<'a>(
         .destination
         .and_then(|oid| Destination::load(pg_sys::Oid::from(oid)));
     if given.get::<String>("name").is_none() {
-        row.name = derived_name(&row, destination.as_ref());
+        let owner = given.oid("owner").unwrap_or(session.user);
+        row.name = name::derived(&row, destination.as_ref(), owner);
         set_text(&mut new, "name", &row.name);
     }
 
@@ -144,7 +147,13 @@ fn checked<'a>(
         if session.checks_bodies && !operated {
             destination.iter().for_each(|d| warn(&mapping, d));
         }
-        grants::internal_functions(mapping.owner_oid());
+        grants::internal_functions(
+            destination
+                .as_ref()
+                .map_or(mapping.owner_oid(), |destination| {
+                    grants::writer(&mapping, destination)
+                }),
+        );
         Ok(Some(new))
     } else {
         Err(Error::InvalidMapping {
@@ -173,16 +182,6 @@ fn only_operated(old: &MappingRow, new: &MappingRow) -> bool {
         ..old.clone()
     };
     same == *new && (old.enabled || !new.enabled)
-}
-
-fn derived_name(row: &MappingRow, destination: Option<&Destination>) -> String {
-    let source = SourcePattern::parse(&row.source)
-        .map_or_else(|_| row.source.clone(), |source| source.to_string());
-    let destination = match row.destination {
-        None => "nothing".to_owned(),
-        Some(oid) => destination.map_or_else(|| oid.to_string(), qualified),
-    };
-    format!("{source} to {destination}")
 }
 
 /// The fault of an owner who lacks privileges that the mapping needs.

@@ -250,9 +250,10 @@ mod tests {
         assert_eq!(row.get_by_name::<i64>("received").unwrap(), Some(0));
     }
 
-    #[pg_test(error = "sequin.batch() can be called only by sequin_apply")]
+    #[pg_test(error = "sequin_internal.batch() can be called only by sequin_apply")]
     fn batch_without_an_expression_is_an_error() {
-        let oid = Spi::get_one::<pg_sys::Oid>("select 'sequin.batch()'::regprocedure::oid");
+        let oid =
+            Spi::get_one::<pg_sys::Oid>("select 'sequin_internal.batch()'::regprocedure::oid");
         // SAFETY: a function without arguments.
         unsafe { pg_sys::OidFunctionCall0Coll(oid.unwrap().unwrap(), pg_sys::InvalidOid) };
     }

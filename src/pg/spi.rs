@@ -107,7 +107,7 @@ impl Plan {
         })
     }
 
-    /// For a statement that calls `sequin.next_row()`: an error of the statement then has the number of rows
+    /// For a statement that calls `sequin_internal.next_row()`: an error of the statement then has the number of rows
     /// that were read.
     pub fn counting(mut self, counts: Counts) -> Plan {
         self.counts = counts;
@@ -137,7 +137,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Executes the statement over `rows`, which `sequin.batch()` returns to it.
+    /// Executes the statement over `rows`, which `sequin_internal.batch()` returns to it.
     pub fn run(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan()?;
         let offered = Offered::new(rows, self.counts);

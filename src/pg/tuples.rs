@@ -1,4 +1,4 @@
-//! The batch relation's server side: typed rows in a tuplestore, and `sequin.batch()`, the
+//! The batch relation's server side: typed rows in a tuplestore, and `sequin_internal.batch()`, the
 //! set-returning function that hands the tuplestore to the executor.
 
 use std::cell::Cell;
@@ -184,7 +184,7 @@ fn end(store: *mut pg_sys::Tuplestorestate) {
     }
 }
 
-/// Where a statement calls `sequin.next_row()`.
+/// Where a statement calls `sequin_internal.next_row()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counts {
     /// Nowhere.
@@ -196,7 +196,7 @@ pub enum Counts {
     InParts,
 }
 
-/// The rows that `sequin.batch()` gives to a statement, and the count that `sequin.next_row()` keeps.
+/// The rows that `sequin_internal.batch()` gives to a statement, and the count that `sequin_internal.next_row()` keeps.
 #[derive(Clone, Copy)]
 struct Offer {
     /// The rows, until the statement has taken them.
@@ -205,9 +205,9 @@ struct Offer {
     desc: pg_sys::TupleDesc,
     /// The error context stack outside the statement.
     told: *mut pg_sys::ErrorContextCallback,
-    /// Where the statement calls `sequin.next_row()`.
+    /// Where the statement calls `sequin_internal.next_row()`.
     counts: Counts,
-    /// The call of `sequin.next_row()` in the statement's plan; null before the first row.
+    /// The call of `sequin_internal.next_row()` in the statement's plan; null before the first row.
     counter: *mut pg_sys::Node,
     /// How many rows the statement has read.
     read: usize,
@@ -239,7 +239,7 @@ impl Offer {
     }
 }
 
-/// While the value lives, `sequin.batch()` returns the rows to the next statement, once. A trigger may apply
+/// While the value lives, `sequin_internal.batch()` returns the rows to the next statement, once. A trigger may apply
 /// messages before the statement that fired it has taken its rows. The rows of that statement are offered
 /// again afterwards.
 pub struct Offered {
@@ -248,7 +248,7 @@ pub struct Offered {
 }
 
 impl Offered {
-    /// Offers `rows`; `counts`: where the statement calls `sequin.next_row()`.
+    /// Offers `rows`; `counts`: where the statement calls `sequin_internal.next_row()`.
     pub fn new(mut rows: Rows, counts: Counts) -> Offered {
         let store = std::mem::replace(&mut rows.store, ptr::null_mut());
         let offer = Offer {
@@ -278,7 +278,7 @@ impl Drop for Offered {
 }
 
 function! {
-    /// `sequin.next_row()`: counts the rows that the statement reads, and returns true. Elsewhere a call is
+    /// `sequin_internal.next_row()`: counts the rows that the statement reads, and returns true. Elsewhere a call is
     /// an error.
     next_row_wrapper, pg_finfo_next_row_wrapper = next_row
 }
@@ -310,7 +310,7 @@ unsafe extern "C-unwind" fn next_row(fcinfo: pg_sys::FunctionCallInfo) -> Datum 
 }
 
 function! {
-    /// `sequin.batch()`: the rows for the statement, as its column definition list names them. Elsewhere a
+    /// `sequin_internal.batch()`: the rows for the statement, as its column definition list names them. Elsewhere a
     /// call is an error.
     sequin_batch_wrapper, pg_finfo_sequin_batch_wrapper = batch
 }

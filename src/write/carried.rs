@@ -142,7 +142,7 @@ fn prepare(target: &Target, columns: &[&Column]) -> Result<Statement, SqlError> 
         .map(|column| format!("d.{0} {1} b.{0}", column.name, column.equals))
         .collect();
     let sql = format!(
-        "update {} as d set {} from sequin.batch() b({}) where {} and row({})::record operator(pg_catalog.*<>) row({})::record",
+        "update {} as d set {} from sequin_internal.batch() b({}) where {} and row({})::record operator(pg_catalog.*<>) row({})::record",
         target.relation().name,
         list(&|name| format!("{name} = b.{name}")),
         declared.join(", "),

@@ -386,7 +386,7 @@ fn referring(target: &Target, referrer: &Referrer, also: &str, beside: Beside) -
         Beside::Itself => format!(" and not ({})", same("c", "b")),
     };
     format!(
-        "with b as materialized (select * from sequin.batch() b({n} integer, {definition}))
+        "with b as materialized (select * from sequin_internal.batch() b({n} integer, {definition}))
          select b.{n}{also} from b cross join lateral
              (select c.* from {} c where {refers}{unless} limit 1) c",
         referrer.name,

@@ -179,7 +179,7 @@ fn letters_of_others_are_not_tried() {
     let mut of_alice = database.connect_as(&alice);
     for sql in [
         "call sequin.retry_all()",
-        "select * from sequin.retry_portion(null, null, null, null)",
+        "select * from sequin_internal.retry_portion(null, null, null, null)",
     ] {
         let denied = error(&mut of_alice, sql);
         assert_eq!(denied.code().code(), "42501", "{sql}");

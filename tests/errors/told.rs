@@ -69,7 +69,7 @@ fn errors_are_told_over_the_wire() {
             .is_some_and(|detail| detail.starts_with("Nothing of this batch was applied"))
     );
     let hint = error.hint().unwrap_or_default();
-    let resume = "UPDATE sequin.mapping SET enabled = true WHERE name = 'it''s';";
+    let resume = "SELECT sequin.resume('it''s');";
     assert!(hint.ends_with(resume), "{hint}");
     run(&mut client, resume);
 

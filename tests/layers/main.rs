@@ -56,7 +56,7 @@ const RULES: Rules<'static> = Rules {
         ),
         (
             "src/api/retry_all.rs",
-            "`function!` declares the C symbol of sequin.retry_portion",
+            "`function!` declares the C symbol of sequin_internal.retry_portion",
         ),
         (
             "src/api/row_key.rs",

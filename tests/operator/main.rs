@@ -8,6 +8,7 @@ mod explain;
 mod fingerprint;
 mod generated;
 mod marked;
+mod names;
 mod owner_lost;
 mod pausing;
 mod replica;

@@ -3,7 +3,7 @@
 use support::{Database, apply, message, rows, run};
 
 const INDEXES: &str =
-    "select name, statement from sequin.unique_when_deleted('item', '{id}', 'gone')";
+    "select name, statement from sequin_internal.unique_when_deleted('item', '{id}', 'gone')";
 
 #[test]
 fn the_statement_frees_the_values_of_marked_rows() {

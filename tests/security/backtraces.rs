@@ -27,8 +27,8 @@ fn no_error_shows_a_backtrace() {
         ("sequin.fingerprint(0::regclass)", None),
         ("sequin.unmap('other')", None),
         ("sequin.explain('other')", None),
-        ("sequin.next_row(1)", None),
-        ("sequin.batch() as t(a integer)", None),
+        ("sequin_internal.next_row(1)", None),
+        ("sequin_internal.batch() as t(a integer)", None),
         (
             "sequin_apply('{')",
             Some(
@@ -36,8 +36,8 @@ fn no_error_shows_a_backtrace() {
             ),
         ),
         ("sequin.map('a.b.c.d.e', 'item')", None),
-        ("sequin.counter_removed()", None),
-        ("sequin.mapping_check()", None),
+        ("sequin_internal.counter_removed()", None),
+        ("sequin_internal.mapping_check()", None),
     ] {
         let error = error(&mut client, &format!("select * from {call}"));
         let said = error.detail().unwrap_or_default();

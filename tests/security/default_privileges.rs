@@ -19,16 +19,16 @@ fn default_privileges_do_not_reach_the_extensions_objects() {
     );
     let got = format!(
         "select c.oid::regclass::text from pg_class c, aclexplode(c.relacl) a
-         where c.relnamespace = 'sequin'::regnamespace
+         where c.relnamespace in ('sequin'::regnamespace, 'sequin_internal'::regnamespace)
            and (a.grantee = '{mallory}'::regrole
                 or a.grantee = 0 and (c.relkind <> 'v' or a.privilege_type <> 'SELECT'))
          union all
          select p.oid::regprocedure::text from pg_proc p, aclexplode(p.proacl) a
-         where (p.pronamespace = 'sequin'::regnamespace or p.proname = 'sequin_apply')
+         where (p.pronamespace in ('sequin'::regnamespace, 'sequin_internal'::regnamespace) or p.proname = 'sequin_apply')
            and a.grantee = '{mallory}'::regrole
          union all
          select nspname from pg_namespace, aclexplode(nspacl) a
-         where nspname = 'sequin' and a.grantee = '{mallory}'::regrole"
+         where nspname in ('sequin', 'sequin_internal') and a.grantee = '{mallory}'::regrole"
     );
     assert_eq!(rows(&mut admin, &got), Vec::<String>::new());
 }

@@ -10,30 +10,32 @@ fn counting_rows_and_reading_the_batch() {
     for guard in ["off", "table"] {
         let scene = Scene::with_item(&format!("next_row_{guard}"), &format!("guard => '{guard}'"));
         let (mut admin, mut forwarder) = (scene.admin(), scene.forwarder());
-        let next_row = "bad|55000|sequin.next_row() can be called only by sequin_apply|dead";
-        scene.trigger("begin perform sequin.next_row(); return new; end");
+        let next_row =
+            "bad|55000|sequin_internal.next_row() can be called only by sequin_apply|dead";
+        scene.trigger("begin perform sequin_internal.next_row(); return new; end");
         only_good(&mut forwarder, 1);
         assert_eq!(letter(&mut admin), next_row);
         // It is an error that a function can catch, and counts nothing.
         scene.trigger(
             "begin for i in 1..50 loop
-                 begin perform sequin.next_row(); exception when others then end;
+                 begin perform sequin_internal.next_row(); exception when others then end;
              end loop; return new; end",
         );
         assert_eq!(apply(&mut forwarder, &mixed(2)), upserted(2));
-        let read = "bad|55000|sequin.batch() can be called only by sequin_apply|dead";
-        scene.trigger("begin perform * from sequin.batch() b(id integer); return new; end");
+        let read = "bad|55000|sequin_internal.batch() can be called only by sequin_apply|dead";
+        scene
+            .trigger("begin perform * from sequin_internal.batch() b(id integer); return new; end");
         only_good(&mut forwarder, 3);
         assert_eq!(letter(&mut admin), read);
         // Before the statement has taken its rows, and by way of functions that run SQL of a text.
         for (call, error) in [
-            ("perform sequin.next_row();", next_row),
+            ("perform sequin_internal.next_row();", next_row),
             (
-                "perform * from sequin.batch() b(id integer, name text);",
+                "perform * from sequin_internal.batch() b(id integer, name text);",
                 read,
             ),
             (
-                "perform query_to_xml('select sequin.next_row()', true, false, '');",
+                "perform query_to_xml('select sequin_internal.next_row()', true, false, '');",
                 next_row,
             ),
             ("perform mallory.rows();", read),
@@ -45,7 +47,7 @@ fn counting_rows_and_reading_the_batch() {
                 &mut scene.mallory(),
                 &format!(
                     "create or replace function mallory.rows() returns bigint language sql as
-                         'select count(*) from sequin.batch() b(id integer, name text)';
+                         'select count(*) from sequin_internal.batch() b(id integer, name text)';
                      create or replace function mallory.first() returns trigger language plpgsql as
                          $$ begin {call} return null; end $$;
                      drop trigger if exists act on mallory.item;
@@ -65,7 +67,7 @@ fn counting_rows_and_reading_the_batch() {
         // What is part of the statement's own plan.
         run(
             &mut scene.mallory(),
-            "alter table mallory.item add counted boolean, alter counted set default sequin.next_row()",
+            "alter table mallory.item add counted boolean, alter counted set default sequin_internal.next_row()",
         );
         only_good(&mut forwarder, 5);
         assert_eq!(letter(&mut admin), next_row);
@@ -79,8 +81,7 @@ fn counting_rows_and_reading_the_batch() {
 
 #[test]
 fn counting_rows_in_sql_of_a_mapping() {
-    let columns =
-        r#"{"*": "record.*", "name": {"sql": "case when sequin.next_row() then 'a' end"}}"#;
+    let columns = r#"{"*": "record.*", "name": {"sql": "case when sequin_internal.next_row() then 'a' end"}}"#;
     let scene = Scene::with_item("next_row_in_sql", "guard => 'off'");
     let (mut admin, mut forwarder) = (scene.admin(), scene.forwarder());
     run(
@@ -90,7 +91,7 @@ fn counting_rows_in_sql_of_a_mapping() {
     only_good(&mut forwarder, 1);
     assert_eq!(
         letter(&mut admin),
-        "bad|55000|sequin.next_row() can be called only by sequin_apply|dead"
+        "bad|55000|sequin_internal.next_row() can be called only by sequin_apply|dead"
     );
 }
 
@@ -100,7 +101,7 @@ fn the_row_that_fails_is_still_found() {
     let scene = Scene::with_item("next_row_counts", "guard => 'off'");
     scene.trigger(
         "begin
-             begin perform sequin.next_row(); exception when others then end;
+             begin perform sequin_internal.next_row(); exception when others then end;
              if new.id = 7 then raise exception 'no'; end if;
              return new;
          end",
@@ -125,7 +126,9 @@ fn leaving_tombstones_while_a_resync_is_finished() {
     );
     let mut mallory = scene.mallory();
     let note = |mapping: &str, token: &str| {
-        format!("sequin.note_gone({mapping}, sequin.row_key(77), 9, 9, 'infinity', {token})")
+        format!(
+            "sequin_internal.note_gone({mapping}, sequin.row_key(77), 9, 9, 'infinity', {token})"
+        )
     };
     run(
         &mut mallory,
@@ -153,9 +156,9 @@ fn leaving_tombstones_while_a_resync_is_finished() {
     );
     for call in [
         note(&bad, "null"),
-        format!("sequin.in_resync({bad}, null)"),
-        format!("sequin.is_known({bad}, sequin.row_key(1), 1)"),
-        format!("sequin.is_confirmed({bad}, sequin.row_key(1), 0)"),
+        format!("sequin_internal.in_resync({bad}, null)"),
+        format!("sequin_internal.is_known({bad}, sequin.row_key(1), 1)"),
+        format!("sequin_internal.is_confirmed({bad}, sequin.row_key(1), 0)"),
     ] {
         assert_eq!(
             code(&error(&mut mallory, &format!("select {call}"))),

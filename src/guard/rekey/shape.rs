@@ -61,7 +61,7 @@ const STORED: &str = "select k.columns::text from sequin.key_shape k where k.map
 
 const STORE: &str = "
     insert into sequin.key_shape as k (mapping, columns)
-    select b.mapping, b.columns::jsonb from sequin.batch() b(mapping integer, columns text)
+    select b.mapping, b.columns::jsonb from sequin_internal.batch() b(mapping integer, columns text)
     on conflict (mapping) do update set columns = excluded.columns where k.columns <> excluded.columns";
 
 thread_local! {

@@ -129,7 +129,7 @@ impl<'t> Table<'t> {
             .map(|(_, sql)| format!("({sql})"))
             .collect();
         let sql = format!(
-            "select b.{n}, {} from sequin.batch() b({definition})",
+            "select b.{n}, {} from sequin_internal.batch() b({definition})",
             list.join(", ")
         );
         let mut statement = Recent::new(sql, &row)?;
@@ -200,7 +200,7 @@ impl<'t> Table<'t> {
     ) -> Result<Returned, SqlError> {
         let (definition, row) = self.definition(columns);
         let sql = format!(
-            "with x as materialized (select * from sequin.batch() x({definition})) {query}"
+            "with x as materialized (select * from sequin_internal.batch() x({definition})) {query}"
         );
         let mut statement = Recent::new(sql, &row)?;
         statement.query(images, |(n, image)| self.numbered(n, image, columns))

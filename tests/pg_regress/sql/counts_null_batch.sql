@@ -19,7 +19,7 @@ deallocate untyped;
 select pg_get_function_arguments(oid) from pg_proc where proname = 'sequin_apply' order by 1;
 select (sequin_apply('[]')).received;
 -- outside of a call there is no batch
-select * from sequin.batch() b(id integer);
+select * from sequin_internal.batch() b(id integer);
 \echo :LAST_ERROR_SQLSTATE
 
 delete from sequin.dead_letter;

@@ -56,6 +56,7 @@ fn destinations_are_tables() {
     );
     for (schema, whose) in [
         ("sequin", "pg_sequin's own"),
+        ("sequin_internal", "pg_sequin's own"),
         ("pg_catalog", "a system catalog"),
         ("pg_toast", "a system catalog"),
         ("information_schema", "a system catalog"),
