@@ -14,9 +14,7 @@ use pgrx::spi;
 use super::check::{check, check_relation, check_shared, qualified};
 use super::save::caller;
 use super::warn::warn;
-use super::{
-    Mapping, MappingRow, Mode, OnDelete, SourcePattern, catalog, grants, name, obstacles, sql,
-};
+use super::{Mapping, MappingRow, Mode, OnDelete, catalog, grants, name, obstacles, sql};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
