@@ -119,17 +119,19 @@ comment on column sequin.lacking_column.by_read is 'Whether reads have the colum
 create table sequin.resync (
     mapping    integer primary key,
     started_at timestamp with time zone not null default pg_catalog.clock_timestamp(),
-    confirmed_before bigint not null default 0
+    confirmed_before bigint not null default 0,
+    first_read_at timestamp with time zone
 );
 create table sequin.resync_seen (
     mapping integer not null,
     key     bytea not null,
     primary key (mapping, key)
 );
-comment on table sequin.resync is 'Resyncs in progress: sequin.begin_resync begins one, sequin.finish_resync ends it';
+comment on table sequin.resync is 'Resyncs in progress: sequin.begin_resync begins one, sequin.finish_resync and sequin.cancel_resync end it';
 comment on column sequin.resync.mapping is 'sequin.mapping.id';
 comment on column sequin.resync.started_at is 'When the resync began';
 comment on column sequin.resync.confirmed_before is 'Rows that sequin.counter had counted as confirmed when the resync began';
+comment on column sequin.resync.first_read_at is 'When the first read since then arrived; null if none has';
 comment on table sequin.resync_seen is 'Rows that a message has confirmed since the resync began';
 comment on column sequin.resync_seen.mapping is 'sequin.mapping.id';
 comment on column sequin.resync_seen.key is 'The row''s key as bytes, as in sequin.row_version';
@@ -371,14 +373,19 @@ comment on function sequin_internal.note_version(integer, bytea, bigint, integer
 
 create function sequin.begin_resync(mapping text) returns timestamp with time zone
     language c volatile as 'MODULE_PATHNAME', 'begin_resync_wrapper';
-create function sequin.finish_resync(mapping text, dry_run boolean default false) returns bigint
+create function sequin.finish_resync(
+    mapping text, dry_run boolean default false, min_confirmed double precision default 0.5) returns bigint
     language c volatile as 'MODULE_PATHNAME', 'finish_resync_wrapper';
+create function sequin.cancel_resync(mapping text) returns void
+    language c volatile as 'MODULE_PATHNAME', 'cancel_resync_wrapper';
 create function sequin.forget_versions(mapping text) returns void
     language c volatile as 'MODULE_PATHNAME', 'forget_versions_wrapper';
 comment on function sequin.begin_resync(text) is
     'Begins a resync: from now on, the rows that messages confirm are recorded. Start a backfill in Sequin next';
-comment on function sequin.finish_resync(text, boolean) is
-    'Ends a resync: deletes the rows that no message has confirmed since it began, and returns their number; a dry run only counts them';
+comment on function sequin.finish_resync(text, boolean, double precision) is
+    'Ends a resync: deletes the rows that no message has confirmed since it began, and returns their number; a dry run only counts them. Refuses if no read has arrived since, or if less than the share min_confirmed of the rows was confirmed; 0 deletes whatever was not';
+comment on function sequin.cancel_resync(text) is
+    'Ends a resync without deleting rows';
 comment on function sequin.forget_versions(text) is
     'Deletes the versions of the mapping''s rows, so that the next message for each row is applied whatever its position';
 

@@ -152,6 +152,16 @@ select m.name, m.source, m.destination, m.owner,
         or v.gaps operator(pg_catalog.@?) 'strict $.* ? (@.type() == "object").* ? (@ == null)'::pg_catalog.jsonpath)) as unknown_values,
        s.started_at as resync_started_at,
        c.confirmed operator(pg_catalog.-) s.confirmed_before as resync_confirmed,
+       case when s.mapping is not null then (
+           with recursive part(oid) as (
+               select m.destination::pg_catalog.oid
+               union all
+               select i.inhrelid from part p join pg_catalog.pg_inherits i on i.inhparent operator(pg_catalog.=) p.oid)
+           select pg_catalog.sum(r.reltuples)::pg_catalog.int8 from part p
+           join pg_catalog.pg_class r on r.oid operator(pg_catalog.=) p.oid
+           where r.relkind operator(pg_catalog.=) 'r'::pg_catalog."char"
+             and r.reltuples operator(pg_catalog.>=) 0::pg_catalog.float4) end as resync_rows_estimate,
+       s.first_read_at as resync_first_read_at,
        coalesce(k.reason, case when d.gone then 'the destination does not exist'
                                when o.gone then 'the owner does not exist'
                                when p.lacking is not null then 'the owner lacks ' operator(pg_catalog.||) p.lacking end) as broken_reason,
@@ -253,6 +263,8 @@ comment on column sequin.status.row_versions_estimate is 'Entries of sequin.row_
 comment on column sequin.status.unknown_values is 'Rows with a column whose value has not arrived yet';
 comment on column sequin.status.resync_started_at is 'When the resync under way began';
 comment on column sequin.status.resync_confirmed is 'Rows confirmed since then';
+comment on column sequin.status.resync_rows_estimate is 'Rows of the destination, as of its last vacuum or analyze, of which the resync has to confirm those that the source has; null if it was never analyzed';
+comment on column sequin.status.resync_first_read_at is 'When the first read since then arrived; null if the backfill has not begun';
 
 comment on column sequin.status.broken_reason is 'Why the mapping is broken';
 comment on column sequin.status.broken_hint is 'What to do about it, with the statement to run';

@@ -4,8 +4,10 @@ mod dead_letter;
 mod explain;
 mod fingerprint;
 mod resync;
+mod resync_portion;
 mod retry_all;
 mod row_key;
+mod run;
 mod versions;
 
 use bumpalo::Bump;

@@ -110,7 +110,10 @@ fn call<'a>(
 ) -> Result<Counts, SqlError> {
     isolation::require_writable("apply messages")?;
     if isolation::is_snapshot() {
-        return Err(Error::Isolation.into());
+        return Err(Error::Isolation {
+            function: "sequin_apply",
+        }
+        .into());
     }
     let _connection = Connection::open();
     let _context = Context::enter();

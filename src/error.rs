@@ -278,13 +278,62 @@ pub enum Error {
         /// Name of the mapping.
         name: String,
     },
+    /// A resync is to begin while one is in progress.
+    ResyncUnderWay {
+        /// Name of the mapping.
+        name: String,
+        /// When it began.
+        since: String,
+        /// How many rows were confirmed since.
+        confirmed: i64,
+    },
+    /// A resync would remove rows, and hardly any message has confirmed some.
+    HardlyConfirmed {
+        /// Name of the mapping.
+        name: String,
+        /// The destination, as SQL spells it.
+        destination: String,
+        /// When the resync began.
+        since: String,
+        /// How many rows were confirmed since.
+        confirmed: i64,
+        /// How many rows there are.
+        rows: i64,
+        /// The share of the rows that must be confirmed; `None` if no read has come.
+        share: Option<String>,
+    },
+    /// A share is not between 0 and 1.
+    NoShare {
+        /// The share.
+        share: String,
+    },
+    /// A mapping that appends rows is to be resynced.
+    NothingToConfirm {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// Another resync of the mapping has begun since this one was to be finished.
+    ResyncBeganAgain {
+        /// Name of the mapping.
+        name: String,
+    },
+    /// Rows to delete were locked by another session for long.
+    RowsLocked {
+        /// Name of the mapping.
+        name: String,
+        /// How often it was tried.
+        tries: i32,
+    },
     /// A resync cannot tell the mapping's rows from other mappings' rows.
     SharedDestination {
         /// Name of the mapping.
         name: String,
     },
     /// The caller's transaction does not see rows that other calls have applied.
-    Isolation,
+    Isolation {
+        /// What was called: `sequin_apply`.
+        function: &'static str,
+    },
     /// The caller's transaction may not write.
     ReadOnly {
         /// The refused work: `apply messages`.

@@ -91,9 +91,14 @@ mod fuzz;
 );
 ::pgrx::extension_sql_file!("../sql/apply.sql", name = "apply", requires = ["sequences"]);
 ::pgrx::extension_sql_file!(
+    "../sql/portions.sql",
+    name = "portions",
+    requires = ["apply"]
+);
+::pgrx::extension_sql_file!(
     "../sql/privileges.sql",
     name = "privileges",
-    requires = ["apply"],
+    requires = ["portions"],
     finalize
 );
 

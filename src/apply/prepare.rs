@@ -9,7 +9,7 @@ use crate::changes::keyed::Run;
 use crate::changes::net::Unit;
 use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
-use crate::guard::notes::note_confirmed;
+use crate::guard::notes::{note_confirmed, note_first_read};
 use crate::mapping::Mode;
 use crate::merge::Event;
 use crate::stop::Stop;
@@ -49,6 +49,10 @@ pub fn confirm(changes: &mut Changes<'_>) -> Result<(), SqlError> {
     let definer = changes.intake.call.definer;
     let noted = note_confirmed(changes.target.mapping.id, definer, &keys)?;
     changes.progress.confirmed = noted as i64;
+    let mut changed = keyed.changes().iter();
+    if changed.any(|change| matches!(change.event, Event::Read)) {
+        note_first_read(changes.target.mapping.id, definer)?;
+    }
     Ok(())
 }
 

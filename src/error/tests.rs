@@ -117,7 +117,37 @@ fn every_error() -> Vec<Error> {
         Error::BatchNotMapping,
         Error::NotYoursToExplain { position: 1 },
         Error::SharedDestination { name: "a".into() },
-        Error::Isolation,
+        Error::Isolation {
+            function: "sequin_apply",
+        },
+        Error::ResyncUnderWay {
+            name: "a".into(),
+            since: "2026-11-27 08:00:00+00".into(),
+            confirmed: 3,
+        },
+        Error::HardlyConfirmed {
+            name: "a".into(),
+            destination: "public.t".into(),
+            since: "2026-11-27 08:00:00+00".into(),
+            confirmed: 3,
+            rows: 10,
+            share: Some("0.5".into()),
+        },
+        Error::HardlyConfirmed {
+            name: "a".into(),
+            destination: "public.t".into(),
+            since: "2026-11-27 08:00:00+00".into(),
+            confirmed: 0,
+            rows: 10,
+            share: None,
+        },
+        Error::NoShare { share: "2".into() },
+        Error::NothingToConfirm { name: "a".into() },
+        Error::ResyncBeganAgain { name: "a".into() },
+        Error::RowsLocked {
+            name: "a".into(),
+            tries: 60,
+        },
         Error::ReadOnly {
             work: "apply messages",
             standby: true,

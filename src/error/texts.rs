@@ -395,15 +395,88 @@ impl Error {
                 "Run SELECT sequin.begin_resync({}); then a backfill in Sequin, then this.",
                 quote::literal(name)
             )),
+            Error::ResyncUnderWay {
+                name,
+                since,
+                confirmed,
+            } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("a resync of mapping \"{name}\" is in progress"),
+            )
+            .with_detail(format!(
+                "It began at {since}, and messages have confirmed {confirmed} rows since."
+            ))
+            .with_hint(format!(
+                "When the backfill's messages are applied, run: SELECT sequin.finish_resync({0}); To start over, run: \
+                 SELECT sequin.cancel_resync({0});",
+                quote::literal(name)
+            )),
+            Error::HardlyConfirmed {
+                name,
+                destination,
+                since,
+                confirmed,
+                rows,
+                share,
+            } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!(
+                    "resync of mapping \"{name}\" would remove {} of the {rows} rows of {destination}",
+                    rows - confirmed
+                ),
+            )
+            .with_detail(match share {
+                Some(share) => format!(
+                    "{confirmed} of {rows} rows were confirmed since {since}, which is less than the share {share}."
+                ),
+                None => format!(
+                    "No read has arrived since {since}. {confirmed} of {rows} rows were confirmed."
+                ),
+            })
+            .with_hint(format!(
+                "Start a backfill in Sequin, and finish the resync when its messages are applied. If these rows are \
+                 gone at the source, run: SELECT sequin.finish_resync({0}, min_confirmed => 0); To keep them, run: \
+                 SELECT sequin.cancel_resync({0});",
+                quote::literal(name)
+            )),
+            Error::NoShare { share } => SqlError::new(
+                sqlstate::INVALID_PARAMETER_VALUE,
+                format!("min_confirmed must be between 0 and 1, not {share}"),
+            )
+            .with_hint("It is the share of the rows that messages must have confirmed: 0.5 is half of them."),
+            Error::NothingToConfirm { name } => SqlError::new(
+                sqlstate::FEATURE_NOT_SUPPORTED,
+                format!("mapping \"{name}\" appends rows and cannot be resynced"),
+            )
+            .with_detail("Each of its messages becomes a row. No message confirms a row that is there.")
+            .with_hint("Delete the rows that should not be there, and start a backfill in Sequin."),
+            Error::ResyncBeganAgain { name } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("another resync of mapping \"{name}\" has begun"),
+            )
+            .with_detail("It began after sequin.finish_resync_in_portions was called. Rows that were deleted before stay so.")
+            .with_hint(format!(
+                "When the backfill's messages are applied, run: CALL sequin.finish_resync_in_portions({});",
+                quote::literal(name)
+            )),
+            Error::RowsLocked { name, tries } => SqlError::new(
+                sqlstate::LOCK_NOT_AVAILABLE,
+                format!("could not lock rows of mapping \"{name}\" in {tries} attempts"),
+            )
+            .with_detail("Other sessions hold locks on rows of the destination, or on the mapping. Rows that were deleted before stay so, and the resync is in progress.")
+            .with_hint(format!(
+                "When these sessions have committed, run again: CALL sequin.finish_resync_in_portions({});",
+                quote::literal(name)
+            )),
             Error::SharedDestination { name } => SqlError::new(
                 sqlstate::FEATURE_NOT_SUPPORTED,
                 format!("cannot tell the rows of mapping \"{name}\" from those of other mappings"),
             )
             .with_detail("Other mappings write to the same destination, and versions are not in sequin.row_version.")
             .with_hint("Use guard => 'table' for mappings that share a destination."),
-            Error::Isolation => SqlError::new(
+            Error::Isolation { function } => SqlError::new(
                 sqlstate::ACTIVE_SQL_TRANSACTION,
-                "sequin_apply must be called in a READ COMMITTED transaction",
+                format!("{function} must be called in a READ COMMITTED transaction"),
             )
             .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
             .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),

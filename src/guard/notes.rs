@@ -33,6 +33,14 @@ const CONFIRMED: &str = "
     select b.mapping, b.key from sequin_internal.batch() b(mapping integer, key bytea)
     on conflict do nothing";
 
+/// Does not wait for a call that notes the same.
+const FIRST_READ: &str = "
+    update sequin.resync r set first_read_at = clock_timestamp()
+    where r.ctid = any (array(
+        select o.ctid from sequin.resync o
+        where o.mapping in (select b.mapping from sequin_internal.batch() b(mapping integer)) and o.first_read_at is null
+        for update skip locked))";
+
 const KEY: &[(&str, pg_sys::Oid)] = &[("mapping", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)];
 
 thread_local! {
@@ -48,6 +56,7 @@ thread_local! {
         )
     };
     static NOTE_CONFIRMED: Kept = const { Kept::new(CONFIRMED, KEY) };
+    static NOTE_FIRST_READ: Kept = const { Kept::new(FIRST_READ, &[("mapping", pg_sys::INT4OID)]) };
     static PRUNED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -92,6 +101,18 @@ pub fn note_confirmed(mapping: i32, definer: pg_sys::Oid, keys: &[&[u8]]) -> Res
     NOTE_CONFIRMED
         .with(|statement| statement.execute(keys.iter(), |key| key_row(mapping, key)))
         .map(|outcome| outcome.processed)
+}
+
+/// Notes that a read of a resync has arrived.
+pub fn note_first_read(mapping: i32, definer: pg_sys::Oid) -> Result<(), SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    NOTE_FIRST_READ
+        .with(|statement| {
+            statement.execute([mapping].into_iter(), |mapping| {
+                vec![Some(Datum::from(mapping))]
+            })
+        })
+        .map(drop)
 }
 
 /// How long a session waits between two prunings.

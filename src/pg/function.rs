@@ -56,6 +56,17 @@ impl Arguments<'_> {
         self.value(i).map(|value| value.value() as i64)
     }
 
+    /// An argument that is declared as `double precision`.
+    pub fn double(&self, i: usize) -> Option<f64> {
+        self.value(i).map(|value| f64::from_bits(value.value() as u64))
+    }
+
+    /// An argument that is declared as `text`, for a name or a word. Bytes that are not UTF-8 are replaced.
+    pub fn text(&self, i: usize) -> Option<String> {
+        self.bytes(i)
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
     /// The size of an argument of variable length. The argument is neither read nor decompressed.
     pub fn size(&self, i: usize) -> usize {
         // SAFETY: the function is declared with a type of variable length.

@@ -16,6 +16,7 @@ mod older;
 mod orders;
 mod reads;
 mod resync;
+mod resync_safety;
 mod sessions;
 mod sources;
 mod spellings;

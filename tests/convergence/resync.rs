@@ -26,7 +26,10 @@ fn a_resync_removes_what_is_gone() {
         assert_eq!(send(&mut client, &reads), upserted(4), "{guard}");
         // 2: a read that is stale; 6: a change; 7: an old change again; 8: a change and its delete; 9: moved to 12
         send(&mut client, &[item("update", 999, record(2, "c"))]);
-        run(&mut client, "select sequin.begin_resync('item')");
+        run(
+            &mut client,
+            "select sequin.cancel_resync('item'); select sequin.begin_resync('item')",
+        );
         assert_eq!(
             value(
                 &mut client,
@@ -266,7 +269,8 @@ fn a_resync_deletes_as_the_mapping_does() {
                 &mut client,
                 &format!("select sequin.finish_resync('{table}', dry_run => true)"),
             );
-            let finish = format!("select sequin.finish_resync('{table}')");
+            let finish =
+                format!("select sequin.finish_resync('{table}', min_confirmed => 0.3)");
             let finished = value(&mut client, &finish);
             let state = format!(
                 "select id, gone is not null, coalesce(flag, false) from {table} order by id"

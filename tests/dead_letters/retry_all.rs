@@ -14,7 +14,7 @@ fn bad(count: u64) -> Vec<String> {
 }
 
 const ATTEMPTS: &str = "select attempts, count(*) from sequin.dead_letter group by 1 order by 1";
-const RUNS: &str = "select count(*) from sequin.retry_run";
+const RUNS: &str = "select count(*) from sequin.run";
 const WRITTEN: &str = "select count(*), count(distinct xmin::text) from item";
 
 #[test]
@@ -79,7 +79,8 @@ fn it_works_where_it_cannot_commit() {
 /// What was committed stays, others see the progress while it runs, and not afterwards.
 #[test]
 fn it_is_watched_and_stopped() {
-    let (database, mut client) = Database::mapped("retry_stop", CHECKED, &["item"], "off");
+    let (mut database, mut client) = Database::mapped("retry_stop", CHECKED, &["item"], "off");
+    let stranger = database.role("stranger");
     send(&mut client, &bad(30));
     run(
         &mut client,
@@ -105,6 +106,14 @@ fn it_is_watched_and_stopped() {
     while rows(&mut client, &progress) != ["null|20|20|10|t|t"] {
         thread::yield_now();
     }
+    let shown = "select count(*) from sequin.progress";
+    assert_eq!(value(&mut database.connect_as(&stranger), shown), "0");
+    // A run that does not get on is still shown, and another run does not forget it.
+    run(
+        &mut client,
+        "update sequin.run set updated_at = now() - interval '1 hour'; call sequin.retry_all('item', '00000')",
+    );
+    assert_eq!(rows(&mut client, &progress), ["null|20|20|10|t|f"]);
     run(&mut client, &format!("select pg_cancel_backend({pid})"));
     assert_eq!(running.join().expect("an error"), "57014");
     assert_eq!(value(&mut client, "select count(*) from item"), "20");
@@ -196,18 +205,4 @@ fn letters_of_others_are_not_tried() {
     assert_eq!(rows(&mut client, attempts), ["a|2", "b|1", "null|1"]);
     run(&mut client, "call sequin.retry_all()");
     assert_eq!(rows(&mut client, attempts), ["a|3", "b|2", "null|2"]);
-    // Runs of others are not shown.
-    run(
-        &mut client,
-        "insert into sequin.retry_run (pid, role, started_at, upto, updated_at)
-         values (pg_backend_pid(), current_user::regrole, now(), 0, now())",
-    );
-    assert_eq!(
-        value(&mut of_alice, "select count(*) from sequin.progress"),
-        "0"
-    );
-    assert_eq!(
-        value(&mut client, "select count(*) from sequin.progress"),
-        "1"
-    );
 }

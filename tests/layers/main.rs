@@ -55,6 +55,10 @@ const RULES: Rules<'static> = Rules {
             "`function!` declares the C symbols of sequin.retry",
         ),
         (
+            "src/api/resync_portion.rs",
+            "`function!` declares the C symbol of sequin_internal.resync_portion",
+        ),
+        (
             "src/api/retry_all.rs",
             "`function!` declares the C symbol of sequin_internal.retry_portion",
         ),

@@ -260,9 +260,17 @@ fn status_tells_of_a_resync(admin: &mut Client, forwarder: &mut Client) {
     let resync = "select state, resync_started_at is not null, resync_confirmed
                   from sequin.status where name = 'item'";
     assert_eq!(value(admin, resync), "resyncing|t|2");
-    run(admin, "select sequin.begin_resync('item')");
+    let estimate = "select resync_rows_estimate = (select count(*) from item),
+                           resync_first_read_at > resync_started_at
+                    from sequin.status where name = 'item'";
+    run(admin, "analyze item");
+    assert_eq!(value(admin, estimate), "t|t");
+    run(
+        admin,
+        "select sequin.cancel_resync('item'); select sequin.begin_resync('item')",
+    );
     assert_eq!(value(admin, resync), "resyncing|t|0");
-    run(admin, "select sequin.finish_resync('item')");
+    run(admin, "select sequin.cancel_resync('item')");
     assert_eq!(value(admin, resync), "running|f|null");
 }
 

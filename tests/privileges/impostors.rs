@@ -106,7 +106,7 @@ fn the_search_path_of_a_caller_is_not_followed() {
     for sql in [
         "select sequin.begin_resync('item')",
         "select sequin.finish_resync('item', true)",
-        "select sequin.finish_resync('item')",
+        "select sequin.finish_resync('item', min_confirmed => 0)",
         "select sequin.forget_versions('item')",
         "select * from sequin.explain('item')",
         "select * from sequin.explain(batch => '[{\"action\":\"insert\",\"record\":{\"id\":1},\"metadata\":{\"table_schema\":\"public\",\"table_name\":\"item\"}}]')",
@@ -194,7 +194,10 @@ fn triggers_and_domains_do_not_outlive_their_turn() {
             &mut mallory,
             "select sequin.begin_resync('item'); insert into mallory.item values (77)",
         );
-        run(&mut mallory, "select sequin.finish_resync('item')");
+        run(
+            &mut mallory,
+            "select sequin.finish_resync('item', min_confirmed => 0)",
+        );
         scene.nothing_gained(&[&scene.mallory]);
     }
 }

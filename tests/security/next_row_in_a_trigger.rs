@@ -147,7 +147,7 @@ fn leaving_tombstones_while_a_resync_is_finished() {
             note(&bad, "1")
         ),
     );
-    let finish = "select sequin.finish_resync('bad')";
+    let finish = "select sequin.finish_resync('bad', min_confirmed => 0)";
     let refused = error(&mut mallory, finish);
     assert_eq!(code(&refused), "55000");
     assert_eq!(

@@ -70,7 +70,7 @@ fn nothing_planted_is_called() {
             "select * from sequin.versions",
             "select * from sequin.source_grant",
             "select sequin.begin_resync('item')",
-            "select sequin.finish_resync('item')",
+            "select sequin.finish_resync('item', min_confirmed => 0)",
             "select sequin.forget_versions('item')",
             "select sequin.accept_drift('item')",
             "select * from sequin.explain('item')",
