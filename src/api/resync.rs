@@ -347,7 +347,7 @@ impl<'m> Compared<'m> {
         let mark = Mark::of(mapping, destination);
         if mapping.on_delete == OnDelete::Soft && mark.is_none() {
             let name = mapping.soft_delete.as_deref().unwrap_or_default();
-            return Err(column_gone(mapping, destination, name).into());
+            return Err(column_gone(mapping, destination, name));
         }
         let mut is_its = "true".to_owned();
         for column in &columns {
@@ -369,7 +369,9 @@ impl<'m> Compared<'m> {
                 }
                 .into());
             }
-            is_its.push_str(&format!(" and sequin_internal.is_known({id}, {row_key}, $1)"));
+            is_its.push_str(&format!(
+                " and sequin_internal.is_known({id}, {row_key}, $1)"
+            ));
         }
         Ok(Compared {
             mapping,
@@ -391,8 +393,12 @@ impl<'m> Compared<'m> {
         let finishing = Finishing::new(self.mapping.id);
         let _owner = ActingAs::untrusted(writer(self.mapping, self.destination));
         // Not read-only for SPI: see `count`.
-        Spi::connect_mut(|client| read(client.update(sql, None, &[finishing.token.into()])?.first()))
-            .map_err(own_statement("compare the rows of a destination".to_owned()))
+        Spi::connect_mut(|client| {
+            read(client.update(sql, None, &[finishing.token.into()])?.first())
+        })
+        .map_err(own_statement(
+            "compare the rows of a destination".to_owned(),
+        ))
     }
 
     /// Counts all rows.

@@ -281,8 +281,7 @@ impl Step {
             within(place, first, upto),
             rows.is_its
         );
-        let (count, places, more) =
-            rows.query(&sql, |row| row.get_three::<i64, String, bool>())?;
+        let (count, places, more) = rows.query(&sql, |row| row.get_three::<i64, String, bool>())?;
         let last = match more {
             Some(true) => places.as_deref().and_then(last_of),
             _ => None,
@@ -344,7 +343,9 @@ struct Found {
 /// The block of a place: of `(12,3)`, 12.
 fn block(place: &str) -> i64 {
     let block = place.trim_start_matches('(').split(',').next();
-    block.and_then(|block| block.parse().ok()).unwrap_or_default()
+    block
+        .and_then(|block| block.parse().ok())
+        .unwrap_or_default()
 }
 
 /// The last place of an array of them: `{"(0,1)","(0,2)"}`.

@@ -58,7 +58,8 @@ impl Arguments<'_> {
 
     /// An argument that is declared as `double precision`.
     pub fn double(&self, i: usize) -> Option<f64> {
-        self.value(i).map(|value| f64::from_bits(value.value() as u64))
+        self.value(i)
+            .map(|value| f64::from_bits(value.value() as u64))
     }
 
     /// An argument that is declared as `text`, for a name or a word. Bytes that are not UTF-8 are replaced.

@@ -269,8 +269,7 @@ fn a_resync_deletes_as_the_mapping_does() {
                 &mut client,
                 &format!("select sequin.finish_resync('{table}', dry_run => true)"),
             );
-            let finish =
-                format!("select sequin.finish_resync('{table}', min_confirmed => 0.3)");
+            let finish = format!("select sequin.finish_resync('{table}', min_confirmed => 0.3)");
             let finished = value(&mut client, &finish);
             let state = format!(
                 "select id, gone is not null, coalesce(flag, false) from {table} order by id"

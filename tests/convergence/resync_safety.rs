@@ -201,7 +201,8 @@ fn a_resync_is_finished_in_portions() {
             "call sequin.finish_resync_in_portions('item', portion => 7)",
         );
         assert_eq!(value(&mut client, COUNT), "1500", "{guard}");
-        let portions = "select sum(n), max(n) from (select count(*) as n from deleted group by at) d";
+        let portions =
+            "select sum(n), max(n) from (select count(*) as n from deleted group by at) d";
         assert_eq!(value(&mut client, portions), "500|7", "{guard}");
         for table in ["resync", "resync_seen", "run"] {
             let left = format!("select count(*) from sequin.{table}");
@@ -240,7 +241,10 @@ fn partitions_are_looked_at_together() {
             "call sequin.finish_resync_in_portions('item', portion => 13)",
         );
         assert_eq!(
-            value(&mut client, "select count(*), count(*) filter (where id % 5 = 0) from item where gone is null"),
+            value(
+                &mut client,
+                "select count(*), count(*) filter (where id % 5 = 0) from item where gone is null"
+            ),
             "800|0",
             "{guard}"
         );
