@@ -41,6 +41,7 @@ end $$;
 
 grant usage on schema sequin, sequin_internal to public;
 grant select on sequin.status, sequin.versions, sequin.source_grant, sequin.progress, sequin.waiting to public;
+grant select on sequin.failed_calls, sequin.activity, sequin.letters, sequin.storage to public;
 grant select on sequin.own_mapping, sequin.own_dead_letter to public;
 grant execute on function
     sequin_internal.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map

@@ -32,6 +32,7 @@ use crate::error::{Error, sqlstate};
 use crate::guard::notes::{is_prune_due, prune};
 use crate::mapping::OnError;
 use crate::outcome::Counts;
+use crate::pg::failures::note_retried;
 use crate::pg::interrupts;
 use crate::pg::invalidation;
 use crate::pg::isolation;
@@ -174,7 +175,8 @@ fn with_registry<'a>(
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_exclusive_locks(&stop) => {
-                if let Stop::Failed(_) = stop {
+                if let Stop::Failed(error) = &stop {
+                    note_retried(error);
                     give_way();
                 }
                 attempts.exclusive = true;

@@ -75,9 +75,14 @@ mod fuzz;
 ::pgrx::extension_sql_file!("../sql/guard.sql", name = "guard", requires = ["catalog"]);
 ::pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["guard"]);
 ::pgrx::extension_sql_file!(
+    "../sql/monitoring.sql",
+    name = "monitoring",
+    requires = ["status"]
+);
+::pgrx::extension_sql_file!(
     "../sql/explain.sql",
     name = "explain",
-    requires = ["status"]
+    requires = ["monitoring"]
 );
 ::pgrx::extension_sql_file!(
     "../sql/fingerprint.sql",

@@ -10,6 +10,7 @@ pub mod backtrace;
 pub mod clock;
 pub mod constraints;
 pub mod counter;
+pub mod failures;
 pub mod function;
 pub mod interrupts;
 pub mod invalidation;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::pg::failures::LOG_FAILURES;
 use crate::pg::settings::reserve;
 
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
@@ -92,6 +93,14 @@ pub fn define() {
         c"Whether the rows of a superuser's mapping are written as the superuser in all tables.",
         c"Otherwise the owner of the table writes them, unless it is a superuser too.",
         &SUPERUSER_MAPPINGS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"sequin.log_failures",
+        c"Whether failed calls are kept in sequin.failed_call.",
+        c"A background worker writes them, every few seconds at most.",
+        &LOG_FAILURES,
         GucContext::Suset,
         GucFlags::default(),
     );

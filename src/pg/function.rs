@@ -9,6 +9,7 @@ use std::ptr;
 use pgrx::pg_sys::{self, Datum, panic::pgrx_extern_c_guard};
 use pgrx::{IntoDatum, varlena};
 
+use super::failures::{hand_over, note_failed};
 use super::memory::OUT_OF_MEMORY;
 use super::raise::{raise, throw, to_error_data};
 use crate::error::{Error, SqlError};
@@ -112,8 +113,14 @@ pub unsafe fn counts<const N: usize>(
             let arguments = Arguments((*fcinfo).args.as_slice(count));
             match catch_unwind(AssertUnwindSafe(|| work(&arguments))).unwrap_or_else(out_of_memory)
             {
-                Ok(counts) => Ok(row(fcinfo, counts)),
-                Err(error) => Err(to_error_data(&error)),
+                Ok(counts) => {
+                    hand_over();
+                    Ok(row(fcinfo, counts))
+                }
+                Err(error) => {
+                    note_failed(&error);
+                    Err(to_error_data(&error))
+                }
             }
         });
         match answer {

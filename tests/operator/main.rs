@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod comments;
 mod drift;
 mod explain;
+mod failed_calls;
 mod fingerprint;
 mod generated;
 mod marked;
