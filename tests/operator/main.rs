@@ -10,6 +10,7 @@ mod failed_calls;
 mod fingerprint;
 mod generated;
 mod marked;
+mod monitoring;
 mod names;
 mod owner_lost;
 mod pausing;
