@@ -16,7 +16,7 @@ use support::{connect, server};
 /// Roles are the cluster's: those that a page makes must not be there, nor stay.
 const DROP: [&str; 2] = [
     "drop database if exists pg_sequin_docs",
-    "drop role if exists sequin_forwarder, sequin_owner",
+    "drop role if exists sequin_forwarder, sequin_owner, sequin_monitor",
 ];
 
 /// The most lines of the front page, and of a page of docs/.
