@@ -1,15 +1,17 @@
 # Each command installs what is missing, on Debian and Ubuntu, as root or with sudo; elsewhere it says what to install.
 # PG picks the major version of PostgreSQL, PG_CONFIG an installation.
 
-export PG PG_CONFIG ARGS BENCH ROOM SUITES SETTINGS
+export PG PG_CONFIG DESTDIR ARGS BENCH ROOM SUITES SETTINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install test accept demo bench soak fuzz mutants fmt lint ci clean-clusters
+.PHONY: help all setup install package test-package test accept demo bench soak fuzz mutants fmt lint ci clean-clusters
 
 help:
-	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
-	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15)'
+	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15; DESTDIR=…)'
 	@echo 'make demo             tests/demo.sql in a throw-away cluster'
+	@echo 'make package          a Debian package of it, target/package/postgresql-15-sequin_….deb (PG=…)'
+	@echo 'make test-package     the package in a fresh Debian, with its PostgreSQL, as root'
+	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
@@ -21,8 +23,12 @@ help:
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
 
-setup install test demo bench mutants lint:
+setup install package test-package test demo bench mutants lint:
 	@.ci/$@
+
+# what PGXN's client runs before `make install`
+all:
+	@BUILD_ONLY=1 .ci/install
 
 accept:
 	@ACCEPT=1 SUITES=regress .ci/test

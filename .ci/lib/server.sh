@@ -4,8 +4,8 @@
 # under PLACE: nothing of the system's is touched, no rights are needed, and a running server of another checkout keeps
 # its library.
 
-# shellcheck source=.ci/lib/setup.sh
-. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+# shellcheck source=.ci/lib/build.sh
+. "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
 fetch_package() {
     local wheels=$ROOT/target/wheels
@@ -32,7 +32,9 @@ copy_server() {
 
 # server NAME: makes the server; sets PG_CONFIG, and what tests need to start clusters of their own
 server() {
-    local to=$PLACE/$1 prefix dir
+    local to prefix dir
+    setup_place
+    to=$PLACE/$1
     CLUSTERS=$PLACE/clusters
     mkdir -p "$CLUSTERS"
     export PG_CONFIG CLUSTERS CLUSTER=$ROOT/.ci/cluster
@@ -59,8 +61,8 @@ server() {
 # install_build PROFILE: into the server
 install_build() {
     say "building for $1, and installing into $(dirname "$PG_CONFIG")"
-    cargo pgrx install --profile "$1" --pg-config "$PG_CONFIG" "${FEATURES[@]}" >"$ROOT/target/install.log" 2>&1 ||
-        { cat "$ROOT/target/install.log" >&2; die 'the build failed'; }
+    build "$1" >"$ROOT/target/install.log" 2>&1 || { cat "$ROOT/target/install.log" >&2; die 'the build failed'; }
+    DESTDIR='' install_files "$1" "$PG_CONFIG"
 }
 
 # A release build in a server of its own, as `make install` makes it.

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# Functions and constants; nothing happens until one is called. `setup` installs what building and testing need, and
-# says so; it does nothing where all is there. After it, a script has:
+# Functions and constants; nothing happens until one is called. `setup` installs what building needs, `setup_place` and
+# `setup_pgrx` what clusters and the tests need besides, and they say so; they do nothing where all is there. After
+# `setup`, a script has:
 #   PG          the major version of PostgreSQL
 #   SERVER      the pg_config of the installation to take the server from; empty: the Python package
 #   FEATURES    the cargo arguments for PG
+# After `setup_place`:
 #   PLACE       the directory for servers and clusters, reachable for SERVER_USER
 #   SERVER_USER the user that runs PostgreSQL, which refuses to run as root
 # PG and PG_CONFIG choose the server: see `make help`.
@@ -32,7 +34,8 @@ apt_update() {
 apt_offers() {
     has apt-get || return 1
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || apt_update
-    apt-cache policy "$1" | grep -q 'Candidate: [0-9]'
+    # not `grep -q`, which would end apt-cache by a signal
+    apt-cache policy "$1" | grep 'Candidate: [0-9]' >/dev/null
 }
 
 # need PACKAGE TEST...: a package that the test finds missing
@@ -157,28 +160,36 @@ setup() {
     need make has make
     need clang has clang
     need libclang-dev has_libclang
-    need pkg-config has pkg-config
-    [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $(pgrx_version)" ] || need libssl-dev pkg-config --exists openssl
-    if is_root; then
-        need sudo has sudo
-        need util-linux has runuser
-    fi
     install_missing
+    # shellcheck disable=SC2034
+    FEATURES=(--no-default-features --features "pg$PG")
+    export CARGO_TARGET_DIR=$ROOT/target/pg$PG
+    # backtraces need line numbers and no more: less to compile and to link
+    export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-line-tables-only}
+}
 
+setup_place() {
+    local missing=()
     SERVER_USER=$(id -un)
     if is_root; then
+        need util-linux has runuser
+        install_missing
         SERVER_USER=postgres
         id postgres >/dev/null 2>&1 || {
             say 'creating the system user postgres (useradd)'
             useradd --system --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin postgres
         }
     fi
+    choose_place
+}
+
+# For `cargo pgrx test`, which as root calls sudo.
+setup_pgrx() {
+    local missing=()
+    need pkg-config has pkg-config
+    [ "$(cargo pgrx --version 2>/dev/null)" = "cargo-pgrx $(pgrx_version)" ] || need libssl-dev pkg-config --exists openssl
+    ! is_root || need sudo has sudo
+    install_missing
     install_cargo_pgrx
     init_pgrx
-    choose_place
-    # shellcheck disable=SC2034
-    FEATURES=(--no-default-features --features "pg$PG")
-    export CARGO_TARGET_DIR=$ROOT/target/pg$PG
-    # backtraces need line numbers and no more: less to compile and to link
-    export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-line-tables-only}
 }
