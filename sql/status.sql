@@ -61,6 +61,7 @@ create table sequin.record_key (
     drift        text,
     committed_at timestamp with time zone,
     since        timestamp with time zone not null default pg_catalog.clock_timestamp(),
+    taken        boolean,
     primary key (mapping, source, backfill, key)
 );
 comment on table sequin.record_key is 'Keys of the records that mappings take: sequin.status shows which drift';
@@ -71,6 +72,7 @@ comment on column sequin.record_key.key is 'Key of the records, or key that a co
 comment on column sequin.record_key.drift is 'not_taken: the records have the key since then, and no column takes it; lacking: they lack it since then, and a column is read from it; suspected: the same, but no new key came with it; accepted: they lack it, and that is right, since sequin.accept_drift or since no column is read from it; null: all is as it should be';
 comment on column sequin.record_key.committed_at is 'commit_timestamp of the message that showed it';
 comment on column sequin.record_key.since is 'When a call found it';
+comment on column sequin.record_key.taken is 'Whether a column of the destination took the key then';
 revoke all on sequin.record_key from public;
 select pg_catalog.pg_extension_config_dump('sequin.record_key', '');
 
@@ -102,7 +104,7 @@ create index row_version_unknown on sequin.row_version (mapping)
 create view sequin.status with (security_barrier) as
 select m.name, m.source, m.destination, m.owner,
        case when not m.enabled then 'paused'
-            when k.mapping is not null or d.gone or o.gone or p.lacking is not null then 'broken'
+            when b.sqlstate is not null then 'broken'
             when s.mapping is not null then 'resyncing'
             else 'running' end as state,
        case when m.destination is null then null
@@ -162,14 +164,9 @@ select m.name, m.source, m.destination, m.owner,
            where r.relkind operator(pg_catalog.=) 'r'::pg_catalog."char"
              and r.reltuples operator(pg_catalog.>=) 0::pg_catalog.float4) end as resync_rows_estimate,
        s.first_read_at as resync_first_read_at,
-       coalesce(k.reason, case when d.gone then 'the destination does not exist'
-                               when o.gone then 'the owner does not exist'
-                               when p.lacking is not null then 'the owner lacks ' operator(pg_catalog.||) p.lacking end) as broken_reason,
+       b.error as broken_reason,
        k.since as broken_since,
-       case when k.hint is not null then k.hint
-            when d.gone then pg_catalog.format('To remove the mapping, run: SELECT sequin.unmap(%L);', m.name)
-            when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
-            when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as broken_hint,
+       b.hint as broken_hint,
        (select pg_catalog.array_agg(l.name order by l.name) from sequin.lacking_column l
         where l.mapping operator(pg_catalog.=) m.id and l.by_read) as stale_columns,
        (select pg_catalog.jsonb_object_agg(f.drift, f.keys)
@@ -179,7 +176,8 @@ select m.name, m.source, m.destination, m.owner,
                   select case r.drift when 'suspected' then 'lacking' else r.drift end as drift) k
               where r.mapping operator(pg_catalog.=) m.id
                 and k.drift operator(pg_catalog.=) any (array['not_taken', 'lacking']::pg_catalog.text[])
-              group by k.drift) f) as drift
+              group by k.drift) f) as drift,
+       b.sqlstate, b.error, b.hint
 from sequin.mapping m
 left join sequin.resync s on s.mapping operator(pg_catalog.=) m.id
 left join sequin.broken_mapping k on k.mapping operator(pg_catalog.=) m.id
@@ -218,6 +216,18 @@ left join lateral (
         where t.oid operator(pg_catalog.=) m.destination::pg_catalog.oid and not o.gone
         offset 0) w
     where w.schema is not null or w.privileges is not null) p on true
+-- What a call found comes first: it knows more than the conditions here.
+cross join lateral (
+    select coalesce(k.sqlstate, case when d.gone then '42P01' when o.gone then '42704'
+                                     when p.lacking is not null then '42501' end) as sqlstate,
+           coalesce(k.reason, case when d.gone then 'the destination does not exist'
+                                   when o.gone then 'the owner does not exist'
+                                   when p.lacking is not null
+                                   then 'the owner lacks ' operator(pg_catalog.||) p.lacking end) as error,
+           case when k.hint is not null then k.hint
+                when d.gone then pg_catalog.format('If there is a table in its place, run: SELECT sequin.alter_mapping(%1$L, destination => ''schema.table''); to remove the mapping, run: SELECT sequin.unmap(%1$L);', m.name)
+                when o.gone then pg_catalog.format('Give the mapping to another role: UPDATE sequin.mapping SET owner = ''role_name'' WHERE name = %L;', m.name)
+                when p.lacking is not null then 'Run: ' operator(pg_catalog.||) p.statement end as hint) b
 cross join lateral (
     select coalesce(pg_catalog.sum(c.calls), 0::pg_catalog.numeric)::pg_catalog.int8 as calls,
            coalesce(pg_catalog.sum(c.received), 0::pg_catalog.numeric)::pg_catalog.int8 as received,
@@ -271,6 +281,9 @@ comment on column sequin.status.broken_hint is 'What to do about it, with the st
 comment on column sequin.status.stale_columns is 'Columns that only reads bring, as generated columns of the source: changes leave them as they are; null if there are none';
 comment on column sequin.status.broken_since is 'When a call found the fault';
 
+comment on column sequin.status.sqlstate is 'SQLSTATE of the error for which the mapping is broken; null if it is not';
+comment on column sequin.status.error is 'That error, as in broken_reason';
+comment on column sequin.status.hint is 'What to run, as in broken_hint; sequin.check() looks again';
 comment on column sequin.status.drift is 'Keys that came and that no column takes (not_taken), and keys that went though a column is read from them (lacking): after a column was renamed at the source, say; null if there are none';
 
 create view sequin.versions with (security_barrier) as

@@ -1,5 +1,6 @@
 //! The functions that SQL calls, one file for each family. This file has `sequin_apply`.
 
+mod check;
 mod dead_letter;
 mod explain;
 mod fingerprint;

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod attempts;
+pub mod diagnosis;
 mod drift;
 pub mod explained;
 mod heal;
@@ -45,6 +46,7 @@ use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts, LOCKING_OUT, PATIENT};
+use diagnosis::diagnosed;
 use explained::{Explained, Observer};
 use heal::heal;
 use registry::Registry;
@@ -186,8 +188,20 @@ fn with_registry<'a>(
                 prune_if_possible();
                 return Ok(counts);
             }
+            Err(Stop::Failed(error)) => return Err(named(error, registry).into()),
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// The error with the name of the mapping that is to blame for it.
+fn named(error: SqlError, registry: &Registry) -> SqlError {
+    let id = mapping_at_fault(&error);
+    let mapping = id.and_then(|id| registry.mappings.iter().find(|m| m.id == id));
+    match mapping {
+        // The error of a message has a line of CONTEXT.
+        Some(mapping) if error.no_row || error.context.is_none() => diagnosed(mapping, &error),
+        _ => error,
     }
 }
 
@@ -212,7 +226,7 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
             mapping: mapping.name.clone(),
         }
         .report(),
-        _ => error.clone(),
+        _ => diagnosed(mapping, error),
     };
     attempts
         .aside

@@ -74,6 +74,33 @@ pub fn heals_by_grant(error: &SqlError) -> bool {
     matches!(error.origin, Origin::Denied(_))
 }
 
+/// Whether the error concerns all messages of its mapping: see [`SqlError::no_row`].
+pub fn is_of_all(error: &SqlError) -> bool {
+    error.no_row && matches!(error.origin, Origin::Mapping(_) | Origin::Denied(_))
+}
+
+/// SQLSTATE classes that say that the mapping's SQL, or a trigger of its table, asks for something that is not there, or
+/// is not as it was.
+const OF_DEFINITIONS: &[Sqlstate] = &[
+    sqlstate::FEATURE_NOT_SUPPORTED.class(),
+    sqlstate::INVALID_SCHEMA_NAME.class(),
+    sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+];
+
+/// Whether the error may concern all messages of its mapping, until a definition or a privilege changes. If it was raised
+/// for each of them, it does.
+pub fn may_be_of_all(error: &SqlError) -> bool {
+    match error.origin {
+        _ if is_of_all(error) => true,
+        Origin::Denied(_) => true,
+        // Row security and its like refuse single rows.
+        Origin::Mapping(_) => {
+            OF_DEFINITIONS.contains(&error.class()) && !error.is(sqlstate::INSUFFICIENT_PRIVILEGE)
+        }
+        _ => false,
+    }
+}
+
 /// The mapping (by id) that the call sets aside because of the error. The call then goes on without it.
 pub fn mapping_at_fault(error: &SqlError) -> Option<i32> {
     match error.origin {

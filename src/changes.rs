@@ -24,6 +24,7 @@ mod moved;
 pub mod net;
 mod other_row;
 mod project;
+mod remedy;
 mod repeated;
 mod said;
 mod told;
@@ -226,6 +227,7 @@ impl<'a> Changes<'a> {
     pub fn fail(&mut self, message: MessageNo, error: SqlError) -> Result<(), Stop> {
         let error = self.blame(error)?;
         let wait = blame::heals_by_grant(&error).then(Wait::default);
+        let error = remedy::with_hint(&self.target, error);
         self.give_up(message, error, wait);
         Ok(())
     }

@@ -152,13 +152,12 @@ pub enum Error {
     OwnerGone {
         /// Name of the mapping.
         mapping: String,
-    },
-    /// A mapping's destination has lost its key.
-    KeyGone {
-        /// Name of the mapping.
-        mapping: String,
-        /// The destination, as SQL spells it.
-        destination: String,
+        /// Its source.
+        source: String,
+        /// A role that could own it.
+        other: Option<String>,
+        /// Whether that role needs a grant of the source.
+        needs_grant: bool,
     },
     /// The versions of rows are stored by another key, and the keys now cannot be computed.
     KeyAltered {
@@ -171,14 +170,12 @@ pub enum Error {
         /// How many rows have a version whose key cannot be computed.
         rows: usize,
     },
-    /// A mapping's destination has lost a column.
-    ColumnGone {
-        /// The column.
-        column: String,
+    /// A mapping does not fit its destination any more.
+    Broken {
         /// Name of the mapping.
         mapping: String,
-        /// The destination, as SQL spells it.
-        destination: String,
+        /// All faults that keep it from writing; at least one.
+        faults: Vec<Fault>,
     },
     /// A statement of the extension itself failed.
     OwnStatement {

@@ -84,10 +84,11 @@ mod fuzz;
     name = "explain",
     requires = ["monitoring"]
 );
+::pgrx::extension_sql_file!("../sql/check.sql", name = "check", requires = ["explain"]);
 ::pgrx::extension_sql_file!(
     "../sql/fingerprint.sql",
     name = "fingerprint",
-    requires = ["explain"]
+    requires = ["check"]
 );
 ::pgrx::extension_sql_file!(
     "../sql/sequences.sql",

@@ -9,10 +9,12 @@
 pub mod catalog;
 pub mod check;
 pub mod columns;
+pub mod faults;
 pub mod grants;
 pub mod members;
 mod name;
 mod obstacles;
+pub mod privileges;
 mod save;
 pub mod source;
 pub mod sql;
@@ -73,6 +75,10 @@ pub struct Mapping {
     pub owner: u32,
     /// The search_path that SQL in the mapping is run under: `pg_temp` is last in it.
     pub search_path: String,
+    /// The faults of a row of the catalog that nothing has checked. Such a mapping writes nothing.
+    pub faults: Vec<Fault>,
+    /// Whether the source could be read.
+    pub is_routed: bool,
 }
 
 impl Mapping {
@@ -103,7 +109,7 @@ impl Mapping {
     }
 }
 
-/// A row of `sequin.mapping` as it is stored. [`MappingRow::parse`] makes a [`Mapping`] of it. The fields are
+/// A row of `sequin.mapping` as it is stored. [`MappingRow::read`] makes a [`Mapping`] of it. The fields are
 /// the columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingRow {
@@ -130,6 +136,7 @@ pub struct MappingRow {
 
 impl MappingRow {
     /// The mapping that the row describes, or all faults of the row.
+    #[cfg(test)]
     pub fn parse(&self) -> Result<Mapping, Vec<Fault>> {
         match self.read() {
             (mapping, faults) if faults.is_empty() => Ok(mapping),
@@ -148,7 +155,9 @@ impl MappingRow {
                     .hint("Leave it out: a name is then made of source and destination."),
             );
         }
-        let source = SourcePattern::parse(&self.source).unwrap_or_else(|fault| {
+        let source = SourcePattern::parse(&self.source);
+        let is_routed = source.is_ok();
+        let source = source.unwrap_or_else(|fault| {
             faults.push(fault);
             SourcePattern::everything()
         });
@@ -194,6 +203,8 @@ impl MappingRow {
             enabled: self.enabled,
             owner: self.owner,
             search_path: self.search_path.clone(),
+            faults: Vec::new(),
+            is_routed,
         };
         (mapping, faults)
     }

@@ -43,17 +43,31 @@ impl Router {
     /// A router for `mappings`. Paused mappings take their messages too: the caller decides what a pause
     /// means.
     pub fn new(mappings: &[Mapping]) -> Router {
-        Router::of(mappings.iter().map(|m| (m.id, m.owner, &m.source)))
+        Router::made(
+            mappings
+                .iter()
+                .map(|m| (m.id, m.owner, m.is_routed.then_some(&m.source))),
+        )
     }
 
     /// A router for patterns with the ids and owners of their mappings.
+    #[cfg(test)]
     pub fn of<'a>(patterns: impl IntoIterator<Item = (i32, u32, &'a SourcePattern)>) -> Router {
+        let patterns = patterns.into_iter();
+        Router::made(patterns.map(|(id, owner, pattern)| (id, owner, Some(pattern))))
+    }
+
+    /// A mapping without a pattern takes nothing.
+    fn made<'a>(
+        patterns: impl IntoIterator<Item = (i32, u32, Option<&'a SourcePattern>)>,
+    ) -> Router {
         let mut patterns: Vec<_> = patterns.into_iter().enumerate().collect();
         let ids = patterns.iter().map(|(_, (id, ..))| *id).collect();
         patterns.sort_by_key(|(_, (id, ..))| *id);
         let mut owners: BTreeMap<u32, Vec<_>> = BTreeMap::new();
         for (index, (_, owner, pattern)) in patterns {
-            owners.entry(owner).or_default().push((index, pattern));
+            let of_owner = owners.entry(owner).or_default();
+            of_owner.extend(pattern.map(|pattern| (index, pattern)));
         }
         let owners = owners
             .into_iter()

@@ -29,9 +29,10 @@ use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
+use crate::mapping::faults::since_changed;
 use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
-use crate::mapping::{ColumnSource, Mapping, Mode, OnDelete, Root, catalog};
+use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
@@ -95,15 +96,10 @@ impl Target {
 
     fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
         let key_names = mapping.key_of(&destination).to_vec();
-        let mut named = mapping.columns.named.iter().map(|(name, _)| name);
-        if let Some(name) = named.find(|name| destination.column(name).is_none()) {
-            return Err(column_gone(&mapping, &destination, name));
-        }
-        if let Some(name) = mapping.soft_delete.as_deref()
-            && mapping.on_delete == OnDelete::Soft
-            && destination.column(name).is_none()
-        {
-            return Err(column_gone(&mapping, &destination, name));
+        let faults = since_changed(&mapping, &destination, writer(&mapping, &destination));
+        if !faults.is_empty() {
+            let mapping = mapping.name;
+            return Err(Error::Broken { mapping, faults }.into());
         }
         let (mut columns, expressions) = written_columns(&mapping, &destination, &key_names);
         let mut key: Vec<usize> = key_names
@@ -113,13 +109,6 @@ impl Target {
         if mapping.mode == Mode::Append && key.len() < key_names.len() {
             // A default makes the key, not the message.
             key.clear();
-        }
-        if mapping.mode == Mode::Upsert && (key.is_empty() || key.len() < key_names.len()) {
-            return Err(Error::KeyGone {
-                mapping: mapping.name.clone(),
-                destination: destination.qualified_name(),
-            }
-            .into());
         }
         let append = mapping.mode == Mode::Append;
         let repeats = match append {
@@ -329,16 +318,6 @@ fn references(
         }
     }
     lists
-}
-
-/// The error for a column that the mapping names and the destination lacks.
-pub fn column_gone(mapping: &Mapping, destination: &Destination, name: &str) -> SqlError {
-    Error::ColumnGone {
-        column: name.to_owned(),
-        mapping: mapping.name.clone(),
-        destination: destination.qualified_name(),
-    }
-    .into()
 }
 
 /// The columns of the destination that the mapping writes, and the SQL expressions among their sources.

@@ -17,6 +17,7 @@ mod give_up;
 pub mod joint;
 mod keys;
 pub mod moves;
+mod older;
 pub mod pending;
 pub mod phase;
 mod rows;

@@ -199,8 +199,18 @@ fn source(target: &Target, at: usize) -> (String, Option<String>) {
     (source, Some(column.caster.describe()))
 }
 
-/// The statements that write a batch whose messages have all columns.
+/// The statements that write a batch whose messages have all columns, and the mapping's SQL.
 fn statements(target: &Target) -> Vec<PartRow> {
+    let projection = target.projection.iter();
+    let evaluate = projection.map(|projection| ("evaluate", projection.sql.clone()));
+    evaluate
+        .chain(written(target))
+        .map(|(name, sql)| ("statement", name.to_owned(), None, None, None, Some(sql)))
+        .collect()
+}
+
+/// The statements that write a batch whose messages have all columns.
+pub fn written(target: &Target) -> Vec<(&'static str, String)> {
     let mapping = &target.mapping;
     let write = |kind| {
         let shape = Shape {
@@ -211,28 +221,21 @@ fn statements(target: &Target) -> Vec<PartRow> {
         };
         write_sql(Input::Batch, target, &shape).0
     };
-    let mut found = Vec::new();
-    if let Some(projection) = &target.projection {
-        found.push(("evaluate", projection.sql.clone()));
-    }
     if mapping.mode == Mode::Append {
-        found.push(("insert", write(WriteKind::Upsert)));
-    } else {
-        if target.versions == VersionsIn::Columns {
-            found.push(("upsert of changes", write(WriteKind::UpsertNewer)));
-            found.push(("upsert of reads", write(WriteKind::UpsertRead)));
-        } else {
-            found.push(("upsert", write(WriteKind::Upsert)));
-        }
-        if target.columns.iter().any(|column| column.required) {
-            found.push(("update of rows that are there", write(WriteKind::Update)));
-        }
-        if mapping.on_delete != OnDelete::Ignore {
-            found.push(("delete", delete_sql(Input::Batch, target, true).0));
-        }
+        return vec![("insert", write(WriteKind::Upsert))];
+    }
+    let mut found = match target.versions {
+        VersionsIn::Columns => vec![
+            ("upsert of changes", write(WriteKind::UpsertNewer)),
+            ("upsert of reads", write(WriteKind::UpsertRead)),
+        ],
+        _ => vec![("upsert", write(WriteKind::Upsert))],
+    };
+    if target.columns.iter().any(|column| column.required) {
+        found.push(("update of rows that are there", write(WriteKind::Update)));
+    }
+    if mapping.on_delete != OnDelete::Ignore {
+        found.push(("delete", delete_sql(Input::Batch, target, true).0));
     }
     found
-        .into_iter()
-        .map(|(name, sql)| ("statement", name.to_owned(), None, None, None, Some(sql)))
-        .collect()
 }

@@ -15,6 +15,7 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::guard::rekey::{self, Settled};
 use crate::mapping::catalog::{self, mine};
+use crate::mapping::faults::since_changed;
 use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, Mode, OnDelete};
@@ -26,7 +27,6 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::user::{ActingAs, is_restricted};
 use crate::stop::Stop;
-use crate::target::column_gone;
 use crate::target::mark::Mark;
 
 /// Takes the exclusive lock on the mapping. Calls that apply messages to the mapping have then ended, and new
@@ -345,9 +345,10 @@ impl<'m> Compared<'m> {
             .collect();
         let row_key = format!("sequin.row_key({})", columns.join(", "));
         let mark = Mark::of(mapping, destination);
-        if mapping.on_delete == OnDelete::Soft && mark.is_none() {
-            let name = mapping.soft_delete.as_deref().unwrap_or_default();
-            return Err(column_gone(mapping, destination, name));
+        let faults = since_changed(mapping, destination, writer(mapping, destination));
+        if !faults.is_empty() {
+            let mapping = mapping.name.clone();
+            return Err(Error::Broken { mapping, faults }.into());
         }
         let mut is_its = "true".to_owned();
         for column in &columns {

@@ -16,7 +16,7 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::Settled;
 use crate::mapping::grants::writer;
-use crate::mapping::versions::VersionsIn;
+use crate::mapping::versions::{VersionsIn, has_guard_columns};
 use crate::mapping::{Guard, Mapping, Mode, catalog};
 use crate::pg::invalidation;
 use crate::pg::raise::raise;
@@ -87,6 +87,8 @@ fn carried(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         Err(_) => return forgotten(&mapping, &destination, rows),
     }
     match (before, VersionsIn::of(&mapping, &destination)) {
+        // Without the columns, the versions are lost.
+        (VersionsIn::Columns, VersionsIn::Table) if !has_guard_columns(&destination) => {}
         (VersionsIn::Columns, VersionsIn::Table) => copy(&mapping, &destination)?,
         (VersionsIn::Table, VersionsIn::Columns) => clear(&mapping, &destination)?,
         _ => {}

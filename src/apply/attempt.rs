@@ -17,7 +17,7 @@ use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Kept, Refused, Routes};
 use super::settle::write_all;
-use crate::blame::heals_by_grant;
+use crate::blame::may_be_of_all;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
@@ -30,7 +30,7 @@ use crate::dead_letter::{self, Letter, State, broken};
 use crate::envelope::{Batch, End, Item};
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
-use crate::outcome::{Counts, Failed, Failure, Position};
+use crate::outcome::{Counts, Failed, Failure, Outcome, Position};
 use crate::pg::invalidation;
 use crate::pg::turn::Turn;
 use crate::pg::user::current_user;
@@ -158,6 +158,9 @@ impl<'b> Work<'_, 'b> {
         {
             let shown = registry.showing(attempts.only);
             write_all(&shown, attempts, locked, all)?;
+        }
+        if let Some(error) = all.iter().find_map(of_all) {
+            return Err(error.into());
         }
         let rows = rows_of(&registry.letters, all);
         if !attempts.last {
@@ -493,28 +496,35 @@ impl<'b> Work<'_, 'b> {
     }
 }
 
+/// The error for which the messages of a mapping failed, if it is the mapping's and no row could be written. (To delete a
+/// row that is not there is no work.)
+fn of_all(changes: &Changes<'_>) -> Option<SqlError> {
+    let failures = &changes.ledger.failures;
+    let first = failures.first()?;
+    let broken = failures.iter().all(|failure| may_be_of_all(&failure.error))
+        && !changes.ledger.outcomes().contains(&Some(Outcome::Upserted));
+    broken.then(|| first.error.clone())
+}
+
 /// Notes which mappings are broken, and which work again.
 fn note_broken(
     registry: &Registry,
     attempts: &Attempts,
     all: &[Changes<'_>],
 ) -> Result<(), SqlError> {
-    let mut broken: Vec<(i32, &SqlError)> = Vec::new();
-    let mut mended = Vec::new();
-    let aside = attempts.aside.iter().map(|(id, error)| (*id, error));
-    broken.extend(aside.filter(|(_, error)| !matches!(error.origin, Origin::OutOfTime(_))));
-    for changes in all {
-        let failures = &changes.ledger.failures;
-        let denied = failures.iter().filter(|f| heals_by_grant(&f.error));
-        match denied.clone().next() {
-            Some(first) if denied.count() == changes.intake.len() => {
-                broken.push((changes.target.mapping.id, &first.error));
-            }
-            _ => mended.push(changes.target.mapping.id),
-        }
-    }
-    broken.retain(|(id, _)| !registry.letters.is_broken(*id));
-    mended.retain(|id| registry.letters.is_broken(*id));
+    let letters = &registry.letters;
+    let broken: Vec<(i32, &SqlError)> = attempts
+        .aside
+        .iter()
+        .map(|(id, error)| (*id, error))
+        .filter(|(_, error)| !matches!(error.origin, Origin::OutOfTime(_)))
+        .filter(|(id, error)| letters.broken_by(*id) != Some(&error.message))
+        .collect();
+    let mended: Vec<i32> = all
+        .iter()
+        .map(|changes| changes.target.mapping.id)
+        .filter(|id| letters.broken_by(*id).is_some())
+        .collect();
     broken::note(&broken)?;
     broken::mended(&mended)
 }

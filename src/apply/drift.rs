@@ -21,19 +21,20 @@ const LOCK: &str = "
     from sequin_internal.batch() b(mapping integer)";
 
 const SELECT: &str = "
-    select r.key, r.drift, r.committed_at
+    select r.key, r.drift, r.committed_at, r.taken
     from sequin_internal.batch() b(mapping integer, source text, backfill boolean)
     cross join lateral (select k.* from sequin.record_key k
                         where k.mapping = b.mapping and k.source = b.source
                           and k.backfill = b.backfill offset 0) r";
 
 const NOTE: &str = "
-    insert into sequin.record_key as k (mapping, source, backfill, key, drift, committed_at)
-    select b.mapping, b.source, b.backfill, b.key, b.drift, b.committed_at
+    insert into sequin.record_key as k (mapping, source, backfill, key, drift, committed_at, taken)
+    select b.mapping, b.source, b.backfill, b.key, b.drift, b.committed_at, b.taken
     from sequin_internal.batch() b(mapping integer, source text, backfill boolean, key text, drift text,
-                          committed_at timestamptz)
+                          committed_at timestamptz, taken boolean)
     on conflict (mapping, source, backfill, key) do update
-    set drift = excluded.drift, committed_at = excluded.committed_at, since = excluded.since";
+    set drift = excluded.drift, committed_at = excluded.committed_at, since = excluded.since,
+        taken = excluded.taken";
 
 const TABLE: [(&str, pg_sys::Oid); 3] = [
     ("mapping", pg_sys::INT4OID),
@@ -54,6 +55,7 @@ thread_local! {
                 ("key", pg_sys::TEXTOID),
                 ("drift", pg_sys::TEXTOID),
                 ("committed_at", pg_sys::TIMESTAMPTZOID),
+                ("taken", pg_sys::BOOLOID),
             ],
         )
     };
@@ -77,15 +79,17 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
         for shape in target.shapes.fresh() {
             let mut noted = noted(mapping, shape)?;
             let found = taken.compare(&noted, shape);
-            write(mapping, shape, &found)?;
+            write(mapping, shape, &found, &taken)?;
             warn(&target.mapping.name, shape, &found);
             let news = !found.is_empty();
             for (key, drift) in found {
                 let committed_at = shape.committed_at;
+                let taken = Some(taken.takes(&key));
                 noted.insert(
                     key,
                     Noted {
                         drift,
+                        taken,
                         committed_at,
                     },
                 );
@@ -124,11 +128,13 @@ fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, Sq
             None => None,
         };
         let committed_at = row.time(2);
+        let taken = row.bool(3);
         noted.extend(row.text(0).map(|key| {
             (
                 key,
                 Noted {
                     drift,
+                    taken,
                     committed_at,
                 },
             )
@@ -141,6 +147,7 @@ fn write(
     mapping: i32,
     shape: &RecordShape,
     found: &[(String, Option<Drift>)],
+    taken: &Taken,
 ) -> Result<(), SqlError> {
     if found.is_empty() {
         return Ok(());
@@ -158,6 +165,7 @@ fn write(
                 Drift::Suspected => "suspected".into_datum(),
             }),
             clock::datum(shape.committed_at),
+            Some(Datum::from(taken.takes(key))),
         ]
     };
     WRITE

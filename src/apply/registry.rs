@@ -10,13 +10,15 @@ use std::ops::Deref;
 use pgrx::pg_sys;
 
 use crate::dead_letter::presence::{Presence, announced};
+use crate::destination::Destination;
 use crate::error::Error;
 use crate::error::SqlError;
 use crate::guard::rekey;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
-use crate::pg::user::{may_act_as, role_exists};
+use crate::pg::keys::role_name;
+use crate::pg::user::{is_superuser, may_act_as, role_exists};
 use crate::route::Router;
 use crate::stop::Stop;
 use crate::target::Target;
@@ -132,10 +134,8 @@ impl Registry {
             return Err(Stop::RELOAD);
         }
         if !role_exists(self.mappings[index].owner_oid()) {
-            let mapping = self.mappings[index].name.clone();
-            return Err(SqlError::from(Error::OwnerGone { mapping })
-                .of_mapping(id)
-                .into());
+            let error = owner_gone(&self.mappings[index]);
+            return Err(error.of_mapping(id).into());
         }
         if let Some((_, target)) = self.ready.remove(&id) {
             return Ok(target);
@@ -202,6 +202,19 @@ impl Drop for Showing<'_> {
             self.registry.mappings = all;
         }
     }
+}
+
+/// The owner was dropped. The owner of the destination may become the owner of the mapping.
+pub fn owner_gone(mapping: &Mapping) -> SqlError {
+    let destination = mapping.destination_oid().and_then(Destination::load);
+    let other = destination.map(|destination| destination.owner);
+    Error::OwnerGone {
+        mapping: mapping.name.clone(),
+        source: mapping.source.to_string(),
+        other: other.and_then(role_name),
+        needs_grant: !other.is_some_and(is_superuser),
+    }
+    .into()
 }
 
 /// The destination was dropped.

@@ -162,7 +162,7 @@ impl Settling<'_, '_> {
                 let (held, failed): (Vec<_>, Vec<_>) = std::mem::take(pending)
                     .into_iter()
                     .zip(waits)
-                    .partition(|(held, _)| held.may_work_later(&changes.target));
+                    .partition(|(held, _)| held.may_work_later(changes));
                 let mut units = Vec::with_capacity(failed.len());
                 for (held, _) in failed {
                     changes.fail(held.unit.message(), held.error)?;

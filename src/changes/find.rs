@@ -14,7 +14,7 @@ use crate::merge::{Event, Stamp};
 use crate::message::{Action, Message};
 use crate::outcome::{MessageNo, Outcome};
 use crate::stop::Stop;
-use crate::target::column::Slot;
+use crate::target::column::{Slot, Source};
 
 /// Buffers that are reused from message to message.
 #[derive(Default)]
@@ -175,15 +175,38 @@ impl<'a> Changes<'a> {
                 Image::Former => self.target.former(self.intake.message(number), column),
             };
             let Some(value) = self.cast(number, image, column, slot)? else {
-                return Err(Error::NoKeyValue {
-                    column: self.target.columns[column].name.clone(),
-                    source: source_table(self.intake.message(number)),
-                }
-                .into());
+                return Err(self.no_key_value(number, column));
             };
             scratch.key.push(value);
         }
         Ok(())
+    }
+}
+
+impl Changes<'_> {
+    /// The error of a message without a value for a column of the key. If the record has no such member, other records
+    /// may have none either: the column was renamed.
+    fn no_key_value(&self, number: MessageNo, column: usize) -> SqlError {
+        let message = self.intake.message(number);
+        let target = &self.target.columns[column];
+        let lacks = match &target.source {
+            Source::Field(name) => {
+                let mut fields = self.intake.fields(message).iter();
+                !fields.any(|field| field.key == *name)
+            }
+            _ => false,
+        };
+        let error = SqlError::from(Error::NoKeyValue {
+            column: target.name.clone(),
+            source: source_table(message),
+        });
+        match lacks {
+            true => SqlError {
+                no_row: true,
+                ..error.of_mapping(self.target.mapping.id)
+            },
+            false => error,
+        }
     }
 }
 

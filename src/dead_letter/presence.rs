@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -22,8 +22,8 @@ pub struct Presence {
     on: HashSet<pg_sys::Oid>,
     /// Mappings (by id) with letters that were kept while the mapping was paused or broken.
     kept: HashSet<i32>,
-    /// Mappings (by id) that are known to be broken.
-    broken: HashSet<i32>,
+    /// Mappings (by id) that are known to be broken, each with the message of its error.
+    broken: HashMap<i32, String>,
     /// Whether any letter is waiting or paused.
     any: bool,
     /// Whether calls have left letters to later calls.
@@ -44,7 +44,7 @@ const PRESENCE: &str = "
            (select true from sequin.dead_letter l
             where l.mapping = m.name and (l.state = 'paused' or l.state = 'waiting'
                   and l.row_key is null and l.waits_on is null) limit 1),
-           exists (select from sequin.broken_mapping b where b.mapping = m.id),
+           (select b.reason from sequin.broken_mapping b where b.mapping = m.id),
            (select true from sequin.ready_row limit 1),
            (select true from sequin.dead_letter l
             where l.mapping = m.name and l.state = 'waiting' and l.brings is not null limit 1),
@@ -80,8 +80,8 @@ impl Presence {
             if is(5) {
                 presence.kept.insert(mapping);
             }
-            if is(6) {
-                presence.broken.insert(mapping);
+            if let Some(reason) = row.text(6) {
+                presence.broken.insert(mapping, reason);
             }
             presence.ready |= is(7);
             presence.brings |= is(8);
@@ -104,9 +104,9 @@ impl Presence {
         self.kept.contains(&mapping)
     }
 
-    /// Whether a mapping is known to be broken.
-    pub fn is_broken(&self, mapping: i32) -> bool {
-        self.broken.contains(&mapping)
+    /// The message of the error for which a mapping is known to be broken.
+    pub fn broken_by(&self, mapping: i32) -> Option<&String> {
+        self.broken.get(&mapping)
     }
 
     /// Whether calls have left letters to later calls.

@@ -123,6 +123,19 @@ pub fn summary(name: &str, faults: &[Fault]) -> SqlError {
     error.with_hint(hints.join("\n"))
 }
 
+/// The faults that keep the mapping `name` from writing, as one error that names the mapping.
+pub fn broken(name: &str, faults: &[Fault]) -> SqlError {
+    let error = summary(name, faults);
+    let what = match faults {
+        [_] => error.message.clone(),
+        several => format!("{} faults", several.len()),
+    };
+    SqlError {
+        message: format!("mapping \"{name}\" is broken: {what}"),
+        ..error
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +170,20 @@ mod tests {
             "1. Column \"a\" does not exist. It is not there.\n2. Guard is wrong."
         );
         assert_eq!(report.hint.unwrap(), "2. Use 'off'.");
+        let report = broken("m", &faults);
+        assert_eq!(report.message, "mapping \"m\" is broken: 2 faults");
+        assert_eq!(report.hint.unwrap(), "2. Use 'off'.");
+    }
+
+    #[test]
+    fn a_broken_mapping_is_named() {
+        let fault = Fault::column("column \"a\" does not exist").hint("Run: SELECT 1;");
+        let report = broken("m", &[fault]);
+        assert_eq!(
+            report.message,
+            "mapping \"m\" is broken: column \"a\" does not exist"
+        );
+        assert_eq!(report.hint.unwrap(), "Run: SELECT 1;");
+        assert_eq!(report.code, sqlstate::UNDEFINED_COLUMN);
     }
 }

@@ -49,6 +49,9 @@ pub struct SqlError {
     /// How many rows of its batch relation the statement had read when it was raised, if it counts
     /// them: the last of them is the one at fault, unless all had been read.
     pub rows_read: Option<usize>,
+    /// Whether no single row is at fault: a statement raised it before it read a row of its batch relation, or records lack
+    /// what the mapping needs of each.
+    pub no_row: bool,
     /// Who raised it.
     pub origin: Origin,
 }

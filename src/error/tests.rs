@@ -1,3 +1,4 @@
+use super::fault::Fault;
 use super::*;
 
 fn every_error() -> Vec<Error> {
@@ -25,6 +26,9 @@ fn every_error() -> Vec<Error> {
         },
         Error::OwnerGone {
             mapping: "a".into(),
+            source: "public.s".into(),
+            other: Some("o".into()),
+            needs_grant: true,
         },
         Error::OutsideApply { function: "batch" },
         Error::OutsideResync,
@@ -78,14 +82,11 @@ fn every_error() -> Vec<Error> {
             now: "id uuid".into(),
             rows: 2,
         },
-        Error::KeyGone {
+        Error::Broken {
             mapping: "a".into(),
-            destination: "public.t".into(),
-        },
-        Error::ColumnGone {
-            column: "id".into(),
-            mapping: "a".into(),
-            destination: "public.t".into(),
+            faults: vec![
+                Fault::column("column \"id\" of public.t does not exist").hint("Run: SELECT 1;"),
+            ],
         },
         Error::OwnStatement {
             what: "read sequin.dead_letter".into(),
@@ -213,7 +214,7 @@ fn what_may_stand_another_time_is_a_serialization_failure() {
 #[test]
 fn names_are_quoted_in_statements() {
     let hint = every_error()[2].report().hint.unwrap();
-    assert!(hint.ends_with("WHERE name = 'o''hara';"), "{hint}");
+    assert!(hint.ends_with("('o''hara');"), "{hint}");
 }
 
 #[test]

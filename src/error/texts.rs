@@ -5,14 +5,11 @@
 #![forbid(unsafe_code)]
 
 use super::did_you_mean;
-use super::fault::summary;
+use super::fault::{broken, summary};
 use super::{Error, SqlError, quote, sqlstate};
 
 /// The rule for the SQL of a column or filter.
 const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
-
-/// For a mapping that passed its check when it was made: the table has changed since then.
-const TABLE_CHANGED: &str = "The table has changed since the mapping was made.";
 
 impl Error {
     /// The error as an SQL error.
@@ -238,20 +235,29 @@ impl Error {
             )
             .with_detail("It was dropped.")
             .with_hint(format!(
-                "To remove the mapping, run: SELECT sequin.unmap({}); \
-                 to keep it, recreate the table and map it with sequin.map.",
+                "If there is a table in its place, run: SELECT sequin.alter_mapping({0}, destination => \
+                 'schema.table'); to remove the mapping, run: SELECT sequin.unmap({0});",
                 quote::literal(mapping)
             )),
-            Error::OwnerGone { mapping } => SqlError::new(
-                sqlstate::UNDEFINED_OBJECT,
-                format!("the owner of mapping \"{mapping}\" does not exist"),
-            )
-            .with_detail("The role was dropped.")
-            .with_hint(format!(
-                "Give the mapping to another role: \
-                 UPDATE sequin.mapping SET owner = 'role_name' WHERE name = {};",
-                quote::literal(mapping)
-            )),
+            Error::OwnerGone { mapping, source, other, needs_grant } => {
+                let role = other.as_deref().map_or("role_name".to_owned(), quote::ident);
+                let grant = format!(
+                    "SELECT sequin.grant_source({}, {}); ",
+                    quote::literal(source),
+                    quote::literal(&role)
+                );
+                SqlError::new(
+                    sqlstate::UNDEFINED_OBJECT,
+                    format!("the owner of mapping \"{mapping}\" does not exist"),
+                )
+                .with_detail("The role was dropped.")
+                .with_hint(format!(
+                    "To give the mapping to another role, run: {}UPDATE sequin.mapping SET owner = {} WHERE name = {};",
+                    if *needs_grant { &*grant } else { "" },
+                    quote::literal(&role),
+                    quote::literal(mapping)
+                ))
+            }
             Error::KeyAltered {
                 mapping,
                 stored,
@@ -271,34 +277,7 @@ impl Error {
                  first.",
                 quote::literal(mapping)
             )),
-            Error::KeyGone {
-                mapping,
-                destination,
-            } => SqlError::new(
-                sqlstate::INVALID_COLUMN_REFERENCE,
-                format!("mapping \"{mapping}\" has no key in {destination}"),
-            )
-            .with_detail(TABLE_CHANGED)
-            .with_hint(
-                "Give the table its primary key back, or name the key's columns with \
-                 sequin.map(…, key => …).",
-            ),
-            Error::ColumnGone {
-                column,
-                mapping,
-                destination,
-            } => SqlError::new(
-                sqlstate::UNDEFINED_COLUMN,
-                format!(
-                    "column \"{column}\" of {destination}, which mapping \"{mapping}\" writes, does \
-                     not exist"
-                ),
-            )
-            .with_detail(TABLE_CHANGED)
-            .with_hint(
-                "Give the column its name back, or name the columns as they are now with \
-                 sequin.map(…, columns => …).",
-            ),
+            Error::Broken { mapping, faults } => broken(mapping, faults),
             Error::OwnStatement { what, why } => SqlError::new(
                 sqlstate::INTERNAL_ERROR,
                 format!("could not {what}: {why}"),

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod noted;
 mod shape;
 
 use std::collections::{HashMap, HashSet};

@@ -10,7 +10,6 @@ use pgrx::prelude::*;
 
 use super::{Mapping, MappingRow};
 use crate::error::Error;
-use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
 use crate::pg::keys::extension_owner;
 use crate::pg::spi;
@@ -22,18 +21,15 @@ const MAPPINGS: &str = "
            soft_delete, on_error, guard, enabled, owner::oid, search_path
     from sequin.mapping order by id";
 
-/// Every mapping of the database, by id.
+/// Every mapping of the database, by id. A row with faults, which the trigger has not checked, must not keep the others from
+/// being read.
 pub fn load() -> Result<Vec<Mapping>, Error> {
     let rows = select().unwrap_or_else(|e| error!("could not read sequin.mapping: {e}"));
-    rows.into_iter()
-        .map(|row| {
-            row.parse()
-                .map_err(|faults: Vec<Fault>| Error::InvalidMapping {
-                    name: row.name.clone(),
-                    faults,
-                })
-        })
-        .collect()
+    let read = |row: MappingRow| {
+        let (mapping, faults) = row.read();
+        Mapping { faults, ..mapping }
+    };
+    Ok(rows.into_iter().map(read).collect())
 }
 
 fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
@@ -79,7 +75,16 @@ pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
         .filter(|mapping| may_act_as(caller, mapping.owner_oid()))
         .collect();
     match mine.iter().position(|mapping| mapping.name == name) {
-        Some(found) => Ok(mine.swap_remove(found)),
+        Some(found) => {
+            let mapping = mine.swap_remove(found);
+            match mapping.faults.is_empty() {
+                true => Ok(mapping),
+                false => Err(Error::InvalidMapping {
+                    name: mapping.name,
+                    faults: mapping.faults,
+                }),
+            }
+        }
         None => Err(Error::MappingNotFound {
             name: name.to_owned(),
             nearest: nearest(name, mine.iter().map(|mapping| mapping.name.as_str())),

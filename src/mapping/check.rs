@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changed;
 mod fit;
 mod key;
 mod shared;
@@ -9,13 +10,14 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use super::{Mapping, Mode, OnDelete};
+use super::{Guard, Mapping, Mode, OnDelete};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
 use fit::Fit;
 
+pub use changed::{FormerKey, follow_renamed_key};
 pub use fit::qualified;
 pub use shared::check_shared;
 
@@ -29,11 +31,8 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
             if let Some(fault) = check_relation(destination) {
                 faults.push(fault);
             } else {
-                let mut fit = Fit {
-                    mapping,
-                    destination,
-                    faults,
-                };
+                let mut fit = Fit::new(mapping, destination);
+                fit.faults = faults;
                 fit.check_columns();
                 fit.check_key();
                 fit.check_soft_delete();
@@ -52,6 +51,42 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
         (None, _) => {}
     }
     faults
+}
+
+/// The faults that keep a mapping from writing since its destination changed. `former_key`: see [`FormerKey`].
+pub fn check_changed(
+    mapping: &Mapping,
+    destination: &Destination,
+    former_key: &FormerKey,
+) -> Vec<Fault> {
+    if let Some(fault) = check_relation(destination) {
+        return vec![fault];
+    }
+    let mut fit = Fit {
+        changed: true,
+        former_key,
+        ..Fit::new(mapping, destination)
+    };
+    fit.check_columns();
+    fit.check_key();
+    fit.check_soft_delete();
+    fit.check_guard();
+    fit.faults
+}
+
+/// The fault of a destination that has lost the columns with the versions of its rows.
+pub fn check_guard_gone(mapping: &Mapping, destination: &Destination) -> Fault {
+    let given = Mapping {
+        guard: Guard::Columns,
+        ..mapping.clone()
+    };
+    let mut fit = Fit {
+        changed: true,
+        ..Fit::new(&given, destination)
+    };
+    fit.check_guard();
+    let fault = fit.faults.pop();
+    fault.expect("a column is missing, or is of another type")
 }
 
 /// The faults of a mapping that do not depend on its destination.

@@ -97,6 +97,22 @@ impl ColumnSpecs {
             .map(|(_, source)| source)
     }
 
+    /// The JSON object that [`ColumnSpecs::read`] reads.
+    pub fn to_json(&self) -> String {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let named = self.named.iter().map(|(name, source)| {
+            let source = match source {
+                ColumnSource::Path(path) => text(&path.to_string()),
+                ColumnSource::Sql(sql) => format!("{{\"sql\": {}}}", text(sql)),
+                ColumnSource::Value(json) => format!("{{\"value\": {json}}}"),
+            };
+            format!("{}: {source}", text(name))
+        });
+        let rest = self.rest.then(|| String::from("\"*\": \"record.*\""));
+        let entries: Vec<String> = named.chain(rest).collect();
+        format!("{{{}}}", entries.join(", "))
+    }
+
     /// Reads the JSON object of a mapping, or returns all its faults.
     #[cfg(test)]
     pub fn parse(json: &str) -> Result<ColumnSpecs, Vec<Fault>> {
@@ -438,6 +454,17 @@ mod tests {
         assert_eq!(fault(r#"{"a": }"#).message, "columns is not a JSON object");
         let more = r#"{"a": "record.a"} {}"#;
         assert_eq!(fault(more).message, "columns is not a JSON object");
+    }
+
+    #[test]
+    fn json_goes_round() {
+        for json in [
+            r#"{"a b": "record.x", "\"": {"sql": "record->>'a' || \"b\""}, "n": {"value": 1.50}, "*": "record.*"}"#,
+            r#"{"doc": "record", "what": "action"}"#,
+            r#"{"*": "record.*"}"#,
+        ] {
+            assert_eq!(parse(json).to_json(), json);
+        }
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::prelude::*;
-use pgrx::spi;
+use pgrx::pg_sys::{self, BuiltinOid};
 
 use super::check::qualified;
 use super::{Mapping, Mode, OnDelete};
@@ -11,12 +10,13 @@ use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
+use crate::prepared::Lookup;
 
 /// The rules for one of the commands ($2: 2 update, 3 insert, 4 delete).
 const RULES: &str = "
     select pg_catalog.array_agg(r.rulename::pg_catalog.text order by r.rulename)
     from pg_catalog.pg_rewrite r
-    where r.ev_class operator(pg_catalog.=) $1 and r.ev_type operator(pg_catalog.=) any ($2::pg_catalog.\"char\"[])
+    where r.ev_class operator(pg_catalog.=) $1 and r.ev_type operator(pg_catalog.=) any ($2::pg_catalog.text[]::pg_catalog.\"char\"[])
           and r.ev_enabled operator(pg_catalog.<>) 'D'";
 
 /// The commands ($3: r, a, w, d) that no permissive policy allows to the role, if row security applies to it.
@@ -25,7 +25,7 @@ const POLICIES: &str = "
            pg_catalog.array_agg(m.command::pg_catalog.text order by m.command)
     from pg_catalog.pg_class c
     cross join pg_catalog.pg_roles r
-    cross join pg_catalog.unnest($3::pg_catalog.\"char\"[]) m(command)
+    cross join pg_catalog.unnest($3::pg_catalog.text[]::pg_catalog.\"char\"[]) m(command)
     where c.oid operator(pg_catalog.=) $1 and r.oid operator(pg_catalog.=) $2
           and c.relrowsecurity and not r.rolsuper and not r.rolbypassrls
           and (c.relforcerowsecurity or not pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))
@@ -38,11 +38,23 @@ const POLICIES: &str = "
                                       else pg_catalog.pg_has_role(r.oid, o.role, 'USAGE') end))
     group by r.rolname";
 
-/// The faults of a destination whose rules or row security refuse every row.
-pub fn check(mapping: &Mapping, destination: &Destination) -> Vec<Fault> {
+thread_local! {
+    static FIND_RULES: Lookup = const {
+        Lookup::new(RULES, &[BuiltinOid::OIDOID, BuiltinOid::TEXTARRAYOID])
+    };
+    static FIND_POLICIES: Lookup = const {
+        Lookup::new(
+            POLICIES,
+            &[BuiltinOid::OIDOID, BuiltinOid::OIDOID, BuiltinOid::TEXTARRAYOID],
+        )
+    };
+}
+
+/// The faults of a destination whose rules or row security refuse every row that the role writes.
+pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Vec<Fault> {
     rules(mapping, destination)
         .into_iter()
-        .chain(policies(mapping, destination))
+        .chain(policies(mapping, destination, writer))
         .collect()
 }
 
@@ -52,11 +64,12 @@ fn rules(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
         Mode::Upsert => &["2", "3", "4"],
     };
     let commands: Vec<String> = commands.iter().map(|c| (*c).to_owned()).collect();
-    let rules = Spi::connect(|client| {
-        let rows = client.select(RULES, None, &[destination.oid.into(), commands.into()])?;
-        rows.first().get_one::<Vec<String>>()
-    })
-    .unwrap_or_else(|e: spi::Error| error!("could not read rules: {e}"))?;
+    let found = FIND_RULES.with(|query| {
+        query.rows(&[destination.oid.into(), commands.into()], |row| {
+            row.get::<Vec<String>>(1)
+        })
+    });
+    let rules = found.into_iter().next().flatten()?;
     let table = qualified(destination);
     let drop: Vec<String> = rules
         .iter()
@@ -76,29 +89,25 @@ fn rules(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
     )
 }
 
-fn policies(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+fn policies(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Option<Fault> {
     let upsert = mapping.mode == Mode::Upsert;
     let deletes = upsert && mapping.on_delete == OnDelete::Delete;
     let commands: Vec<String> = [(true, "a"), (upsert, "r"), (upsert, "w"), (deletes, "d")]
         .into_iter()
         .filter_map(|(needed, command)| needed.then_some(command.to_owned()))
         .collect();
-    let owner = mapping.owner_oid();
-    let (role, refused) = Spi::connect(|client| {
-        let args = [
-            destination.oid.into(),
-            owner.into(),
-            commands.clone().into(),
-        ];
-        let rows = client.select(POLICIES, None, &args)?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let row = rows.first();
-        let role = row.get::<String>(1)?.expect("not null");
-        Ok::<_, spi::Error>(Some((role, row.get::<Vec<String>>(2)?.unwrap_or_default())))
-    })
-    .unwrap_or_else(|e| error!("could not read policies: {e}"))?;
+    let args = [
+        destination.oid.into(),
+        writer.into(),
+        commands.clone().into(),
+    ];
+    let found = FIND_POLICIES.with(|query| {
+        query.rows(&args, |row| {
+            let role = row.get::<String>(1)?.expect("not null");
+            Ok((role, row.get::<Vec<String>>(2)?.unwrap_or_default()))
+        })
+    });
+    let (role, refused) = found.into_iter().next()?;
     let (table, role) = (qualified(destination), ident(&role));
     let all = refused.len() == commands.len();
     let names: Vec<&str> = [

@@ -11,15 +11,15 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi;
 
-use super::check::{check, check_relation, check_shared, qualified};
+use super::check::{check_relation, check_shared};
+use super::faults::all;
 use super::save::caller;
 use super::warn::warn;
-use super::{Mapping, MappingRow, Mode, OnDelete, catalog, grants, name, obstacles, sql};
+use super::{MappingRow, catalog, grants, name};
 use crate::destination::Destination;
+use crate::error::Error;
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
-use crate::error::quote::ident;
-use crate::error::{Error, list, sqlstate};
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
@@ -131,11 +131,8 @@ fn checked<'a>(
         faults.extend(grants::check(&mapping));
     }
     if session.checks_bodies && !operated {
-        faults.extend(check(&mapping, destination.as_ref()));
         let table = destination.as_ref().filter(|d| check_relation(d).is_none());
-        faults.extend(sql::check(&mapping, table));
-        faults.extend(table.and_then(|table| check_privileges(&mapping, table)));
-        faults.extend(table.map_or_else(Vec::new, |table| obstacles::check(&mapping, table)));
+        faults.extend(all(&mapping, destination.as_ref(), mapping.owner_oid()));
         if let Some(table) = table.filter(|_| faults.is_empty()) {
             let _definer = ActingAs::new(extension_owner(), false);
             faults.extend(check_shared(&mapping, table, &catalog::load()?));
@@ -180,81 +177,6 @@ fn only_operated(old: &MappingRow, new: &MappingRow) -> bool {
         ..old.clone()
     };
     same == *new && (old.enabled || !new.enabled)
-}
-
-/// The fault of an owner who lacks privileges that the mapping needs.
-fn check_privileges(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
-    const PRIVILEGES: &str = "
-        select r.rolname::pg_catalog.text,
-               pg_catalog.has_schema_privilege(r.oid, n.oid, 'USAGE'),
-               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'SELECT'),
-               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT'),
-               pg_catalog.has_any_column_privilege(r.oid, c.oid, 'UPDATE'),
-               pg_catalog.has_table_privilege(r.oid, c.oid, 'DELETE')
-        from pg_catalog.pg_class c
-        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-        cross join pg_catalog.pg_roles r
-        where c.oid operator(pg_catalog.=) $1 and r.oid operator(pg_catalog.=) $2";
-    let owner = mapping.owner_oid();
-    let (role, has) = Spi::connect(|client| {
-        let row = client.select(PRIVILEGES, Some(1), &[destination.oid.into(), owner.into()])?;
-        if row.is_empty() {
-            return Ok(None);
-        }
-        let row = row.first();
-        let role: String = row.get(1)?.expect("not null");
-        let mut has = [false; 5];
-        for (i, has) in has.iter_mut().enumerate() {
-            *has = row.get(i + 2)?.unwrap_or(false);
-        }
-        Ok::<_, spi::Error>(Some((role, has)))
-    })
-    .unwrap_or_else(|e| error!("could not read privileges: {e}"))?;
-
-    let upsert = mapping.mode == Mode::Upsert;
-    let deletes = upsert && mapping.on_delete == OnDelete::Delete;
-    let [usage, select, insert, update, delete] = has;
-    let missing: Vec<&str> = [
-        (upsert && !select, "SELECT"),
-        (!insert, "INSERT"),
-        (upsert && !update, "UPDATE"),
-        (deletes && !delete, "DELETE"),
-    ]
-    .into_iter()
-    .filter_map(|(missing, privilege)| missing.then_some(privilege))
-    .collect();
-    if usage && missing.is_empty() {
-        return None;
-    }
-    let (table, schema) = (qualified(destination), ident(&destination.schema));
-    let mut lacks = Vec::new();
-    let mut grants = Vec::new();
-    if !usage {
-        lacks.push(format!("USAGE on schema {schema}"));
-        grants.push(format!(
-            "GRANT USAGE ON SCHEMA {schema} TO {};",
-            ident(&role)
-        ));
-    }
-    if !missing.is_empty() {
-        lacks.push(format!("{} on {table}", list(&missing, "and")));
-        grants.push(format!(
-            "GRANT {} ON {table} TO {};",
-            missing.join(", "),
-            ident(&role)
-        ));
-    }
-    Some(
-        Fault::new(
-            sqlstate::INSUFFICIENT_PRIVILEGE,
-            format!("role \"{role}\" may not write to {table}"),
-        )
-        .detail(format!(
-            "The rows are written as the mapping's owner, which lacks {}.",
-            list(&lacks, "and")
-        ))
-        .hint(format!("Run: {}", grants.join(" "))),
-    )
 }
 
 /// Reads the row as far as it is filled in. A null in a column that must have a value is an error here

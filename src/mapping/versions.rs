@@ -29,15 +29,19 @@ impl VersionsIn {
     }
 }
 
-/// The place of the mapping's row versions. For `guard => 'auto'` the destination's columns decide.
-pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
-    let has = |(name, type_oid, _): &(&str, u32, &str)| {
+/// Whether the destination has the columns for versions.
+pub fn has_guard_columns(destination: &Destination) -> bool {
+    GUARD_COLUMNS.iter().all(|(name, type_oid, _)| {
         destination
             .column(name)
             .is_some_and(|c| c.type_oid.to_u32() == *type_oid && !c.generated)
-    };
+    })
+}
+
+/// The place of the mapping's row versions. For `guard => 'auto'` the destination's columns decide.
+pub fn guard(mapping: &Mapping, destination: &Destination) -> Guard {
     match mapping.guard {
-        Guard::Auto if GUARD_COLUMNS.iter().all(has) => Guard::Columns,
+        Guard::Auto if has_guard_columns(destination) => Guard::Columns,
         Guard::Auto => Guard::Table,
         given => given,
     }

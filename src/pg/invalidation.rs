@@ -124,10 +124,19 @@ pub fn lock(oid: pg_sys::Oid) {
 /// transaction ends. The lock waits for the open transactions of sessions that wrote to the relation. Returns
 /// whether the lock was granted within `limit`.
 pub fn lock_changes_out(oid: pg_sys::Oid, limit: Duration) -> Result<bool, SqlError> {
+    lock_within(oid, pg_sys::ShareLock, limit)
+}
+
+/// Takes the lock of a write, as [`lock`] does. Returns whether the lock was granted within `limit`.
+pub fn try_lock(oid: pg_sys::Oid, limit: Duration) -> Result<bool, SqlError> {
+    lock_within(oid, pg_sys::RowExclusiveLock, limit)
+}
+
+fn lock_within(oid: pg_sys::Oid, mode: u32, limit: Duration) -> Result<bool, SqlError> {
     let locked = subtransaction(|| {
         let _limit = Settings::lock_timeout(limit);
         // SAFETY: as in `lock`; only the C function runs inside.
-        unsafe { trap(|| raw_lock_relation(oid, pg_sys::ShareLock as i32)) }
+        unsafe { trap(|| raw_lock_relation(oid, mode as i32)) }
     });
     match locked {
         Err(error) if is_own_lock_timeout(&error) => Ok(false),

@@ -72,6 +72,12 @@ pub struct Plan {
     counts: Counts,
 }
 
+/// Plans a statement and checks the privileges that it needs. It is not executed.
+pub fn explain(sql: &str) -> Result<(), SqlError> {
+    let mut plan = Plan::prepare(&format!("explain (costs off) {sql}"))?;
+    plan.execute().map(drop)
+}
+
 /// The result of a statement.
 pub struct Executed {
     /// Rows written (or read).
@@ -91,7 +97,8 @@ impl Plan {
         })?;
         let text = text.as_ptr();
         // SAFETY: only the C function runs inside; the text outlives it.
-        let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut()))? };
+        let plan = unsafe { trap(|| raw_spi_prepare(text, 0, std::ptr::null_mut())) };
+        let plan = plan.map_err(before_rows)?;
         if plan.is_null() {
             return Err(SqlError::new(
                 sqlstate::INTERNAL_ERROR,
@@ -139,10 +146,11 @@ impl Plan {
 
     /// Executes the statement over `rows`, which `sequin_internal.batch()` returns to it.
     pub fn run(&mut self, rows: Rows) -> Result<Executed, SqlError> {
-        self.plan()?;
+        self.plan().map_err(before_rows)?;
         let offered = Offered::new(rows, self.counts);
         self.execute().map_err(|error| SqlError {
             rows_read: Some(offered.read()).filter(|read| *read > 0),
+            no_row: !offered.is_taken(),
             ..error
         })
     }
@@ -172,6 +180,14 @@ impl Plan {
             processed,
             returned,
         })
+    }
+}
+
+/// The error of a statement that has not read a row yet.
+fn before_rows(error: SqlError) -> SqlError {
+    SqlError {
+        no_row: true,
+        ..error
     }
 }
 

@@ -81,6 +81,7 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
             datatype: text((*data).datatype_name),
             constraint: text((*data).constraint_name),
             rows_read: None,
+            no_row: false,
             origin: origin_of(data),
         };
         pg_sys::FreeErrorData(data);

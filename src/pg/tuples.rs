@@ -265,6 +265,11 @@ impl Offered {
         }
     }
 
+    /// Whether the statement has taken its rows: it does so when it reads the first of them.
+    pub fn is_taken(&self) -> bool {
+        CURRENT.get().store.is_null()
+    }
+
     /// How many rows the statement has read; 0 if the statement does not count its rows.
     pub fn read(&self) -> usize {
         CURRENT.get().read

@@ -180,6 +180,9 @@ const INTERRUPTS: [&str; 3] = [
     "ProcessRecoveryConflictInterrupts",
 ];
 
+/// The functions of the server that refuse a role without a privilege on a sequence.
+const OF_SEQUENCES: [&str; 4] = ["nextval_internal", "currval_oid", "lastval", "do_setval"];
+
 /// The origin of an error raised now, in a function and a text domain of the server.
 ///
 /// Errors of the server itself have the server's text domain. Errors that a procedural language raises for a
@@ -240,7 +243,11 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
             {
                 Origin::Unreachable(mapping)
             }
-            Origin::Mapping(mapping) if function.starts_with("aclcheck_error") => {
+            Origin::Mapping(mapping)
+                if function.starts_with("aclcheck_error")
+                    || code == sqlstate::INSUFFICIENT_PRIVILEGE
+                        && OF_SEQUENCES.contains(&function) =>
+            {
                 Origin::Denied(mapping)
             }
             origin => origin,

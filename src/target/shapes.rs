@@ -148,6 +148,8 @@ impl Drift {
 pub struct Noted {
     /// How it drifts; `None` if it was in the records, and that was right.
     pub drift: Option<Drift>,
+    /// Whether a column took it then, if that is known.
+    pub taken: Option<bool>,
     /// The commit time of the message that showed it.
     pub committed_at: Option<i64>,
 }
@@ -202,7 +204,8 @@ impl Taken {
         taken
     }
 
-    fn takes(&self, key: &str) -> bool {
+    /// Whether a column takes the member, or the mapping's SQL may.
+    pub fn takes(&self, key: &str) -> bool {
         self.all
             || self.keys.contains_key(key)
             || self.others.contains(key)
@@ -227,6 +230,9 @@ impl Taken {
                 None if noted.is_empty() || self.takes(key) => None,
                 None => Some(Drift::NotTaken),
                 Some(before) => match before.drift {
+                    // The column is gone, or the mapping reads it no more.
+                    None if before.taken == Some(true) && !self.takes(key) => Some(Drift::NotTaken),
+                    None if before.taken != Some(self.takes(key)) => None,
                     Some(Drift::NotTaken) if self.takes(key) => None,
                     Some(Drift::Lacking | Drift::Suspected | Drift::Accepted) if newer(before) => {
                         (!self.takes(key)).then_some(Drift::NotTaken)
@@ -309,10 +315,12 @@ mod tests {
         for shape in shapes {
             for (key, drift) in taken.compare(&noted, shape) {
                 let committed_at = shape.committed_at;
+                let taken = Some(taken.takes(&key));
                 noted.insert(
                     key,
                     Noted {
                         drift,
+                        taken,
                         committed_at,
                     },
                 );
@@ -352,6 +360,7 @@ mod tests {
                 key,
                 Noted {
                     drift,
+                    taken: Some(true),
                     committed_at: Some(20),
                 },
             );
@@ -387,6 +396,28 @@ mod tests {
         assert_eq!(after(&taken(STAR), &more), []);
         let named = taken(&[("id", true), ("nmae", true)]);
         assert_eq!(after(&named, &first), drift(&[("nmae", Drift::Suspected)]));
+    }
+
+    #[test]
+    fn member_that_lost_its_column_drifts() {
+        let mut noted = HashMap::new();
+        let first = shape(10, &["id", "name", "own", "extra"]);
+        let before = taken(STAR);
+        for (key, drift) in before.compare(&noted, &first) {
+            let taken = Some(before.takes(&key));
+            let committed_at = Some(10);
+            noted.insert(
+                key,
+                Noted {
+                    drift,
+                    taken,
+                    committed_at,
+                },
+            );
+        }
+        let now = taken(&[("id", false), ("name", false)]);
+        let found = now.compare(&noted, &first);
+        assert_eq!(found, [("own".to_owned(), Some(Drift::NotTaken))]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::constraint::unique_columns;
 use super::give_up::{can_give_up, give_up};
 use super::pending::Pending;
 use super::{violations, wait, write_set};
-use crate::blame::{deserves_another_try, forgive};
+use crate::blame::{deserves_another_try, forgive, is_of_all};
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit};
 use crate::error::SqlError;
@@ -135,6 +135,7 @@ pub fn write_units(
 ) -> Result<Vec<Pending>, Stop> {
     let mut later = Vec::new();
     let mut again = None;
+    let mut tried_again = false;
     let suspects = std::mem::take(&mut changes.progress.suspects);
     let mut stack = Stack::new(units, set_size);
     if let Some(first) = stack.pop() {
@@ -160,6 +161,13 @@ pub fn write_units(
             }
             Err(stop) => changes.blame(stop.error()?)?,
         };
+        if is_of_all(&error) {
+            if deserves_another_try(&error) && !std::mem::replace(&mut tried_again, true) {
+                stack.push(units);
+                continue;
+            }
+            return Err(error.into());
+        }
         let suspects = std::mem::take(&mut changes.progress.suspects);
         if units.len() > 1
             && let Some(key) = &suspects.foreign_key
@@ -231,8 +239,7 @@ pub fn write_units(
             written: Some(changes.intake.call.written()),
             of_set: false,
         };
-        let target = &changes.target;
-        if held.may_work_later(target) || held.may_work_together(target) {
+        if held.may_work_later(changes) || held.may_work_together(&changes.target) {
             later.push(held);
         } else {
             changes.fail(held.unit.message(), held.error)?;

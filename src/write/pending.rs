@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::constraint::is_of_constraint;
+use super::older::may_bring;
 use crate::blame::{Verdict, cause};
+use crate::changes::Changes;
 use crate::changes::net::Unit;
 use crate::error::SqlError;
 use crate::target::Target;
@@ -31,16 +33,13 @@ impl Pending {
 
     /// Whether the unit can succeed later: when another row arrives or leaves, or when an older change of the
     /// same row brings the value of a column that may not be null.
-    pub fn may_work_later(&self, target: &Target) -> bool {
+    pub fn may_work_later(&self, changes: &Changes<'_>) -> bool {
         match cause(&self.error) {
             Verdict::AnotherRow => true,
             Verdict::AnOlderChange => {
                 let name = self.error.column.as_deref();
-                let column = name.and_then(|name| target.column_number(name));
-                column.is_some_and(|column| {
-                    let mut nets = self.unit.nets();
-                    nets.any(|net| net.present() && !net.has(column))
-                })
+                let column = name.and_then(|name| changes.target.column_number(name));
+                column.is_some_and(|column| may_bring(changes, &self.unit, column))
             }
             Verdict::TheMessage | Verdict::TheCall => false,
         }

@@ -160,19 +160,29 @@ fn a_destination_that_changes_is_followed_or_the_error_says_what_to_do() {
         assert!(letters.iter().any(|l| l.contains(hint)), "{letters:?}");
     };
     run(&mut admin, "alter table a.thing drop constraint thing_pkey");
-    refused(&mut forwarder, &next(), "42P10", "primary key");
+    refused(&mut forwarder, &next(), "42P10", "ADD PRIMARY KEY (");
     run(&mut admin, "alter table a.thing add primary key (id)");
     assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
     // The value of a column that a mapping names must not get lost.
     run(&mut admin, "alter table a.thing rename column n to m");
-    refused(&mut forwarder, &next(), "42703", "columns => …");
+    refused(
+        &mut forwarder,
+        &next(),
+        "42703",
+        "SELECT sequin.alter_mapping('named', columns => ",
+    );
     run(
         &mut admin,
         "update sequin.mapping set columns = '{\"id\": \"record.id\", \"m\": \"record.n\"}' where name = 'named'",
     );
     assert_eq!(apply(&mut forwarder, &next()).upserted, 2);
     run(&mut admin, "alter table a.thing drop column m");
-    refused(&mut forwarder, &next(), "42703", "columns => …");
+    refused(
+        &mut forwarder,
+        &next(),
+        "42703",
+        "SELECT sequin.alter_mapping('named', columns => ",
+    );
     run(
         &mut admin,
         "update sequin.mapping set columns = null where name = 'named'",

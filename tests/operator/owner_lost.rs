@@ -75,7 +75,7 @@ fn an_owner_without_privileges_is_told_with_the_statement_that_helps() {
     assert_eq!(
         rows(&mut client, STATUS),
         [
-            "broken|the destination does not exist|To remove the mapping, run: SELECT sequin.unmap('m');"
+            "broken|the destination does not exist|If there is a table in its place, run: SELECT sequin.alter_mapping('m', destination => 'schema.table'); to remove the mapping, run: SELECT sequin.unmap('m');"
         ]
     );
 }

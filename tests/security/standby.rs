@@ -30,6 +30,7 @@ const READING: &[&str] = &[
     "select sequin.fingerprint_query('item') is not null",
     "select sequin.row_key(1::bigint) is not null",
     "select count(*) = 1 from sequin.status",
+    "select string_agg(state, '') = 'running' from sequin.check()",
     "select count(*) = 1 from sequin.versions",
     "select count(*) = 0 from sequin.dead_letter",
     "select sequin.build_profile() is not null",

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::changed::{Changed, FormerKey, TABLE_CHANGED};
 use crate::destination::{Column, Destination};
 use crate::error::fault::Fault;
 use crate::error::nearest::nearest;
@@ -27,11 +28,37 @@ pub(super) struct Fit<'a> {
     pub(super) mapping: &'a Mapping,
     pub(super) destination: &'a Destination,
     pub(super) faults: Vec<Fault>,
+    /// Whether the mapping has worked, before its destination changed.
+    pub(super) changed: bool,
+    pub(super) former_key: &'a FormerKey,
+}
+
+impl<'a> Fit<'a> {
+    /// Of a mapping that is made now.
+    pub(super) fn new(mapping: &'a Mapping, destination: &'a Destination) -> Fit<'a> {
+        const NONE: &FormerKey = &FormerKey::new();
+        Fit {
+            mapping,
+            destination,
+            faults: Vec::new(),
+            changed: false,
+            former_key: NONE,
+        }
+    }
 }
 
 impl Fit<'_> {
     pub(super) fn table(&self) -> String {
         qualified(self.destination)
+    }
+
+    /// For HINTs, where the destination has changed.
+    pub(super) fn change(&self) -> Changed<'_> {
+        Changed {
+            mapping: self.mapping,
+            destination: self.destination,
+            former_key: self.former_key,
+        }
     }
 
     /// The fault of a column that the destination does not have.
@@ -73,14 +100,22 @@ impl Fit<'_> {
     pub(super) fn check_columns(&mut self) {
         for (name, _) in &self.mapping.columns.named {
             let fault = match self.destination.column(name) {
+                None if self.changed => self
+                    .unknown(name, "column")
+                    .detail(TABLE_CHANGED)
+                    .hint(self.change().follow(name)),
                 None => self.unknown(name, "column"),
                 Some(column) if column.generated => {
+                    let without = self.change().altered(name, None).filter(|_| self.changed);
                     Fault::new(
                         sqlstate::GENERATED_ALWAYS,
                         format!("column \"{name}\" of {} is generated", self.table()),
                     )
                     .detail("The database computes it from other columns of the row.")
-                    .hint(format!("Leave \"{name}\" out of columns."))
+                    .hint(match without {
+                        Some(statement) => format!("Run: {statement}"),
+                        None => format!("Leave \"{name}\" out of columns."),
+                    })
                 }
                 Some(_) if self.is_guards(name) => Fault::value(format!(
                     "column \"{name}\" of {} is the guard's",
@@ -120,6 +155,10 @@ impl Fit<'_> {
             let hint = match nearest {
                 Some(hint) => format!("{hint} If not, run: {add}"),
                 None => format!("Run: {add}"),
+            };
+            let fault = match self.changed {
+                true => fault.detail(TABLE_CHANGED),
+                false => fault,
             };
             self.faults.push(fault.hint(hint));
             return;
@@ -201,11 +240,26 @@ impl Fit<'_> {
                 Fault::column(format!(
                     "destination {table} lacks columns that guard 'columns' needs"
                 ))
-                .detail(format!("Missing: {}.", missing.join(", ")))
-                .hint(format!(
-                    "Run: ALTER TABLE {table} {}; or make the mapping with sequin.map, which does.",
-                    adds.join(", ")
-                )),
+                .detail(match self.changed {
+                    true => format!(
+                        "Missing: {}. The versions of the rows went with them: until a backfill, an older change is \
+                         applied.",
+                        missing.join(", ")
+                    ),
+                    false => format!("Missing: {}.", missing.join(", ")),
+                })
+                .hint(match self.changed {
+                    true => format!(
+                        "Run: ALTER TABLE {table} {}; Or, to keep the versions in sequin.row_version from now on, \
+                         run: {}",
+                        adds.join(", "),
+                        self.change().alter("guard => 'table'")
+                    ),
+                    false => format!(
+                        "Run: ALTER TABLE {table} {}; or make the mapping with sequin.map, which does.",
+                        adds.join(", ")
+                    ),
+                }),
             );
         }
     }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::changed::TABLE_CHANGED;
 use super::fit::Fit;
 use crate::destination::{Column, UniqueIndex};
 use crate::error::fault::Fault;
@@ -48,6 +49,12 @@ impl Fit<'_> {
         };
         for name in key {
             match self.destination.column(name) {
+                // `check_columns` reports it.
+                None if self.changed && self.mapping.columns.source(name).is_some() => {}
+                None if self.changed => {
+                    let fault = self.unknown(name, "key column").detail(TABLE_CHANGED);
+                    self.faults.push(fault.hint(self.change().follow(name)));
+                }
                 None => self.faults.push(self.unknown(name, "key column")),
                 Some(column) => self.check_key_column(column, None),
             }
@@ -78,9 +85,11 @@ impl Fit<'_> {
                 self.check_unique(&columns);
             }
             None => {
-                let hint = match self.offer() {
-                    Some(offer) => format!("Use {offer}."),
-                    None => {
+                let offer = self.offer().filter(|_| !self.changed);
+                let hint = match (self.change().former_primary_key(&table), offer) {
+                    (Some(statement), _) => format!("Run: {statement}"),
+                    (None, Some(offer)) => format!("Use {offer}."),
+                    (None, None) => {
                         let column = self.likely_key().map_or("…".to_owned(), |c| ident(&c.name));
                         format!(
                             "Run: ALTER TABLE {table} ADD PRIMARY KEY ({column}); or use mode => \
@@ -119,6 +128,9 @@ impl Fit<'_> {
             ))
             .detail("It is written by the extension: as the row's version or to mark deleted rows.")
             .hint(other)
+        } else if self.changed && !self.faults.is_empty() && !self.has_source(column) {
+            // It was renamed: `check_columns` reports its former name.
+            return;
         } else if !self.has_source(column) {
             let add = format!("dd it to columns, as in \"{name}\": \"record.{name}\".");
             Fault::key(format!("key column \"{name}\" of {table} has no source"))

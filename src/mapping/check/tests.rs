@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changed;
 mod columns;
 mod destinations;
 mod keys;

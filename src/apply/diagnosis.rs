@@ -1,0 +1,155 @@
+//! Why a mapping cannot write, in words that name the mapping, and what to run.
+//!
+//! The server's error does not name the mapping. The checks that a mapping has to pass when it is made find the cause of
+//! most errors, and say what to run.
+
+#![forbid(unsafe_code)]
+
+use pgrx::pg_sys::BuiltinOid;
+
+use crate::blame::heals_by_grant;
+use crate::destination::Destination;
+use crate::error::fault::{Fault, broken};
+use crate::error::quote::{ident, literal};
+use crate::error::{SqlError, sqlstate};
+use crate::mapping::check::qualified;
+use crate::mapping::grants::writer;
+use crate::mapping::{ColumnSource, Mapping, faults, privileges};
+use crate::pg::keys::role_name;
+use crate::pg::subtransaction::subtransaction;
+use crate::pg::turn::caught;
+use crate::prepared::Lookup;
+
+/// The error of a mapping that cannot write: it names the mapping, and its HINT says what to run. The caller acts as the
+/// extension's owner.
+pub fn diagnosed(mapping: &Mapping, error: &SqlError) -> SqlError {
+    if error
+        .message
+        .contains(&format!("mapping \"{}\"", mapping.name))
+    {
+        return error.clone();
+    }
+    let found = caught(|| subtransaction(|| Ok::<_, SqlError>(causes(mapping, error))));
+    let mut causes = match found {
+        Ok(Ok(causes)) => causes,
+        _ => Vec::new(),
+    };
+    if causes.is_empty() {
+        causes.push(Fault::from(error.clone()));
+    }
+    SqlError {
+        origin: error.origin,
+        context: error.context.clone(),
+        ..broken(&mapping.name, &causes)
+    }
+}
+
+/// The faults of the mapping that explain the error.
+fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
+    let destination = mapping.destination_oid().and_then(Destination::load);
+    let role = match &destination {
+        Some(destination) => writer(mapping, destination),
+        None => mapping.owner_oid(),
+    };
+    let mut causes = faults::all(mapping, destination.as_ref(), role);
+    causes.retain(|fault| fault.code == error.code);
+    if error.is(sqlstate::NOT_NULL_VIOLATION)
+        && let Some(follow) = destination
+            .as_ref()
+            .and_then(|destination| faults::follow_key(mapping, destination))
+    {
+        return vec![Fault::from(error.clone()).hint(format!("Run: {follow}"))];
+    }
+    if causes.is_empty() && heals_by_grant(error) {
+        let role = role_name(role).unwrap_or_default();
+        let hint = missing_grant(mapping, destination.as_ref(), &role, error);
+        causes.push(Fault::from(error.clone()).hint(hint));
+    }
+    if error.class() == sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION && !heals_by_grant(error) {
+        causes = causes
+            .into_iter()
+            .map(|fault| with_search_path(mapping, fault))
+            .collect();
+    }
+    causes
+}
+
+/// The same fault with the search_path in its HINT, where an object was not found under that search_path.
+fn with_search_path(mapping: &Mapping, fault: Fault) -> Fault {
+    let missing = [
+        sqlstate::UNDEFINED_FUNCTION,
+        sqlstate::UNDEFINED_OBJECT,
+        sqlstate::UNDEFINED_TABLE,
+    ];
+    if !missing.contains(&fault.code) || !has_sql(mapping) {
+        return fault;
+    }
+    let hint = format!(
+        "Names in the SQL are looked up in search_path \"{}\". If the object is gone, create it again, or change the SQL by \
+         sequin.alter_mapping. If it is in another schema, run: UPDATE sequin.mapping SET search_path = 'schema_name' \
+         WHERE name = {};",
+        mapping.search_path,
+        literal(&mapping.name)
+    );
+    fault.hint(hint)
+}
+
+fn has_sql(mapping: &Mapping) -> bool {
+    let mut sources = mapping.columns.named.iter();
+    mapping.filter.is_some() || sources.any(|(_, source)| matches!(source, ColumnSource::Sql(_)))
+}
+
+const FUNCTIONS: &str = "
+    select p.oid::pg_catalog.regprocedure::text from pg_catalog.pg_proc p join pg_catalog.pg_roles r on r.rolname = $2
+    where p.proname = $1 and not pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE')";
+
+const SEQUENCES: &str = "
+    select pg_catalog.format('%I.%I', n.nspname, c.relname)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_roles r on r.rolname = $2
+    where c.relname = $1 and c.relkind = 'S' and not pg_catalog.has_sequence_privilege(r.oid, c.oid, 'USAGE')";
+
+thread_local! {
+    static FIND: [Lookup; 2] = const {
+        const NAMES: &[BuiltinOid] = &[BuiltinOid::TEXTOID, BuiltinOid::TEXTOID];
+        [Lookup::new(FUNCTIONS, NAMES), Lookup::new(SEQUENCES, NAMES)]
+    };
+}
+
+/// The HINT for a privilege that the mapping's statements, its SQL or the table's triggers need. The server names the
+/// kind and the name of the object, and neither its schema nor the privilege.
+fn missing_grant(
+    mapping: &Mapping,
+    destination: Option<&Destination>,
+    role: &str,
+    error: &SqlError,
+) -> String {
+    let said = error.message.strip_prefix("permission denied for ");
+    let (kind, name) = said
+        .and_then(|said| said.split_once(' '))
+        .unwrap_or_default();
+    let found =
+        |of: usize| FIND.with(|find| find[of].rows(&[name.into(), role.into()], |row| row.get(1)));
+    let only = |mut found: Vec<Option<String>>| match found.len() {
+        1 => found.pop().flatten(),
+        _ => None,
+    };
+    let to = ident(role);
+    let statement = match kind {
+        "table" => destination
+            .filter(|destination| destination.name == name)
+            .map(|table| privileges::grant(&privileges::needed(mapping), &qualified(table), role)),
+        "schema" => Some(format!("GRANT USAGE ON SCHEMA {} TO {to};", ident(name))),
+        "function" => {
+            only(found(0)).map(|name| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};"))
+        }
+        "sequence" => only(found(1)).map(|name| format!("GRANT USAGE ON SEQUENCE {name} TO {to};")),
+        _ => None,
+    };
+    match statement {
+        Some(statement) => format!("Run: {statement}"),
+        None => format!(
+            "The statements, the SQL and the triggers run as role {to}: grant it the privilege that they need."
+        ),
+    }
+}

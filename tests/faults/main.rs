@@ -1,0 +1,10 @@
+//! Faults in a running stream: what an operator reads in at most two queries, and that the statement of the HINT mends
+//! the stream.
+
+#![forbid(unsafe_code)]
+
+mod broken;
+mod catalog;
+mod check;
+mod dead;
+mod scene;
