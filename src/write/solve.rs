@@ -324,8 +324,8 @@ fn components(
     let takes_part = |i: &&usize| blocked[**i].is_none();
     for &i in taken {
         let node = &nodes[i];
-        for &other in index.by_unit[&node.unit].iter().filter(takes_part) {
-            sets.join(i, other);
+        if let Some(&first) = index.by_unit[&node.unit].iter().find(takes_part) {
+            sets.join(i, first);
         }
         for (token, _) in &node.needs {
             for map in [&index.givers, &index.droppers] {

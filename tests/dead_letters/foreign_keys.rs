@@ -350,7 +350,7 @@ fn rows_with_a_null_in_the_key_are_in_the_way() {
             rows(&mut client, waits),
             [
                 "parent|waiting|23503",
-                "public.pair to public.pair|waiting|23505"
+                "pair|waiting|23505"
             ],
             "{guard}"
         );

@@ -74,6 +74,7 @@ pub fn collect(
             mappings,
             counts: &counts,
             first,
+            units: HashMap::new(),
         };
         let collected = ask(&mut collector, &nets);
         if let Err(error) = collected {

@@ -36,6 +36,8 @@ pub struct Collector<'c, 'b> {
     pub counts: &'c HashMap<pg_sys::Oid, usize>,
     /// The number of the mapping's first node.
     pub first: usize,
+    /// The mapping's changes of each unit, once units are joined; counted from `first`.
+    pub units: HashMap<usize, Vec<usize>>,
 }
 
 impl Collector<'_, '_> {
@@ -70,10 +72,25 @@ impl Collector<'_, '_> {
         self.facts.moved.insert(self.first + old, self.first + new);
         self.facts.targets.insert(self.first + new);
         let nodes = &mut self.facts.nodes[self.first..];
-        let (unit, other) = (nodes[old].unit, nodes[new].unit);
-        for node in nodes.iter_mut().filter(|node| node.unit == other) {
-            node.unit = unit;
+        if self.units.is_empty() {
+            for (n, node) in nodes.iter().enumerate() {
+                self.units.entry(node.unit).or_default().push(n);
+            }
         }
+        let (unit, other) = (nodes[old].unit, nodes[new].unit);
+        if unit == other {
+            return;
+        }
+        let mut members = |unit| self.units.remove(&unit).unwrap_or_default();
+        let (mut larger, mut smaller) = ((unit, members(unit)), (other, members(other)));
+        if larger.1.len() < smaller.1.len() {
+            std::mem::swap(&mut larger, &mut smaller);
+        }
+        for &n in &smaller.1 {
+            nodes[n].unit = larger.0;
+        }
+        larger.1.append(&mut smaller.1);
+        self.units.insert(larger.0, larger.1);
     }
 
     /// The change of the key that the row of a change went to, if it is among these.
