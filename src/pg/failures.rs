@@ -3,15 +3,18 @@
 //! A call that fails undoes everything that it wrote. So a background worker writes the failure, in a transaction of
 //! its own. A session starts one at most every few seconds, and counts the failures between.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use pgrx::GucSetting;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use crate::error::SqlError;
+use crate::error::sqlstate::Sqlstate;
 
 /// `sequin.log_failures`.
 pub static LOG_FAILURES: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -42,6 +45,24 @@ thread_local! {
 /// Notes that a call failed.
 pub fn note_failed(error: &SqlError) {
     note(error, false);
+}
+
+/// Notes that a call failed by a panic, which carries an error of the server, or of this extension.
+pub fn note_panic(panic: &(dyn Any + Send)) {
+    let report = match panic.downcast_ref::<CaughtError>() {
+        Some(
+            CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic {
+                ereport: report, ..
+            },
+        ) => Some(report),
+        None => panic.downcast_ref::<ErrorReportWithLevel>(),
+    };
+    if let Some(report) = report {
+        let code = Sqlstate::from_packed(report.sql_error_code() as i32);
+        note(&SqlError::new(code, report.message()), false);
+    }
 }
 
 /// Notes that a call begins again after an error that ended one of its attempts.

@@ -9,7 +9,7 @@ use std::ptr;
 use pgrx::pg_sys::{self, Datum, panic::pgrx_extern_c_guard};
 use pgrx::{IntoDatum, varlena};
 
-use super::failures::{hand_over, note_failed};
+use super::failures::{hand_over, note_failed, note_panic};
 use super::memory::OUT_OF_MEMORY;
 use super::raise::{raise, throw, to_error_data};
 use crate::error::{Error, SqlError};
@@ -134,7 +134,10 @@ pub unsafe fn counts<const N: usize>(
 fn out_of_memory<T>(panic: Box<dyn Any + Send>) -> Result<T, SqlError> {
     match panic.downcast_ref::<&str>() {
         Some(text) if *text == OUT_OF_MEMORY => Err(Error::OutOfMemory.into()),
-        _ => resume_unwind(panic),
+        _ => {
+            note_panic(&*panic);
+            resume_unwind(panic)
+        }
     }
 }
 

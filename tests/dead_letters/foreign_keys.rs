@@ -348,10 +348,7 @@ fn rows_with_a_null_in_the_key_are_in_the_way() {
             "select mapping || '|' || state || '|' || sqlstate from sequin.dead_letter order by id";
         assert_eq!(
             rows(&mut client, waits),
-            [
-                "parent|waiting|23503",
-                "pair|waiting|23505"
-            ],
+            ["parent|waiting|23503", "pair|waiting|23505"],
             "{guard}"
         );
         run(&mut client, "delete from item; update pair set slug = null");

@@ -6,5 +6,10 @@
 mod broken;
 mod catalog;
 mod check;
+#[allow(dead_code)]
+#[path = "../crash/cluster.rs"]
+mod cluster;
 mod dead;
+mod page;
 mod scene;
+mod stream;
