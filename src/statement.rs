@@ -171,21 +171,13 @@ fn batch(alias: &str, number: Option<&str>, columns: &[&SqlColumn]) -> String {
 }
 
 /// A statement that changes rows by the batch relation `b`, numbered by the column whose name the statement gets.
-/// PostgreSQL 13 plans the statement for each partition, and would read the batch as often, if it were not
-/// materialized.
 fn over_batch(
     input: Input<'_>,
     columns: &[&SqlColumn],
     statement: impl FnOnce(&str, &str) -> String,
 ) -> String {
     let n = number_name(columns);
-    let batch = input.relation(Some(&n), columns);
-    if cfg!(feature = "pg13") && input == Input::Batch {
-        let statement = statement("b", &n);
-        format!("with b as materialized (select * from {batch}) {statement}")
-    } else {
-        statement(&batch, &n)
-    }
+    statement(&input.relation(Some(&n), columns), &n)
 }
 
 fn list(columns: &[&SqlColumn], prefix: &str) -> String {
@@ -561,7 +553,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(feature = "pg13"))]
     fn updates_and_deletes_name_the_rows_they_found() {
         let (a, b, c) = (
             column("a", "integer"),

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::{
     Counts, Database, Random, apply, apply_jsonb, batch, corpus_directory, corpus_lines,
-    has_extensions, has_multiranges, has_xml, number, rows, run, server, value,
+    has_extensions, has_xml, number, rows, run, server, value,
 };
 
 /// Settings under which `COPY` prints as the corpora do.
@@ -493,9 +493,7 @@ fn auto_takes_the_columns() {
 fn is_possible(name: &str) -> bool {
     let mut server = server();
     !name.starts_with("types_")
-        || has_xml(&mut server)
-            && has_multiranges(&mut server)
-            && has_extensions(&mut server, &["citext", "hstore"])
+        || has_xml(&mut server) && has_extensions(&mut server, &["citext", "hstore"])
 }
 
 macro_rules! corpora {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use postgres::Client;
 use support::{
     Database, Random, apply_error, connect, corpus_directory, corpus_lines, error, has_extensions,
-    has_multiranges, has_xml, message, number, pg_config, rows, run, server, value,
+    has_xml, message, number, pg_config, rows, run, server, value,
 };
 
 /// What a session may have set, by setting.
@@ -119,10 +119,7 @@ fn the_same_bytes_under_any_settings() {
     let (seed, count) = (number("SETTINGS_SEED", 1), number("SETTINGS_COUNT", 6));
     println!("SETTINGS_SEED={seed} SETTINGS_COUNT={count}");
     let mut cluster = server();
-    if !has_xml(&mut cluster)
-        || !has_multiranges(&mut cluster)
-        || !has_extensions(&mut cluster, &["citext", "hstore"])
-    {
+    if !has_xml(&mut cluster) || !has_extensions(&mut cluster, &["citext", "hstore"]) {
         return;
     }
     for corpus in ["types_default", "types_full"] {

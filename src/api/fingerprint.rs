@@ -209,17 +209,11 @@ fn text_of(value: &str, type_oid: pg_sys::Oid, depth: usize) -> String {
 
 /// The element type of a range, or the range type of a multirange.
 fn subtype(range: pg_sys::Oid) -> pg_sys::Oid {
-    let multiranges = if cfg!(feature = "pg13") {
-        ""
-    } else {
-        "union all select rngtypid from pg_catalog.pg_range where rngmultitypid operator(pg_catalog.=) $1"
-    };
-    let sql = format!(
-        "select rngsubtype from pg_catalog.pg_range
-         where rngtypid operator(pg_catalog.=) $1 {multiranges}"
-    );
+    const SUBTYPE: &str = "
+        select rngsubtype from pg_catalog.pg_range where rngtypid operator(pg_catalog.=) $1
+        union all select rngtypid from pg_catalog.pg_range where rngmultitypid operator(pg_catalog.=) $1";
     Spi::connect(|client| {
-        let found = client.select(&sql, Some(1), &[range.into()])?;
+        let found = client.select(SUBTYPE, Some(1), &[range.into()])?;
         found.first().get_one()
     })
     .unwrap_or_else(|why| raise(own_statement("read the catalog")(why)))

@@ -225,10 +225,9 @@ impl Step {
         let began = Instant::now();
         let place = run::column::<String>("place")?.unwrap_or_default();
         let blocks = run::column::<i64>("blocks")?.unwrap_or(1);
-        let first = block(&place);
-        let upto = first + blocks;
+        let upto = block(&place) + blocks;
         let rows = Compared::new(&self.mapping, destination)?;
-        let found = self.find(&rows, &place, first, upto)?;
+        let found = self.find(&rows, &place, upto)?;
         let took = began.elapsed();
         if let Some(places) = &found.places {
             let condition = format!("d.ctid = any ({places}::tid[])");
@@ -264,13 +263,7 @@ impl Step {
     }
 
     /// Finds rows that no message has confirmed, after a place and before a block.
-    fn find(
-        &self,
-        rows: &Compared<'_>,
-        place: &str,
-        first: i64,
-        upto: i64,
-    ) -> Result<Found, SqlError> {
+    fn find(&self, rows: &Compared<'_>, place: &str, upto: i64) -> Result<Found, SqlError> {
         let most = self.most;
         let sql = format!(
             "select count(*), (array_agg(w.place order by w.place) filter (where w.gone))[1:{most}]::text,
@@ -278,7 +271,7 @@ impl Step {
              from (select d.ctid as place, {} as gone from {} d where {} and {} offset 0) w",
             rows.unconfirmed,
             rows.relation,
-            within(place, first, upto),
+            within(place, upto),
             rows.is_its
         );
         let (count, places, more) = rows.query(&sql, |row| row.get_three::<i64, String, bool>())?;
@@ -354,19 +347,9 @@ fn last_of(places: &str) -> Option<String> {
     Some(format!("({})", last.split(')').next()?))
 }
 
-/// The condition that the row `d` comes after a place and before a block. The server scans a range of blocks
-/// since PostgreSQL 14. For 13, all places are listed that the blocks can have.
-fn within(place: &str, first: i64, upto: i64) -> String {
-    let range = format!("d.ctid > '{place}'::tid and d.ctid < '({upto},0)'::tid");
-    match cfg!(feature = "pg13") {
-        false => range,
-        true => format!(
-            "{range} and d.ctid = any (array(
-                 select format('(%s,%s)', b, o)::tid
-                 from generate_series({first}, {upto} - 1) b,
-                      generate_series(1, current_setting('block_size')::integer / 28) o))"
-        ),
-    }
+/// The condition that the row `d` comes after a place and before a block: the server scans a range of blocks.
+fn within(place: &str, upto: i64) -> String {
+    format!("d.ctid > '{place}'::tid and d.ctid < '({upto},0)'::tid")
 }
 
 /// How many blocks the largest of the destination's partitions has.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-/// Words that need double quotes as identifiers: every keyword of PostgreSQL 13 to 18 that is
+/// Words that need double quotes as identifiers: every keyword of PostgreSQL 15 to 18 that is
 /// not unreserved, as `quote_ident` has it.
 const KEYWORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between \
     bigint binary bit boolean both case cast char character check coalesce collate collation \

@@ -17,9 +17,9 @@ const KEY: usize = 2;
 fn backend() -> i32 {
     // SAFETY: reads a backend variable that is set once.
     unsafe {
-        #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16"))]
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
         return pg_sys::MyBackendId;
-        #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15", feature = "pg16")))]
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
         return pg_sys::MyProcNumber;
     }
 }

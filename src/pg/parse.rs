@@ -10,18 +10,10 @@ use crate::error::{SqlError, sqlstate};
 // Declared again without pgrx's guard, because an error leaves these functions by a jump, which `trap`
 // catches.
 unsafe extern "C-unwind" {
-    #[cfg(feature = "pg13")]
-    #[link_name = "raw_parser"]
-    fn raw_raw_parser(text: *const c_char) -> *mut pg_sys::List;
-    #[cfg(not(feature = "pg13"))]
     #[link_name = "raw_parser"]
     fn raw_raw_parser(text: *const c_char, mode: pg_sys::RawParseMode::Type) -> *mut pg_sys::List;
 
-    #[cfg_attr(any(feature = "pg13", feature = "pg14"), link_name = "parse_analyze")]
-    #[cfg_attr(
-        not(any(feature = "pg13", feature = "pg14")),
-        link_name = "parse_analyze_fixedparams"
-    )]
+    #[link_name = "parse_analyze_fixedparams"]
     fn raw_parse_analyze(
         tree: *mut pg_sys::RawStmt,
         text: *const c_char,
@@ -109,11 +101,7 @@ fn parse(text: &str) -> Result<*mut pg_sys::List, SqlError> {
     let text = nul_terminated(text)?;
     let text = text.as_ptr();
     // SAFETY: the text outlives the call, and only the C function runs inside.
-    #[cfg(feature = "pg13")]
-    return unsafe { trap(|| raw_raw_parser(text)) };
-    // SAFETY: as above.
-    #[cfg(not(feature = "pg13"))]
-    return unsafe { trap(|| raw_raw_parser(text, pg_sys::RawParseMode::RAW_PARSE_DEFAULT)) };
+    unsafe { trap(|| raw_raw_parser(text, pg_sys::RawParseMode::RAW_PARSE_DEFAULT)) }
 }
 
 fn nul_terminated(text: &str) -> Result<CString, SqlError> {

@@ -45,9 +45,6 @@ pub const INDEX_DRIVEN: &[(&CStr, &CStr)] = &[
 pub fn reserve(prefix: &CStr) {
     // SAFETY: reads the string and copies it.
     unsafe {
-        #[cfg(any(feature = "pg13", feature = "pg14"))]
-        pg_sys::EmitWarningsOnPlaceholders(prefix.as_ptr());
-        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
         pg_sys::MarkGUCPrefixReserved(prefix.as_ptr());
     }
 }

@@ -134,9 +134,6 @@ impl Plan {
             let _sizes = AsIfLarge::begin();
             let cached = trap(|| raw_spi_plan_get_cached_plan(plan))?;
             if !cached.is_null() {
-                #[cfg(feature = "pg13")]
-                pg_sys::ReleaseCachedPlan(cached, true);
-                #[cfg(not(feature = "pg13"))]
                 pg_sys::ReleaseCachedPlan(cached, pg_sys::CurrentResourceOwner);
             }
         }

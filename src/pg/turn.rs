@@ -21,10 +21,6 @@ unsafe extern "C-unwind" {
     fn raw_register_timeout(id: c_int, handler: unsafe extern "C-unwind" fn()) -> c_int;
     #[link_name = "disable_timeout"]
     fn raw_disable_timeout(id: c_int, keep_indicator: bool);
-    #[cfg(any(feature = "pg13", feature = "pg14"))]
-    #[link_name = "enable_timeout_after"]
-    fn raw_enable_timeout_after(id: c_int, milliseconds: c_int);
-    #[cfg(not(any(feature = "pg13", feature = "pg14")))]
     #[link_name = "enable_timeout_every"]
     fn raw_enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, milliseconds: c_int);
 }
@@ -33,7 +29,6 @@ unsafe extern "C-unwind" {
 const USER_TIMEOUT: c_int = 14;
 
 /// Milliseconds after which the cancel is sent again, because user code can catch a cancel and continue.
-#[cfg(not(any(feature = "pg13", feature = "pg14")))]
 const AGAIN: c_int = 500;
 
 /// The turn of a mapping whose time is limited.
@@ -142,9 +137,6 @@ fn begin_limited(mapping: i32) -> bool {
             mapping,
             since: Instant::now(),
         }));
-        #[cfg(any(feature = "pg13", feature = "pg14"))]
-        raw_enable_timeout_after(id, left);
-        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
         raw_enable_timeout_every(
             id,
             pg_sys::GetCurrentTimestamp() + i64::from(left) * 1_000,

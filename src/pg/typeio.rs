@@ -10,9 +10,6 @@ use pgrx::pg_sys::{self, Datum};
 use super::trap::trap;
 use crate::error::SqlError;
 
-#[cfg(feature = "pg13")]
-pub use pg_sys::CASHOID as MONEYOID;
-#[cfg(not(feature = "pg13"))]
 pub use pg_sys::MONEYOID;
 
 unsafe extern "C-unwind" {

@@ -6,8 +6,6 @@ use std::process::Command;
 
 use postgres::Client;
 
-use crate::rows;
-
 /// An environment variable that `make test` sets.
 pub fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("no {name}: use make test"))
@@ -43,15 +41,6 @@ pub fn has_xml(client: &mut Client) -> bool {
     let has = client.simple_query("select '<a/>'::xml").is_ok();
     if !has {
         eprintln!("left out: this server was built without XML");
-    }
-    has
-}
-
-/// Whether the server has multiranges: not before PostgreSQL 14.
-pub fn has_multiranges(client: &mut Client) -> bool {
-    let has = rows(client, "select to_regtype('int4multirange')") != ["null"];
-    if !has {
-        eprintln!("left out: this server has no multiranges");
     }
     has
 }

@@ -13,9 +13,7 @@ mod values;
 
 use postgres::Client;
 use spelling::Of;
-use support::{
-    Database, apply, apply_jsonb, batch, has_extensions, has_multiranges, has_xml, rows, run,
-};
+use support::{Database, apply, apply_jsonb, batch, has_extensions, has_xml, rows, run};
 use values::{EXTENSIONS, TYPES, Type, types};
 
 /// As the walsender of Sequin's slot has them.
@@ -65,11 +63,10 @@ fn texts(client: &mut Client, table: &str) -> Vec<(i32, Option<String>)> {
 
 /// Every type that this server has.
 fn all_types(client: &mut Client, extensions: &[&str]) -> impl Iterator<Item = Column> + use<> {
-    let multiranges = has_multiranges(client);
     let xml = has_xml(client);
-    let known = types(extensions).into_iter().filter(move |of| {
-        (multiranges || !of.sql.contains("multirange")) && (xml || !of.sql.starts_with("xml"))
-    });
+    let known = types(extensions)
+        .into_iter()
+        .filter(move |of| xml || !of.sql.starts_with("xml"));
     known.enumerate().map(|(number, of)| Column { number, of })
 }
 
