@@ -4,7 +4,7 @@
 export PG PG_CONFIG DESTDIR ARGS BENCH ROOM SUITES SETTINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help all setup install package test-package test accept demo bench soak fuzz mutants fmt lint ci clean-clusters
+.PHONY: help all setup install package test-package test test-examples accept demo bench soak fuzz mutants fmt lint ci clean-clusters
 
 help:
 	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15; DESTDIR=…)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test-package     the package in a fresh Debian, with its PostgreSQL, as root'
 	@echo 'make setup            install PostgreSQL, its headers, libclang and cargo-pgrx, where missing'
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
+	@echo 'make test-examples    each program of examples/ with its broker, killed in the middle (ARGS=…: those)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
 	@echo '                      BENCH=failures: what messages that fail cost; BENCH=waiting: what letters that wait cost'
@@ -23,7 +24,7 @@ help:
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
 
-setup install package test-package test demo bench mutants lint:
+setup install package test-package test test-examples demo bench mutants lint:
 	@.ci/$@
 
 # what PGXN's client runs before `make install`
