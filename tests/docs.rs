@@ -1,7 +1,7 @@
 //! Reads README.md and every page of docs/.
 //!
 //! Runs the blocks that are marked `sql`, in order, each page in a fresh database of the cluster that PGHOST, PGPORT and
-//! PGUSER name. A block marked `text` right after one is what its last statement gives, if it looks like psql's output: a
+//! PGUSER name; those marked `pgsql` in another one, which stands for another server. A block marked `text` right after one is what its last statement gives, if it looks like psql's output: a
 //! table or `ERROR:` with DETAIL and HINT. Links must lead somewhere, and a page has so many lines at most.
 
 #![forbid(unsafe_code)]
@@ -9,14 +9,33 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::{Client, Error, SimpleQueryMessage};
-use support::{connect, server};
+use support::{connect, has_extensions, rows, server, variable};
 
 /// Roles are the cluster's: those that a page makes must not be there, nor stay.
-const DROP: [&str; 2] = [
+const DROP: [&str; 3] = [
+    "drop database if exists pg_sequin_docs_there",
     "drop database if exists pg_sequin_docs",
     "drop role if exists sequin_forwarder, sequin_owner, sequin_monitor",
+];
+
+/// Where the pages say that the two servers are.
+const PLACES: [(&str, &str); 3] = [
+    (
+        "host=small.example.com dbname=replica user=replicator",
+        "host=$PGHOST port=$PGPORT dbname=pg_sequin_docs user=$PGUSER",
+    ),
+    (
+        "host 'db.example.com', dbname 'app'",
+        "host '$PGHOST', port '$PGPORT', dbname 'pg_sequin_docs_there'",
+    ),
+    (
+        "user 'writer', password 'secret'",
+        "user '$PGUSER', password_required 'false'",
+    ),
 ];
 
 /// The most lines of the front page, and of a page of docs/.
@@ -27,6 +46,8 @@ type Table = Vec<Vec<String>>;
 struct Block<'a> {
     /// Of its first statement, in its page.
     line: usize,
+    /// On the other server.
+    there: bool,
     sql: Vec<&'a str>,
     expected: Option<Table>,
 }
@@ -60,6 +81,17 @@ fn pages() -> Vec<PathBuf> {
 }
 
 fn clear(server: &mut Client) {
+    let sql = "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid
+               where d.datname = 'pg_sequin_docs_there'";
+    for subscription in rows(server, sql) {
+        let mut there = connect("pg_sequin_docs_there", None);
+        for change in ["disable", "set (slot_name = none)"] {
+            let sql = format!("alter subscription {subscription} {change}");
+            there.batch_execute(&sql).unwrap();
+        }
+        let sql = format!("drop subscription {subscription}");
+        there.batch_execute(&sql).unwrap();
+    }
     for sql in DROP {
         server.batch_execute(sql).unwrap();
     }
@@ -76,21 +108,33 @@ fn the_sql_of_each_page_gives_what_it_says() {
             continue;
         }
         clear(&mut server);
-        server
-            .batch_execute("create database pg_sequin_docs")
-            .unwrap();
+        let foreign = ["postgres_fdw"];
+        if text.contains(foreign[0]) && !has_extensions(&mut server, &foreign) {
+            continue;
+        }
+        for database in ["pg_sequin_docs", "pg_sequin_docs_there"] {
+            let sql = format!("create database {database}");
+            server.batch_execute(&sql).unwrap();
+        }
+        let mut there = connect("pg_sequin_docs_there", None);
         let mut client = connect("pg_sequin_docs", None);
         client.batch_execute("set timezone to 'UTC'").unwrap();
         if !text.contains("create extension pg_sequin;\n") {
             client.batch_execute("create extension pg_sequin").unwrap();
         }
         for block in &blocks {
-            if let Err(error) = run(&mut client, block) {
+            let ran = if block.there {
+                eventually(&mut there, block)
+            } else {
+                run(&mut client, block)
+            };
+            if let Err(error) = ran {
                 wrong.push(format!("{}:{}: {error}", page.display(), block.line));
                 break;
             }
         }
         client.close().unwrap();
+        there.close().unwrap();
     }
     clear(&mut server);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -210,15 +254,16 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
         let sql: Vec<&str> = body.take_while(|line| *line != "```").collect();
         let (line, expected) = (number + 1, None);
         match mark {
-            "sql" => blocks.push(Block {
+            "sql" | "pgsql" => blocks.push(Block {
                 line,
+                there: mark == "pgsql",
                 sql,
                 expected,
             }),
             "text" if follows => blocks.last_mut().unwrap().expected = table(&sql),
             _ => {}
         }
-        follows = mark == "sql";
+        follows = mark == "sql" || mark == "pgsql";
     }
     blocks
 }
@@ -235,8 +280,28 @@ fn table(lines: &[&str]) -> Option<Table> {
     is_rule.then(|| rows.collect())
 }
 
+/// What the other server shows comes a moment later.
+fn eventually(client: &mut Client, block: &Block) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let ran = run(client, block);
+        if ran.is_ok() || block.expected.is_none() || Instant::now() > end {
+            return ran;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn run(client: &mut Client, block: &Block) -> Result<(), String> {
-    let sql = block.sql.join("\n");
+    let mut sql = block.sql.join("\n");
+    for (there, here) in PLACES {
+        sql = sql.replace(there, here);
+    }
+    for name in ["PGHOST", "PGPORT", "PGUSER"] {
+        if sql.contains(name) {
+            sql = sql.replace(&format!("${name}"), &variable(name));
+        }
+    }
     let mut statements = statements(&sql);
     let last = statements.pop().ok_or("no statement")?;
     for sql in statements {
