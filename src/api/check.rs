@@ -10,11 +10,13 @@ use pgrx::prelude::*;
 use super::explain::written;
 use crate::apply::diagnosis::diagnosed;
 use crate::apply::registry;
+use crate::destination::Destination;
+use crate::error::fault::summary;
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
-use crate::mapping::Mapping;
-use crate::mapping::catalog;
+use crate::mapping::grants::writer;
+use crate::mapping::{Mapping, catalog, faults};
 use crate::pg::invalidation;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
@@ -56,7 +58,7 @@ fn check_mappings() -> Result<
     let mut rows = Vec::with_capacity(mappings.len());
     for mapping in mappings {
         begin_attempt(settings::mapping_timeout());
-        let error = checked(&mapping)?;
+        let error = checked(&mapping, evaluate)?;
         let locked = |error: &SqlError| error.is(sqlstate::LOCK_NOT_AVAILABLE);
         let state = match &error {
             _ if !mapping.enabled => "paused",
@@ -64,6 +66,10 @@ fn check_mappings() -> Result<
             Some(_) => "broken",
             None if resyncing.contains(&mapping.id) => "resyncing",
             None => "running",
+        };
+        let error = match error {
+            None => checked(&mapping, doubt)?,
+            error => error,
         };
         let (code, message, hint) = match error {
             Some(error) => (Some(error.sqlstate()), Some(error.message), error.hint),
@@ -74,11 +80,14 @@ fn check_mappings() -> Result<
     Ok(TableIterator::new(rows))
 }
 
-/// The error that a call with messages for the mapping would find before it writes. `Err`: the check itself must end.
-fn checked(mapping: &Mapping) -> Result<Option<SqlError>, SqlError> {
+/// The error that `check` finds. All that it did is undone. `Err`: the check itself must end.
+fn checked(
+    mapping: &Mapping,
+    check: impl Fn(&Mapping) -> Result<(), SqlError>,
+) -> Result<Option<SqlError>, SqlError> {
     let result = caught(|| {
         subtransaction(|| -> Result<(), Option<SqlError>> {
-            evaluate(mapping).map_err(Some)?;
+            check(mapping).map_err(Some)?;
             Err(None)
         })
     });
@@ -96,6 +105,26 @@ fn checked(mapping: &Mapping) -> Result<Option<SqlError>, SqlError> {
     }
 }
 
+/// What would keep the mapping from being made anew, although it can write: some of its messages will fail.
+fn doubt(mapping: &Mapping) -> Result<(), SqlError> {
+    let destination = mapping.destination_oid().and_then(Destination::load);
+    let Some(destination) = destination else {
+        return Ok(());
+    };
+    let faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let error = summary(&mapping.name, &faults);
+    // As it is: it does not break the mapping.
+    let message = match error.message.contains("mapping \"") {
+        true => error.message,
+        false => format!("mapping \"{}\": {}", mapping.name, error.message),
+    };
+    Err(SqlError { message, ..error })
+}
+
+/// What a call with messages for the mapping does before it writes.
 fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
     let (id, name) = (mapping.id, &mapping.name);
     if !mapping.faults.is_empty() {

@@ -77,6 +77,37 @@ fn not_null_that_records_lack() {
     }
 }
 
+/// The check tells of a column that no message fills, though the mapping can write.
+#[test]
+fn not_null_without_a_source() {
+    let mut scene = Scene::guarded(
+        "unfilled",
+        "table",
+        TABLE,
+        r#", columns => '{"id": "record.id", "name": "record.name", "n": "record.n"}'"#,
+    );
+    run(
+        &mut scene.admin,
+        "alter table shop.item add extra text not null",
+    );
+    let told = scene.check();
+    assert_eq!((&*told.state, &*told.sqlstate), ("running", "23502"));
+    assert!(
+        told.error.starts_with("mapping \"bad\": column \"extra\""),
+        "{told:?}"
+    );
+    assert_eq!(scene.send().dead, 3);
+    let letters = "select distinct state, sqlstate from sequin.dead_letter";
+    assert_eq!(rows(&mut scene.admin, letters), ["dead|23502"]);
+    let hint = value(
+        &mut scene.admin,
+        "select distinct hint from sequin.dead_letter",
+    );
+    run(&mut scene.admin, &statements(&hint)[0]);
+    scene.is_complete("id, name, n");
+    assert_eq!(scene.check().error, "");
+}
+
 /// What an older change may bring waits for it.
 #[test]
 fn not_null_that_an_older_change_brings() {
