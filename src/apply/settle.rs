@@ -20,7 +20,7 @@ use crate::pg::{constraints, invalidation};
 use crate::stop::Stop;
 use crate::write::bisect::{retry, try_alone};
 use crate::write::carried;
-use crate::write::joint;
+use crate::write::components;
 use crate::write::moves;
 use crate::write::pending::Pending;
 use crate::write::phase::{self, Phase};
@@ -153,7 +153,7 @@ impl Settling<'_, '_> {
     fn settle(&mut self) -> Result<u64, Stop> {
         let mut given_up = None;
         while self.pending.iter().any(|pending| !pending.is_empty()) {
-            let waits = self.write_joint()?;
+            let waits = self.write_components()?;
             let mut waiting: Waiting = Vec::with_capacity(self.all.len());
             let mut dead: Vec<Vec<Unit>> = Vec::with_capacity(self.all.len());
             for ((changes, pending), waits) in self.all.iter_mut().zip(&mut self.pending).zip(waits)
@@ -255,12 +255,12 @@ impl Settling<'_, '_> {
 
     /// Writes what can be written, together or alone, as long as that helps. Returns what the rest waits for, mapping
     /// by mapping, as far as constraints tell.
-    fn write_joint(&mut self) -> Result<Vec<Vec<Option<Wait>>>, Stop> {
+    fn write_components(&mut self) -> Result<Vec<Vec<Option<Wait>>>, Stop> {
         loop {
             let mappings = &self.registry.mappings;
-            let joint = joint::write(self.all, &mut self.pending, mappings)?;
+            let written = components::write(self.all, &mut self.pending, mappings)?;
             let left = self.pending.iter().any(|pending| !pending.is_empty());
-            if joint.progress && left {
+            if written.progress && left {
                 continue;
             }
             let mut progress = false;
@@ -268,7 +268,7 @@ impl Settling<'_, '_> {
                 progress |= try_alone(changes, pending)?;
             }
             if !progress {
-                return Ok(joint.waits);
+                return Ok(written.waits);
             }
         }
     }

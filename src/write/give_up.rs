@@ -1,5 +1,5 @@
-//! Letting rows give up a value that other rows are to have, before these are written: for null, or for a value that
-//! nobody has. A trigger sees that step.
+//! Makes rows give a value up before other rows get it: an update replaces it by null, or by a value that no row has.
+//! Triggers see this update.
 
 #![forbid(unsafe_code)]
 
@@ -24,8 +24,9 @@ thread_local! {
     };
 }
 
-/// One of these columns of a unique index (its number in the target) in which rows can give their value up: one that no
-/// foreign key refers to, that `allowed` allows, and that can be null or has values that nobody has.
+/// The number of a column in which rows can give their value of a unique index up; `columns` are the columns of the
+/// index. No foreign key refers to the column, `allowed` accepts it, and it is nullable or its type has an unused
+/// value.
 pub fn can_give_up(
     target: &Target,
     columns: &[String],
@@ -41,11 +42,11 @@ pub fn can_give_up(
         .filter_map(|name| target.column_number(name))
         .filter(|&i| !target.key.contains(&i) && allowed(i));
     columns
-        .filter(|&i| free_value(target, i).is_some())
+        .filter(|&i| unused_value(target, i).is_some())
         .find(|&i| !referred_to(&target.columns[i].name))
 }
 
-/// Replaces the value of each row in a column that [`can_give_up`] chose.
+/// Replaces the value of each row in a column from [`can_give_up`].
 pub fn give_up(
     target: &Target,
     values: &Values,
@@ -62,12 +63,13 @@ pub fn give_up(
     Ok(())
 }
 
-/// The statement that gives rows, found by key, values in these columns that no other row has. `None`: there are none.
+/// The statement that replaces the values of rows (found by key) in these columns by unused values. `None` if a
+/// column's type has no unused value.
 pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Option<String> {
     let key = target.key_sql();
     let number = format!("b.{}", statement::number_name(&key));
     let assignments = columns.iter().map(|&i| {
-        let value = free_value(target, i)?.replace("b.sequin_n", &number);
+        let value = unused_value(target, i)?.replace("b.sequin_n", &number);
         let column = &target.columns[i].sql;
         let value = format!("({value})::{}", column.type_name);
         Some((column.name.clone(), value))
@@ -82,18 +84,18 @@ pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Opti
     ))
 }
 
-/// An SQL expression for a value of a column that no other row has.
-pub fn free_value(target: &Target, column: usize) -> Option<String> {
+/// An SQL expression for a value of a column that no row has; `None` if there is none.
+pub fn unused_value(target: &Target, column: usize) -> Option<String> {
     let column = &target.columns[column];
     match column.nullable {
         true => Some(String::from("null")),
-        false => other_value(column.row.type_oid, column.row.typmod),
+        false => unused_of_type(column.row.type_oid, column.row.typmod),
     }
 }
 
-/// An SQL expression for a value of the type that is probably not in use, different for each `b.sequin_n`.
-/// `None`: the type has no such values.
-fn other_value(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
+/// An SQL expression for a value of the type that is probably unused, different for each `b.sequin_n`. `None` if the
+/// type has no such value.
+fn unused_of_type(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
     let (base, typmod) = base_type(type_oid, typmod);
     let digest = "pg_catalog.md5(pg_catalog.concat(pg_catalog.random(), b.sequin_n))";
     Some(match base {

@@ -229,7 +229,7 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
     }
 }
 
-/// Deletes (or marks) rows, and notes what became of their messages.
+/// Deletes (or marks) rows, and notes the outcomes of their messages.
 pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (marked, gone): (Vec<&NetChange>, Vec<&NetChange>) =
         nets.iter().partition(|net| changes.is_marked(net));
@@ -306,10 +306,10 @@ pub fn settle_delete(changes: &mut Changes<'_>, net: &NetChange, there: bool) {
     ledger.settle(keyed, net, outcome);
 }
 
-/// Makes the rows of a batch relation of one shape: numbered for an update; with their versions where the
-/// destination holds those; with the mark of a soft delete.
+/// Makes the rows of a batch relation of one shape. An update needs row numbers, guard columns need versions, and a
+/// soft delete needs the mark.
 pub struct RowMaker<'t> {
-    /// How many columns come before those of the shape: the number, the former key.
+    /// The number of columns before the shape's own: the row number, and the old key of a move.
     before: usize,
     columns: Vec<usize>,
     versions: &'static [usize],
@@ -317,7 +317,7 @@ pub struct RowMaker<'t> {
 }
 
 impl<'t> RowMaker<'t> {
-    /// For rows of this shape.
+    /// A maker for rows of this shape.
     pub fn new(target: &'t Target, shape: &Shape) -> RowMaker<'t> {
         RowMaker {
             before: match shape.kind {

@@ -1,96 +1,96 @@
-//! Which of the changes that wait can be written together.
+//! Decides which of the waiting changes can be written together.
 //!
-//! A change alone may violate a constraint that it satisfies together with others: its parent comes with it,
-//! its unique value is given up by another change, its children move away. The solver is told of each change
-//! what the constraints ask of it, and finds the largest set of changes after which all constraints hold. It
-//! leaves out a change whose cause is not among them, and all changes that need it.
+//! A change alone may violate a constraint that it satisfies together with others: another change inserts its
+//! parent, gives its unique value up, or moves its children away. The caller lists for each change what the
+//! constraints ask of it. The solver finds the largest set of changes after which all constraints hold. It
+//! leaves out each change that depends on something outside the set.
 //!
-//! Why the set is right: the constraints ask only for rows as they are *after* all changes of the set. The set is
-//! written by one statement, whose foreign keys the server checks when it ends, and whose unique values are
-//! given up before they are taken.
+//! Why the set is right: the constraints ask only about the rows *after* all changes of the set. One statement
+//! writes the set. The server checks foreign keys when that statement ends, and the statement frees unique
+//! values before it uses them again.
 
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// A row, by a number that the caller gives it.
+/// The number that the caller gives to a row.
 pub type RowNo = u32;
 
-/// Values of a referenced list of columns, by a number that the caller gives them. Values of another foreign
-/// key have other numbers.
-pub type Token = u32;
+/// The number that the caller gives to a referenced value: the values of one row in the columns that a foreign
+/// key refers to. Values of other columns have other numbers.
+pub type ValueNo = u32;
 
-/// What only one row may have (a unique value, say), and several changes are to have: by a number that the caller gives it.
-pub type Claim = u32;
+/// The number that the caller gives to a slot. Only one row may occupy a slot: a unique value is one. A slot
+/// matters here if several changes would occupy it.
+pub type SlotNo = u32;
 
-/// A change of one row.
+/// A change of one row, and what the constraints ask of it.
 #[derive(Debug, Clone, Default)]
 pub struct Node {
-    /// The row that it changes.
+    /// The row that the change writes or deletes.
     pub row: RowNo,
-    /// The unit that it belongs to. Changes of a unit are written together or not at all.
+    /// The change's unit. The changes of a unit are written together or not at all.
     pub unit: usize,
-    /// Where it stands in commit order. Of two changes that exclude each other the later one is left out: a change that
-    /// lies between them has not come.
+    /// The change's place in commit order. If two changes exclude each other, the later one is left out: a change
+    /// between them has not arrived yet.
     pub rank: (u64, u32),
-    /// Whether the row is to be there.
+    /// Whether the row exists after the change.
     pub present: bool,
-    /// What its foreign keys refer to, and whether a row of the destination has it now.
-    pub needs: Vec<(Token, bool)>,
-    /// What foreign keys can refer to in the row afterwards.
-    pub gives: Vec<Token>,
-    /// What foreign keys can refer to in the row now, and not afterwards.
-    pub drops: Vec<Drop>,
-    /// Other rows that have, now, a value which the row is to have and only one row may have.
+    /// The values that the row's foreign keys refer to, each with whether a row of the destination has it now.
+    pub needs: Vec<(ValueNo, bool)>,
+    /// The values of the row after the change that foreign keys can refer to.
+    pub gives: Vec<ValueNo>,
+    /// The values that foreign keys can refer to now, and that the row loses by the change.
+    pub drops: Vec<Dropped>,
+    /// Other rows that now occupy a slot of the row.
     pub displaces: Vec<RowNo>,
-    /// What only one row may have, and this change and others are to have.
-    pub claims: Vec<Claim>,
+    /// The slots of the row that other waiting changes would occupy too.
+    pub slots: Vec<SlotNo>,
 }
 
-/// What foreign keys can refer to in a row no more.
+/// A value that foreign keys can refer to, and that a row loses.
 #[derive(Debug, Clone)]
-pub struct Drop {
-    pub token: Token,
-    /// The rows that refer to it now.
+pub struct Dropped {
+    pub value: ValueNo,
+    /// The rows that refer to the value now.
     pub children: Vec<RowNo>,
-    /// Whether another row cannot stand in: a foreign key acts on the rows that refer to it, whatever comes.
+    /// Whether a foreign key acts on the referring rows even if another row gets the value.
     pub strict: bool,
 }
 
 /// Why a change is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
-    /// It refers to a row that is not there and does not come.
-    Missing(Token),
-    /// A row that refers to its row does not move away, and no other row gets what it refers to.
-    Referenced(RowNo, Token),
-    /// A row does not give up a value that it is to have.
+    /// The row would refer to a value that no row has or gets.
+    Missing(ValueNo),
+    /// This row keeps referring to the value, and no other row gets the value.
+    Referenced(RowNo, ValueNo),
+    /// This row keeps a slot that the change needs.
     Held(RowNo),
-    /// An older change is to have the same value.
+    /// This older change needs the same slot.
     Excluded(usize),
-    /// Another change of its unit is left out.
+    /// This change of the same unit is left out.
     Unit(usize),
 }
 
-/// What the solver found.
+/// The result of [`solve`].
 #[derive(Debug, Default)]
 pub struct Solution {
-    /// Why each change is left out; `None`: it can be written.
+    /// For each change, why it is left out; `None` if it can be written.
     pub blocked: Vec<Option<Blocked>>,
-    /// The changes that can be written, component by component: the changes of a component depend on each
-    /// other.
+    /// The changes that can be written, component by component. The changes of a component depend on each other.
     pub components: Vec<Vec<usize>>,
 }
 
-/// Finds the changes that can be written together, without these (by index).
+/// Finds the changes that can be written together. The changes in `without` (by index) are left out.
 pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
     let mut search = Search::new(nodes);
     for &i in without {
         search.leave_out(i, Blocked::Unit(i));
     }
     search.eliminate();
-    // Changes exclude each other only where all else lets both take part.
-    search.claim();
+    // Only a change that everything else allows may exclude another.
+    search.exclude();
     search.eliminate();
     let Search { index, blocked, .. } = search;
     let taken: Vec<usize> = (0..nodes.len()).filter(|&i| blocked[i].is_none()).collect();
@@ -101,15 +101,15 @@ pub fn solve(nodes: &[Node], without: &[usize]) -> Solution {
     }
 }
 
-/// Who gives, drops and needs what.
+/// Finds the changes that concern a row, a unit or a value.
 struct Index {
-    /// Two mappings may write one row.
+    /// Several changes, because two mappings may write one row.
     by_row: HashMap<RowNo, Vec<usize>>,
     by_unit: BTreeMap<usize, Vec<usize>>,
-    givers: HashMap<Token, Vec<usize>>,
-    droppers: HashMap<Token, Vec<usize>>,
-    needers: HashMap<Token, Vec<usize>>,
-    /// The changes that displace a row, or drop what it refers to.
+    givers: HashMap<ValueNo, Vec<usize>>,
+    droppers: HashMap<ValueNo, Vec<usize>>,
+    needers: HashMap<ValueNo, Vec<usize>>,
+    /// The changes that displace the row, or drop a value that it refers to.
     waiters: HashMap<RowNo, Vec<usize>>,
 }
 
@@ -126,20 +126,20 @@ impl Index {
         for (i, node) in nodes.iter().enumerate() {
             index.by_row.entry(node.row).or_default().push(i);
             index.by_unit.entry(node.unit).or_default().push(i);
-            for token in &node.gives {
-                index.givers.entry(*token).or_default().push(i);
+            for value in &node.gives {
+                index.givers.entry(*value).or_default().push(i);
             }
-            for Drop {
-                token, children, ..
+            for Dropped {
+                value, children, ..
             } in &node.drops
             {
-                index.droppers.entry(*token).or_default().push(i);
+                index.droppers.entry(*value).or_default().push(i);
                 for child in children {
                     index.waiters.entry(*child).or_default().push(i);
                 }
             }
-            for (token, _) in &node.needs {
-                index.needers.entry(*token).or_default().push(i);
+            for (value, _) in &node.needs {
+                index.needers.entry(*value).or_default().push(i);
             }
             for row in &node.displaces {
                 index.waiters.entry(*row).or_default().push(i);
@@ -157,10 +157,10 @@ struct Search<'n> {
     nodes: &'n [Node],
     index: Index,
     blocked: Vec<Option<Blocked>>,
-    /// The changes of each claim in commit order, but for those at the front that are left out. Empty while changes do
-    /// not exclude each other yet.
-    claimants: HashMap<Claim, VecDeque<usize>>,
-    /// Changes that must be looked at, since something that they may need is left out.
+    /// For each slot, its changes in commit order. The front is always a change that takes part. Empty until
+    /// [`Self::exclude`].
+    by_slot: HashMap<SlotNo, VecDeque<usize>>,
+    /// The changes to look at again, because a change that they may need was left out.
     queue: VecDeque<usize>,
 }
 
@@ -170,13 +170,13 @@ impl<'n> Search<'n> {
             nodes,
             index: Index::new(nodes),
             blocked: vec![None; nodes.len()],
-            claimants: HashMap::new(),
+            by_slot: HashMap::new(),
             queue: (0..nodes.len()).collect(),
         }
     }
 
-    /// Leaves changes out until those that are left satisfy all constraints. Each step leaves one out, and
-    /// looks again only at changes that it may concern, so the work grows with the number of dependencies.
+    /// Leaves changes out until the others satisfy all constraints. Each step leaves out one change, and looks
+    /// again only at the changes that may depend on it. So the work grows with the number of dependencies.
     fn eliminate(&mut self) {
         while let Some(i) = self.queue.pop_front() {
             if self.blocked[i].is_some() {
@@ -188,15 +188,15 @@ impl<'n> Search<'n> {
         }
     }
 
-    /// From now on, changes exclude each other: all that take part are looked at again, the oldest first.
-    fn claim(&mut self) {
+    /// From now on, changes of one slot exclude each other. Looks at all changes again, the oldest first.
+    fn exclude(&mut self) {
         let mut order: Vec<usize> = (0..self.nodes.len())
             .filter(|&i| self.takes_part(i))
             .collect();
         order.sort_by_key(|&i| (self.nodes[i].rank, i));
         for &i in &order {
-            for claim in &self.nodes[i].claims {
-                self.claimants.entry(*claim).or_default().push_back(i);
+            for slot in &self.nodes[i].slots {
+                self.by_slot.entry(*slot).or_default().push_back(i);
             }
         }
         self.queue = order.into();
@@ -206,52 +206,52 @@ impl<'n> Search<'n> {
         self.blocked[i].is_none()
     }
 
-    /// Whether some change that takes part gives the token.
-    fn is_given(&self, token: Token) -> bool {
-        let mut givers = Index::of(&self.index.givers, &token).iter();
+    /// Whether a change that takes part gives the value to a row.
+    fn is_given(&self, value: ValueNo) -> bool {
+        let mut givers = Index::of(&self.index.givers, &value).iter();
         givers.any(|&i| self.takes_part(i))
     }
 
-    /// Why a change cannot be written with the others that take part.
+    /// Why a change cannot be written with the others that take part; `None` if it can.
     fn why_not(&self, i: usize) -> Option<Blocked> {
         let node = &self.nodes[i];
-        let mut oldest = node.claims.iter().filter_map(|claim| {
-            let claimants = self.claimants.get(claim)?;
-            claimants.front().copied()
+        let mut oldest = node.slots.iter().filter_map(|slot| {
+            let by_slot = self.by_slot.get(slot)?;
+            by_slot.front().copied()
         });
         if let Some(older) = oldest.find(|&oldest| oldest != i) {
             return Some(Blocked::Excluded(older));
         }
-        for &(token, there) in &node.needs {
-            // Where a row goes that it refers to, that row is what has to wait.
-            if !there && !self.is_given(token) {
-                return Some(Blocked::Missing(token));
+        for &(value, there) in &node.needs {
+            // If a row has the value and loses it, that row's change must wait, not this one.
+            if !there && !self.is_given(value) {
+                return Some(Blocked::Missing(value));
             }
         }
         for &row in &node.displaces {
             let leaves = |&holder: &usize| {
-                let claims = &self.nodes[holder].claims;
+                let slots = &self.nodes[holder].slots;
                 self.takes_part(holder)
                     && (!self.nodes[holder].present
-                        || !claims.iter().any(|claim| node.claims.contains(claim)))
+                        || !slots.iter().any(|slot| node.slots.contains(slot)))
             };
             if !Index::of(&self.index.by_row, &row).iter().any(leaves) {
                 return Some(Blocked::Held(row));
             }
         }
-        for Drop {
-            token,
+        for Dropped {
+            value,
             children,
             strict,
         } in &node.drops
         {
-            let given = self.is_given(*token);
+            let given = self.is_given(*value);
             if given && !strict {
                 continue;
             }
             let needs = |&other: &usize| {
                 let mut needs = self.nodes[other].needs.iter();
-                needs.any(|(needed, _)| needed == token)
+                needs.any(|(needed, _)| needed == value)
             };
             let stays = |child: &&RowNo| {
                 let changes = Index::of(&self.index.by_row, child).iter();
@@ -262,15 +262,15 @@ impl<'n> Search<'n> {
                 }
             };
             if let Some(&child) = children.iter().find(stays) {
-                return Some(Blocked::Referenced(child, *token));
+                return Some(Blocked::Referenced(child, *value));
             }
             if given {
                 continue;
             }
-            let needers = Index::of(&self.index.needers, token).iter();
+            let needers = Index::of(&self.index.needers, value).iter();
             let mut others = needers.filter(|&&other| other != i && self.takes_part(other));
             if let Some(&other) = others.next() {
-                return Some(Blocked::Referenced(self.nodes[other].row, *token));
+                return Some(Blocked::Referenced(self.nodes[other].row, *value));
             }
         }
         None
@@ -288,32 +288,29 @@ impl<'n> Search<'n> {
         self.look_again(i);
     }
 
-    /// Looks again at the changes that may need the one that was left out. What it claimed is the next change's.
+    /// Looks again at the changes that may depend on a change that was left out. Its slots go to the next change.
     fn look_again(&mut self, i: usize) {
         let node = &self.nodes[i];
-        for claim in &node.claims {
-            if let Some(claimants) = self.claimants.get_mut(claim) {
-                while claimants
-                    .front()
-                    .is_some_and(|&i| self.blocked[i].is_some())
-                {
-                    claimants.pop_front();
+        for slot in &node.slots {
+            if let Some(by_slot) = self.by_slot.get_mut(slot) {
+                while by_slot.front().is_some_and(|&i| self.blocked[i].is_some()) {
+                    by_slot.pop_front();
                 }
             }
         }
-        for token in &node.gives {
+        for value in &node.gives {
             self.queue
-                .extend(Index::of(&self.index.needers, token).iter().copied());
-            // What gave the token had made a change free to drop it.
+                .extend(Index::of(&self.index.needers, value).iter().copied());
+            // A row could lose the value as long as this change gave the value to another row.
             self.queue
-                .extend(Index::of(&self.index.droppers, token).iter().copied());
+                .extend(Index::of(&self.index.droppers, value).iter().copied());
         }
         self.queue
             .extend(Index::of(&self.index.waiters, &node.row).iter().copied());
     }
 }
 
-/// Divides the changes into those that depend on each other.
+/// Divides the changes into components: the changes of a component depend on each other.
 fn components(
     nodes: &[Node],
     index: &Index,
@@ -327,18 +324,18 @@ fn components(
         if let Some(&first) = index.by_unit[&node.unit].iter().find(takes_part) {
             sets.join(i, first);
         }
-        for (token, _) in &node.needs {
+        for (value, _) in &node.needs {
             for map in [&index.givers, &index.droppers] {
-                for &other in Index::of(map, token).iter().filter(takes_part) {
+                for &other in Index::of(map, value).iter().filter(takes_part) {
                     sets.join(i, other);
                 }
             }
         }
-        for Drop {
-            token, children, ..
+        for Dropped {
+            value, children, ..
         } in &node.drops
         {
-            for &other in Index::of(&index.givers, token).iter().filter(takes_part) {
+            for &other in Index::of(&index.givers, value).iter().filter(takes_part) {
                 sets.join(i, other);
             }
             let children = children
@@ -360,7 +357,7 @@ fn components(
     for &i in taken {
         found.entry(sets.find(i)).or_default().push(i);
     }
-    // The one that begins first goes first.
+    // In the order of their first changes.
     let mut found: Vec<_> = found.into_values().collect();
     found.sort_by_key(|component| component[0]);
     found
@@ -406,9 +403,9 @@ mod tests {
         }
     }
 
-    fn drops(token: Token, children: &[RowNo], strict: bool) -> Drop {
-        Drop {
-            token,
+    fn drops(value: ValueNo, children: &[RowNo], strict: bool) -> Dropped {
+        Dropped {
+            value,
             children: children.to_vec(),
             strict,
         }
@@ -425,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_change_that_is_left_out_is_left_out_with_it() {
+    fn leaving_a_change_out_leaves_out_its_dependents() {
         let (mut parent, mut child, mut grandchild) = (node(1, 0), node(2, 1), node(3, 2));
         parent.needs = vec![(9, false)];
         parent.gives = vec![1];
@@ -433,13 +430,13 @@ mod tests {
         child.gives = vec![2];
         grandchild.needs = vec![(2, false)];
         let solution = solve(&[parent, child, grandchild], &[]);
-        let missing = |token| Some(Blocked::Missing(token));
+        let missing = |value| Some(Blocked::Missing(value));
         assert_eq!(solution.blocked, [missing(9), missing(1), missing(2)]);
         assert!(solution.components.is_empty());
     }
 
     #[test]
-    fn a_row_that_is_referred_to_goes_when_its_children_do_or_another_has_its_value() {
+    fn a_referenced_row_is_deleted_with_its_children_or_replaced() {
         let mut parent = node(1, 0);
         parent.present = false;
         parent.drops = vec![drops(7, &[5], false)];
@@ -454,20 +451,20 @@ mod tests {
             solve(&[parent.clone(), other.clone()], &[]).blocked,
             [None; 2]
         );
-        // A foreign key that acts does so whatever comes.
+        // A foreign key with an action acts even if another row gets the value.
         parent.drops[0].strict = true;
         let strict = solve(&[parent, other], &[]);
         assert_eq!(strict.blocked, [Some(Blocked::Referenced(5, 7)), None]);
     }
 
     #[test]
-    fn of_changes_that_exclude_each_other_the_older_one_is_written() {
+    fn the_older_of_two_exclusive_changes_is_written() {
         let (mut old, mut new) = (node(1, 0), node(2, 1));
-        old.claims = vec![1];
-        new.claims = vec![1];
+        old.slots = vec![1];
+        new.slots = vec![1];
         let solution = solve(&[old.clone(), new.clone()], &[]);
         assert_eq!(solution.blocked, [None, Some(Blocked::Excluded(0))]);
-        // Unless the older one cannot be written anyway.
+        // The newer one is written if the older one cannot be.
         old.needs = vec![(9, false)];
         let solution = solve(&[old, new], &[]);
         assert_eq!(solution.blocked, [Some(Blocked::Missing(9)), None]);
@@ -486,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_can_be_left_out_from_outside() {
+    fn the_caller_can_leave_a_change_out() {
         let (mut parent, mut child) = (node(1, 0), node(2, 1));
         parent.gives = vec![1];
         child.needs = vec![(1, false)];
@@ -494,9 +491,9 @@ mod tests {
         assert_eq!(solution.components, [vec![2]]);
     }
 
-    /// No change of the set is blocked by the others, and no unit is in it by halves.
+    /// No change of the set is blocked, and the set has all or none of each unit.
     #[test]
-    fn what_is_found_holds() {
+    fn the_set_satisfies_all_constraints() {
         let mut random = 1_u64;
         let mut below = |n: u64| {
             random = random
@@ -511,17 +508,17 @@ mod tests {
                     let mut node = node(i as RowNo, below(count as u64) as usize);
                     node.present = below(4) > 0;
                     if below(2) == 0 {
-                        node.needs = vec![(below(4) as Token, below(2) == 0)];
+                        node.needs = vec![(below(4) as ValueNo, below(2) == 0)];
                     }
                     if below(2) == 0 {
-                        node.gives = vec![below(4) as Token];
+                        node.gives = vec![below(4) as ValueNo];
                     }
                     if below(3) == 0 {
                         node.displaces = vec![below(8) as RowNo];
                         node.displaces.retain(|row| *row != i as RowNo);
                     }
                     if !node.present && below(2) == 0 {
-                        node.drops = vec![drops(below(4) as Token, &[below(8) as RowNo], false)];
+                        node.drops = vec![drops(below(4) as ValueNo, &[below(8) as RowNo], false)];
                     }
                     node
                 })

@@ -1,20 +1,19 @@
-//! Writing changes that can only be written together.
+//! Writes changes that can only be written together.
 //!
-//! One statement with a part for each kind of change writes them: first it deletes the rows that go, and the rows that
-//! stay but give up a value which another row takes; then it inserts and updates. Three laws of PostgreSQL make that
-//! right:
+//! One statement writes them, with a part for each kind of change. The first parts delete rows: those that are gone
+//! afterwards, and those that must free a value for another row. The other parts insert and update. Three rules of
+//! PostgreSQL make the result right:
 //!
-//! * The server checks foreign keys with `no action` when the statement ends, against what the whole of it has left. So
-//!   rows can refer to each other, and a row that others refer to can be deleted and come back.
-//! * A row that the statement has deleted is in nobody's way any more, neither in a unique index nor in an exclusion
-//!   constraint.
-//! * Each part waits for the one before it: its condition counts the rows which that one has written.
+//! * The server checks foreign keys with `no action` when the statement ends, against the result of the whole
+//!   statement. So rows can refer to each other, and a referenced row can be deleted and inserted again.
+//! * A row that the statement has deleted no longer conflicts in a unique index or an exclusion constraint.
+//! * Each part waits for the part before it, because its condition counts the rows that the part before it wrote.
 //!
-//! Where foreign keys act on a delete (`cascade`, `set null`, `restrict`), a row that comes back must not be deleted: the
-//! action runs although the row is back. `facts::handovers` has the ways in which another row gets what rows refer to. A
-//! row that stays gives the value up before, for null or a value that nobody has, by a
-//! statement of its own. Rows of several owners are written by a statement for each owner, because a statement runs
-//! as one role.
+//! If a foreign key acts on deletes (`cascade`, `set null`, `restrict`), a row that exists afterwards must not be
+//! deleted: the action would run although the row is back. [`super::graph`] (`handovers`) says how another row gets a
+//! referenced value then. A row that stays gives such a value up beforehand: a statement of its own replaces the
+//! value by null or by an unused value. A statement runs as one role, so the rows of each owner need a statement of
+//! their own.
 
 #![forbid(unsafe_code)]
 
@@ -26,13 +25,13 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::{self};
 
-use super::facts::{Facts, displaced, net_of};
+use super::delete_or_move::can_come_back;
 use super::give_up::{can_give_up, give_up};
+use super::graph::{Graph, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
 use super::store_states;
-use super::way::can_come_back;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
 use crate::error::{Error, SqlError};
@@ -42,37 +41,38 @@ use crate::stop::Stop;
 
 use parts::Together;
 
-pub use refused::{Refused, Suspects};
+pub use refused::{Blamed, Refused};
 
-/// Writes the changes of these nodes, all or none. The first result says whether the call must end.
+/// Writes the changes of these nodes, all or none. The outer error ends the call; the inner error says why the server
+/// refused the changes.
 pub fn write(
     all: &mut [Changes<'_>],
     pending: &[Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     nodes: &[usize],
 ) -> Result<Result<(), Refused>, Stop> {
     let result = attempt_together(all, |all| -> Result<(), Refused> {
-        let groups = by_writer(all, facts, nodes);
-        // In a restricted role's turn the server does not defer triggers.
+        let groups = by_writer(all, graph, nodes);
+        // The server does not defer triggers of a restricted role.
         let defers = groups.len() > 1 && !groups.iter().any(|(role, _)| is_restricted(*role));
         if defers {
-            constraints::defer().map_err(Refused::of_our_own)?;
+            constraints::defer().map_err(Refused::artifact)?;
         }
         for (_, group) in &groups {
-            let prepared = lock(all, pending, facts, group)
-                .and_then(|()| park(all, pending, facts, group, nodes));
-            prepared.map_err(Refused::of_our_own)?;
+            let prepared = lock(all, pending, graph, group)
+                .and_then(|()| give_up_values(all, pending, graph, group, nodes));
+            prepared.map_err(Refused::artifact)?;
         }
         for (_, group) in &groups {
-            let mut statement = Together::new(all, pending, facts, nodes, group);
-            statement.collect().map_err(Refused::of_our_own)?;
+            let mut statement = Together::new(all, pending, graph, nodes, group);
+            statement.collect().map_err(Refused::artifact)?;
             statement.execute()?;
             statement.then().execute()?;
         }
         if defers {
             constraints::check_at_once().map_err(Refused::at_the_end)?;
         }
-        settle(all, pending, facts, nodes).map_err(Refused::of_our_own)
+        settle(all, pending, graph, nodes).map_err(Refused::artifact)
     });
     if result.is_ok() {
         all[0].intake.call.wrote();
@@ -80,15 +80,15 @@ pub fn write(
     Ok(result)
 }
 
-/// The nodes by the role that writes them.
+/// Groups the nodes by the role that writes them.
 fn by_writer(
     all: &[Changes<'_>],
-    facts: &Facts,
+    graph: &Graph,
     nodes: &[usize],
 ) -> Vec<(pg_sys::Oid, Vec<usize>)> {
     let mut groups: Vec<(pg_sys::Oid, Vec<usize>)> = Vec::new();
     for &node in nodes {
-        let writer = all[facts.places[node].mapping].target.writer();
+        let writer = all[graph.places[node].mapping].target.writer();
         match groups.iter_mut().find(|(role, _)| *role == writer) {
             Some((_, group)) => group.push(node),
             None => groups.push((writer, vec![node])),
@@ -97,20 +97,21 @@ fn by_writer(
     groups
 }
 
-/// Locks the rows that are there and stay, so that they are still there, and as they are read, when they are written.
+/// Locks the existing rows that are not deleted. So no other session changes them between their reading and their
+/// writing.
 fn lock(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     group: &[usize],
 ) -> Result<(), SqlError> {
     for (mapping, changes) in all.iter().enumerate() {
         let nodes = group.iter().filter(|&&node| {
-            let stays = facts.nodes[node].present || facts.moved.contains_key(&node);
-            facts.places[node].mapping == mapping && facts.there[node] && stays
+            let stays = graph.nodes[node].present || graph.moved.contains_key(&node);
+            graph.places[node].mapping == mapping && graph.there[node] && stays
         });
         let nets: Vec<&NetChange> = nodes
-            .map(|&node| net_of(pending, facts.places[node]))
+            .map(|&node| net_of(pending, graph.places[node]))
             .collect();
         if nets.is_empty() {
             continue;
@@ -123,38 +124,41 @@ fn lock(
     Ok(())
 }
 
-/// Lets rows that stay, and cannot be deleted, give up what other rows take.
-fn park(
+/// Makes rows give up the values that other rows get, if the rows stay and cannot be deleted in between.
+fn give_up_values(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     group: &[usize],
     nodes: &[usize],
 ) -> Result<(), SqlError> {
-    let displaced = displaced(facts, nodes);
-    let mut parked: HashMap<(usize, usize), Vec<&NetChange>> = HashMap::new();
+    let displaced = displaced(graph, nodes);
+    let mut given_up: HashMap<(usize, usize), Vec<&NetChange>> = HashMap::new();
     for &node in group {
-        let place = facts.places[node];
+        let place = graph.places[node];
         let target = &all[place.mapping].target;
-        let row = facts.nodes[node].row;
+        let row = graph.nodes[node].row;
         if !displaced.contains(&row)
-            || !facts.nodes[node].present
-            || facts.makes_room(node, &displaced) && can_come_back(target, net_of(pending, place))
+            || !graph.nodes[node].present
+            || graph.makes_room(node, &displaced) && can_come_back(target, net_of(pending, place))
         {
             continue;
         }
         let net = net_of(pending, place);
-        let becomes = facts.moved.get(&node).unwrap_or(&node);
-        let becomes = net_of(pending, facts.places[*becomes]);
-        for columns in facts.held.get(&row).into_iter().flatten() {
-            // What the change does not bring would not come back.
+        let becomes = graph.moved.get(&node).unwrap_or(&node);
+        let becomes = net_of(pending, graph.places[*becomes]);
+        for columns in graph.held.get(&row).into_iter().flatten() {
+            // The change must bring a value, or the row would lose its own for good.
             let brought = |i: usize| becomes.has(i);
             if let Some(column) = can_give_up(target, columns, brought) {
-                parked.entry((place.mapping, column)).or_default().push(net);
+                given_up
+                    .entry((place.mapping, column))
+                    .or_default()
+                    .push(net);
             }
         }
     }
-    for ((mapping, column), rows) in parked {
+    for ((mapping, column), rows) in given_up {
         let changes = &all[mapping];
         let _owner = changes.acting_as_owner();
         give_up(&changes.target, &changes.nets.values, column, &rows)?;
@@ -162,16 +166,16 @@ fn park(
     Ok(())
 }
 
-/// Notes what became of the messages, and stores the states of the rows.
+/// Notes the outcomes of the messages, and stores the states of the rows.
 fn settle(
     all: &mut [Changes<'_>],
     pending: &[Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     nodes: &[usize],
 ) -> Result<(), SqlError> {
     let mut by_mapping: Vec<Vec<&NetChange>> = vec![Vec::new(); all.len()];
     for &node in nodes {
-        let place = facts.places[node];
+        let place = graph.places[node];
         let net = net_of(pending, place);
         by_mapping[place.mapping].push(net);
         if net.is_untouched() {
@@ -179,7 +183,7 @@ fn settle(
         }
         let changes = &mut all[place.mapping];
         match net.columns() {
-            None => settle_delete(changes, net, facts.there[node]),
+            None => settle_delete(changes, net, graph.there[node]),
             Some(_) => changes.ledger.settle(&changes.keyed, net, net.outcome),
         }
     }

@@ -1,5 +1,5 @@
-//! The parts for rows that get another key, and for rows that give up what other rows of the statement are to have: see
-//! `facts::handovers`.
+//! The parts for rows that move to another key, and for rows that give values up to other rows of the statement. See
+//! `graph::handovers`.
 
 #![forbid(unsafe_code)]
 
@@ -11,27 +11,27 @@ use crate::write::give_up::can_give_up;
 use crate::write::keys::by_key;
 
 impl<'s, 'a> Together<'s, 'a> {
-    /// The rows that get another key and cannot be deleted meanwhile: pairs of the old key's node and the new one's;
-    /// and the other nodes.
+    /// Separates the rows that an update moves to another key. Returns pairs of nodes (old key, new key), and the
+    /// remaining nodes.
     pub fn moved(&self, nodes: Vec<usize>) -> (Vec<(usize, usize)>, Vec<usize>) {
         let in_set: HashSet<usize> = nodes.iter().copied().collect();
         let pairs: Vec<(usize, usize)> = nodes
             .iter()
-            .filter_map(|old| Some((*old, *self.facts.moved.get(old)?)))
+            .filter_map(|old| Some((*old, *self.graph.moved.get(old)?)))
             .filter(|(_, new)| in_set.contains(new))
             .collect();
         let (old, new): (HashSet<usize>, HashSet<usize>) = pairs.iter().copied().unzip();
         let rest = nodes.into_iter().filter(|node| {
-            // A row that has left its key can be followed by a new one.
+            // After a row has left its key, a new row can get that key.
             let comes = old.contains(node) && self.net(*node).columns().is_some();
             !new.contains(node) && (comes || !old.contains(node))
         });
         (pairs, rest.collect())
     }
 
-    /// Parts that give rows another key: first those whose new key is free, then those that follow them.
+    /// Parts that move rows to other keys: first the rows whose new keys are free, then the rows that follow them.
     pub fn moves(&self, mapping: usize, pairs: &[(usize, usize)]) -> Vec<Part> {
-        let level = |new: &usize| self.facts.levels.get(new).copied().unwrap_or(0);
+        let level = |new: &usize| self.graph.levels.get(new).copied().unwrap_or(0);
         let mut by_level: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
         for pair in pairs {
             by_level.entry(level(&pair.1)).or_default().push(*pair);
@@ -47,7 +47,7 @@ impl<'s, 'a> Together<'s, 'a> {
         let new: Vec<usize> = pairs.iter().map(|(_, new)| *new).collect();
         let changes = &self.all[mapping];
         let mut parts = self.parts_of(mapping, &new, |node| {
-            Some(match self.facts.handed_over.contains(&node) {
+            Some(match self.graph.handed_over.contains(&node) {
                 true => WriteKind::Handover,
                 false => WriteKind::Move,
             })
@@ -63,7 +63,7 @@ impl<'s, 'a> Together<'s, 'a> {
         parts
     }
 
-    /// Adds parts in which rows give up what other rows of the statement are to have. Returns the other nodes.
+    /// Adds parts in which rows give values up that other rows of the statement get. Returns the remaining nodes.
     pub fn give_up(&mut self, mapping: usize, nodes: Vec<usize>) -> Vec<usize> {
         let mut by_columns: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
         let mut rest = Vec::with_capacity(nodes.len());
@@ -91,14 +91,14 @@ impl<'s, 'a> Together<'s, 'a> {
         rest
     }
 
-    /// The columns in which a row gives up what rows refer to, and all else that other rows are to have: the row is
-    /// still there when these are written.
+    /// The columns in which a row gives its referenced value up. With them come the columns of its other slots that
+    /// other rows get, because the row still exists when these rows are written.
     fn given_up(&self, mapping: usize, node: usize) -> Option<Vec<usize>> {
-        let row = self.facts.nodes[node].row;
-        let column = self.facts.given_up.get(&node);
+        let row = self.graph.nodes[node].row;
+        let column = self.graph.given_up.get(&node);
         let mut columns = vec![*column.filter(|_| self.displaced.contains(&row))?];
         let target = &self.all[mapping].target;
-        for held in self.facts.held.get(&row).into_iter().flatten() {
+        for held in self.graph.held.get(&row).into_iter().flatten() {
             let is_among = |&i: &usize| held.contains(&target.columns[i].name);
             if !columns.iter().any(is_among) {
                 columns.extend(can_give_up(target, held, |_| true));
@@ -108,7 +108,7 @@ impl<'s, 'a> Together<'s, 'a> {
         Some(columns)
     }
 
-    /// The statement that deletes the rows which have given up, in this one, what rows refer to.
+    /// The statement that deletes the rows that gave their values up in this statement.
     pub fn then(&self) -> Together<'s, 'a> {
         let mut then = Together {
             displaced: HashSet::new(),
@@ -119,7 +119,7 @@ impl<'s, 'a> Together<'s, 'a> {
         };
         for mapping in 0..self.all.len() {
             let late = self.late.iter().copied();
-            let late = late.filter(|&node| self.facts.places[node].mapping == mapping);
+            let late = late.filter(|&node| self.graph.places[node].mapping == mapping);
             then.delete(mapping, late.collect(), false);
         }
         then

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::pg_sys::{self, Datum};
 use pgrx::spi::quote_identifier;
 
-use super::refused::{Refused, Suspects};
+use super::refused::{Blamed, Refused};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
 use crate::destination::Column;
@@ -21,37 +21,37 @@ use crate::statement::{self, Input, SqlColumn, SqlRelation, after, part_column, 
 use crate::target::sql::{delete_sql, write_sql};
 use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
-use crate::write::facts::{Facts, displaced, net_of};
+use crate::write::delete_or_move::can_come_back;
 use crate::write::give_up::give_up_sql;
+use crate::write::graph::{Graph, displaced, net_of};
 use crate::write::keys::read_rows;
 use crate::write::pending::Pending;
 use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
-use crate::write::way::can_come_back;
 
-/// What a part does.
+/// The work of a part.
 pub(super) enum Work {
     Delete {
         marked: bool,
     },
     Write(Shape),
     Insert(Vec<SqlColumn>),
-    /// Rows that another statement deletes give up what other rows are to have, in these columns.
+    /// Rows give up their values in these columns. A later statement deletes the rows.
     GiveUp(Vec<usize>),
 }
 
-/// A part of the statement: changes of one mapping of one kind.
+/// A part of the statement: changes of one mapping and one kind.
 pub(super) struct Part {
     pub mapping: usize,
     pub work: Work,
-    /// The columns of its rows.
+    /// The columns of the rows.
     pub row: Vec<RowColumn>,
     pub rows: Vec<BatchRow>,
-    /// The nodes of its rows.
+    /// The node of each row.
     pub nodes: Vec<usize>,
 }
 
 impl Part {
-    /// Whether the statement counts the rows as it reads them.
+    /// Whether the statement counts the part's rows as it reads them.
     fn counts_rows(&self) -> bool {
         match &self.work {
             Work::Delete { .. } | Work::GiveUp(_) => false,
@@ -63,9 +63,9 @@ impl Part {
 
 /// The batch relation that all parts read.
 struct Layout {
-    /// Its columns, each with its type as SQL spells it.
+    /// The columns, each with the name of its type in SQL.
     columns: Vec<(String, RowColumn)>,
-    /// Of each part, the places of its own columns among these.
+    /// For each part, the places of its columns in `columns`.
     places: Vec<Vec<usize>>,
 }
 
@@ -73,31 +73,31 @@ struct Layout {
 pub struct Together<'s, 'a> {
     pub(super) all: &'s [Changes<'a>],
     pub(super) pending: &'s [Vec<Pending>],
-    pub(super) facts: &'s Facts,
+    pub(super) graph: &'s Graph,
     pub(super) group: &'s [usize],
     pub(super) displaced: HashSet<u32>,
     pub(super) parts: Vec<Part>,
-    /// The nodes of rows that are deleted when this statement is done.
+    /// The nodes of rows that a later statement deletes.
     pub(super) late: Vec<usize>,
-    // The values of rows that come back are in these.
+    // Owns the values of rows that are deleted and inserted again.
     pub(super) returned: Vec<Returned>,
 }
 
 impl<'s, 'a> Together<'s, 'a> {
-    /// For the changes of one role, `group`, among those that are written together.
+    /// A statement for `group`: the nodes of one role, among all `nodes` that are written together.
     pub fn new(
         all: &'s [Changes<'a>],
         pending: &'s [Vec<Pending>],
-        facts: &'s Facts,
+        graph: &'s Graph,
         nodes: &[usize],
         group: &'s [usize],
     ) -> Together<'s, 'a> {
         Together {
             all,
             pending,
-            facts,
+            graph,
             group,
-            displaced: displaced(facts, nodes),
+            displaced: displaced(graph, nodes),
             parts: Vec::new(),
             late: Vec::new(),
             returned: Vec::new(),
@@ -105,25 +105,25 @@ impl<'s, 'a> Together<'s, 'a> {
     }
 
     pub(super) fn net(&self, node: usize) -> &'s NetChange {
-        net_of(self.pending, self.facts.places[node])
+        net_of(self.pending, self.graph.places[node])
     }
 
-    /// Makes the parts: deletes first.
+    /// Makes the parts, deletes first.
     pub fn collect(&mut self) -> Result<(), SqlError> {
         let mut writes = Vec::new();
         for mapping in 0..self.all.len() {
-            let of_mapping = |node: &usize| self.facts.places[*node].mapping == mapping;
+            let of_mapping = |node: &usize| self.graph.places[*node].mapping == mapping;
             let nodes = self.group.iter().copied().filter(of_mapping);
             let nodes: Vec<usize> = nodes.filter(|&n| !self.net(n).is_untouched()).collect();
             let target = &self.all[mapping].target;
             let (moved, nodes) = self.moved(nodes);
             let evicted = moved.iter().map(|(_, new)| *new);
-            let evicted = evicted.filter(|new| self.facts.evicted.contains(new));
+            let evicted = evicted.filter(|new| self.graph.evicted.contains(new));
             self.delete(mapping, evicted.collect(), false);
             writes.extend(self.moves(mapping, &moved));
             let nodes = self.give_up(mapping, nodes);
             let (back, rest): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(|&n| {
-                self.facts.makes_room(n, &self.displaced) && can_come_back(target, self.net(n))
+                self.graph.makes_room(n, &self.displaced) && can_come_back(target, self.net(n))
             });
             let (gone, there): (Vec<usize>, Vec<usize>) = rest
                 .into_iter()
@@ -134,7 +134,7 @@ impl<'s, 'a> Together<'s, 'a> {
             self.delete(mapping, marked, true);
             self.delete(mapping, gone, false);
             self.delete(mapping, back.clone(), false);
-            // Of a row that is another one than the row before, nothing stays.
+            // Another source row replaces the row, so the old values do not come back.
             let (anew, back): (Vec<usize>, Vec<usize>) =
                 back.into_iter().partition(|&n| self.net(n).replaces());
             if !back.is_empty() {
@@ -146,7 +146,7 @@ impl<'s, 'a> Together<'s, 'a> {
         Ok(())
     }
 
-    /// Adds a part that deletes rows, or marks them.
+    /// Adds a part that deletes (or marks) rows.
     pub(super) fn delete(&mut self, mapping: usize, nodes: Vec<usize>, marked: bool) {
         if nodes.is_empty() {
             return;
@@ -165,7 +165,7 @@ impl<'s, 'a> Together<'s, 'a> {
         });
     }
 
-    /// A part that inserts rows again which were deleted, with all that they have.
+    /// A part that inserts deleted rows again, with all their values.
     fn insert(&mut self, mapping: usize, nodes: Vec<usize>) -> Result<Part, SqlError> {
         let changes = &self.all[mapping];
         let target = &changes.target;
@@ -213,13 +213,13 @@ impl<'s, 'a> Together<'s, 'a> {
         })
     }
 
-    /// Parts that write rows, one for each shape.
+    /// Parts that write rows, one part for each shape.
     fn upserts(&self, mapping: usize, nodes: &[usize]) -> Vec<Part> {
         let target = &self.all[mapping].target;
         self.parts_of(mapping, nodes, |node| {
             let net = self.net(node);
             match rows::kind(target, net, false) {
-                Some(WriteKind::Upsert) if self.facts.there[node] && !insertable(target, net) => {
+                Some(WriteKind::Upsert) if self.graph.there[node] && !insertable(target, net) => {
                     Some(WriteKind::Update)
                 }
                 kind => kind,
@@ -227,7 +227,7 @@ impl<'s, 'a> Together<'s, 'a> {
         })
     }
 
-    /// Parts that write rows in the way that `kind` says of each.
+    /// Parts that write rows, each by the kind of statement that `kind` gives for its node.
     pub(super) fn parts_of(
         &self,
         mapping: usize,
@@ -271,17 +271,17 @@ impl<'s, 'a> Together<'s, 'a> {
         shapes.into_iter().map(part).collect()
     }
 
-    /// Executes the parts as one statement. The error tells whose row was being written.
+    /// Executes the parts as one statement. The error names the row that was being written, if that is known.
     pub fn execute(&self) -> Result<(), Refused> {
         let Some(first) = self.parts.first() else {
             return Ok(());
         };
         let layout = self.layout();
         let width = 1 + layout.columns.len();
-        if width > MOST_COLUMNS {
-            return Err(Refused::of_our_own(SqlError::new(
+        if width > MAX_COLUMNS {
+            return Err(Refused::artifact(SqlError::new(
                 sqlstate::TOO_MANY_COLUMNS,
-                "changes that must be written together have too many columns",
+                "changes that depend on each other have too many columns for one statement",
             )));
         }
         let mut columns = vec![RowColumn::number("sequin_part")];
@@ -298,7 +298,7 @@ impl<'s, 'a> Together<'s, 'a> {
         let sql = together(&definition, &parts);
         let changes = &self.all[first.mapping];
         let _owner = changes.acting_as_owner();
-        let mut statement = Recent::new(sql, &columns).map_err(Refused::of_our_own)?;
+        let mut statement = Recent::new(sql, &columns).map_err(Refused::artifact)?;
         let rows = self.parts.iter().zip(&layout.places).enumerate();
         let rows =
             rows.flat_map(|(i, (part, places))| part.rows.iter().map(move |row| (i, places, row)));
@@ -316,7 +316,7 @@ impl<'s, 'a> Together<'s, 'a> {
         }
     }
 
-    /// The columns of the batch relation of all parts. A row belongs to one part, so parts share columns of one type.
+    /// The batch relation of all parts. Each row belongs to one part, so the parts share the columns of each type.
     fn layout(&self) -> Layout {
         let mut layout = Layout {
             columns: Vec::new(),
@@ -342,39 +342,39 @@ impl<'s, 'a> Together<'s, 'a> {
         layout
     }
 
-    /// An error of the statement, which tells how far it has come: each part counts that it begins, and one that
-    /// inserts counts its rows.
+    /// Blames the row that was being written when the error came. The error carries a count: the statement counts one
+    /// when a part begins, and one for each row of a part that inserts.
     fn refused(&self, error: SqlError) -> Refused {
-        let mut steps: Vec<Suspects> = Vec::new();
+        let mut steps: Vec<Blamed> = Vec::new();
         for part in &self.parts {
             match part.counts_rows() {
                 true => {
-                    steps.push(Suspects::Unknown);
-                    steps.extend(part.nodes.iter().map(|&node| Suspects::This(node)));
+                    steps.push(Blamed::Unknown);
+                    steps.extend(part.nodes.iter().map(|&node| Blamed::Row(node)));
                 }
-                false => steps.push(Suspects::OneOf(part.nodes.clone())),
+                false => steps.push(Blamed::OneOf(part.nodes.clone())),
             }
         }
         let read = error.rows_read.unwrap_or(0);
         let all = read == steps.len();
         let gives_up = |part: &Part| matches!(part.work, Work::GiveUp(_));
-        let of_our_own = !all && self.part_at(read).is_some_and(gives_up);
+        let artifact = !all && self.part_at(read).is_some_and(gives_up);
         let last = read.checked_sub(1).filter(|&last| last < steps.len());
-        let suspects = match last.map(|last| steps.swap_remove(last)) {
-            // It may be what the server does when the statement ends.
-            Some(Suspects::This(node)) if all => Suspects::OneOf(vec![node]),
-            Some(Suspects::OneOf(nodes)) if !all && nodes.len() == 1 => Suspects::This(nodes[0]),
-            Some(suspects) => suspects,
-            None => Suspects::Unknown,
+        let blamed = match last.map(|last| steps.swap_remove(last)) {
+            // After the last row, the error may also come from the end of the statement.
+            Some(Blamed::Row(node)) if all => Blamed::OneOf(vec![node]),
+            Some(Blamed::OneOf(nodes)) if !all && nodes.len() == 1 => Blamed::Row(nodes[0]),
+            Some(blamed) => blamed,
+            None => Blamed::Unknown,
         };
         Refused {
             error,
-            suspects,
-            of_our_own,
+            blamed,
+            artifact,
         }
     }
 
-    /// The part that was being done after so many steps.
+    /// The part that was running after this many counted steps.
     fn part_at(&self, steps: usize) -> Option<&Part> {
         let mut begins = 0;
         self.parts.iter().find(|part| {
@@ -387,7 +387,7 @@ impl<'s, 'a> Together<'s, 'a> {
         })
     }
 
-    /// The types of a part's columns, as SQL spells them.
+    /// The names of the types of a part's columns in SQL.
     fn type_names(&self, part: &Part) -> Vec<String> {
         let target = &self.all[part.mapping].target;
         let own = |column: &RowColumn| match column.type_oid {
@@ -423,7 +423,7 @@ impl<'s, 'a> Together<'s, 'a> {
             }
             Work::Insert(columns) => {
                 let columns: Vec<&SqlColumn> = columns.iter().collect();
-                // The values are the row's own, also those of identity columns.
+                // The row keeps all its values, also those of identity columns.
                 let relation = SqlRelation {
                     overriding: true,
                     ..target.relation()
@@ -434,10 +434,10 @@ impl<'s, 'a> Together<'s, 'a> {
     }
 }
 
-/// How many columns a function in FROM can have.
-const MOST_COLUMNS: usize = 1600;
+/// The most columns that a function in FROM can return.
+const MAX_COLUMNS: usize = 1600;
 
-/// The value of a column in a row that comes back.
+/// The value of a column in a row that is deleted and inserted again.
 fn value(
     changes: &Changes<'_>,
     net: &NetChange,

@@ -1,4 +1,4 @@
-//! Why changes cannot be written together, and which of them is to blame.
+//! Why the server refused changes that are written together, and which change is at fault.
 
 #![forbid(unsafe_code)]
 
@@ -6,39 +6,39 @@ use crate::error::SqlError;
 
 /// Why changes could not be written together.
 pub struct Refused {
-    /// What the server raised, or this extension.
+    /// The error, of the server or of this extension.
     pub error: SqlError,
-    /// Whose row it may be about.
-    pub suspects: Suspects,
-    /// Whether the error comes of the way in which they are written together, and not of what they are to become.
-    pub of_our_own: bool,
+    /// The changes that may be at fault.
+    pub blamed: Blamed,
+    /// Whether the error comes from the steps of the joint statement, and not from the rows that would result.
+    pub artifact: bool,
 }
 
-/// The changes (nodes of the facts) whose row was being written when an error came.
-pub enum Suspects {
-    /// The error does not tell.
+/// The changes (nodes of the graph) that may be at fault for an error.
+pub enum Blamed {
+    /// Any change: the error names no row.
     Unknown,
-    /// It is about this one.
+    /// The change of the row that was being written.
     This(usize),
-    /// It is about one of these, or about what the server does at the end.
+    /// One of these changes, or another one that fails a check at the end of the statement.
     OneOf(Vec<usize>),
 }
 
 impl Refused {
-    /// An error that comes of the way in which changes are written together.
-    pub fn of_our_own(error: SqlError) -> Refused {
+    /// An error that comes from the steps of the joint statement.
+    pub fn artifact(error: SqlError) -> Refused {
         Refused {
-            of_our_own: true,
+            artifact: true,
             ..Refused::at_the_end(error)
         }
     }
 
-    /// An error that comes when all rows are written.
+    /// An error that comes after all rows are written.
     pub fn at_the_end(error: SqlError) -> Refused {
         Refused {
             error,
-            suspects: Suspects::Unknown,
-            of_our_own: false,
+            blamed: Blamed::Unknown,
+            artifact: false,
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Which rows hand over what other rows refer to, and how, where foreign keys act when a row goes.
+//! Handovers: a row loses a referenced value and another row gets it, while a foreign key acts on deletes.
 //!
-//! A foreign key that acts on a delete does so although another row has the value by then. Two laws of PostgreSQL show a
-//! way around that:
+//! Such a foreign key acts when the first row is deleted, although the second row has the value when the statement
+//! ends. Two rules of PostgreSQL offer a way around that:
 //!
-//! * A row that keeps the value is not deleted, so nothing acts. The row becomes the row that has the value afterwards, by
-//!   an update of its key and of all else. Rows that follow each other in this way are updated one after the other, the
-//!   last one first: a unique index looks at each row as it is written.
-//! * `no action` on an update is checked when the statement ends, against what the whole of it has left. So a row can give
-//!   the value up in the statement that gives it to another row. Nothing refers to the row any more then, and the next
-//!   statement deletes it.
+//! * An update that keeps the value triggers no action. So the first row is not deleted: an update of its key and of
+//!   all other columns makes it the second row. Several rows can follow each other in such a chain. They are updated
+//!   one after the other, the last row first, because a unique index checks each row as it is written.
+//! * The server checks `no action` on an update when the statement ends, against the result of the whole statement.
+//!   So the first row can give the value up in the same statement that gives the value to the second row. After that
+//!   nothing refers to the first row, and the next statement deletes it.
 
 #![forbid(unsafe_code)]
 
@@ -19,13 +19,13 @@ use super::table::Table;
 use crate::changes::net::{NetChange, NetEffect};
 use crate::destination::{Action, Referrer};
 use crate::target::Target;
-use crate::write::give_up::free_value;
-use crate::write::way::{can_change_key, is_move, may_be_deleted};
+use crate::write::delete_or_move::{can_change_key, is_move, may_be_deleted};
+use crate::write::give_up::unused_value;
 
-/// How many rows can follow each other: each needs a part of the statement of its own.
-const LONGEST: usize = 100;
+/// The longest chain of rows that follow each other. Each row needs its own part of the statement.
+const MAX_CHAIN: usize = 100;
 
-/// Rows, by number, each with the row that it becomes.
+/// Rows by number, each with the number of the row that it becomes.
 #[derive(Default)]
 struct Chains {
     to: HashMap<usize, usize>,
@@ -48,7 +48,7 @@ impl Chains {
         old != new && !self.to.contains_key(&old) && !self.from.contains_key(&new)
     }
 
-    /// The rows that nothing follows.
+    /// The last row of each chain.
     fn ends(&self) -> Vec<usize> {
         let mut ends: Vec<usize> = self.from.keys().copied().collect();
         ends.retain(|end| !self.to.contains_key(end));
@@ -58,7 +58,7 @@ impl Chains {
 }
 
 impl Collector<'_, '_> {
-    /// Notes which rows hand over what rows refer to by foreign keys that act when a row goes.
+    /// Finds the rows that hand a referenced value over, for all foreign keys that act on deletes.
     pub fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
         if may_be_deleted(table.target) {
             return;
@@ -92,7 +92,7 @@ impl Collector<'_, '_> {
         for n in 0..nets.len() {
             if let (now, Some(then)) = bytes(n)
                 && now.as_ref() != Some(&then)
-                && !self.facts.targets.contains(&(first + n))
+                && !self.graph.move_targets.contains(&(first + n))
             {
                 takers.insert(then, n);
             }
@@ -101,7 +101,7 @@ impl Collector<'_, '_> {
             let (Some(now), then) = bytes(old) else {
                 continue;
             };
-            if then.as_ref() == Some(&now) || self.facts.moved.contains_key(&(first + old)) {
+            if then.as_ref() == Some(&now) || self.graph.moved.contains_key(&(first + old)) {
                 continue;
             }
             let Some(&new) = takers.get(&now) else {
@@ -112,10 +112,10 @@ impl Collector<'_, '_> {
             if is_move(target, (nets[old], true), (nets[new], there)) {
                 takers.remove(&now);
                 self.moves(old, new);
-                self.facts.handed_over.insert(first + new);
+                self.graph.handed_over.insert(first + new);
             } else if goes && there && referrer.on_update == Action::Nothing {
                 if let Some(column) = gives_up_in(target, referrer) {
-                    self.facts.given_up.insert(first + old, column);
+                    self.graph.given_up.insert(first + old, column);
                 }
             } else if can_change_key(target) && chains.is_free(old, new) {
                 chains.add(old, new);
@@ -123,8 +123,8 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// Notes the rows that become other rows one after the other. What stands at the end must be free, or be a row that
-    /// can be deleted.
+    /// Keeps the chains that can be written. The key at the end of a chain must be free, or its row must be
+    /// deletable.
     fn keep_chains(&mut self, table: &Table<'_>, nets: &[&NetChange], mut chains: Chains) {
         let mut kept: HashSet<usize> = HashSet::new();
         let mut evicted: Vec<usize> = Vec::new();
@@ -133,15 +133,15 @@ impl Collector<'_, '_> {
             while let Some(&old) = chains.from.get(&end) {
                 let anew = |n: usize| table.then[n].is_none() || is_whole(table.target, nets[n]);
                 let start = std::iter::successors(Some(end), |n| chains.from.get(n).copied());
-                let chain: Vec<usize> = start.take(LONGEST + 1).collect();
+                let chain: Vec<usize> = start.take(MAX_CHAIN + 1).collect();
                 let free = table.now[end].is_none() || can_be_evicted(table, end);
-                if free && chain.len() <= LONGEST && chain.iter().all(|&n| anew(n)) {
+                if free && chain.len() <= MAX_CHAIN && chain.iter().all(|&n| anew(n)) {
                     if table.now[end].is_some() {
                         evicted.push(end);
                     }
                     for (level, pair) in chain.windows(2).enumerate() {
                         kept.insert(pair[1]);
-                        self.facts.levels.insert(self.first + pair[0], level);
+                        self.graph.levels.insert(self.first + pair[0], level);
                     }
                     break;
                 }
@@ -153,14 +153,14 @@ impl Collector<'_, '_> {
         kept.sort_unstable();
         for (old, new) in kept {
             self.moves(old, new);
-            self.facts.handed_over.insert(self.first + new);
+            self.graph.handed_over.insert(self.first + new);
         }
         let evicted = evicted.into_iter().map(|n| self.first + n);
-        self.facts.evicted.extend(evicted);
+        self.graph.evicted.extend(evicted);
     }
 }
 
-/// Whether a change brings all that its row is to have.
+/// Whether a change has a value for every column of its row.
 fn is_whole(target: &Target, net: &NetChange) -> bool {
     let columns = &target.destination.columns;
     net.replaces()
@@ -172,7 +172,8 @@ fn is_whole(target: &Target, net: &NetChange) -> bool {
         })
 }
 
-/// Whether a row can be deleted while another one comes to its key: nothing that foreign keys act on is there again.
+/// Whether a row can be deleted while another row moves to its key: no referenced value on which a foreign key acts
+/// stays.
 fn can_be_evicted(table: &Table<'_>, n: usize) -> bool {
     let mut referrers = table.target.destination.referrers.iter();
     referrers.all(|referrer| {
@@ -189,7 +190,7 @@ fn can_be_evicted(table: &Table<'_>, n: usize) -> bool {
     })
 }
 
-/// The column in which rows give up what rows refer to: no foreign key acts on its update.
+/// The column in which rows give a referenced value up. No foreign key acts on updates of this column.
 fn gives_up_in(target: &Target, referrer: &Referrer) -> Option<usize> {
     let acts = |name: &String| {
         let mut referrers = target.destination.referrers.iter();
@@ -201,5 +202,5 @@ fn gives_up_in(target: &Target, referrer: &Referrer) -> Option<usize> {
     let columns = referrer.columns.iter().filter(|(_, to, _)| !acts(to));
     columns
         .filter_map(|(_, to, _)| target.column_number(to))
-        .find(|i| !target.key.contains(i) && free_value(target, *i).is_some())
+        .find(|i| !target.key.contains(i) && unused_value(target, *i).is_some())
 }

@@ -1,16 +1,17 @@
-//! Writes changes that wait, as far as they can be written now: those that depend on each other together.
+//! Writes the waiting changes that can be written now. Changes that depend on each other form a component, and are
+//! written together.
 
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::bisect::retry;
-use super::facts::collect::collect;
-use super::facts::{Facts, Place, takes_part};
+use super::delete_or_move::may_be_deleted;
+use super::graph::collect::collect;
+use super::graph::{Graph, Place, takes_part};
 use super::pending::Pending;
-use super::solve::{Blocked, Solution, Token, solve};
-use super::together::{self, Refused, Suspects};
-use super::way::may_be_deleted;
+use super::solve::{Blocked, Solution, ValueNo, solve};
+use super::together::{self, Blamed, Refused};
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{NetEffect, Unit};
@@ -20,53 +21,54 @@ use crate::mapping::versions::VersionsIn;
 use crate::outcome::Wait;
 use crate::stop::Stop;
 
-/// What [`write()`] came to.
-pub struct Joint {
-    /// Whether something was written, or found to be at fault.
+/// The result of [`write()`].
+pub struct Progress {
+    /// Whether a unit was written, changed or found at fault.
     pub progress: bool,
-    /// What each of the units that still wait waits for, mapping by mapping, as far as constraints tell.
+    /// For each mapping and unit that still waits, the row or value that it waits for, as far as constraints tell.
     pub waits: Vec<Vec<Option<Wait>>>,
 }
 
-/// Of how many units a call finds out what the server says of all of the unit.
-const NAMED: usize = 100;
+/// The most units that a call writes on trial to learn their errors.
+const MAX_TRIALS: usize = 100;
 
-/// In a component of more units nobody is blamed for an error that does not tell whose it is.
-const SEARCHED: usize = 16;
+/// The most units of a component in which a search finds the unit at fault. In a larger component, an error that does
+/// not name a row blames no unit.
+const MAX_SEARCHED: usize = 16;
 
-/// Writes what can be written of the units that wait, and leaves the others in `pending`.
+/// Writes the waiting units that can be written, and leaves the others in `pending`.
 pub fn write(
     all: &mut [Changes<'_>],
     pending: &mut [Vec<Pending>],
     mappings: &[Mapping],
-) -> Result<Joint, Stop> {
+) -> Result<Progress, Stop> {
     for (changes, pending) in all.iter_mut().zip(pending.iter_mut()) {
         examine(changes, pending)?;
     }
-    let facts = collect(all, pending, mappings)?;
-    let solution = solve(&facts.nodes, &[]);
+    let graph = collect(all, pending, mappings)?;
+    let solution = solve(&graph.nodes, &[]);
     let mut work = Work {
         all,
         pending,
-        facts: &facts,
+        graph: &graph,
         done: HashSet::new(),
         dead: HashSet::new(),
     };
-    let (single, joint): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = solution
+    let (single, together): (Vec<&Vec<usize>>, Vec<&Vec<usize>>) = solution
         .components
         .iter()
-        .partition(|component| is_single(work.all, &facts, component));
-    work.write_all(&joint)?;
+        .partition(|component| is_single(work.all, &graph, component));
+    work.write_all(&together)?;
     work.name_causes(&solution)?;
     let Work { done, dead, .. } = work;
     let single: HashSet<(usize, usize)> = single
         .into_iter()
         .flatten()
-        .map(|&node| unit_of(facts.places[node]))
+        .map(|&node| unit_of(graph.places[node]))
         .collect();
     let mut progress = !done.is_empty() || !dead.is_empty();
-    progress |= soften(all, pending, &facts, &solution);
-    let mut waits = waits(all, pending, &facts, &solution, mappings);
+    progress |= soften(all, pending, &graph, &solution);
+    let mut waits = waits(all, pending, &graph, &solution, mappings);
     for (i, changes) in all.iter_mut().enumerate() {
         let mut again: Vec<Unit> = Vec::new();
         let mut left = Vec::new();
@@ -79,7 +81,7 @@ pub fn write(
             if done.contains(&unit) {
                 continue;
             }
-            // What the solver does not know of, such as a trigger that looks at other rows, is tried again.
+            // The solver knows nothing of triggers that look at other rows. So these units are tried again.
             let unknown = !takes_part(changes, &held)
                 && (several || held.written != Some(changes.intake.call.written()));
             if single.contains(&unit) || dead.contains(&unit) || unknown {
@@ -98,7 +100,7 @@ pub fn write(
         pending[i] = left;
         waits[i] = left_waits;
     }
-    Ok(Joint { progress, waits })
+    Ok(Progress { progress, waits })
 }
 
 fn unit_of(place: Place) -> (usize, usize) {
@@ -106,19 +108,19 @@ fn unit_of(place: Place) -> (usize, usize) {
 }
 
 /// Whether a component is one unit that an ordinary statement can write.
-fn is_single(all: &[Changes<'_>], facts: &Facts, component: &[usize]) -> bool {
-    let target = &all[facts.places[component[0]].mapping].target;
+fn is_single(all: &[Changes<'_>], graph: &Graph, component: &[usize]) -> bool {
+    let target = &all[graph.places[component[0]].mapping].target;
     let moves = component.len() > 1 && !may_be_deleted(target);
     !moves
         && component.iter().all(|&node| {
-            let of = &facts.nodes[node];
-            of.unit == facts.nodes[component[0]].unit
+            let of = &graph.nodes[node];
+            of.unit == graph.nodes[component[0]].unit
                 && of.displaces.is_empty()
-                && (facts.acts[node].is_empty() || !of.present)
+                && (graph.acting_drops[node].is_empty() || !of.present)
         })
 }
 
-/// Applies the rule to the units whose rows have not been examined yet: what is stale is not to be written.
+/// Examines the rows of the units that were not examined yet. Stale changes must not be written.
 fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), Stop> {
     if changes.target.versions == VersionsIn::Nowhere {
         return Ok(());
@@ -155,19 +157,21 @@ fn examine(changes: &mut Changes<'_>, pending: &mut Vec<Pending>) -> Result<(), 
     Ok(())
 }
 
-/// Where deletes are soft, a row that goes on under another key is deleted at the old one; if rows refer to it there, it
-/// is marked instead, because rows that are marked themselves never move away. A row that comes and goes at once is made
-/// to be marked; if the row that it refers to is not there, it is not made, because that row may be gone for good. Returns
-/// whether there is such a row.
+/// Adapts changes of destinations with soft deletes, in two cases. Returns whether there was one.
+///
+/// * A row moved to another key, so the row at the old key is deleted. If rows still refer to that row, it is marked
+///   instead: referring rows that are themselves marked never move away.
+/// * A row was inserted and deleted, so it is inserted with the mark. If the row that it refers to is missing, it is
+///   not inserted: the missing row may be gone for good.
 fn soften(
     all: &mut [Changes<'_>],
     pending: &mut [Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     solution: &Solution,
 ) -> bool {
     let mut some = false;
     for (node, blocked) in solution.blocked.iter().enumerate() {
-        let place = facts.places[node];
+        let place = graph.places[node];
         let changes = &mut all[place.mapping];
         if changes.target.mark().is_none() {
             continue;
@@ -182,7 +186,7 @@ fn soften(
             {
                 some |= changes.progress.kept_marked.insert(net.run.start);
             }
-            (Some(Blocked::Missing(_)), NetEffect::Mark { .. }) if !facts.there[node] => {
+            (Some(Blocked::Missing(_)), NetEffect::Mark { .. }) if !graph.there[node] => {
                 net.effect = NetEffect::Delete { refused: false };
                 some = true;
             }
@@ -192,45 +196,45 @@ fn soften(
     some
 }
 
-/// What the units wait for that the solver left out.
+/// For each unit that the solver left out, the row or value that it waits for.
 fn waits(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
-    facts: &Facts,
+    graph: &Graph,
     solution: &Solution,
     mappings: &[Mapping],
 ) -> Vec<Vec<Option<Wait>>> {
     let mut waits: Vec<Vec<Option<Wait>>> = pending.iter().map(|p| vec![None; p.len()]).collect();
     for (node, blocked) in solution.blocked.iter().enumerate() {
-        let place = facts.places[node];
+        let place = graph.places[node];
         let Some(blocked) = blocked else { continue };
         let wait = &mut waits[place.mapping][place.unit];
         match blocked {
-            // Messages whose rows are written together, though each is a unit of its own: one waits for the other's row.
+            // Two units that must be written together, because a row moves: each waits for the row of the other.
             Blocked::Unit(other) => {
-                if unit_of(facts.places[*other]) != unit_of(place) && wait.is_none() {
-                    *wait = Some(facts.wait(*blocked, all, mappings));
+                if unit_of(graph.places[*other]) != unit_of(place) && wait.is_none() {
+                    *wait = Some(graph.wait(*blocked, all, mappings));
                 }
             }
-            blocked => *wait = Some(facts.wait(*blocked, all, mappings)),
+            blocked => *wait = Some(graph.wait(*blocked, all, mappings)),
         }
     }
     waits
 }
 
-/// The writing of components.
+/// Writes components.
 struct Work<'w, 'a> {
     all: &'w mut [Changes<'a>],
     pending: &'w mut [Vec<Pending>],
-    facts: &'w Facts,
-    /// The units (by mapping and number) that were written.
+    graph: &'w Graph,
+    /// The units (by mapping and number) that are written.
     done: HashSet<(usize, usize)>,
-    /// The units that cannot be written whatever others do. Their messages have been given up.
+    /// The units at fault. Their messages have failed.
     dead: HashSet<(usize, usize)>,
 }
 
 impl Work<'_, '_> {
-    /// Writes components: all at once, or else each by itself.
+    /// Writes all components at once. If that fails, writes each component by itself.
     fn write_all(&mut self, components: &[&Vec<usize>]) -> Result<(), Stop> {
         let mut first: Vec<Vec<usize>> = Vec::with_capacity(components.len());
         for component in components {
@@ -248,24 +252,27 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The changes of a component that are to be written first. A foreign key that acts when a row goes does so
-    /// when the statement ends, also to rows that refer to another row which has the same value by then. So the row
-    /// goes first, if it can go without the other.
+    /// The changes of a component to write first. If a row is deleted and another row gets its referenced value in
+    /// the same statement, the foreign key's action hits the rows that refer to the new row too. So the delete is
+    /// written first, if it can be written without the other change.
     fn first(&self, component: &[usize]) -> Vec<usize> {
-        let facts = self.facts;
+        let graph = self.graph;
         let mut late: Vec<usize> = Vec::new();
         let mut acting: Vec<usize> = Vec::new();
-        let mut givers: HashMap<Token, Vec<usize>> = HashMap::new();
-        if component.iter().any(|&node| !facts.acts[node].is_empty()) {
+        let mut givers: HashMap<ValueNo, Vec<usize>> = HashMap::new();
+        if component
+            .iter()
+            .any(|&node| !graph.acting_drops[node].is_empty())
+        {
             for &node in component {
-                for token in &facts.nodes[node].gives {
-                    givers.entry(*token).or_default().push(node);
+                for value in &graph.nodes[node].gives {
+                    givers.entry(*value).or_default().push(node);
                 }
             }
         }
         for &node in component {
-            for token in &facts.acts[node] {
-                let givers = givers.get(token).into_iter().flatten();
+            for value in &graph.acting_drops[node] {
+                let givers = givers.get(value).into_iter().flatten();
                 let before = late.len();
                 late.extend(givers.filter(|&&giver| giver != node));
                 if late.len() > before {
@@ -283,27 +290,27 @@ impl Work<'_, '_> {
         }
     }
 
-    /// A unit that failed for its unique value may wait for a row that its foreign key refers to: the server says so if
-    /// all of the unit is written.
+    /// Corrects the errors of units that failed on a unique index but wait for a referenced row. Writing the whole
+    /// unit on trial makes the server name the foreign key.
     fn name_causes(&mut self, solution: &Solution) -> Result<(), Stop> {
         let missing = solution.blocked.iter().enumerate();
         let missing: Vec<usize> = missing
             .filter(|(_, blocked)| matches!(blocked, Some(Blocked::Missing(_))))
             .map(|(node, _)| node)
             .filter(|&node| {
-                let place = self.facts.places[node];
+                let place = self.graph.places[node];
                 let held = &self.pending[place.mapping][place.unit];
                 !held.error.violates_foreign_key()
             })
-            .take(NAMED)
+            .take(MAX_TRIALS)
             .collect();
         for node in missing {
-            let unit = self.facts.nodes[node].unit;
-            let nodes: Vec<usize> = (0..self.facts.nodes.len())
-                .filter(|&other| self.facts.nodes[other].unit == unit)
+            let unit = self.graph.nodes[node].unit;
+            let nodes: Vec<usize> = (0..self.graph.nodes.len())
+                .filter(|&other| self.graph.nodes[other].unit == unit)
                 .collect();
             if let Err(refused) = self.write(&nodes)? {
-                let place = self.facts.places[node];
+                let place = self.graph.places[node];
                 let mapping = &self.all[place.mapping].target.mapping;
                 let error = blame(refused.error, mapping)?;
                 if error.violates_foreign_key() {
@@ -315,76 +322,76 @@ impl Work<'_, '_> {
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
-        let result = together::write(self.all, self.pending, self.facts, nodes)?;
+        let result = together::write(self.all, self.pending, self.graph, nodes)?;
         if result.is_ok() {
-            let units = nodes.iter().map(|&node| unit_of(self.facts.places[node]));
+            let units = nodes.iter().map(|&node| unit_of(self.graph.places[node]));
             self.done.extend(units);
         }
         Ok(result)
     }
 
-    /// Finds the change of a component that cannot be written whatever the others do, gives up its message, and
-    /// writes what can do without it.
+    /// Searches a component for the change at fault, fails its message, and writes the changes that do not depend on
+    /// it.
     fn find_fault(&mut self, component: &[usize], refused: Refused) -> Result<(), Stop> {
         let Refused {
             error,
-            suspects,
-            of_our_own,
+            blamed,
+            artifact,
         } = refused;
-        let first = match &suspects {
-            Suspects::This(node) => *node,
-            Suspects::OneOf(nodes) => nodes[0],
-            Suspects::Unknown => component[0],
+        let first = match &blamed {
+            Blamed::Row(node) => *node,
+            Blamed::OneOf(nodes) => nodes[0],
+            Blamed::Unknown => component[0],
         };
-        let mapping = &self.all[self.facts.places[first].mapping].target.mapping;
+        let mapping = &self.all[self.graph.places[first].mapping].target.mapping;
         let error = blame(error, mapping)?;
-        if of_our_own {
-            // Nobody is to blame: the changes keep the errors that they have on their own, and wait.
+        if artifact {
+            // No change is at fault. The changes keep their own errors, and wait.
             return Ok(());
         }
         let of_a_message = cause(&error) == Verdict::TheMessage;
         let units: BTreeSet<usize> = component
             .iter()
-            .map(|&node| self.facts.nodes[node].unit)
+            .map(|&node| self.graph.nodes[node].unit)
             .collect();
-        let mut candidates: Vec<usize> = match suspects {
-            Suspects::This(node) if of_a_message => return self.give_up(node, error),
-            Suspects::This(node) => vec![node],
-            Suspects::OneOf(nodes) => nodes,
-            Suspects::Unknown => Vec::new(),
+        let mut candidates: Vec<usize> = match blamed {
+            Blamed::Row(node) if of_a_message => return self.fail(node, error),
+            Blamed::Row(node) => vec![node],
+            Blamed::OneOf(nodes) => nodes,
+            Blamed::Unknown => Vec::new(),
         };
         let narrowed = candidates.len();
-        if units.len() <= SEARCHED {
+        if units.len() <= MAX_SEARCHED {
             candidates.extend(component);
         }
-        candidates.truncate(2 * SEARCHED);
+        candidates.truncate(2 * MAX_SEARCHED);
         for &candidate in &candidates {
             let rest = self.without(component, &[candidate]);
             if !rest.is_empty() && self.write(&rest)?.is_ok() {
                 return match of_a_message {
-                    true => self.give_up(candidate, error),
+                    true => self.fail(candidate, error),
                     false => self.keep(candidate, error),
                 };
             }
         }
-        // None can be written without the others.
+        // Without any single change, the others cannot be written either.
         match of_a_message {
             false => self.keep(first, error),
-            true if narrowed == 1 || units.len() == 1 => self.give_up(first, error),
+            true if narrowed == 1 || units.len() == 1 => self.fail(first, error),
             true => Ok(()),
         }
     }
 
-    /// Notes what a change waits for.
+    /// Lets a change wait with this error.
     fn keep(&mut self, node: usize, error: SqlError) -> Result<(), Stop> {
-        let place = self.facts.places[node];
+        let place = self.graph.places[node];
         self.pending[place.mapping][place.unit].error = error;
         Ok(())
     }
 
-    /// Gives up the message of a change.
-    fn give_up(&mut self, node: usize, error: SqlError) -> Result<(), Stop> {
-        let place = self.facts.places[node];
+    /// Fails the message of a change.
+    fn fail(&mut self, node: usize, error: SqlError) -> Result<(), Stop> {
+        let place = self.graph.places[node];
         if self.dead.insert(unit_of(place)) {
             let message = self.pending[place.mapping][place.unit].unit.message();
             self.all[place.mapping].fail(message, error)?;
@@ -392,14 +399,14 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The changes of a component that can be written without some of them.
+    /// The changes of a component that can be written if `some` of them are left out.
     fn without(&self, component: &[usize], some: &[usize]) -> Vec<usize> {
         let outside: HashSet<usize> = component.iter().copied().collect();
-        let mut left_out: Vec<usize> = (0..self.facts.nodes.len())
+        let mut left_out: Vec<usize> = (0..self.graph.nodes.len())
             .filter(|node| !outside.contains(node))
             .collect();
         left_out.extend(some);
-        let solution = solve(&self.facts.nodes, &left_out);
+        let solution = solve(&self.graph.nodes, &left_out);
         solution.components.concat()
     }
 }

@@ -1,11 +1,11 @@
-//! What the constraints of the destinations ask of the changes that wait, found by a few queries for each
-//! mapping: the work grows with the number of changes, not with its square.
+//! The dependency graph of the waiting changes: which changes and rows stand in each change's way. A few queries for
+//! each mapping build it, so the work grows with the number of changes, not with its square.
 //!
-//! | constraint | asked |
+//! | constraint | questions |
 //! |---|---|
-//! | foreign key | whether the row is there that a change refers to |
-//! | foreign key of another table | which rows refer to the row that goes, or changes what they refer to |
-//! | unique index, exclusion constraint | which rows have, now, what a change is to have; which changes are to have the same |
+//! | foreign key of the destination | does the referenced row exist? |
+//! | foreign key to the destination | which rows refer to a row that is deleted, or to a value that changes? |
+//! | unique index, exclusion constraint | which rows conflict with the new row now? which waiting changes conflict with each other? |
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use super::pending::Pending;
-use super::solve::{Blocked, Claim, Node, RowNo, Token};
+use super::solve::{Blocked, Node, RowNo, SlotNo, ValueNo};
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
@@ -33,7 +33,8 @@ use crate::key::value_key;
 use crate::mapping::{Mapping, Mode};
 use crate::outcome::Wait;
 
-/// Where a change is: the number of its mapping, of its unit among those that wait, and its own in the unit.
+/// The place of a change: the number of its mapping, the number of its unit among the mapping's waiting units, and
+/// its own number in the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub mapping: usize,
@@ -41,56 +42,56 @@ pub struct Place {
     pub net: usize,
 }
 
-/// A table and the columns by which a mapping knows its rows, in the order of the table. Of a table that no mapping
-/// writes these are not known.
+/// A table and its mapping's key columns, in the order of the table. If no mapping writes the table, there are no
+/// columns.
 type Keyed = (pg_sys::Oid, Vec<String>);
 
-/// A row: the number of its table and key columns in [`Facts::keyed`], and the key as bytes. Rows with a null in the
-/// key have no bytes here: messages cannot mean them.
+/// A row: the number of its table and key columns in [`Graph::keyed`], and its key as bytes. The bytes are empty if
+/// the key has a null: no message can name such a row.
 type Row = (u32, Vec<u8>);
 
-/// What a foreign key refers to: a table, columns in the order of the table, their values as bytes.
+/// A referenced value: a table, columns in the order of the table, and the values of these columns as bytes.
 type Value = (pg_sys::Oid, Rc<[String]>, Vec<u8>);
 
-/// What the constraints ask.
+/// The dependency graph.
 #[derive(Default)]
-pub struct Facts {
-    /// The changes.
+pub struct Graph {
+    /// The changes, with what the constraints ask of each.
     pub nodes: Vec<Node>,
-    /// Where each is.
+    /// The place of each node.
     pub places: Vec<Place>,
-    /// Whether the row of each is there now.
+    /// For each node, whether its row exists now.
     pub there: Vec<bool>,
-    /// Rows that have what other changes are to have: the columns of each unique index or exclusion constraint, which
-    /// are empty if it has expressions.
+    /// Rows that now occupy slots of other changes. For each row: the columns of the unique indexes and exclusion
+    /// constraints in question (none for a constraint on expressions).
     pub held: HashMap<RowNo, HashSet<Vec<String>>>,
-    /// Rows that are updated to another key: the node of the old key, and the node of the new one.
+    /// Rows that an update moves to another key: from the node of the old key to the node of the new key.
     pub moved: HashMap<usize, usize>,
-    /// The nodes of the new keys.
-    pub targets: HashSet<usize>,
-    /// Those of them whose rows become other rows.
+    /// The nodes of the new keys in [`Self::moved`].
+    pub move_targets: HashSet<usize>,
+    /// The nodes among [`Self::move_targets`] whose rows come from another source row.
     pub handed_over: HashSet<usize>,
-    /// Those of them that must be moved after others, because these leave their keys first: after how many.
+    /// The nodes among [`Self::move_targets`] whose keys other moves must free first, each with the number of these
+    /// moves.
     pub levels: HashMap<usize, usize>,
-    /// Rows that must be deleted although there is a row at their key afterwards: another one.
+    /// Nodes whose rows must be deleted although another row moves to their keys.
     pub evicted: HashSet<usize>,
-    /// Rows that are deleted, and give up what rows refer to (the number of the column) in the statement that gives it
-    /// to another row.
+    /// Nodes of deleted rows that first give a referenced value up, in the statement that gives the value to another
+    /// row. With each the number of the column.
     pub given_up: HashMap<usize, usize>,
-    /// What each takes away that foreign keys refer to whose `on delete` (of a row that goes) or `on update` (of a row
-    /// that stays) is not `no action`.
-    pub acts: Vec<Vec<Token>>,
+    /// For each node, the dropped values on which a foreign key acts: its `on delete` (for a deleted row) or its `on
+    /// update` (for another row) is not `no action`.
+    pub acting_drops: Vec<Vec<ValueNo>>,
     pub keyed: Numbers<Keyed>,
     pub rows: Numbers<Row>,
-    /// How many claims there are.
-    pub claims: Claim,
+    /// The number of slots.
+    pub slots: SlotNo,
     pub values: Numbers<Value>,
-    /// Primary keys of tables that foreign keys refer to. To load one takes half a millisecond, and each change that
-    /// waits asks for it.
+    /// Primary keys of referenced tables. To load one takes half a millisecond, and each waiting change needs one.
     primary_keys: RefCell<HashMap<pg_sys::Oid, Option<Vec<String>>>>,
 }
 
-/// Things by number.
+/// Numbers things, equal things alike.
 pub struct Numbers<T> {
     by_thing: HashMap<T, u32>,
     things: Vec<T>,
@@ -106,7 +107,7 @@ impl<T> Default for Numbers<T> {
 }
 
 impl<T: Hash + Eq + Clone> Numbers<T> {
-    /// The number of a thing, which is new or known.
+    /// The number of a thing. A new thing gets the next number.
     pub fn of(&mut self, thing: T) -> u32 {
         if let Some(number) = self.by_thing.get(&thing) {
             return *number;
@@ -118,31 +119,31 @@ impl<T: Hash + Eq + Clone> Numbers<T> {
     }
 }
 
-/// Whether the solver can help a unit: it failed for a constraint, or it has not been tried.
+/// Whether the solver can help a unit: the unit failed on a constraint, or was not tried yet.
 pub fn takes_part(changes: &Changes<'_>, held: &Pending) -> bool {
     changes.target.mapping.mode == Mode::Upsert
         && (held.written.is_none() || cause(&held.error) == Verdict::AnotherRow)
 }
 
-impl Facts {
-    /// A new claim of these changes.
-    pub fn claim(&mut self, nodes: impl Iterator<Item = usize>) {
+impl Graph {
+    /// Adds a slot that all these nodes would occupy.
+    pub fn share_slot(&mut self, nodes: impl Iterator<Item = usize>) {
         for node in nodes {
-            self.nodes[node].claims.push(self.claims);
+            self.nodes[node].slots.push(self.slots);
         }
-        self.claims += 1;
+        self.slots += 1;
     }
 
-    /// Whether a row that stays must be gone for a moment: another row takes what it has, or a foreign key would act on
-    /// what it gives up.
+    /// Whether a row that exists before and after must be deleted in between: another row takes over one of its
+    /// slots, or a foreign key would act on a value that it drops.
     pub fn makes_room(&self, node: usize, displaced: &HashSet<RowNo>) -> bool {
         let of = &self.nodes[node];
-        (displaced.contains(&of.row) || !self.acts[node].is_empty())
+        (displaced.contains(&of.row) || !self.acting_drops[node].is_empty())
             && self.there[node]
             && of.present
     }
 
-    /// What a change waits for.
+    /// The row or value that a blocked change waits for.
     pub fn wait(&self, blocked: Blocked, all: &[Changes<'_>], mappings: &[Mapping]) -> Wait {
         let of_row = |row: RowNo| {
             let (keyed, key) = &self.rows.things[row as usize];
@@ -152,27 +153,28 @@ impl Facts {
         match blocked {
             Blocked::Held(row) => of_row(row),
             Blocked::Excluded(node) | Blocked::Unit(node) => of_row(self.nodes[node].row),
-            Blocked::Missing(token) => {
-                let (table, ..) = &self.values.things[token as usize];
-                Wait::of(*table, Some(self.value(token, all, mappings)))
+            Blocked::Missing(value) => {
+                let (table, ..) = &self.values.things[value as usize];
+                Wait::of(*table, Some(self.value(value, all, mappings)))
             }
-            Blocked::Referenced(row, token) => {
+            Blocked::Referenced(row, value) => {
                 let mut wait = of_row(row);
                 if let Wait::Row { or, .. } = &mut wait {
-                    *or = Some(self.value(token, all, mappings));
+                    *or = Some(self.value(value, all, mappings));
                 }
                 wait
             }
         }
     }
 
-    /// A value that foreign keys refer to, as letters name it: the key of a row as it is.
-    fn value(&self, token: Token, all: &[Changes<'_>], mappings: &[Mapping]) -> Vec<u8> {
-        let (table, columns, bytes) = &self.values.things[token as usize];
+    /// A referenced value in the form in which dead letters store it. If the columns are the key of a row, it is the
+    /// row's key.
+    fn value(&self, value: ValueNo, all: &[Changes<'_>], mappings: &[Mapping]) -> Vec<u8> {
+        let (table, columns, bytes) = &self.values.things[value as usize];
         let is_key = |key: &[String]| {
             key.len() == columns.len() && key.iter().all(|name| columns.contains(name))
         };
-        // A row is known by the key of its mapping.
+        // Dead letters name a row by its mapping's key.
         let mut of_table = mappings
             .iter()
             .filter(|m| m.destination_oid() == Some(*table));
@@ -204,11 +206,11 @@ fn primary_key(all: &[Changes<'_>], table: pg_sys::Oid) -> Option<Vec<String>> {
 /// The change at a place.
 pub fn net_of(pending: &[Vec<Pending>], place: Place) -> &NetChange {
     let unit = &pending[place.mapping][place.unit].unit;
-    unit.nets().nth(place.net).expect("the place of a change")
+    unit.nets().nth(place.net).expect("a place names a change")
 }
 
-/// The rows that other changes among `nodes` displace.
-pub fn displaced(facts: &Facts, nodes: &[usize]) -> HashSet<u32> {
-    let displaced = nodes.iter().flat_map(|&node| &facts.nodes[node].displaces);
+/// The rows whose slots other changes among `nodes` take over.
+pub fn displaced(graph: &Graph, nodes: &[usize]) -> HashSet<u32> {
+    let displaced = nodes.iter().flat_map(|&node| &graph.nodes[node].displaces);
     displaced.copied().collect()
 }

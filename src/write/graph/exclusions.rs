@@ -1,4 +1,5 @@
-//! What unique indexes and exclusion constraints ask of one mapping's changes.
+//! Unique indexes and exclusion constraints: which rows and which waiting changes conflict with the changes of one
+//! mapping.
 
 #![forbid(unsafe_code)]
 
@@ -14,13 +15,17 @@ use crate::prepared::RowReader;
 
 use super::collector::{Collector, encoding};
 
-/// Of how many pairs of changes that exclude each other by operators the solver is told. The server finds the others
-/// when they are written.
-const MOST_PAIRS: usize = 1_000_000;
+/// The most pairs of changes that conflict in an exclusion constraint. The server finds the other conflicts when it
+/// writes the changes.
+const MAX_PAIRS: usize = 1_000_000;
 
 impl Collector<'_, '_> {
-    /// Which rows have, now, what changes are to have.
-    pub fn held(&mut self, table: &Table<'_>, exclusion: &Exclusion) -> Result<(), SqlError> {
+    /// Finds the rows that conflict with a changed row now.
+    pub fn find_holders(
+        &mut self,
+        table: &Table<'_>,
+        exclusion: &Exclusion,
+    ) -> Result<(), SqlError> {
         let target = table.target;
         let n = table.number();
         let key = target.key_sql();
@@ -65,7 +70,7 @@ impl Collector<'_, '_> {
         let columns = self.columns_of(table, exclusion);
         let found = table.ask_of_all(&columns, &query)?;
         let keyed = self
-            .facts
+            .graph
             .keyed
             .of((target.destination.oid, target.key_names()));
         let mut row = RowReader::new(&found);
@@ -74,19 +79,23 @@ impl Collector<'_, '_> {
             if let Some(values) = row.datums_from(1) {
                 key::encode_in_order(&target.key_encoding, values, &order, &mut bytes);
             }
-            let holder = self.facts.rows.of((keyed, bytes));
-            let node = &mut self.facts.nodes[self.first + row.index(0)];
+            let holder = self.graph.rows.of((keyed, bytes));
+            let node = &mut self.graph.nodes[self.first + row.index(0)];
             if !node.displaces.contains(&holder) {
                 node.displaces.push(holder);
             }
-            let held = self.facts.held.entry(holder).or_default();
+            let held = self.graph.held.entry(holder).or_default();
             held.insert(exclusion.columns.clone());
         }
         Ok(())
     }
 
-    /// Which changes are to have the same.
-    pub fn shared(&mut self, table: &Table<'_>, exclusion: &Exclusion) -> Result<(), SqlError> {
+    /// Finds the changes whose rows conflict with each other.
+    pub fn find_rivals(
+        &mut self,
+        table: &Table<'_>,
+        exclusion: &Exclusion,
+    ) -> Result<(), SqlError> {
         let n = table.number();
         let filter = match &exclusion.predicate {
             Some(predicate) => format!(" where ({predicate})"),
@@ -127,7 +136,8 @@ impl Collector<'_, '_> {
                 by_value.entry(bytes).or_default().push(row.index(0));
             }
             for same in by_value.into_values().filter(|same| same.len() > 1) {
-                self.facts.claim(same.into_iter().map(|n| self.first + n));
+                self.graph
+                    .share_slot(same.into_iter().map(|n| self.first + n));
             }
             return Ok(());
         }
@@ -139,19 +149,20 @@ impl Collector<'_, '_> {
             .collect();
         let query = format!(
             ", e as materialized ({rows}) select a.{n}, b.{n} from e a join e b on a.{n} < b.{n} and {} \
-             limit {MOST_PAIRS}",
+             limit {MAX_PAIRS}",
             both.join(" and ")
         );
         let found = table.ask_of_all(&columns, &query)?;
         let mut row = RowReader::new(&found);
         while row.next() {
             let pair = [row.index(0), row.index(1)];
-            self.facts.claim(pair.into_iter().map(|n| self.first + n));
+            self.graph
+                .share_slot(pair.into_iter().map(|n| self.first + n));
         }
         Ok(())
     }
 
-    /// The columns that an index reads, and the key's.
+    /// The columns that the index reads, and the key columns.
     fn columns_of(&self, table: &Table<'_>, exclusion: &Exclusion) -> Vec<usize> {
         let target = &self.changes.target;
         let is_key = |name: &String| target.key.iter().any(|&i| target.columns[i].name == *name);

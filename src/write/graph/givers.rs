@@ -1,4 +1,4 @@
-//! Which rows that go leave to other rows what rows refer to.
+//! Deleted rows whose referenced values other rows get.
 
 #![forbid(unsafe_code)]
 
@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use super::table::Table;
 use crate::destination::Action;
 
-/// Columns that a foreign key refers to, and rows (by number) by their values in these columns.
+/// The columns that a foreign key refers to, and the number of each row by its values in these columns.
 type ByValue = (Vec<usize>, HashMap<Vec<u8>, usize>);
 
-/// Rows that go, by what rows refer to in them by a foreign key that acts then.
+/// Deleted rows, by the values that foreign keys refer to. Only foreign keys that act on a delete count.
 pub struct Givers(Vec<ByValue>);
 
 impl Givers {
-    /// The rows of a table that go.
+    /// The deleted rows of a table.
     pub fn of(table: &Table<'_>) -> Givers {
         let referrers = table.target.destination.referrers.iter();
         let acting = referrers.filter(|referrer| referrer.on_delete != Action::Nothing);
@@ -31,9 +31,9 @@ impl Givers {
         Givers(givers.collect())
     }
 
-    /// Whether a row that goes to another key is to have there what another row that goes has: that one becomes the
-    /// row at this key.
-    pub fn any(&self, table: &Table<'_>, old: usize, new: usize) -> bool {
+    /// Whether the row at the new key gets a referenced value of a third row that is deleted. Then the third row
+    /// becomes the row at the new key, and not the row at the old key.
+    pub fn replaces(&self, table: &Table<'_>, old: usize, new: usize) -> bool {
         self.0.iter().any(|(columns, by_value)| {
             let then = table.then[new].as_ref();
             let then = then.and_then(|then| table.bytes(then, columns));

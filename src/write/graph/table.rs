@@ -1,4 +1,4 @@
-//! The rows of one mapping that wait: how they are now, and how they are to be.
+//! The rows of one mapping's waiting changes, as they are now and as they will be.
 
 #![forbid(unsafe_code)]
 
@@ -17,19 +17,19 @@ use crate::prepared::{Recent, RowReader};
 use crate::target::Target;
 use crate::write::keys::read_rows;
 
-/// A row's values, in the order of [`Table::columns`]; `None` is null.
+/// The values of a row, in the order of [`Table::columns`]; `None` is null.
 pub type Image = Vec<Option<Datum>>;
 
-/// The rows of one mapping that wait.
+/// The rows of one mapping's waiting changes.
 pub struct Table<'t> {
     pub target: &'t Target,
-    /// The columns that constraints read, the key's among them.
+    /// The columns that constraints read, and the key columns.
     pub columns: Vec<&'t Column>,
-    /// Of each row how it is now; `None` if it is not there.
+    /// For each change, its row now; `None` if the row does not exist.
     pub now: Vec<Option<Image>>,
-    /// Of each row how it is to be; `None` if it is to be gone.
+    /// For each change, its row afterwards; `None` if the row is then gone.
     pub then: Vec<Option<Image>>,
-    // The values of the images are in these.
+    // Owns the memory of the images' values.
     _returned: Vec<Returned>,
 }
 
@@ -51,7 +51,7 @@ impl<'t> Table<'t> {
         };
         table.read_now(changes, nets)?;
         for (n, net) in nets.iter().enumerate() {
-            let then = table.to_be(changes, net, table.now[n].as_ref());
+            let then = table.after(changes, net, table.now[n].as_ref());
             table.then.push(then);
         }
         table.generate(constraints)?;
@@ -71,8 +71,8 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
-    /// How a row is to be, but for generated columns.
-    fn to_be(&self, changes: &Changes<'_>, net: &NetChange, now: Option<&Image>) -> Option<Image> {
+    /// The row after a change, without its generated columns.
+    fn after(&self, changes: &Changes<'_>, net: &NetChange, now: Option<&Image>) -> Option<Image> {
         let target = self.target;
         let mark = target.mark();
         let (provided, replaces, marked) = match &net.effect {
@@ -103,7 +103,7 @@ impl<'t> Table<'t> {
         Some(image.collect())
     }
 
-    /// Computes the generated columns of the rows as they are to be.
+    /// Computes the generated columns of the rows as they will be.
     fn generate(&mut self, constraints: &Constraints) -> Result<(), SqlError> {
         let generated: Vec<(usize, &str)> = self
             .columns
@@ -136,7 +136,9 @@ impl<'t> Table<'t> {
         let found = statement.query(self.present(), |(n, image)| self.numbered(n, image, &base))?;
         let mut row = RowReader::new(&found);
         while row.next() {
-            let image = self.then[row.index(0)].as_mut().expect("it was asked for");
+            let image = self.then[row.index(0)]
+                .as_mut()
+                .expect("the query was over existing images");
             for (at, (i, _)) in generated.iter().enumerate() {
                 image[*i] = row.datum(at + 1);
             }
@@ -146,13 +148,13 @@ impl<'t> Table<'t> {
         Ok(())
     }
 
-    /// The rows that are to be there, by their number.
+    /// The rows that will exist, with their numbers.
     fn present(&self) -> impl Iterator<Item = (usize, &Image)> + use<'_> {
         let images = self.then.iter().enumerate();
         images.filter_map(|(n, image)| Some((n, image.as_ref()?)))
     }
 
-    /// A name that no column has, for the numbers of rows. With a digit behind it, no column has it either.
+    /// A column name for the numbers of rows. No column of the destination begins with this name.
     pub fn number(&self) -> String {
         let mut name = String::from("sequin_n");
         let columns = &self.target.destination.columns;
@@ -173,7 +175,7 @@ impl<'t> Table<'t> {
         columns.map(|(_, to, _)| self.column(to)).collect()
     }
 
-    /// A column definition list, and its types: the number, and these columns.
+    /// A column definition list for a row number and these columns, and the types of its columns.
     fn definition(&self, columns: &[usize]) -> (String, Vec<RowColumn>) {
         let n = self.number();
         let mut definition = format!("{n} integer");
@@ -191,7 +193,7 @@ impl<'t> Table<'t> {
         row
     }
 
-    /// Runs a query over rows `x` with a number and these columns: the images that `which` chooses.
+    /// Runs a query over a relation `x` with these images. Its columns are a row number and `columns`.
     pub fn ask<'i>(
         &self,
         columns: &[usize],
@@ -206,12 +208,12 @@ impl<'t> Table<'t> {
         statement.query(images, |(n, image)| self.numbered(n, image, columns))
     }
 
-    /// The same for the rows as they are to be.
+    /// Like [`Self::ask`], over the rows as they will be.
     pub fn ask_of_all(&self, columns: &[usize], query: &str) -> Result<Returned, SqlError> {
         self.ask(columns, self.present(), query)
     }
 
-    /// Values of columns as bytes; `None` if one is null.
+    /// The values of some columns as bytes; `None` if one of them is null.
     pub fn bytes(&self, image: &Image, columns: &[usize]) -> Option<Vec<u8>> {
         let values: Option<Vec<Datum>> = columns.iter().map(|&i| image[i]).collect();
         let encoding: Vec<KeyColumn> = columns
@@ -224,8 +226,8 @@ impl<'t> Table<'t> {
     }
 }
 
-/// The columns that constraints read, the key's among them, in the order of the table; all columns where a
-/// generated one is read.
+/// The columns that constraints read, and the key columns, in the order of the table. If one of them is generated:
+/// all columns.
 fn columns<'t>(target: &'t Target, constraints: &Constraints) -> Vec<&'t Column> {
     let key = target.key.iter().map(|&i| target.columns[i].name.as_str());
     let of = constraints.foreign_keys.iter().flat_map(|key| &key.columns);

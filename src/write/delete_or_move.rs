@@ -1,4 +1,4 @@
-//! In which way a change is written together with others.
+//! Whether a row can be deleted and inserted again, or must be updated to its new key instead.
 
 #![forbid(unsafe_code)]
 
@@ -7,23 +7,23 @@ use crate::column_set::ColumnSet;
 use crate::destination::Action;
 use crate::target::Target;
 
-/// Whether a row that stays can be deleted and inserted again.
+/// Whether the row of this change can be deleted and inserted again.
 pub fn can_come_back(target: &Target, net: &NetChange) -> bool {
-    // A part of a document is laid over the row that is there.
+    // A part of a document needs the stored document.
     let merges = net
         .columns()
         .is_some_and(|(_, merges)| *merges != ColumnSet::new());
     !merges && may_be_deleted(target)
 }
 
-/// Whether a row can be deleted and come back: no foreign key acts on the delete.
+/// Whether rows of the destination can be deleted without an action of a foreign key.
 pub fn may_be_deleted(target: &Target) -> bool {
     let mut referrers = target.destination.referrers.iter();
     referrers.all(|referrer| referrer.on_delete == Action::Nothing)
 }
 
-/// Whether a row that goes from one key to another, the two net changes of a message, is updated: it must not be
-/// deleted meanwhile. With each change comes whether its row is there now.
+/// Whether an update must move the row from one key to another, instead of a delete and an insert. `old` and `new`
+/// are the two net changes of the message, each with whether its row exists now.
 pub fn is_move(
     target: &Target,
     (old, old_there): (&NetChange, bool),
@@ -36,7 +36,7 @@ pub fn is_move(
         && !new_there
 }
 
-/// Whether rows are updated to another key, because foreign keys act when they are deleted.
+/// Whether an update moves rows to other keys: foreign keys act on deletes, and the key columns can be updated.
 pub fn can_change_key(target: &Target) -> bool {
     !may_be_deleted(target)
         && target.mark().is_none()

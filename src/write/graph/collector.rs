@@ -1,4 +1,4 @@
-//! What foreign keys ask of one mapping's changes.
+//! Foreign keys: which rows the changes of one mapping refer to, and which rows refer to theirs.
 
 #![forbid(unsafe_code)]
 
@@ -21,18 +21,18 @@ use crate::pg::spi::Returned;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::ActingAs;
 use crate::prepared::RowReader;
-use crate::write::solve::{Drop, RowNo, Token};
-use crate::write::way::{is_move, may_be_deleted};
+use crate::write::delete_or_move::{is_move, may_be_deleted};
+use crate::write::solve::{Dropped, RowNo, ValueNo};
 
-use super::Facts;
+use super::Graph;
 use super::givers::Givers;
 
-/// The collecting of what is asked of one mapping's changes.
+/// Adds the changes of one mapping to the graph.
 pub struct Collector<'c, 'b> {
-    pub facts: &'c mut Facts,
+    pub graph: &'c mut Graph,
     pub changes: &'c Changes<'b>,
     pub mappings: &'c [Mapping],
-    /// How many changes of each table wait at most.
+    /// For each table, at least the number of its waiting changes.
     pub counts: &'c HashMap<pg_sys::Oid, usize>,
     /// The number of the mapping's first node.
     pub first: usize,
@@ -41,8 +41,8 @@ pub struct Collector<'c, 'b> {
 }
 
 impl Collector<'_, '_> {
-    /// Notes which rows are updated to another key, and makes their two changes one unit: other messages than the one
-    /// that moved a row may have decided them.
+    /// Finds the rows that an update moves to another key, and joins the two changes of each to one unit. They may be
+    /// in two units, because later messages may have decided them.
     pub fn find_moves(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
         if may_be_deleted(table.target) {
             return;
@@ -57,7 +57,7 @@ impl Collector<'_, '_> {
             let Some(new) = self.new_key(nets, &by_run, old) else {
                 continue;
             };
-            if givers.any(table, old, new) {
+            if givers.replaces(table, old, new) {
                 continue;
             }
             let there = |n: usize| (nets[n], table.now[n].is_some());
@@ -67,11 +67,11 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// Notes that a row is updated to another key.
+    /// Notes that an update moves a row from one key (`old`) to another (`new`).
     pub fn moves(&mut self, old: usize, new: usize) {
-        self.facts.moved.insert(self.first + old, self.first + new);
-        self.facts.targets.insert(self.first + new);
-        let nodes = &mut self.facts.nodes[self.first..];
+        self.graph.moved.insert(self.first + old, self.first + new);
+        self.graph.move_targets.insert(self.first + new);
+        let nodes = &mut self.graph.nodes[self.first..];
         if self.units.is_empty() {
             for (n, node) in nodes.iter().enumerate() {
                 self.units.entry(node.unit).or_default().push(n);
@@ -93,7 +93,7 @@ impl Collector<'_, '_> {
         self.units.insert(larger.0, larger.1);
     }
 
-    /// The change of the key that the row of a change went to, if it is among these.
+    /// The change at the key that the row of the change `old` moved to, if that change is among `nets`.
     fn new_key(
         &self,
         nets: &[&NetChange],
@@ -116,8 +116,9 @@ impl Collector<'_, '_> {
         None
     }
 
-    /// Asks. Without a privilege, say, nothing is known, and the server decides when the changes are written.
-    pub fn unless_denied(
+    /// Does the work in a subtransaction, and ignores its failure, such as a missing privilege. The graph then lacks
+    /// some dependencies, and the server finds the violations when it writes the changes.
+    pub fn if_possible(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
@@ -128,7 +129,8 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// Whether an index is the one of the mapping's key: rows of one key are one row.
+    /// Whether this is the unique index of the mapping's key. Two changes of one key are no conflict: they are of one
+    /// row.
     pub fn is_of_key(&self, exclusion: &Exclusion) -> bool {
         let target = &self.changes.target;
         exclusion.predicate.is_none()
@@ -140,7 +142,7 @@ impl Collector<'_, '_> {
                 .all(|&i| exclusion.columns.contains(&target.columns[i].name))
     }
 
-    /// What rows refer to by a foreign key.
+    /// Adds the values that the changed rows refer to through a foreign key.
     pub fn needs(&mut self, table: &Table<'_>, key: &ForeignKey) -> Result<(), SqlError> {
         let columns: Option<Vec<usize>> = key.columns.iter().map(|c| table.column(&c.of)).collect();
         let Some(columns) = columns else {
@@ -173,16 +175,17 @@ impl Collector<'_, '_> {
             };
             let mut bytes = Vec::new();
             key::encode(&encoding, values, &mut bytes);
-            let token = self.facts.values.of((key.parent, Rc::clone(&names), bytes));
+            let value = self.graph.values.of((key.parent, Rc::clone(&names), bytes));
             let there = row.bool(1) == Some(true);
-            self.facts.nodes[self.first + row.index(0)]
+            self.graph.nodes[self.first + row.index(0)]
                 .needs
-                .push((token, there));
+                .push((value, there));
         }
         Ok(())
     }
 
-    /// What other rows can refer to, or do refer to and cannot afterwards.
+    /// Adds the values of the changed rows to which other rows can refer, and the rows that now refer to a value that
+    /// is dropped.
     pub fn referred_to(&mut self, table: &Table<'_>, referrer: &Referrer) -> Result<(), SqlError> {
         let mut parts: Vec<(usize, &(String, String, String))> = Vec::new();
         for part in &referrer.columns {
@@ -196,13 +199,13 @@ impl Collector<'_, '_> {
         let names: Rc<[String]> = parts.iter().map(|(_, part)| part.1.clone()).collect();
         let oid = self.changes.target.destination.oid;
         let first = self.first;
-        let moved = self.facts.moved.clone();
+        let moved = self.graph.moved.clone();
         let moved_to = |n: usize| moved.get(&(first + n)).map(|new| new - first);
-        let evicted = self.facts.evicted.clone();
+        let evicted = self.graph.evicted.clone();
         let stays = |n: usize| {
             !evicted.contains(&(first + n)) && (table.then[n].is_some() || moved_to(n).is_some())
         };
-        let given_up = self.facts.given_up.clone();
+        let given_up = self.graph.given_up.clone();
         let gives_up = |n: usize| {
             let column = given_up.get(&(first + n));
             column.is_some_and(|&i| names.contains(&table.target.columns[i].name))
@@ -211,19 +214,19 @@ impl Collector<'_, '_> {
             true => referrer.on_update,
             false => referrer.on_delete,
         };
-        let mut dropped: Vec<(usize, Token)> = Vec::new();
+        let mut dropped: Vec<(usize, ValueNo)> = Vec::new();
         for n in 0..table.now.len() {
-            let mut token = |image: &Option<Image>| {
+            let mut value = |image: &Option<Image>| {
                 let bytes = table.bytes(image.as_ref()?, &columns)?;
-                Some(self.facts.values.of((oid, Rc::clone(&names), bytes)))
+                Some(self.graph.values.of((oid, Rc::clone(&names), bytes)))
             };
-            let (now, then) = (token(&table.now[n]), token(&table.then[n]));
+            let (now, then) = (value(&table.now[n]), value(&table.then[n]));
             let after = match moved_to(n) {
-                Some(new) => token(&table.then[new]),
+                Some(new) => value(&table.then[new]),
                 None if evicted.contains(&(first + n)) => None,
                 None => then,
             };
-            let node = &mut self.facts.nodes[self.first + n];
+            let node = &mut self.graph.nodes[self.first + n];
             if let Some(then) = then
                 && !node.gives.contains(&then)
             {
@@ -234,11 +237,11 @@ impl Collector<'_, '_> {
             {
                 dropped.push((n, now));
                 if action(n) != Action::Nothing {
-                    self.facts.acts[self.first + n].push(now);
+                    self.graph.acting_drops[self.first + n].push(now);
                 }
             }
         }
-        // What the server does to the rows of tables that no mapping writes is right.
+        // The server may act on rows of tables that no mapping writes.
         let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
         if !mapped {
             dropped.retain(|(n, _)| action(*n) != Action::Cascade);
@@ -276,7 +279,7 @@ impl Collector<'_, '_> {
         };
         let names = child_key.as_ref().map(|(names, _)| names.clone());
         let keyed = self
-            .facts
+            .graph
             .keyed
             .of((referrer.oid, names.unwrap_or_default()));
         let mut children: HashMap<usize, Vec<RowNo>> = HashMap::new();
@@ -288,20 +291,20 @@ impl Collector<'_, '_> {
             {
                 key::encode(encoding, values, &mut bytes);
             }
-            let child = self.facts.rows.of((keyed, bytes));
+            let child = self.graph.rows.of((keyed, bytes));
             children.entry(row.index(0)).or_default().push(child);
         }
-        for (n, token) in dropped {
+        for (n, value) in dropped {
             let children = children.remove(&n).unwrap_or_default();
-            let node = &mut self.facts.nodes[self.first + n];
-            // A row that stays may be deleted and inserted again instead.
+            let node = &mut self.graph.nodes[self.first + n];
+            // A row that stays can be deleted and inserted again instead of updated.
             let strict =
                 action(n) != Action::Nothing && !(stays(n) && may_be_deleted(table.target));
             let mut drops = node.drops.iter_mut();
-            match drops.find(|drop| drop.token == token && drop.strict == strict) {
+            match drops.find(|drop| drop.value == value && drop.strict == strict) {
                 Some(drop) => drop.children.extend(children),
-                None => node.drops.push(Drop {
-                    token,
+                None => node.drops.push(Dropped {
+                    value,
                     children,
                     strict,
                 }),
@@ -310,8 +313,8 @@ impl Collector<'_, '_> {
         Ok(())
     }
 
-    /// The key of the rows that refer by a foreign key: the names of its columns in the order of the table, and
-    /// how they become bytes. `None` if no mapping writes that table.
+    /// The mapping's key of the referring table: the names of its columns in the order of the table, and the encoding
+    /// of each. `None` if no mapping writes that table.
     fn child_key(&self, referrer: &Referrer) -> Option<(Vec<String>, Vec<KeyColumn>)> {
         let mut mappings = self.mappings.iter();
         let mapping = mappings.find(|m| m.destination_oid() == Some(referrer.oid))?;
@@ -331,7 +334,7 @@ impl Collector<'_, '_> {
     }
 }
 
-/// How the columns that a query returned from this one on become bytes.
+/// The encodings of the columns that a query returned, from column `from` on.
 pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
     let types = found.types().into_iter().skip(from).enumerate();
     types
