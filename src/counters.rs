@@ -11,6 +11,7 @@ use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
 
+use crate::error::Error;
 use crate::message::{Action, Message};
 use crate::outcome::Outcome;
 use crate::pg::clock;
@@ -74,15 +75,16 @@ impl Count {
 }
 
 /// Adds the counts of a call to the rows of this backend's slot.
-pub fn store(tally: &Tally) {
+pub fn store(tally: &Tally) -> Result<(), Error> {
     if tally.mappings.is_empty() {
-        return;
+        return Ok(());
     }
     let now = clock::now();
-    let mut counters = Counters::open();
+    let mut counters = Counters::open().ok_or(Error::NoCounterSlot)?;
     for (mapping, count) in &tally.mappings {
         counters.change(*mapping, |values, nulls| count.add_to(values, nulls, now));
     }
+    Ok(())
 }
 
 // The columns of `sequin.counter`.

@@ -69,9 +69,29 @@ pub struct Referrer {
     pub name: String,
     /// The name of the foreign key.
     pub constraint: String,
-    /// The columns of the foreign key, each with the column that it refers to, and the operator that
-    /// compares the two (the referenced column on the left).
-    pub columns: Vec<(String, String, String)>,
+    /// The columns of the foreign key, each with the column that it refers to, and the equality that compares
+    /// the two (the referenced column on the left).
+    pub columns: Vec<(String, String, Equality)>,
+}
+
+/// How a constraint compares two values: its operator, and a collation if operands alone may give another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Equality {
+    operator: String,
+    /// ` collate …`, or empty.
+    collate: String,
+}
+
+impl Equality {
+    /// The comparison by this operator, as SQL spells it, under the collation of this SQL clause.
+    pub fn new(operator: String, collate: String) -> Equality {
+        Equality { operator, collate }
+    }
+
+    /// The SQL condition that two expressions are equal.
+    pub fn sql(&self, left: &str, right: &str) -> String {
+        format!("{left} {} {right}{}", self.operator, self.collate)
+    }
 }
 
 /// The effect of a foreign key on rows that refer to a deleted or changed row.
@@ -107,6 +127,8 @@ pub struct Column {
     pub collation: pg_sys::Oid,
     /// The type as SQL spells it, with the modifier, schema-qualified unless in `pg_catalog`.
     pub type_name: String,
+    /// ` collate …` for a collation that is not the type's own; else empty.
+    pub collate: String,
     /// Whether the column refuses null.
     pub not_null: bool,
     /// Whether an insert without the column gives it a value: a default or an identity.
@@ -167,7 +189,11 @@ const RELATION: &str = "
 const COLUMNS: &str = "
     select a.attname::text, a.atttypid, a.atttypmod, a.attcollation,
            pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           a.atthasdef or a.attidentity <> '', a.attgenerated <> '', a.attidentity
+           a.atthasdef or a.attidentity <> '', a.attgenerated <> '', a.attidentity,
+           coalesce((select pg_catalog.format(' collate %I.%I', n.nspname, l.collname)
+                     from pg_catalog.pg_collation l join pg_catalog.pg_namespace n on n.oid = l.collnamespace
+                     join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcollation <> l.oid
+                     where l.oid = a.attcollation), '')
     from pg_catalog.pg_attribute a
     where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
     order by a.attnum";
@@ -210,7 +236,15 @@ const REFERRERS: &str = "
                  from unnest(k.conpfeqop) with ordinality u(operator, n)
                  join pg_catalog.pg_operator o on o.oid = u.operator
                  join pg_catalog.pg_namespace s on s.oid = o.oprnamespace order by u.n),
-           c.relowner, k.confdeltype, k.confupdtype
+           c.relowner, k.confdeltype, k.confupdtype,
+           -- the server compares under the collation of the referenced column, if that collation matters
+           array(select coalesce((select pg_catalog.format(' collate %I.%I', s.nspname, l.collname)
+                                  from pg_catalog.pg_collation l
+                                  join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+                                  where l.oid = a.attcollation and not l.collisdeterministic), '')
+                 from unnest(k.confkey) with ordinality u(attnum, n)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.attnum
+                 order by u.n)
     from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where k.confrelid = $1 and k.contype = 'f' and k.conparentid = 0
@@ -219,6 +253,12 @@ const REFERRERS: &str = "
     order by k.oid";
 
 impl Column {
+    /// The column's definition in a column definition list.
+    pub fn definition(&self) -> String {
+        let name = pgrx::spi::quote_identifier(&self.name);
+        format!("{name} {}{}", self.type_name, self.collate)
+    }
+
     /// The column as a column of a batch relation.
     pub fn row(&self) -> RowColumn {
         RowColumn {
@@ -318,6 +358,7 @@ impl Queries {
                 has_default: row.get(7)?.expect("not null"),
                 generated: row.get(8)?.expect("not null"),
                 identity: row.get::<i8>(9)?.map(|c| c as u8).filter(|c| *c != 0),
+                collate: row.get(10)?.expect("not null"),
             })
         });
         let unique_indexes = self.unique_indexes.rows(&arg, |row| {
@@ -346,6 +387,8 @@ impl Queries {
             let columns: Vec<String> = row.get(5)?.expect("not null");
             let to: Vec<String> = row.get(6)?.expect("not null");
             let operators: Vec<String> = row.get(7)?.expect("not null");
+            let collates: Vec<String> = row.get(11)?.expect("not null");
+            let equalities = operators.into_iter().zip(collates);
             Ok(Referrer {
                 oid: row.get(1)?.expect("not null"),
                 name: pgrx::spi::quote_qualified_identifier(&schema, &table),
@@ -358,8 +401,10 @@ impl Queries {
                 columns: columns
                     .into_iter()
                     .zip(to)
-                    .zip(operators)
-                    .map(|((column, to), operator)| (column, to, operator))
+                    .zip(equalities)
+                    .map(|((column, to), (operator, collate))| {
+                        (column, to, Equality::new(operator, collate))
+                    })
                     .collect(),
             })
         });

@@ -103,6 +103,8 @@ pub enum Error {
         /// The table, with its schema.
         table: String,
     },
+    /// Prepared transactions lock all rows of `sequin.counter` that the backend may write.
+    NoCounterSlot,
     /// Another call holds a lock on a mapping.
     MappingInUse,
     /// Rows that must be written together were deleted, by somebody else, after they had been read.

@@ -289,7 +289,7 @@ impl<'b> Work<'_, 'b> {
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
         attempts.stored = self.keep(registry, attempts.crowded, &failed, all)?;
-        counters::store(&tally);
+        counters::store(&tally)?;
         drift::note(all, current_user())?;
         Ok(counts)
     }

@@ -120,13 +120,7 @@ fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, Sq
     let mut noted = HashMap::new();
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let drift = match row.text(1).as_deref() {
-            Some("not_taken") => Some(Drift::NotTaken),
-            Some("accepted") => Some(Drift::Accepted),
-            Some("suspected") => Some(Drift::Suspected),
-            Some(_) => Some(Drift::Lacking),
-            None => None,
-        };
+        let drift = row.text(1).as_deref().and_then(Drift::of_name);
         let committed_at = row.time(2);
         let taken = row.bool(3);
         noted.extend(row.text(0).map(|key| {
@@ -158,12 +152,7 @@ fn write(
             shape.source.as_str().into_datum(),
             Some(Datum::from(shape.backfill)),
             key.as_str().into_datum(),
-            drift.and_then(|drift| match drift {
-                Drift::NotTaken => "not_taken".into_datum(),
-                Drift::Lacking => "lacking".into_datum(),
-                Drift::Accepted => "accepted".into_datum(),
-                Drift::Suspected => "suspected".into_datum(),
-            }),
+            drift.and_then(|drift| drift.name().into_datum()),
             clock::datum(shape.committed_at),
             Some(Datum::from(taken.takes(key))),
         ]

@@ -14,7 +14,7 @@ use bumpalo::Bump;
 use super::attempt::may_retry;
 use super::attempts::Attempts;
 use super::registry::Registry;
-use crate::dead_letter::due::{self, Due, Written};
+use crate::dead_letter::due::{self, Due, Sweep, Written};
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
@@ -54,8 +54,8 @@ pub fn heal(
         return Ok(Counts::default());
     }
     let ready = letters.any_ready();
-    let sweep = due::sweep_is_due();
-    if rows.is_empty() && !ready && !sweep {
+    let sweep = Sweep::due();
+    if rows.is_empty() && !ready && sweep.is_none() {
         return Ok(Counts::default());
     }
     let mut healing = Healing {
@@ -69,7 +69,11 @@ pub fn heal(
         own: Counts::default(),
         portions: 0,
     };
-    healing.portions(registry, attempts, sweep)?;
+    let result = healing.portions(registry, attempts, sweep.is_some());
+    if let (Err(Stop::BeginAgain(_)), Some(sweep)) = (&result, sweep) {
+        sweep.give_back();
+    }
+    result?;
     while ready && !healing.is_over() {
         healing.rows = due::take_over()?;
         if healing.rows.is_empty() {

@@ -261,13 +261,28 @@ pub fn written(rows: Vec<Touched>) -> Vec<Written> {
         .collect()
 }
 
-/// Whether it is time to try letters whose rows have not arrived.
-pub fn sweep_is_due() -> bool {
-    let due = SWEPT.get().is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
-    if due {
-        SWEPT.set(Some(Instant::now()));
+/// A turn to try letters whose rows have not arrived.
+pub struct Sweep {
+    /// When the session swept before.
+    before: Option<Instant>,
+}
+
+impl Sweep {
+    /// The turn, if it is due. It is noted at once: if a letter of the sweep makes calls fail, only one call a minute
+    /// fails. The letters of a sweep that failed are tried again a minute later.
+    pub fn due() -> Option<Sweep> {
+        let before = SWEPT.get();
+        let due = before.is_none_or(|at| at.elapsed() >= SWEEP_EVERY);
+        due.then(|| {
+            SWEPT.set(Some(Instant::now()));
+            Sweep { before }
+        })
     }
-    due
+
+    /// Gives the turn back, because the call begins again before it has swept.
+    pub fn give_back(self) {
+        SWEPT.set(self.before);
+    }
 }
 
 /// Letters that wait for written rows.

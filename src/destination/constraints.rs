@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use super::Equality;
 use crate::memo::Memo;
 use crate::prepared::Lookup;
 
@@ -42,13 +43,15 @@ pub struct Reference {
     pub to: String,
     /// The type of the referenced column, as SQL spells it, without a modifier.
     pub type_name: String,
-    /// The operator that compares the referenced column with this column.
-    pub operator: String,
+    /// The comparison of the referenced column (on the left) with this column.
+    pub equality: Equality,
 }
 
 /// A unique index, or an exclusion constraint: two rows may not agree in all of its elements.
 #[derive(Debug, Clone)]
 pub struct Exclusion {
+    /// The name of the index, which is also the name of its constraint.
+    pub name: String,
     /// The compared elements: columns (quoted where SQL needs it) or expressions over columns, each with the
     /// operator that compares two rows.
     pub elements: Vec<(String, String)>,
@@ -87,6 +90,14 @@ const FOREIGN_KEYS: &str = "
                  from rows from (pg_catalog.unnest(k.conpfeqop), pg_catalog.unnest(k.confkey)) u(operator, at)
                  join pg_catalog.pg_operator o on o.oid = u.operator
                  join pg_catalog.pg_namespace s on s.oid = o.oprnamespace
+                 order by u.at),
+           -- the server compares under the collation of the referenced column, if that collation matters
+           array(select coalesce((select pg_catalog.format(' collate %I.%I', s.nspname, l.collname)
+                                  from pg_catalog.pg_collation l
+                                  join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+                                  where l.oid = a.attcollation and not l.collisdeterministic), '')
+                 from pg_catalog.unnest(k.confkey) u(at)
+                 join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = u.at
                  order by u.at)
     from pg_catalog.pg_constraint k
     join pg_catalog.pg_class p on p.oid = k.confrelid
@@ -130,11 +141,12 @@ const EXCLUSIONS: &str = "
                                      and d.refobjsubid = a.attnum))),
            coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
            x.conexclop is not null,
-           array(select i.indcollation[k - 1] from pg_catalog.generate_series(1, i.indnkeyatts) k order by k)
+           array(select i.indcollation[k - 1] from pg_catalog.generate_series(1, i.indnkeyatts) k order by k),
+           c.relname::text
     from pg_catalog.pg_index i
     join pg_catalog.pg_class c on c.oid = i.indexrelid
     left join pg_catalog.pg_constraint x
-         on x.conindid = i.indexrelid and x.conrelid = i.indrelid and x.contype = 'x'
+         on x.conindid = i.indexrelid and x.conrelid = i.indrelid and x.conexclop is not null
     where i.indrelid = $1 and (i.indisunique or x.oid is not null) and i.indislive
     order by c.relname";
 
@@ -159,29 +171,35 @@ impl Constraints {
         known.unwrap_or_default()
     }
 
+    /// The unique index or exclusion constraint of this name.
+    pub fn exclusion(&self, name: &str) -> Option<&Exclusion> {
+        self.exclusions.iter().find(|index| index.name == name)
+    }
+
     /// Reads the constraints of a table from the catalog.
     fn load(table: pg_sys::Oid) -> Constraints {
         let arg = [table.into()];
         let foreign_keys = OF_FOREIGN_KEYS.with(|query| {
             query.rows(&arg, |row| {
-                let lists: [Vec<String>; 4] = [
+                let lists: [Vec<String>; 5] = [
                     row.get(4)?.expect("not null"),
                     row.get(5)?.expect("not null"),
                     row.get(6)?.expect("not null"),
                     row.get(7)?.expect("not null"),
+                    row.get(8)?.expect("not null"),
                 ];
-                let [of, to, types, operators] = lists.map(Vec::into_iter);
-                let columns = of.zip(to).zip(types.zip(operators));
+                let [of, to, types, operators, collates] = lists.map(Vec::into_iter);
+                let columns = of.zip(to).zip(types.zip(operators.zip(collates)));
                 Ok(ForeignKey {
                     parent: row.get(1)?.expect("not null"),
                     parent_owner: row.get(2)?.expect("not null"),
                     parent_name: row.get(3)?.expect("not null"),
                     columns: columns
-                        .map(|((of, to), (type_name, operator))| Reference {
+                        .map(|((of, to), (type_name, (operator, collate)))| Reference {
                             of,
                             to,
                             type_name,
-                            operator,
+                            equality: Equality::new(operator, collate),
                         })
                         .collect(),
                 })
@@ -199,6 +217,7 @@ impl Constraints {
                     nulls_agree: row.get(6)?.expect("not null"),
                     of_operators: row.get(7)?.expect("not null"),
                     collations: row.get(8)?.expect("not null"),
+                    name: row.get(9)?.expect("not null"),
                 })
             })
         });

@@ -52,6 +52,7 @@ fn every_error() -> Vec<Error> {
             table: "public.t".into(),
         },
         Error::MappingInUse,
+        Error::NoCounterSlot,
         Error::RowsWent,
         Error::WouldCascade {
             update: false,

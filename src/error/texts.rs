@@ -39,6 +39,14 @@ impl Error {
                 "Let the {kind}'s owner run: GRANT EXECUTE ON {} sequin.{name} TO the role.",
                 kind.to_uppercase()
             )),
+            Error::NoCounterSlot => SqlError::new(
+                sqlstate::PROGRAM_LIMIT_EXCEEDED,
+                "too many prepared transactions have called sequin_apply",
+            )
+            .with_detail("Each of them locks a row of sequin.counter, and no row is left for this session.")
+            .with_hint(
+                "Commit or roll back prepared transactions: SELECT gid FROM pg_prepared_xacts; then COMMIT PREPARED.",
+            ),
             Error::MappingNotYours { name } => SqlError::new(
                 sqlstate::INSUFFICIENT_PRIVILEGE,
                 format!("must have the rights of the owner of mapping \"{name}\""),

@@ -27,23 +27,27 @@ fn backend() -> i32 {
 /// The distance between two slots of one backend. The server can have at most 2^18 - 1 backends.
 const NEXT_SLOT: i32 = 1 << 18;
 
-/// Locks a slot until the transaction ends, and returns the slot. The slot is normally the backend's own
-/// number. But an earlier backend with the same number may have left a prepared transaction, which keeps that
-/// slot locked. The backend then takes a later slot.
-fn lock_slot(counters: pg_sys::Oid) -> i32 {
-    let mut slot = backend();
-    // SAFETY: two numbers name the lock; no object with these numbers need exist.
-    while !unsafe {
-        pg_sys::ConditionalLockDatabaseObject(
-            counters,
-            pg_sys::Oid::from(slot as u32),
-            0,
-            pg_sys::ExclusiveLock as i32,
-        )
-    } {
-        slot += NEXT_SLOT;
-    }
-    slot
+/// The slots of a backend: its own number, and then numbers that no other backend has. The column is an
+/// `integer`, so each backend has 8,192 of them.
+fn slots(backend: i32) -> impl Iterator<Item = i32> {
+    std::iter::successors(Some(backend), |slot| slot.checked_add(NEXT_SLOT))
+}
+
+/// Locks a slot until the transaction ends, and returns the slot; `None` if all slots of the backend are
+/// locked. The slot is normally the backend's own number. But an earlier backend with the same number may have
+/// left a prepared transaction, which keeps that slot locked. The backend then takes the next slot.
+fn lock_slot(counters: pg_sys::Oid) -> Option<i32> {
+    slots(backend()).find(|slot| {
+        // SAFETY: two numbers name the lock; no object with these numbers need exist.
+        unsafe {
+            pg_sys::ConditionalLockDatabaseObject(
+                counters,
+                pg_sys::Oid::from(*slot as u32),
+                0,
+                pg_sys::ExclusiveLock as i32,
+            )
+        }
+    })
 }
 
 /// `sequin.counter`, open to be written by this backend.
@@ -54,17 +58,18 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Opens the table.
-    pub fn open() -> Counters {
+    /// Opens the table; `None` if prepared transactions lock all slots of this backend.
+    pub fn open() -> Option<Counters> {
         // SAFETY: catalog look-ups of two names; table_open raises an error if the table is missing.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
             let table = pg_sys::get_relname_relid(c"counter".as_ptr(), schema);
-            Counters {
+            let slot = lock_slot(table)?;
+            Some(Counters {
                 relation: pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32),
                 index: pg_sys::get_relname_relid(c"counter_pkey".as_ptr(), schema),
-                slot: lock_slot(table),
-            }
+                slot,
+            })
         }
     }
 
@@ -127,5 +132,25 @@ impl Drop for Counters {
                 pg_sys::CommandCounterIncrement();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_share_no_slot() {
+        let last = NEXT_SLOT - 1;
+        for backend in [0, 1, last] {
+            let slots: Vec<i32> = slots(backend).collect();
+            assert_eq!(slots.len(), 8192);
+            assert!(
+                slots
+                    .iter()
+                    .all(|slot| *slot >= 0 && slot % NEXT_SLOT == backend)
+            );
+        }
+        assert_eq!(slots(last).last(), Some(i32::MAX));
     }
 }

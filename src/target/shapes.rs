@@ -137,6 +137,27 @@ pub enum Drift {
 }
 
 impl Drift {
+    /// All kinds, each with its name in `sequin.record_key`.
+    const NAMES: [(Drift, &'static str); 4] = [
+        (Drift::NotTaken, "not_taken"),
+        (Drift::Lacking, "lacking"),
+        (Drift::Suspected, "suspected"),
+        (Drift::Accepted, "accepted"),
+    ];
+
+    /// The name in `sequin.record_key`.
+    pub fn name(self) -> &'static str {
+        let mut names = Drift::NAMES.iter();
+        let name = names.find(|(drift, _)| *drift == self);
+        name.expect("every kind has a name").1
+    }
+
+    /// The kind of this name.
+    pub fn of_name(name: &str) -> Option<Drift> {
+        let mut names = Drift::NAMES.iter();
+        names.find(|(_, its)| *its == name).map(|(drift, _)| *drift)
+    }
+
     /// Whether somebody should know.
     pub fn is_told(self) -> bool {
         self != Drift::Accepted

@@ -66,8 +66,6 @@ pub struct Statements {
     pub mark: Option<Statement>,
     /// Finds rows by key, with their stored versions.
     pub find: Option<Statement>,
-    /// Find the rows that a delete would cascade to. Keyed by the number of the destination's referrer.
-    pub referrers: HashMap<usize, Statement>,
 }
 
 impl Statements {

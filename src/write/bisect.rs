@@ -270,12 +270,7 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
     // The row itself, at its old key, may hold the unique value that its new key needs.
     let result = changes.attempt(|changes| {
         let target = &changes.target;
-        let columns = unique_columns(target, &error).unwrap_or_default();
-        let columns: Vec<String> = columns
-            .iter()
-            .map(|&i| target.columns[i].name.clone())
-            .collect();
-        let Some(column) = can_give_up(target, &columns, |_| true) else {
+        let Some(column) = can_give_up(target, &unique_columns(&error), |_| true) else {
             return Err(Stop::Failed(error.clone()));
         };
         give_up(target, &changes.nets.values, column, &gone)?;

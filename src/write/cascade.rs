@@ -21,7 +21,7 @@ use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
-use crate::prepared::{RowReader, Statement, numbered_keys};
+use crate::prepared::{Recent, RowReader, Statement, numbered_keys};
 use crate::statement::free_name;
 use crate::target::Target;
 
@@ -39,19 +39,11 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
         let rows = Rows::read(target, values, referrer, nets)?;
         // The server's own checks of foreign keys run as the owner of the referring table, too.
         let owner = ActingAs::untrusted(referrer.owner);
-        let kept = target.statements.referrers.remove(&i);
-        let mut statement = match kept {
-            Some(statement) => statement,
-            None => {
-                let sql = format!(
-                    "{} limit 1",
-                    referring(target, referrer, "", Beside::Together)
-                );
-                prepare(target, referrer, &sql)?
-            }
-        };
-        let found = rows.query(target, values, &mut statement, nets);
-        target.statements.referrers.insert(i, statement);
+        let sql = format!(
+            "{} limit 1",
+            referring(target, referrer, "", Beside::Together)
+        );
+        let found = rows.query(target, values, &mut *prepare(target, referrer, sql)?, nets);
         drop(owner);
         let found = found?;
         let mut row = RowReader::new(&found);
@@ -140,7 +132,7 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             "{} limit 1",
             referring(target, referrer, "", Beside::Together)
         );
-        let mut statement = prepare(target, referrer, &sql)?;
+        let mut statement = prepare(target, referrer, sql)?;
         let found = rows.query(target, values, &mut statement, &nets)?;
         let mut row = RowReader::new(&found);
         if row.next() {
@@ -165,7 +157,7 @@ pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>,
         let found = Rows::read(target, values, referrer, nets)?;
         let _owner = ActingAs::untrusted(referrer.owner);
         let sql = referring(target, referrer, "", Beside::Itself);
-        let mut statement = prepare(target, referrer, &sql)?;
+        let mut statement = prepare(target, referrer, sql)?;
         let found = found.query(target, values, &mut statement, nets)?;
         let mut row = RowReader::new(&found);
         while row.next() {
@@ -211,11 +203,8 @@ pub fn holders(
         _ => format!("sequin.row_key({})", columns.join(", ")),
     };
     let also = format!(", {bytes}");
-    let mut statement = prepare(
-        target,
-        referrer,
-        &referring(target, referrer, &also, Beside::Together),
-    )?;
+    let sql = referring(target, referrer, &also, Beside::Together);
+    let mut statement = prepare(target, referrer, sql)?;
     let returned = rows.query(target, values, &mut statement, nets)?;
     Ok(numbered_keys(&returned, nets.len()))
 }
@@ -236,7 +225,7 @@ pub fn referred(
         .collect();
     let also = format!(", pg_catalog.concat_ws(', ', {})", to.join(", "));
     let sql = referring(target, referrer, &also, Beside::Itself);
-    let mut statement = prepare(target, referrer, &sql)?;
+    let mut statement = prepare(target, referrer, sql)?;
     rows.query(target, values, &mut statement, nets)
 }
 
@@ -328,10 +317,10 @@ impl Rows {
     }
 }
 
-fn prepare(target: &Target, referrer: &Referrer, sql: &str) -> Result<Statement, SqlError> {
+fn prepare(target: &Target, referrer: &Referrer, sql: String) -> Result<Recent, SqlError> {
     let mut row = target.numbered_key();
     row.extend(others(target, referrer).iter().map(|c| c.row()));
-    Statement::new(sql, &row)
+    Recent::new(sql, &row)
 }
 
 /// Which rows of a table that refers to itself are in nobody's way.
@@ -374,8 +363,8 @@ fn referring(target: &Target, referrer: &Referrer, also: &str, beside: Beside) -
     };
     let refers = list(
         &|i| {
-            let (column, to, operator) = &referrer.columns[i];
-            format!("b.{} {operator} c.{}", quote(to), quote(column))
+            let (column, to, equality) = &referrer.columns[i];
+            equality.sql(&format!("b.{}", quote(to)), &format!("c.{}", quote(column)))
         },
         " and ",
         referrer.columns.len(),

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use pgrx::pg_sys::{self, BuiltinOid};
 use pgrx::spi::SpiHeapTupleData;
 
-use crate::destination::Referrer;
+use crate::destination::constraints::Constraints;
+use crate::destination::{Equality, Referrer};
 use crate::error::SqlError;
 use crate::memo::Memo;
 use crate::prepared::Lookup;
@@ -32,12 +33,13 @@ const FOREIGN_KEY: &str = "
                  order by k.parent),
            array(select a.attname::text from pg_catalog.pg_attribute a
                  where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
-           array(select pg_catalog.format_type(a.atttypid, a.atttypmod)
+           array(select pg_catalog.format_type(a.atttypid, -1)
                  from pg_catalog.pg_attribute a
                  where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum),
            array(select a.attname::text
                  from pg_catalog.pg_index i join pg_catalog.pg_attribute a
-                      on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                      on a.attrelid = i.indrelid
+                         and a.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
                  where i.indrelid = up.confrelid and i.indisprimary order by a.attnum),
            (select p.relowner from pg_catalog.pg_class p where p.oid = up.confrelid),
            array(select pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
@@ -48,15 +50,20 @@ const FOREIGN_KEY: &str = "
            array(select a.attname::text
                  from unnest(up.conkey) with ordinality k(child, n)
                  join pg_catalog.pg_attribute a on a.attrelid = up.conrelid and a.attnum = k.child
-                 order by k.n)
+                 order by k.n),
+           array(select coalesce((select pg_catalog.format(' collate %I.%I', s.nspname, l.collname)
+                                  from pg_catalog.pg_collation l
+                                  join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+                                  where l.oid = a.attcollation and not l.collisdeterministic), '')
+                 from pg_catalog.pg_attribute a
+                 where a.attrelid = up.confrelid and a.attnum = any (up.confkey) order by a.attnum)
     from up where up.conparentid = 0";
 
 thread_local! {
     static KNOWN: Memo<[Option<String>; 3], ForeignKey> = const { Memo::new() };
     static FOREIGN_KEYS: Lookup = const { Lookup::new(FOREIGN_KEY, &[BuiltinOid::TEXTOID; 3]) };
     static CONSTRAINTS: Lookup = const { Lookup::new(CONSTRAINT, &[BuiltinOid::TEXTOID; 3]) };
-    static EXCLUSIONS: Lookup = const { Lookup::new(EXCLUSION, &[BuiltinOid::TEXTOID; 3]) };
-    static UNIQUE_INDEXES: Lookup = const { Lookup::new(UNIQUE_INDEX, &[BuiltinOid::TEXTOID; 2]) };
+    static TABLES: Lookup = const { Lookup::new(TABLE, &[BuiltinOid::TEXTOID; 2]) };
 }
 
 /// A foreign key, as [`FOREIGN_KEY`] finds it.
@@ -71,14 +78,14 @@ pub struct ForeignKey {
     pub of: Vec<String>,
     /// The referenced columns, in the order of the referenced table.
     pub to: Vec<String>,
-    /// The types of the referenced columns, as SQL spells them.
+    /// The types of the referenced columns, as SQL spells them, without modifiers: a cast must not shorten a value.
     pub types: Vec<String>,
     /// The primary key of the referenced table.
     pub primary: Vec<String>,
     /// The role that owns the referenced table.
     pub parent_owner: pg_sys::Oid,
-    /// The operators that compare a referenced column with a referring one, in the order of `to`.
-    pub operators: Vec<String>,
+    /// The comparisons of a referenced column (on the left) with a referring one, in the order of `to`.
+    pub equalities: Vec<Equality>,
     /// The referring columns, in the order of the foreign key.
     pub declared: Vec<String>,
 }
@@ -93,6 +100,9 @@ impl ForeignKey {
     fn load(name: [&Option<String>; 3]) -> Option<ForeignKey> {
         let name = name.map(Option::as_deref);
         let read = |row: SpiHeapTupleData<'_>| {
+            let operators: Vec<String> = row.get(9)?.expect("not null");
+            let collates: Vec<String> = row.get(11)?.expect("not null");
+            let equalities = operators.into_iter().zip(collates);
             Ok(ForeignKey {
                 child: row.get(1)?.expect("not null"),
                 parent: row.get(2)?.expect("not null"),
@@ -102,7 +112,7 @@ impl ForeignKey {
                 types: row.get(6)?.expect("not null"),
                 primary: row.get(7)?.expect("not null"),
                 parent_owner: row.get(8)?.expect("not null"),
-                operators: row.get(9)?.expect("not null"),
+                equalities: equalities.map(|(o, c)| Equality::new(o, c)).collect(),
                 declared: row.get(10)?.expect("not null"),
             })
         };
@@ -110,28 +120,11 @@ impl ForeignKey {
     }
 }
 
-/// The columns of a unique index; nothing if the index is partial or has expressions.
-const UNIQUE_INDEX: &str = "
-    select a.attname::text
-    from pg_catalog.pg_index i
-    join pg_catalog.pg_class c on c.oid = i.indexrelid
+/// The table of this schema and name.
+const TABLE: &str = "
+    select c.oid from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    cross join pg_catalog.unnest(i.indkey::smallint[]) with ordinality k(attnum, n)
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where n.nspname = $1 and c.relname = $2 and i.indisunique and i.indpred is null
-      and i.indexprs is null and k.n <= i.indnkeyatts";
-
-/// The columns of an exclusion constraint with their operators. The column is null for an expression.
-const EXCLUSION: &str = "
-    select a.attname::text, pg_catalog.format('operator(%I.%s)', s.nspname, o.oprname)
-    from pg_catalog.pg_constraint k
-    join pg_catalog.pg_class c on c.oid = k.conrelid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    cross join lateral rows from (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.conexclop)) u(attnum, operator)
-    join pg_catalog.pg_operator o on o.oid = u.operator
-    join pg_catalog.pg_namespace s on s.oid = o.oprnamespace
-    left join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = u.attnum and a.attnum > 0
-    where n.nspname = $1 and c.relname = $2 and k.conname = $3 and k.contype = 'x'";
+    where n.nspname = $1 and c.relname = $2";
 
 /// A constraint of a table. The query is needed because a trigger may name a constraint that does not
 /// exist.
@@ -148,33 +141,23 @@ pub fn is_of_constraint(error: &SqlError) -> bool {
     error.constraint.is_some() && !CONSTRAINTS.with(found).is_empty()
 }
 
-/// The numbers of the columns of the unique index that raised the error. `None` if the index is partial or
-/// has expressions, or if the mapping does not write all its columns.
-pub fn unique_columns(target: &Target, error: &SqlError) -> Option<Vec<usize>> {
-    let name = [&error.schema, &error.constraint].map(Option::as_deref);
-    let read = |row: SpiHeapTupleData<'_>| Ok(row.get::<String>(1)?.expect("not null"));
-    let names = UNIQUE_INDEXES.with(|query| query.rows(&name.map(Into::into), read));
-    let columns: Option<Vec<usize>> = names
-        .iter()
-        .map(|name| target.column_number(name))
-        .collect();
-    columns.filter(|columns| !columns.is_empty())
+/// The constraints of the table that the error names, and among them the name of the unique index or exclusion
+/// constraint that raised it. The table is the destination, or a partition of it.
+pub fn exclusive(error: &SqlError) -> Option<(Rc<Constraints>, &str)> {
+    let name = [&error.schema, &error.table].map(Option::as_deref);
+    let found = TABLES.with(|query| query.rows(&name.map(Into::into), |row| row.get(1)));
+    let constraints = Constraints::of(found.into_iter().next()??);
+    Some((constraints, error.constraint.as_deref()?))
 }
 
-/// The numbers of the columns of the exclusion constraint that raised the error, each with its operator.
-/// `None` if the constraint has expressions, or if the mapping does not write all its columns.
-pub fn exclusion(target: &Target, error: &SqlError) -> Option<Vec<(usize, String)>> {
-    let name = [&error.schema, &error.table, &error.constraint].map(Option::as_deref);
-    let read = |row: SpiHeapTupleData<'_>| {
-        let column = row.get::<String>(1)?;
-        Ok((column, row.get::<String>(2)?.expect("not null")))
+/// The columns of the unique index that raised the error; empty if the index is partial or has expressions.
+pub fn unique_columns(error: &SqlError) -> Vec<String> {
+    let Some((constraints, name)) = exclusive(error) else {
+        return Vec::new();
     };
-    let parts = EXCLUSIONS.with(|query| query.rows(&name.map(Into::into), read));
-    let parts: Option<Vec<_>> = parts
-        .into_iter()
-        .map(|(column, operator)| Some((target.column_number(&column?)?, operator)))
-        .collect();
-    parts.filter(|parts| !parts.is_empty())
+    let index = constraints.exclusion(name);
+    let index = index.filter(|index| index.predicate.is_none() && !index.of_operators);
+    index.map_or_else(Vec::new, |index| index.columns.clone())
 }
 
 /// The foreign key of this name through which the table `child` refers to the destination.

@@ -11,10 +11,10 @@
 
 pub mod collect;
 mod collector;
-mod exclusions;
+pub mod exclusions;
 mod givers;
 mod handovers;
-mod table;
+pub mod table;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

@@ -1,13 +1,14 @@
-//! Reads rows of the destination by the keys of net changes.
+//! Reads rows of the destination by the keys of net changes, and turns values that queries return into key bytes.
 
 #![forbid(unsafe_code)]
 
-use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::{self, Datum};
 use pgrx::spi::quote_identifier;
 
 use crate::changes::net::{NetChange, Values, key_values};
-use crate::destination::Column;
+use crate::destination::{Column, Destination};
 use crate::error::SqlError;
+use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::prepared::{BatchRow, Recent};
 use crate::statement;
@@ -43,4 +44,27 @@ pub fn read_rows<'n>(
     let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     statement.query(nets.enumerate(), |(n, net)| by_key(target, values, n, net))
+}
+
+/// The encodings of the columns that a query returned, from column `from` on.
+pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
+    let types = found.types().into_iter().skip(from).enumerate();
+    types
+        .map(|(i, type_oid)| {
+            let collation = collations.get(i).copied().unwrap_or(pg_sys::InvalidOid);
+            KeyColumn::new(type_oid, collation)
+        })
+        .collect()
+}
+
+/// The collations of columns of a table.
+pub fn collations(table: pg_sys::Oid, names: &[String]) -> Vec<pg_sys::Oid> {
+    let table = Destination::known(table);
+    names
+        .iter()
+        .map(|name| {
+            let column = table.as_ref().and_then(|table| table.column(name));
+            column.map_or(pg_sys::InvalidOid, |column| column.collation)
+        })
+        .collect()
 }

@@ -111,15 +111,16 @@ fn orphans(
     };
     let name = |of: &String| format!("b.{}", quote_identifier(of));
     let (mut there, mut itself, mut given) = (Vec::new(), Vec::new(), Vec::new());
-    for ((of, to), (type_name, operator)) in key
+    for ((of, to), (type_name, equality)) in key
         .of
         .iter()
         .zip(&key.to)
-        .zip(key.types.iter().zip(&key.operators))
+        .zip(key.types.iter().zip(&key.equalities))
     {
         let (of, to) = (name(of), quote_identifier(to));
-        there.push(format!("p.{to} {operator} {of}::{type_name}"));
-        itself.push(format!("b.{to} {operator} {of}::{type_name}"));
+        let cast = format!("{of}::{type_name}");
+        there.push(equality.sql(&format!("p.{to}"), &cast));
+        itself.push(equality.sql(&format!("b.{to}"), &cast));
         given.push(format!("{of} is not null"));
     }
     let mut unless = String::new();

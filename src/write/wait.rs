@@ -4,8 +4,7 @@
 //! |---|---|
 //! | 23503, a row is written | the row that the foreign key refers to |
 //! | 23503 or 23001, a row is deleted | a row that still refers to the deleted row |
-//! | 23505 | the row that has the unique value |
-//! | 23P01 | a row that excludes the message's row |
+//! | 23505, 23P01 | a row that conflicts with the message's row |
 //! | 23502 | the message's own row: an older change may bring the value |
 //!
 //! If the key is not known, the message waits for any row of the table.
@@ -17,7 +16,10 @@ use std::collections::HashMap;
 use pgrx::pg_sys::{self, Datum};
 
 use super::cascade;
-use super::constraint::{ForeignKey, exclusion, referrer, unique_columns};
+use super::constraint::{ForeignKey, exclusive, referrer};
+use super::graph::exclusions::holders;
+use super::graph::table::Table;
+use super::keys::{collations, encoding};
 use super::pending::Pending;
 use crate::blame::forgive;
 use crate::changes::Changes;
@@ -25,11 +27,12 @@ use crate::changes::net::{NetChange, Unit, Values};
 use crate::destination::Destination;
 use crate::error::SqlError;
 use crate::error::sqlstate::{EXCLUSION_VIOLATION, UNIQUE_VIOLATION};
+use crate::key;
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
-use crate::prepared::{Recent, numbered_keys};
+use crate::prepared::{Recent, RowReader};
 use crate::statement::{SqlColumn, numbered_batch};
 use crate::stop::Stop;
 use crate::target::Target;
@@ -73,11 +76,8 @@ fn find_of_constraint(
         let units = units.iter();
         units.map(|unit| unit.subject(&changes.keyed)).collect()
     };
-    if error.is(UNIQUE_VIOLATION) {
-        return holders(target, values, error, &subjects());
-    }
-    if error.is(EXCLUSION_VIOLATION) {
-        return excluders(target, values, error, &subjects());
+    if error.is(UNIQUE_VIOLATION) || error.is(EXCLUSION_VIOLATION) {
+        return in_the_way(changes, error, &subjects());
     }
     if !error.violates_foreign_key() {
         return Ok(own(changes, &subjects()));
@@ -126,30 +126,56 @@ fn any(table: pg_sys::Oid, nets: &[&NetChange]) -> Vec<Option<Wait>> {
 fn parents(
     target: &Target,
     values: &Values,
-    key: &ForeignKey,
+    foreign_key: &ForeignKey,
     nets: &[&NetChange],
     mappings: &[Mapping],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
     // A written parent row is found by the key of its mapping, so the foreign key must refer to that key.
     let is_key = mappings.iter().any(|mapping| {
-        let mut known_by = mapping.key.clone().unwrap_or_else(|| key.primary.clone());
-        let mut to = key.to.clone();
+        let mut known_by = mapping
+            .key
+            .clone()
+            .unwrap_or_else(|| foreign_key.primary.clone());
+        let mut to = foreign_key.to.clone();
         known_by.sort_unstable();
         to.sort_unstable();
-        mapping.destination_oid() == Some(key.parent) && known_by == to
+        mapping.destination_oid() == Some(foreign_key.parent) && known_by == to
     });
-    let columns: Option<Vec<usize>> = key.of.iter().map(|c| target.column_number(c)).collect();
+    let columns: Option<Vec<usize>> = foreign_key
+        .of
+        .iter()
+        .map(|c| target.column_number(c))
+        .collect();
     let Some(columns) = columns.filter(|_| is_key) else {
-        return Ok(any(key.parent, nets));
+        return Ok(any(foreign_key.parent, nets));
     };
     let row: Vec<String> = columns
         .iter()
-        .zip(&key.types)
+        .zip(&foreign_key.types)
         .map(|(&i, type_name)| format!("b.{}::{type_name}", target.columns[i].sql.name))
         .collect();
-    let select = format!("sequin.row_key({})", row.join(", "));
-    let keys = keys(target, values, &select, &columns, "", nets)?;
-    Ok(waits(key.parent, keys))
+    let asked: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
+    let (number, batch) = numbered_batch(&asked);
+    let sql = format!("select b.{number}, {} from {batch}", row.join(", "));
+    let mut row = vec![RowColumn::number("")];
+    row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
+    let mut statement = Recent::new(sql, &row)?;
+    let found = statement.query(nets.iter().enumerate(), |(n, net)| {
+        let mut row = vec![Some(Datum::from(n as i32))];
+        row.extend(columns.iter().map(|&i| values.get(net.row, i)));
+        row
+    })?;
+    let encoding = encoding(&found, 1, &collations(foreign_key.parent, &foreign_key.to));
+    let mut keys = vec![None; nets.len()];
+    let mut row = RowReader::new(&found);
+    while row.next() {
+        if let Some(values) = row.datums_from(1) {
+            let mut bytes = Vec::new();
+            key::encode(&encoding, values, &mut bytes);
+            keys[row.index(0)] = Some(bytes);
+        }
+    }
+    Ok(waits(foreign_key.parent, keys))
 }
 
 /// For each row that is to be deleted, a [`Wait`] for a row that still refers to it through this foreign key.
@@ -180,106 +206,28 @@ fn children(
     Ok(waits(child, keys))
 }
 
-/// [`Wait`]s for the rows that have the unique values.
-fn holders(
-    target: &Target,
-    values: &Values,
-    error: &SqlError,
-    nets: &[&NetChange],
-) -> Result<Vec<Option<Wait>>, SqlError> {
-    let table = target.destination.oid;
-    let Some(columns) = unique_columns(target, error) else {
-        return Ok(any(table, nets));
-    };
-    let equal: Vec<String> = columns
-        .iter()
-        .map(|&i| format!("d.{0} = b.{0}", target.columns[i].sql.name))
-        .collect();
-    let rows = format!("{} offset 0", equal.join(" and "));
-    in_the_way(target, values, &columns, &rows, nets)
-}
-
-/// [`Wait`]s for rows that exclude the new rows through the exclusion constraint that raised the error.
-fn excluders(
-    target: &Target,
-    values: &Values,
-    error: &SqlError,
-    nets: &[&NetChange],
-) -> Result<Vec<Option<Wait>>, SqlError> {
-    let table = target.destination.oid;
-    let Some(parts) = exclusion(target, error) else {
-        return Ok(any(table, nets));
-    };
-    let name = |i: usize| &target.columns[i].sql.name;
-    let clashes: Vec<String> = parts
-        .iter()
-        .map(|(i, operator)| format!("d.{0} {operator} b.{0}", name(*i)))
-        .collect();
-    // A row does not exclude itself.
-    let same: Vec<String> = target
-        .key_sql()
-        .iter()
-        .map(|key| format!("d.{0} {1} b.{0}", key.name, key.equals))
-        .collect();
-    let rows = format!(
-        "{} and not ({}) limit 1",
-        clashes.join(" and "),
-        same.join(" and ")
-    );
-    let mut columns: Vec<usize> = parts.into_iter().map(|(i, _)| i).collect();
-    columns.extend(&target.key);
-    columns.sort_unstable();
-    columns.dedup();
-    in_the_way(target, values, &columns, &rows, nets)
-}
-
-/// [`Wait`]s for the rows `d` of the table that block the net changes `b`. `rows` is the SQL condition on
-/// both, with the clauses that follow it. The condition needs these columns of `b`.
+/// [`Wait`]s for rows that conflict with the new rows in the unique index or exclusion constraint that raised the error.
 fn in_the_way(
-    target: &Target,
-    values: &Values,
-    columns: &[usize],
-    rows: &str,
+    changes: &Changes<'_>,
+    error: &SqlError,
     nets: &[&NetChange],
 ) -> Result<Vec<Option<Wait>>, SqlError> {
-    let from = format!(
-        " cross join lateral (select d.* from {} d where {rows}) d",
-        target.relation().name
-    );
-    let key: Vec<String> = target
-        .table_order()
-        .into_iter()
-        .map(|i| format!("d.{}", target.columns[target.key[i]].sql.name))
-        .collect();
-    let select = format!("sequin.row_key({})", key.join(", "));
-    let keys = keys(target, values, &select, columns, &from, nets)?;
-    Ok(waits(target.destination.oid, keys))
+    let table = changes.target.destination.oid;
+    let Some((constraints, name)) = exclusive(error) else {
+        return Ok(any(table, nets));
+    };
+    let Some(index) = constraints.exclusion(name) else {
+        return Ok(any(table, nets));
+    };
+    let rows = Table::read(changes, &constraints, nets)?;
+    let mut keys = vec![None; nets.len()];
+    for (n, key) in holders(&rows, index, false)? {
+        keys[n] = Some(key).filter(|key| !key.is_empty());
+    }
+    Ok(waits(table, keys))
 }
 
 /// Whether the error is about a foreign key of a table to itself.
 pub fn is_of_itself(error: &SqlError) -> bool {
     ForeignKey::of(error).is_some_and(|key| key.parent == key.child)
-}
-
-/// Runs a query over some columns of the rows. It returns row numbers, each with the key that `select` gives.
-fn keys(
-    target: &Target,
-    values: &Values,
-    select: &str,
-    columns: &[usize],
-    from: &str,
-    nets: &[&NetChange],
-) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
-    let asked: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
-    let (number, batch) = numbered_batch(&asked);
-    let sql = format!("select b.{number}, {select} from {batch}{from}");
-    let mut row = vec![RowColumn::number("")];
-    row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));
-    let mut statement = Recent::new(sql, &row)?;
-    let returned = statement.query(nets.iter().enumerate(), |(n, net)| {
-        let mut row = vec![Some(Datum::from(n as i32))];
-        row.extend(columns.iter().map(|&i| values.get(net.row, i)));
-        row
-    })?;
-    Ok(numbered_keys(&returned, nets.len()))
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod cascades;
+mod equality;
 mod exclusion;
 mod foreign_keys;
 mod kept_once;

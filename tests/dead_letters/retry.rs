@@ -238,3 +238,53 @@ fn letters_follow_their_mapping() {
         ["null"]
     );
 }
+
+/// A call that begins again to get the lock on a mapping still tries the letters that nobody has tried for a minute.
+#[test]
+fn a_sweep_is_not_lost_when_the_call_begins_again() {
+    let database = Database::new("sweep_again");
+    let mut client = database.connect();
+    let mut other = database.connect();
+    run(
+        &mut client,
+        "create table item (id integer primary key, price integer, body text);
+         create table place (id integer primary key, name text);
+         create table elsewhere (id integer primary key);
+         create table visit (id integer primary key, place integer references elsewhere);
+         select sequin.map('public.item', 'item', guard => 'table', name => 'item');
+         select sequin.map('public.visit', 'visit', guard => 'table', name => 'visit')",
+    );
+    let visit = |id: u64, place: u64| {
+        let record = format!(r#"{{"id":{id},"place":{place}}}"#);
+        message("insert", "visit", id, &record)
+    };
+    assert_eq!(send(&mut client, &[visit(1, 7)]).dead, 1);
+    // What it waits for comes, and nobody tells.
+    run(
+        &mut client,
+        "insert into elsewhere values (7), (8);
+         update sequin.dead_letter set last_attempt_at = now() - interval '2 minutes'",
+    );
+    run(&mut client, "begin");
+    assert_eq!(send(&mut client, &[visit(2, 8)]).upserted, 1);
+    let pid = value(&mut other, "select pg_backend_pid()");
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| send(&mut other, &[item("insert", 9, 1, "x")]).outcomes());
+        wait_for_lock(&database, &pid);
+        run(&mut client, "commit");
+        assert_eq!(call.join().expect("the call ends"), 1);
+    });
+    assert_eq!(rows(&mut client, LETTERS), [""; 0]);
+}
+
+/// Waits until the backend waits for a lock.
+fn wait_for_lock(database: &Database, pid: &str) {
+    let mut client = database.connect();
+    let waits = format!(
+        "select count(*) from pg_stat_activity where pid = {pid} and wait_event_type = 'Lock'"
+    );
+    let start = std::time::Instant::now();
+    while value(&mut client, &waits) == "0" {
+        assert!(start.elapsed().as_secs() < 30, "it does not wait");
+    }
+}

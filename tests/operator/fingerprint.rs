@@ -164,3 +164,35 @@ fn a_destination_is_compared_with_its_source_by_fingerprints() {
     let wide = "select count(*), sum(rows) from sequin.fingerprint('wide')";
     assert_eq!(value(&mut client, wide), "1|1");
 }
+
+/// `jsonb` refuses some values of type `json`.
+#[test]
+fn a_json_that_is_no_jsonb_has_a_fingerprint() {
+    let database = Database::new("fingerprint_json");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        r#"create table source (id integer primary key, j json);
+           create table copy (id integer primary key, j json);
+           insert into source values (1, '{"b": "\u0000", "a": 1}'), (2, '["\\u0000", "\u0000"]'), (3, '"\ud800"'),
+               (4, '1e400000'), (5, '"\ud83d\ude00"'), (6, '{"a": "\\ud800"}'), (7, '"e99999"'), (8, null);
+           insert into copy values (1, '{"a":1,"b":"\u0000"}'), (2, '["\\u0000","\u0000"]'), (3, '"\ud800"'),
+               (4, '1e400000'), (5, '"😀"'), (6, '{"a": "\\ud800"}'), (7, '"e99999"'), (8, null);"#,
+    );
+    let of =
+        |table: &str| format!("select * from sequin.fingerprint('{table}', bucket_count => 1)");
+    let source = rows(&mut client, &of("source"));
+    assert_eq!(rows(&mut client, &of("copy")), source);
+    for (id, other) in [
+        (1, r#"{"b": "\u001a", "a": 1}"#),
+        (2, r#"["\\u0000", "\\u0000"]"#),
+        (3, r#""\ud801""#),
+    ] {
+        run(
+            &mut client,
+            &format!("begin; update copy set j = '{other}' where id = {id}"),
+        );
+        assert_ne!(rows(&mut client, &of("copy")), source, "{other}");
+        run(&mut client, "rollback");
+    }
+}

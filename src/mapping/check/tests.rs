@@ -31,6 +31,7 @@ fn column(name: &str, type_oid: u32) -> Column {
             _ => "other",
         }
         .into(),
+        collate: String::new(),
         not_null: false,
         has_default: false,
         generated: false,

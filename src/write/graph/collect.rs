@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
+use super::exclusions::is_of_key;
 use super::table::Table;
 use crate::blame::forgive;
 use crate::changes::Changes;
@@ -101,7 +102,7 @@ fn add(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError
         this.if_possible(|this| this.referred_to(&table, referrer))?;
     }
     for exclusion in &constraints.exclusions {
-        if !this.is_of_key(exclusion) {
+        if !is_of_key(&this.changes.target, exclusion) {
             this.if_possible(|this| this.find_holders(&table, exclusion))?;
             this.if_possible(|this| this.find_rivals(&table, exclusion))?;
         }

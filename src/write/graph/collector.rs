@@ -12,16 +12,16 @@ use super::table::{Image, Table};
 use crate::blame::forgive;
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
-use crate::destination::constraints::{Exclusion, ForeignKey, Reference};
-use crate::destination::{Action, Destination, Referrer};
+use crate::destination::constraints::{ForeignKey, Reference};
+use crate::destination::{Action, Destination, Equality, Referrer};
 use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
 use crate::mapping::Mapping;
-use crate::pg::spi::Returned;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::ActingAs;
 use crate::prepared::RowReader;
 use crate::write::delete_or_move::{is_move, may_be_deleted};
+use crate::write::keys::{collations, encoding};
 use crate::write::solve::{Dropped, RowNo, ValueNo};
 
 use super::Graph;
@@ -129,19 +129,6 @@ impl Collector<'_, '_> {
         }
     }
 
-    /// Whether this is the unique index of the mapping's key. Two changes of one key are no conflict: they are of one
-    /// row.
-    pub fn is_of_key(&self, exclusion: &Exclusion) -> bool {
-        let target = &self.changes.target;
-        exclusion.predicate.is_none()
-            && !exclusion.of_operators
-            && exclusion.columns.len() == target.key.len()
-            && target
-                .key
-                .iter()
-                .all(|&i| exclusion.columns.contains(&target.columns[i].name))
-    }
-
     /// Adds the values that the changed rows refer to through a foreign key.
     pub fn needs(&mut self, table: &Table<'_>, key: &ForeignKey) -> Result<(), SqlError> {
         let columns: Option<Vec<usize>> = key.columns.iter().map(|c| table.column(&c.of)).collect();
@@ -156,7 +143,10 @@ impl Collector<'_, '_> {
             "select x.{n}, exists (select from {} p where {}), {} from x where {}",
             key.parent_name,
             join(
-                &|c| format!("p.{} {} x.{}", quote(&c.to), c.operator, quote(&c.of)),
+                &|c| {
+                    let (to, of) = (quote(&c.to), quote(&c.of));
+                    c.equality.sql(&format!("p.{to}"), &format!("x.{of}"))
+                },
                 " and "
             ),
             join(&|c| format!("x.{}::{}", quote(&c.of), c.type_name), ", "),
@@ -187,7 +177,7 @@ impl Collector<'_, '_> {
     /// Adds the values of the changed rows to which other rows can refer, and the rows that now refer to a value that
     /// is dropped.
     pub fn referred_to(&mut self, table: &Table<'_>, referrer: &Referrer) -> Result<(), SqlError> {
-        let mut parts: Vec<(usize, &(String, String, String))> = Vec::new();
+        let mut parts: Vec<(usize, &(String, String, Equality))> = Vec::new();
         for part in &referrer.columns {
             let Some(column) = table.column(&part.1) else {
                 return Ok(());
@@ -259,7 +249,9 @@ impl Collector<'_, '_> {
         };
         let refers: Vec<String> = parts
             .iter()
-            .map(|(_, (of, to, operator))| format!("x.{} {operator} c.{}", quote(to), quote(of)))
+            .map(|(_, (of, to, equality))| {
+                equality.sql(&format!("x.{}", quote(to)), &format!("c.{}", quote(of)))
+            })
             .collect();
         let n = table.number();
         let most = self.counts.get(&referrer.oid).copied().unwrap_or(0) + 1;
@@ -332,27 +324,4 @@ impl Collector<'_, '_> {
                 .unzip()
         })
     }
-}
-
-/// The encodings of the columns that a query returned, from column `from` on.
-pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Vec<KeyColumn> {
-    let types = found.types().into_iter().skip(from).enumerate();
-    types
-        .map(|(i, type_oid)| {
-            let collation = collations.get(i).copied().unwrap_or(pg_sys::InvalidOid);
-            KeyColumn::new(type_oid, collation)
-        })
-        .collect()
-}
-
-/// The collations of columns of a table.
-fn collations(table: pg_sys::Oid, names: &[String]) -> Vec<pg_sys::Oid> {
-    let table = Destination::known(table);
-    names
-        .iter()
-        .map(|name| {
-            let column = table.as_ref().and_then(|table| table.column(name));
-            column.map_or(pg_sys::InvalidOid, |column| column.collation)
-        })
-        .collect()
 }

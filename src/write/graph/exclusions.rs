@@ -12,8 +12,10 @@ use crate::destination::constraints::Exclusion;
 use crate::error::SqlError;
 use crate::key;
 use crate::prepared::RowReader;
+use crate::target::Target;
+use crate::write::keys::encoding;
 
-use super::collector::{Collector, encoding};
+use super::collector::Collector;
 
 /// The most pairs of changes that conflict in an exclusion constraint. The server finds the other conflicts when it
 /// writes the changes.
@@ -27,60 +29,13 @@ impl Collector<'_, '_> {
         exclusion: &Exclusion,
     ) -> Result<(), SqlError> {
         let target = table.target;
-        let n = table.number();
-        let key = target.key_sql();
-        let order = target.table_order();
-        let mut inner: Vec<String> = Vec::new();
-        let mut list: Vec<String> = vec![format!("x.{n}")];
-        for (i, (element, operator)) in exclusion.elements.iter().enumerate() {
-            list.push(format!("({element}) as {n}e{i}"));
-            inner.push(same(
-                element,
-                operator,
-                &format!("e.{n}e{i}"),
-                exclusion.nulls_agree,
-            ));
-        }
-        for (i, column) in key.iter().enumerate() {
-            list.push(format!("x.{} as {n}k{i}", column.name));
-        }
-        let itself: Vec<String> = key
-            .iter()
-            .enumerate()
-            .map(|(i, column)| format!("d.{} {} e.{n}k{i}", column.name, column.equals))
-            .collect();
-        inner.push(format!("not ({})", itself.join(" and ")));
-        let mut outer = String::new();
-        if let Some(predicate) = &exclusion.predicate {
-            inner.push(format!("({predicate})"));
-            outer = format!(" where ({predicate})");
-        }
-        let names: Vec<String> = key
-            .iter()
-            .map(|column| format!("d.{}", column.name))
-            .collect();
-        let query = format!(
-            "select e.{n}, d.* from (select {} from x{outer} offset 0) e cross join lateral \
-             (select {} from {} d where {} offset 0) d",
-            list.join(", "),
-            names.join(", "),
-            target.relation().name,
-            inner.join(" and "),
-        );
-        let columns = self.columns_of(table, exclusion);
-        let found = table.ask_of_all(&columns, &query)?;
         let keyed = self
             .graph
             .keyed
             .of((target.destination.oid, target.key_names()));
-        let mut row = RowReader::new(&found);
-        while row.next() {
-            let mut bytes = Vec::new();
-            if let Some(values) = row.datums_from(1) {
-                key::encode_in_order(&target.key_encoding, values, &order, &mut bytes);
-            }
+        for (n, bytes) in holders(table, exclusion, true)? {
             let holder = self.graph.rows.of((keyed, bytes));
-            let node = &mut self.graph.nodes[self.first + row.index(0)];
+            let node = &mut self.graph.nodes[self.first + n];
             if !node.displaces.contains(&holder) {
                 node.displaces.push(holder);
             }
@@ -108,7 +63,7 @@ impl Collector<'_, '_> {
             .map(|(i, (element, _))| format!("({element}) as {n}e{i}"))
             .collect();
         let rows = format!("select x.{n}, {} from x{filter}", list.join(", "));
-        let columns = self.columns_of(table, exclusion);
+        let columns = columns_of(table, exclusion);
         if !exclusion.of_operators {
             let found = table.ask_of_all(&columns, &rows)?;
             let encoding = encoding(&found, 1, &exclusion.collations);
@@ -161,18 +116,94 @@ impl Collector<'_, '_> {
         }
         Ok(())
     }
+}
 
-    /// The columns that the index reads, and the key columns.
-    fn columns_of(&self, table: &Table<'_>, exclusion: &Exclusion) -> Vec<usize> {
-        let target = &self.changes.target;
-        let is_key = |name: &String| target.key.iter().any(|&i| target.columns[i].name == *name);
-        (0..table.columns.len())
-            .filter(|&i| {
-                let name = &table.columns[i].name;
-                exclusion.reads.contains(name) || is_key(name)
-            })
-            .collect()
+/// The rows that conflict with the rows of `table` as they will be: the number of each change with the key of a row as
+/// bytes, which are empty if the key has a null. `all`: all such rows; else one for each change.
+pub fn holders(
+    table: &Table<'_>,
+    exclusion: &Exclusion,
+    all: bool,
+) -> Result<Vec<(usize, Vec<u8>)>, SqlError> {
+    let target = table.target;
+    let n = table.number();
+    let key = target.key_sql();
+    let order = target.table_order();
+    let mut inner: Vec<String> = Vec::new();
+    let mut list: Vec<String> = vec![format!("x.{n}")];
+    for (i, (element, operator)) in exclusion.elements.iter().enumerate() {
+        list.push(format!("({element}) as {n}e{i}"));
+        inner.push(same(
+            element,
+            operator,
+            &format!("e.{n}e{i}"),
+            exclusion.nulls_agree,
+        ));
     }
+    for (i, column) in key.iter().enumerate() {
+        list.push(format!("x.{} as {n}k{i}", column.name));
+    }
+    let itself: Vec<String> = key
+        .iter()
+        .enumerate()
+        .map(|(i, column)| format!("d.{} {} e.{n}k{i}", column.name, column.equals))
+        .collect();
+    if !is_of_key(target, exclusion) {
+        inner.push(format!("not ({})", itself.join(" and ")));
+    }
+    let mut outer = String::new();
+    if let Some(predicate) = &exclusion.predicate {
+        inner.push(format!("({predicate})"));
+        outer = format!(" where ({predicate})");
+    }
+    let names: Vec<String> = key
+        .iter()
+        .map(|column| format!("d.{}", column.name))
+        .collect();
+    let query = format!(
+        "select e.{n}, d.* from (select {} from x{outer} offset 0) e cross join lateral \
+         (select {} from {} d where {} {}) d",
+        list.join(", "),
+        names.join(", "),
+        target.relation().name,
+        inner.join(" and "),
+        if all { "offset 0" } else { "limit 1" },
+    );
+    let columns = columns_of(table, exclusion);
+    let found = table.ask_of_all(&columns, &query)?;
+    let mut row = RowReader::new(&found);
+    let mut holders = Vec::with_capacity(found.len());
+    while row.next() {
+        let mut bytes = Vec::new();
+        if let Some(values) = row.datums_from(1) {
+            key::encode_in_order(&target.key_encoding, values, &order, &mut bytes);
+        }
+        holders.push((row.index(0), bytes));
+    }
+    Ok(holders)
+}
+
+/// Whether this is the unique index of the mapping's key. Two changes of one key are no conflict: they are of one row.
+pub fn is_of_key(target: &Target, exclusion: &Exclusion) -> bool {
+    exclusion.predicate.is_none()
+        && !exclusion.of_operators
+        && exclusion.columns.len() == target.key.len()
+        && target
+            .key
+            .iter()
+            .all(|&i| exclusion.columns.contains(&target.columns[i].name))
+}
+
+/// The columns that the index reads, and the key columns.
+fn columns_of(table: &Table<'_>, exclusion: &Exclusion) -> Vec<usize> {
+    let target = table.target;
+    let is_key = |name: &String| target.key.iter().any(|&i| target.columns[i].name == *name);
+    (0..table.columns.len())
+        .filter(|&i| {
+            let name = &table.columns[i].name;
+            exclusion.reads.contains(name) || is_key(name)
+        })
+        .collect()
 }
 
 fn same(element: &str, operator: &str, other: &str, nulls_agree: bool) -> String {

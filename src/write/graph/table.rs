@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use pgrx::pg_sys::Datum;
-use pgrx::spi::quote_identifier;
 
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, NetEffect};
@@ -181,7 +180,7 @@ impl<'t> Table<'t> {
         let mut definition = format!("{n} integer");
         let mut row = vec![RowColumn::number(&n)];
         for column in columns.iter().map(|&i| self.columns[i]) {
-            definition += &format!(", {} {}", quote_identifier(&column.name), column.type_name);
+            definition += &format!(", {}", column.definition());
             row.push(column.row());
         }
         (definition, row)

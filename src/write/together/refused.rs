@@ -19,7 +19,7 @@ pub enum Blamed {
     /// Any change: the error names no row.
     Unknown,
     /// The change of the row that was being written.
-    This(usize),
+    Row(usize),
     /// One of these changes, or another one that fails a check at the end of the statement.
     OneOf(Vec<usize>),
 }
