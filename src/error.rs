@@ -103,6 +103,8 @@ pub enum Error {
         /// The table, with its schema.
         table: String,
     },
+    /// Somebody else may have compiled a function in PL/pgSQL, which is compiled again.
+    CompiledEarlier,
     /// Prepared transactions lock all rows of `sequin.counter` that the backend may write.
     NoCounterSlot,
     /// Another call holds a lock on a mapping.

@@ -114,6 +114,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::backtrace::never();
     pg::plan_size::watch();
     pg::temporary::watch();
+    pg::compiled::watch();
     settings::define();
 }
 

@@ -8,6 +8,7 @@
 
 pub mod backtrace;
 pub mod clock;
+pub mod compiled;
 pub mod constraints;
 pub mod counter;
 pub mod failures;

@@ -53,6 +53,7 @@ fn every_error() -> Vec<Error> {
         },
         Error::MappingInUse,
         Error::NoCounterSlot,
+        Error::CompiledEarlier,
         Error::RowsWent,
         Error::WouldCascade {
             update: false,

@@ -39,6 +39,12 @@ impl Error {
                 "Let the {kind}'s owner run: GRANT EXECUTE ON {} sequin.{name} TO the role.",
                 kind.to_uppercase()
             )),
+            Error::CompiledEarlier => SqlError::new(
+                sqlstate::SERIALIZATION_FAILURE,
+                "function was compiled before the session first called sequin_apply",
+            )
+            .with_detail("The types of its variables may be those of another role. The function is compiled again.")
+            .with_hint("Add SET search_path to the function, and use a session of its own to call sequin_apply."),
             Error::NoCounterSlot => SqlError::new(
                 sqlstate::PROGRAM_LIMIT_EXCEEDED,
                 "too many prepared transactions have called sequin_apply",

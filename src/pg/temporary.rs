@@ -23,6 +23,22 @@ pub fn acts_as_owner(acts: bool) -> bool {
     ACTING.replace(acts)
 }
 
+/// Whether the backend acts as the owner of a mapping.
+pub fn is_acting() -> bool {
+    ACTING.get()
+}
+
+/// The name of a type, if it is a temporary one of a role that is neither the present one nor a superuser.
+pub fn strange_type(oid: pg_sys::Oid) -> Option<String> {
+    let (mut schema, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: reads two backend variables.
+    unsafe { pg_sys::GetTempNamespaceState(&mut schema, &mut toast) };
+    if schema == pg_sys::InvalidOid {
+        return None;
+    }
+    in_schema(pg_sys::SysCacheIdentifier::TYPEOID as c_int, oid, schema)
+}
+
 static mut PREVIOUS: pg_sys::planner_hook_type = None;
 
 /// Called once, when the library is loaded.

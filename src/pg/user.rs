@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::compiled;
 use super::settings::{PINNED, Settings};
 use super::temporary::acts_as_owner;
 use super::turn::Turn;
@@ -15,6 +16,8 @@ pub struct ActingAs {
     security_context: i32,
     settings: Option<Settings>,
     acted_as_owner: bool,
+    /// The role, if it is the owner of a mapping.
+    owner: Option<pg_sys::Oid>,
     _turn: Turn,
 }
 
@@ -41,6 +44,9 @@ impl ActingAs {
                 flags |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
             }
             pg_sys::SetUserIdAndSecContext(role, flags);
+            if owner {
+                compiled::begin_turn(role);
+            }
             // Settings that a role's own SQL changes are restored when its turn ends. They do not apply while
             // the extension's owner acts in between: with another search_path, the owner's SQL could find a
             // foreign operator and run it with the owner's rights.
@@ -50,6 +56,7 @@ impl ActingAs {
                 security_context,
                 settings: guarded.then(|| Settings::new(PINNED)),
                 acted_as_owner: acts_as_owner(owner),
+                owner: owner.then_some(role),
                 _turn: turn,
             }
         }
@@ -86,6 +93,11 @@ impl Drop for ActingAs {
     fn drop(&mut self) {
         drop(self.settings.take());
         acts_as_owner(self.acted_as_owner);
+        if let Some(owner) = self.owner
+            && owner != self.user
+        {
+            compiled::end_turn(owner);
+        }
         // SAFETY: restores the values that `in_turn` read.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.security_context) }
     }

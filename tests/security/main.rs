@@ -8,6 +8,7 @@ mod a_setting_that_does_not_exist;
 mod a_superusers_mapping_to_anothers_table;
 mod a_temporary_view;
 mod an_owner_fails_the_batch;
+mod an_owner_hides_drift;
 mod an_owner_pauses_the_batch;
 mod an_owner_stalls_the_batch;
 mod backtraces;
@@ -15,6 +16,7 @@ mod cancel;
 #[path = "../crash/cluster.rs"]
 #[allow(dead_code, reason = "some is for crashes")]
 mod cluster;
+mod compiled_functions;
 mod default_privileges;
 mod deferred_triggers;
 mod every_function;
