@@ -177,9 +177,15 @@ const RELATION: &str = "
                           or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
                      and not t.tgisinternal and t.tgenabled <> 'D'
                      and t.tgtype::integer & 66 = 0), -- not before, not instead
-           -- of a superuser's table, the owner of a partition that is no superuser: its triggers would run too
-           coalesce((select o.relowner
-                     from pg_catalog.pg_partition_tree(c.oid) p
+           -- of a superuser's table, the owner of a partition or child that is no superuser: its triggers would
+           -- run too
+           coalesce((with recursive p as (
+                         select c.oid as relid, 0 as level
+                         union all
+                         select i.inhrelid, p.level + 1
+                         from p join pg_catalog.pg_inherits i on i.inhparent = p.relid)
+                     select o.relowner
+                     from p
                      join pg_catalog.pg_class o on o.oid = p.relid
                      join pg_catalog.pg_roles r on r.oid = o.relowner
                      where not r.rolsuper order by p.level, o.oid limit 1), c.relowner)

@@ -10,15 +10,12 @@ use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode};
 use crate::changes::Changes;
 use crate::error::SqlError;
 use crate::error::quote::literal;
+use crate::mapping::catalog;
 use crate::pg::clock;
+use crate::pg::invalidation;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader};
 use crate::target::shapes::{Drift, Noted, RecordShape, Taken};
-
-/// Another call that notes the same is not waited for.
-const LOCK: &str = "
-    select pg_catalog.pg_try_advisory_xact_lock(1936028778, b.mapping)
-    from sequin_internal.batch() b(mapping integer)";
 
 const SELECT: &str = "
     select r.key, r.drift, r.committed_at, r.taken
@@ -43,7 +40,6 @@ const TABLE: [(&str, pg_sys::Oid); 3] = [
 ];
 
 thread_local! {
-    static LOCKED: Kept = const { Kept::new(LOCK, &[TABLE[0]]) };
     static READ: Kept = const { Kept::new(SELECT, &TABLE) };
     static WRITE: Kept = const {
         Kept::new(
@@ -70,7 +66,8 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
         }
         let mapping = target.mapping.id;
         let _definer = ActingAs::new(definer, false);
-        if !is_locked(mapping)? {
+        // This call does not wait for another one that notes the same.
+        if !invalidation::try_lock_notes(catalog::relation(), mapping) {
             target.shapes.later();
             continue;
         }
@@ -100,13 +97,6 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
         target.shapes.compared(&results);
     }
     Ok(())
-}
-
-fn is_locked(mapping: i32) -> Result<bool, SqlError> {
-    let mapping = Some(Datum::from(mapping));
-    let returned = LOCKED.with(|statement| statement.query_of(vec![mapping]))?;
-    let mut row = RowReader::new(&returned);
-    Ok(row.next() && row.bool(0) == Some(true))
 }
 
 fn noted(mapping: i32, shape: &RecordShape) -> Result<HashMap<String, Noted>, SqlError> {

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -80,6 +81,9 @@ impl Routes {
         registry: &Registry,
         observer: Option<&Observer>,
     ) -> Result<(), SqlError> {
+        // Each owner's mappings are searched for each source table, and there may be many owners.
+        let mut routes: Vec<Cow<'_, [usize]>> = Vec::new();
+        let mut by_source: HashMap<_, usize> = HashMap::new();
         let mut last = None;
         for position in positions {
             interrupts::check();
@@ -97,13 +101,17 @@ impl Routes {
                 message.schema,
                 message.table,
             );
-            let found = match last.take() {
-                Some((known, found)) if known == source => found,
-                _ => registry
-                    .router
-                    .route(source.0, source.1, source.2, source.3),
+            let number = match last {
+                Some((known, number)) if known == source => number,
+                _ => *by_source.entry(source).or_insert_with(|| {
+                    let router = &registry.router;
+                    routes.push(router.route(source.0, source.1, source.2, source.3));
+                    routes.len() - 1
+                }),
             };
-            for &index in &*found {
+            last = Some((source, number));
+            let found = &routes[number];
+            for &index in &**found {
                 if let Some(observer) = observer {
                     observer.admit(&registry.mappings[index], position)?;
                 }
@@ -117,7 +125,6 @@ impl Routes {
                 });
                 unmapped.1 += 1;
             }
-            last = Some((source, found));
         }
         Ok(())
     }

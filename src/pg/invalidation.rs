@@ -171,6 +171,16 @@ pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
     }
 }
 
+/// Takes an exclusive lock on the notes about a mapping until the transaction ends, unless another session holds it.
+/// Returns whether the lock was granted. No function of SQL takes this lock.
+pub fn try_lock_notes(mappings: pg_sys::Oid, id: i32) -> bool {
+    let mode = pg_sys::ExclusiveLock as i32;
+    // SAFETY: as in `lock_mapping`. The last number tells the lock from that on the mapping.
+    unsafe {
+        pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 1, mode)
+    }
+}
+
 /// Notes that a relation changed, for the next look.
 pub fn note(oid: pg_sys::Oid) {
     CHANGED.with_borrow_mut(|c| {

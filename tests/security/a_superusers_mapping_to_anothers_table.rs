@@ -104,3 +104,35 @@ fn a_partition_of_another_role() {
     assert_eq!(apply(&mut scene.forwarder(), &insert), upserted(1));
     assert_eq!(value(&mut admin, "select count(*) from log"), "2");
 }
+
+/// Another role's child of a superuser's table, by inheritance.
+#[test]
+fn a_child_of_another_role() {
+    let scene = Scene::new("superuser_child");
+    let mut admin = scene.admin();
+    run(
+        &mut admin,
+        &format!(
+            "create table log (id integer primary key, name text);
+             create table mallory.child () inherits (log);
+             create table mallory.grandchild () inherits (mallory.child);
+             insert into mallory.grandchild values (1, 'x');
+             alter table mallory.grandchild owner to {};
+             select sequin.map('public.log', 'log', guard => 'off', name => 'log')",
+            scene.mallory
+        ),
+    );
+    run(
+        &mut scene.mallory(),
+        "create function mallory.act() returns trigger language plpgsql as
+             $$ begin execute 'alter role mallory_was_here'; return old; end $$;
+         create trigger act before delete on mallory.grandchild for each row execute function mallory.act()",
+    );
+    let delete = message("delete", "log", 1, r#"{"id":1,"name":"x"}"#);
+    assert_eq!(apply(&mut scene.forwarder(), &delete).dead, 1);
+    let why = "select sqlstate, error, state from sequin.dead_letter";
+    assert_eq!(
+        value(&mut admin, why),
+        "42501|permission denied for table log|waiting"
+    );
+}
