@@ -193,6 +193,27 @@ create trigger dead_letter_changed after insert or update on sequin.dead_letter
 -- replica, under which the server fires no other trigger.
 alter table sequin.dead_letter enable always trigger dead_letter_changed;
 
+-- When its mapping is removed, a dead letter has no mapping, and a retry routes it to the mappings of all owners. So
+-- an owner with privileges on the table must not choose its message.
+create function sequin_internal.dead_letter_check() returns trigger
+    language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    owner oid = (select e.extowner from pg_extension e where e.extname = 'pg_sequin');
+begin
+    if not pg_has_role(owner, 'USAGE') then
+        raise exception 'permission denied to write the messages of dead letters'
+            using errcode = 'insufficient_privilege',
+                  detail = 'A dead letter whose mapping is removed is routed to the mappings of all owners.',
+                  hint = format('Let a member of role %s run the statement.', owner::regrole);
+    end if;
+    return null;
+end $$;
+comment on function sequin_internal.dead_letter_check() is 'Lets only members of the extension''s owner choose messages and mappings of dead letters';
+revoke all on function sequin_internal.dead_letter_check() from public;
+create trigger dead_letter_check before insert or update of mapping, message on sequin.dead_letter
+    for each statement execute function sequin_internal.dead_letter_check();
+alter table sequin.dead_letter enable always trigger dead_letter_check;
+
 create function sequin_internal.mapping_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'mapping_changed_wrapper';
 comment on function sequin_internal.mapping_changed() is 'Makes every session read the mappings again';

@@ -22,6 +22,7 @@ mod deferred_triggers;
 mod every_function;
 mod explaining_others_letters;
 mod foreign_mappings;
+mod forged_letters;
 mod internal_functions;
 mod memory;
 mod memory_limits;
