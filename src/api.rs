@@ -32,7 +32,7 @@ function! {
 fn apply_text(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
     admit(arguments.size(0))?;
     let batch = unicode(arguments.bytes(0).ok_or(Error::NullBatch)?)?;
-    let memory = Arena::take();
+    let memory = Arena::of(batch.len());
     let batch = envelope::read_text(batch, &memory, watch).map_err(Error::from)?;
     apply_read(batch, &memory)
 }
@@ -48,7 +48,7 @@ fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
     if !batch.is_utf8() {
         return Err(Error::NotUnicode { byte: None }.into());
     }
-    let memory = Arena::take();
+    let memory = Arena::of(arguments.size(0));
     apply_read(envelope::read_jsonb(batch, &memory, watch), &memory)
 }
 

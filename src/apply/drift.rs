@@ -39,6 +39,9 @@ const TABLE: [(&str, pg_sys::Oid); 3] = [
     ("backfill", pg_sys::BOOLOID),
 ];
 
+/// The most keys that are noted of a source table. Records with ever new keys must not fill the catalog.
+const MOST: usize = 4000;
+
 thread_local! {
     static READ: Kept = const { Kept::new(SELECT, &TABLE) };
     static WRITE: Kept = const {
@@ -75,6 +78,10 @@ pub fn note(all: &mut [Changes<'_>], definer: pg_sys::Oid) -> Result<(), SqlErro
         let mut results = Vec::new();
         for shape in target.shapes.fresh() {
             let mut noted = noted(mapping, shape)?;
+            if noted.len() > MOST {
+                results.push((false, false));
+                continue;
+            }
             let found = taken.compare(&noted, shape);
             write(mapping, shape, &found, &taken)?;
             warn(&target.mapping.name, shape, &found);

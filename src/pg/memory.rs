@@ -62,14 +62,22 @@ pub const OUT_OF_MEMORY: &str = "out of memory";
 /// An arena for Rust values without destructors.
 pub struct Arena {
     bump: Option<Bump>,
+    /// Whether the values beside the arena take much memory: that of many members, say.
+    large: bool,
 }
 
 impl Arena {
     /// Takes the kept arena. A nested call gets an arena of its own.
     pub fn take() -> Arena {
+        Arena::of(0)
+    }
+
+    /// Takes the kept arena for a batch of this many bytes.
+    pub fn of(bytes: usize) -> Arena {
         keep_heap();
         Arena {
             bump: Some(ARENA.take().unwrap_or_else(|| Bump::with_capacity(KEPT))),
+            large: bytes > 4 * KEPT,
         }
     }
 }
@@ -87,10 +95,9 @@ impl Drop for Arena {
         if let Some(mut bump) = self.bump.take() {
             // `reset` keeps the largest chunk of the arena.
             bump.reset();
-            if bump.allocated_bytes() <= 4 * KEPT {
-                ARENA.set(Some(bump));
-            } else {
-                drop(bump);
+            let keep = bump.allocated_bytes() <= 4 * KEPT;
+            ARENA.set(keep.then_some(bump));
+            if !keep || self.large {
                 trim_heap();
             }
         }

@@ -10,6 +10,9 @@ use crate::json::Json;
 use crate::mapping::{Path, Root};
 use crate::message::{Action, Field, Message};
 
+/// The most members whose places are kept. Records of more members are no rows of a table.
+const MOST: usize = 2000;
+
 /// The members of a message that a mapping's columns are read from.
 #[derive(Default)]
 pub struct Reading {
@@ -50,11 +53,8 @@ impl Reading {
         slots.resize(columns.len(), Slot::Nothing);
         let mut partial = false;
         for (position, field) in fields.iter().enumerate() {
-            if self
-                .layout
-                .get(position)
-                .is_none_or(|(key, _)| key != field.key)
-            {
+            let known = self.layout.get(position);
+            if position < MOST && known.is_none_or(|(key, _)| key != field.key) {
                 self.learn(position, field.key);
             }
             let slot = if is_unchanged(message, field) {
@@ -70,7 +70,11 @@ impl Reading {
                 }
                 false => slot,
             };
-            for &column in &self.layout[position].1 {
+            let read = match self.layout.get(position) {
+                Some((_, columns)) => Some(columns),
+                None => self.fields.get(field.key),
+            };
+            for &column in read.into_iter().flatten() {
                 slots[column] = slot;
             }
         }

@@ -41,6 +41,9 @@ enum Known {
     Drifting,
 }
 
+/// The most members of a shape. A table has at most 1600 columns: records of more members are no rows of a table.
+const MOST_MEMBERS: usize = 2000;
+
 /// The most shapes that are told apart. Records of more shapes have no fixed columns.
 const MOST: usize = 64;
 
@@ -58,6 +61,9 @@ impl Shapes {
     /// Notes the shape of a message. `same`: its members are those of the message before, as far as it has so many.
     /// Deletes have no say: they may hold no more than the key.
     pub fn note(&mut self, message: &Message<'_>, fields: &[Field<'_>], same: bool) {
+        if fields.len() > MOST_MEMBERS {
+            return;
+        }
         let backfill = message.action == Action::Read;
         let as_last = same
             && self

@@ -43,6 +43,9 @@ pub struct Supply {
 /// The most shapes that are told apart.
 const MOST: usize = 64;
 
+/// The most members that a row of a source table can have.
+const MOST_MEMBERS: usize = 2000;
+
 impl Supply {
     /// Nothing is known yet of these columns, but for those of the key.
     pub fn unknown(columns: &[TargetColumn], in_key: impl Fn(usize) -> bool) -> Supply {
@@ -100,7 +103,8 @@ impl Supply {
 
     /// Looks at the members of a record. A delete has no say: it may hold no more than the key.
     pub fn listen(&mut self, message: &Message<'_>, fields: &[Field<'_>]) {
-        if self.columns.is_empty() || message.action == Action::Delete {
+        let is_row = fields.len() <= MOST_MEMBERS;
+        if self.columns.is_empty() || message.action == Action::Delete || !is_row {
             return;
         }
         let by_read = message.action == Action::Read;

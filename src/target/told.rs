@@ -96,7 +96,7 @@ impl Told {
         fields: &[Field<'_>],
         news: &mut Vec<(String, Shapes)>,
     ) {
-        for (position, field) in fields.iter().enumerate() {
+        for (position, field) in fields.iter().enumerate().take(MOST) {
             let known = self.layout.get(position);
             if known.is_none_or(|(key, _)| key != field.key) {
                 self.learn(position, field.key);

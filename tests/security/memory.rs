@@ -214,3 +214,21 @@ fn messages_that_all_fail() {
     let counts = measured(&database, "messages with bad keys", &batch).expect("letters");
     assert_eq!((counts.received, counts.dead), (20_000, 20_000));
 }
+
+/// A record of many members, as no table has them: the session and the catalog keep nothing of it.
+#[test]
+fn a_record_of_many_members() {
+    let database = scene("many_members");
+    let members: Vec<String> = (0..500_000).map(|i| format!(r#""k{i}":{i}"#)).collect();
+    let record = format!(r#"{{"id":1,"t":"x",{}}}"#, members.join(","));
+    for table in ["item", "noted"] {
+        let batch = message("insert", table, 2, &record);
+        let counts = measured(&database, "500,000 members", &batch).expect("a row");
+        assert_eq!(counts, upserted(1));
+    }
+    let mut client = database.connect();
+    assert_eq!(
+        value(&mut client, "select count(*) < 100 from sequin.record_key"),
+        "t"
+    );
+}
