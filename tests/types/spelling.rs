@@ -1,5 +1,5 @@
 //! How Sequin spells a value: from the text that the source's output function gives to the JSON in a message, and
-//! what of the value is left. After WIRE.md; `tests/types/type_matrix.tsv` has what Sequin itself gave for each type.
+//! what of the value is left. After docs/development/wire.md; `tests/types/type_matrix.tsv` has what Sequin itself gave for each type.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
