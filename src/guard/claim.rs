@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use pgrx::IntoDatum;
@@ -14,7 +15,7 @@ use crate::pg::clock;
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
-use crate::prepared::{BatchRow, Recent, RowReader};
+use crate::prepared::{BatchRow, RowReader, Statement};
 
 /// A key, and the version that is claimed for it.
 pub struct Claim<'k> {
@@ -88,16 +89,34 @@ const READ: Columns = &[
     ("read_at", pg_sys::TIMESTAMPTZOID),
 ];
 
-/// Runs a statement over a batch relation of these columns, with a row for each claim.
+/// A prepared statement, with the skew in its text. Most calls need it, and [`crate::prepared::Recent`] would
+/// make and compare the whole text to find it.
+type Skewed = RefCell<Option<(i64, Statement)>>;
+
+thread_local! {
+    static CLAIM: Skewed = const { RefCell::new(None) };
+    static CLAIM_READS: Skewed = const { RefCell::new(None) };
+}
+
+/// Runs the statement for this skew.
 fn query<T>(
-    sql: String,
-    columns: Columns,
+    kept: &'static std::thread::LocalKey<Skewed>,
+    (text, columns): (fn(i64) -> String, Columns),
+    read_skew: i64,
     claims: &[T],
     row: impl FnMut(&T) -> BatchRow,
 ) -> Result<Returned, SqlError> {
-    let columns = columns.iter();
-    let columns: Vec<_> = columns.map(|(n, t)| RowColumn::plain(n, *t)).collect();
-    Recent::new(sql, &columns)?.query(claims.iter(), row)
+    let mut statement = match kept.take() {
+        Some((skew, statement)) if skew == read_skew => statement,
+        _ => {
+            let columns = columns.iter();
+            let columns: Vec<_> = columns.map(|(n, t)| RowColumn::plain(n, *t)).collect();
+            Statement::new(&text(read_skew), &columns)?
+        }
+    };
+    let returned = statement.query(claims.iter(), row);
+    kept.set(Some((read_skew, statement)));
+    returned
 }
 
 /// Writes the claims of changes of a mapping (by id) into `sequin.row_version`. Returns for each claim
@@ -109,7 +128,7 @@ pub fn claim(
     read_skew: i64,
 ) -> Result<Vec<bool>, SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let returned = query(changes(read_skew), CHANGE, claims, |claim| {
+    let returned = query(&CLAIM, (changes, CHANGE), read_skew, claims, |claim| {
         let version = claim
             .stamp
             .version
@@ -144,7 +163,7 @@ pub fn claim_reads(
     read_skew: i64,
 ) -> Result<Vec<bool>, SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let returned = query(reads(read_skew), READ, claims, |claim| {
+    let returned = query(&CLAIM_READS, (reads, READ), read_skew, claims, |claim| {
         vec![
             Some(Datum::from(mapping)),
             claim.key.into_datum(),
