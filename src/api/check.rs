@@ -22,7 +22,7 @@ use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::{self, Connection};
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::turn::{begin_attempt, caught};
+use crate::pg::turn::{Turn, begin_attempt, caught};
 use crate::pg::user::{ActingAs, current_user, may_act_as, role_exists};
 use crate::settings;
 use crate::target::Target;
@@ -111,6 +111,7 @@ fn doubt(mapping: &Mapping) -> Result<(), SqlError> {
     let Some(destination) = destination else {
         return Ok(());
     };
+    let _turn = Turn::of(mapping.id);
     let faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
     if faults.is_empty() {
         return Ok(());

@@ -17,7 +17,7 @@ use crate::mapping::grants::writer;
 use crate::mapping::{ColumnSource, Mapping, faults, privileges};
 use crate::pg::keys::role_name;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::turn::caught;
+use crate::pg::turn::{Turn, caught};
 use crate::prepared::Lookup;
 
 /// The error of a mapping that cannot write: it names the mapping, and its HINT says what to run. The caller acts as the
@@ -46,6 +46,8 @@ pub fn diagnosed(mapping: &Mapping, error: &SqlError) -> SqlError {
 
 /// The faults of the mapping that explain the error.
 fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
+    // To analyse the mapping's SQL locks the tables that it reads.
+    let _turn = Turn::of(mapping.id);
     let destination = mapping.destination_oid().and_then(Destination::load);
     let role = match &destination {
         Some(destination) => writer(mapping, destination),

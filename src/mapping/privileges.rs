@@ -89,7 +89,12 @@ pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) 
             format!("role \"{role}\" may not write to {table}"),
         )
         .detail(format!(
-            "The rows are written as the mapping's owner, which lacks {}.",
+            "The rows are written as the {}'s owner, which lacks {}.",
+            if writer == mapping.owner_oid() {
+                "mapping"
+            } else {
+                "table"
+            },
             list(&lacks, "and")
         ))
         .hint(format!("Run: {}", grants.join(" "))),

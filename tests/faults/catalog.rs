@@ -116,6 +116,25 @@ fn an_owner_that_was_dropped() {
     }
 }
 
+/// A role that is no member any more: nothing of the table has changed, and the statement itself finds it.
+#[test]
+fn a_membership_that_was_revoked() {
+    let mut scene = scene("member", "table");
+    let (owner, group) = (scene.owner.clone(), scene.database.role("group"));
+    run(
+        &mut scene.admin,
+        &format!(
+            "grant select, insert, update, delete on shop.item to {group}; grant {group} to {owner};
+             revoke all on shop.item from {owner}"
+        ),
+    );
+    scene.send_well();
+    let hint = breaks(&mut scene, &format!("revoke {group} from {owner}"), "42501");
+    run(&mut scene.admin, &statements(&hint)[0]);
+    works(&mut scene);
+    scene.is_complete("id, name, n");
+}
+
 /// The versions of the rows are in columns of the table.
 #[test]
 fn guard_columns_that_were_dropped() {
