@@ -15,13 +15,23 @@ create function @extschema@.sequin_apply(
 language c volatile security definer called on null input parallel unsafe
 as 'MODULE_PATHNAME', 'sequin_apply_jsonb_wrapper';
 
+create function @extschema@.sequin_apply(
+    payloads text[],
+    out received bigint, out upserted bigint, out deleted bigint, out collapsed bigint,
+    out stale bigint, out filtered bigint, out ignored bigint, out dead bigint)
+language c volatile security definer called on null input parallel unsafe
+as 'MODULE_PATHNAME', 'sequin_apply_payloads_wrapper';
+
 comment on function @extschema@.sequin_apply(text) is
-    'Applies a batch of Sequin messages: one message, an array or an envelope of them, or JSON lines.';
+    'Applies a batch of Sequin messages: one message, an array or an envelope of them, or JSON lines. A line that is not JSON is one dead letter.';
+comment on function @extschema@.sequin_apply(text[]) is
+    'Applies Sequin messages as a broker gave them: each payload is a message or an envelope of messages. A payload that is not JSON, or null, is one dead letter.';
 comment on function @extschema@.sequin_apply(jsonb) is
     'Applies a batch of Sequin messages: one message, an array or an envelope of them.';
 
 revoke all on function @extschema@.sequin_apply(text) from public;
 revoke all on function @extschema@.sequin_apply(jsonb) from public;
+revoke all on function @extschema@.sequin_apply(text[]) from public;
 
 -- Returns the rows of the batch that is being applied; outside sequin_apply it raises an error. Statements
 -- that run as the owner of a mapping call the function, so the owner is granted EXECUTE. ROWS 1 makes joins

@@ -1,4 +1,5 @@
--- Long work in portions, each in a transaction of its own: retrying dead letters, and ending a resync.
+-- Long work in portions, each in a transaction of its own: retrying and discarding dead letters, pruning, and ending
+-- a resync.
 --
 -- A procedure commits between portions; a function in C does one portion. The procedure runs with its caller's
 -- rights, since one with settings of its own cannot commit. So every role may execute the function, and the
@@ -16,6 +17,7 @@ create table sequin.run (
     started_at   timestamp with time zone not null default pg_catalog.clock_timestamp(),
     upto         bigint not null default 0,
     most         bigint,
+    before       timestamp with time zone,
     last_letter  bigint not null default 0,
     phase        text,
     place        text not null default '(0,0)',
@@ -38,12 +40,13 @@ comment on column sequin.run.sqlstate is 'SQLSTATE of the dead letters that the 
 comment on column sequin.run.started_at is 'When the run began; dead letters that were tried since then are not tried again';
 comment on column sequin.run.upto is 'id of the newest dead letter when the run began';
 comment on column sequin.run.most is 'Limit on the number of dead letters; null for no limit';
+comment on column sequin.run.before is 'When the dead letters that the run removes were received at the latest; null for any time';
 comment on column sequin.run.last_letter is 'id of the last dead letter that the run has come to';
 comment on column sequin.run.phase is 'What the next portion of finish_resync_in_portions does: settle, compare, delete, end or forget';
 comment on column sequin.run.place is 'ctid up to which the rows of the destination have been looked at';
 comment on column sequin.run.blocks is 'Number of blocks of the destination that the next portion looks at';
 comment on column sequin.run.waits is 'How often in turn a portion did not get a lock';
-comment on column sequin.run.done is 'Number of dead letters, or of rows, that the run has come to';
+comment on column sequin.run.done is 'Number of dead letters or rows that the run has come to';
 comment on column sequin.run.healed is 'Number of tried dead letters that are gone: applied, or void because a newer change was applied';
 comment on column sequin.run.deleted is 'Number of rows deleted';
 comment on column sequin.run.remaining is 'Number of dead letters, or of rows, still to come to, as far as counted';
@@ -63,12 +66,12 @@ where (a.query_start operator(pg_catalog.=) r.statement_at and a.state operator(
        or pg_catalog.pg_has_role('pg_read_all_stats'::pg_catalog.name, 'USAGE'::pg_catalog.text));
 comment on view sequin.progress is 'Progress of the work in portions under way: a role sees its own runs, members of pg_monitor all';
 comment on column sequin.progress.pid is 'Process ID of the session: pg_cancel_backend stops the run; committed portions stay';
-comment on column sequin.progress.work is 'Name of the procedure: retry_all or finish_resync_in_portions';
+comment on column sequin.progress.work is 'Name of the procedure: retry_all, discard, prune or finish_resync_in_portions';
 comment on column sequin.progress.role is 'Role that called the procedure';
 comment on column sequin.progress.mapping is 'Mapping whose rows or dead letters the run is about; null for all mappings';
 comment on column sequin.progress.sqlstate is 'SQLSTATE of the dead letters that the run is about; null for any';
 comment on column sequin.progress.started_at is 'When the run began';
-comment on column sequin.progress.done is 'Number of dead letters, or of rows, that the run has come to';
+comment on column sequin.progress.done is 'Number of dead letters or rows that the run has come to';
 comment on column sequin.progress.healed is 'Number of tried dead letters that are gone: applied, or void because a newer change was applied';
 comment on column sequin.progress.deleted is 'Number of rows deleted';
 comment on column sequin.progress.remaining is 'Number of dead letters, or of rows, still to come to, at most';
@@ -156,3 +159,80 @@ end
 $portions$;
 comment on procedure sequin.finish_resync_in_portions(text, double precision, integer) is
     'Ends a resync as sequin.finish_resync does, but in transactions that each delete portion rows at most, so that calls wait a moment only. sequin.progress shows the progress. If the run is stopped, committed portions stay, and the resync goes on: call it again';
+
+create function sequin_internal.discard_portion(
+    mapping text, sqlstate text, before bigint, letters bigint,
+    out more bigint, out commits bigint, out done bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'discard_portion_wrapper';
+comment on function sequin_internal.discard_portion(text, text, bigint, bigint) is
+    'Internal: one step of sequin.discard; checks EXECUTE on that procedure';
+
+-- Two parameters without default: what has no type, as in sequin.discard($1), is the number of a dead letter.
+create procedure sequin.discard(
+    mapping text, sqlstate text, older_than interval default null, portion integer default 1000)
+    language plpgsql security invoker as $discard$
+#variable_conflict use_column
+declare
+    before bigint = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) discard.older_than)
+                    operator(pg_catalog.*) 1000000::pg_catalog.float8;
+    step   record;
+begin
+    if coalesce(discard.portion operator(pg_catalog.<) 1, true) then
+        raise exception 'portion must be at least 1'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of letters that are discarded in one transaction.';
+    end if;
+    select p.more, p.commits, p.done into step
+    from sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, null) p;
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'letters are discarded in one transaction'
+            using hint = 'CALL sequin.discard commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        select p.more, p.commits, p.done into step
+        from sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, discard.portion) p;
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% letters were discarded', step.done;
+end
+$discard$;
+comment on procedure sequin.discard(text, text, interval, integer) is
+    'Removes dead letters of your mappings without applying them: those of a mapping and an SQLSTATE (null: any) that were received longer ago than older_than, portion of them in each transaction';
+
+create function sequin_internal.prune_portion(
+    rows bigint, out more bigint, out commits bigint, out done bigint)
+    language c volatile security invoker parallel unsafe as 'MODULE_PATHNAME', 'prune_portion_wrapper';
+comment on function sequin_internal.prune_portion(bigint) is
+    'Internal: one step of sequin.prune; checks EXECUTE on that procedure';
+
+create procedure sequin.prune(portion integer default 1000)
+    language plpgsql security invoker as $prune$
+#variable_conflict use_column
+declare
+    step record;
+begin
+    if coalesce(prune.portion operator(pg_catalog.<) 1, true) then
+        raise exception 'portion must be at least 1'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of rows that are pruned in one transaction.';
+    end if;
+    select p.more, p.commits, p.done into step from sequin_internal.prune_portion(null) p;
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'rows are pruned in one transaction'
+            using hint = 'CALL sequin.prune commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        select p.more, p.commits, p.done into step from sequin_internal.prune_portion(prune.portion) p;
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% rows were pruned', step.done;
+end
+$prune$;
+comment on procedure sequin.prune(integer) is
+    'Removes tombstones that are older than sequin.tombstone_retention, and what removed mappings and ended resyncs have left, portion of each kind in each transaction. Calls of sequin_apply do so as well';

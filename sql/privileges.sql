@@ -46,6 +46,8 @@ grant select on sequin.own_mapping, sequin.own_dead_letter to public;
 grant execute on function
     sequin_internal.save_mapping(text, oid, text, text[], text, text, text, text, text, text, text), -- checks EXECUTE on sequin.map
     sequin_internal.retry_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.retry_all
+    sequin_internal.discard_portion(text, text, bigint, bigint), -- checks EXECUTE on sequin.discard
+    sequin_internal.prune_portion(bigint), -- checks EXECUTE on sequin.prune
     sequin_internal.resync_portion(text, double precision, bigint), -- checks EXECUTE on sequin.finish_resync_in_portions
     sequin_internal.explain_rows(text), -- checks EXECUTE on sequin.explain_batch and sequin.explain(jsonb)
     sequin.check(), -- shows the caller's own mappings

@@ -16,6 +16,7 @@ create table sequin.counter (
     ignored               bigint not null,
     dead                  bigint not null,
     confirmed             bigint not null,
+    healed                bigint not null,
     last_lsn              bigint,
     last_commit_timestamp timestamp with time zone,
     last_change_at        timestamp with time zone,
@@ -35,6 +36,7 @@ comment on column sequin.counter.filtered is 'Messages that the filter rejected,
 comment on column sequin.counter.ignored is 'Messages that are not written because the destination is null or on_delete is ignore';
 comment on column sequin.counter.dead is 'Messages that became dead letters';
 comment on column sequin.counter.confirmed is 'Rows that messages have confirmed in resyncs';
+comment on column sequin.counter.healed is 'Dead letters that calls have retried and that are gone: applied, or void because a newer change was applied';
 comment on column sequin.counter.last_lsn is 'commit_lsn of the newest change by commit_timestamp, without reads and dead letters';
 comment on column sequin.counter.last_commit_timestamp is 'commit_timestamp of that change';
 comment on column sequin.counter.last_change_at is 'When that change was applied';
@@ -112,7 +114,7 @@ select m.name, m.source, m.destination, m.owner,
             when m.guard operator(pg_catalog.<>) 'auto'::pg_catalog.text then m.guard
             when sequin_internal.has_guard_columns(m.destination) then 'columns'
             else 'table' end as guard,
-       c.calls, c.received, c.upserted, c.deleted, c.collapsed, c.stale, c.filtered, c.ignored, c.dead,
+       c.calls, c.received, c.upserted, c.deleted, c.collapsed, c.stale, c.filtered, c.ignored, c.dead, c.healed,
        n.last_lsn, n.last_commit_timestamp,
        n.last_change_at operator(pg_catalog.-) n.last_commit_timestamp as lag,
        c.last_applied_at,
@@ -239,6 +241,7 @@ cross join lateral (
            coalesce(pg_catalog.sum(c.ignored), 0::pg_catalog.numeric)::pg_catalog.int8 as ignored,
            coalesce(pg_catalog.sum(c.dead), 0::pg_catalog.numeric)::pg_catalog.int8 as dead,
            coalesce(pg_catalog.sum(c.confirmed), 0::pg_catalog.numeric)::pg_catalog.int8 as confirmed,
+           coalesce(pg_catalog.sum(c.healed), 0::pg_catalog.numeric)::pg_catalog.int8 as healed,
            pg_catalog.max(c.last_applied_at) as last_applied_at
     from sequin.counter c where c.mapping operator(pg_catalog.=) m.id) c
 left join lateral (
@@ -263,6 +266,7 @@ comment on column sequin.status.stale is 'Messages older than the change applied
 comment on column sequin.status.filtered is 'Messages that the filter rejected, without a row to delete';
 comment on column sequin.status.ignored is 'Messages that are not written because the destination is null or on_delete is ignore';
 comment on column sequin.status.dead is 'Messages that became dead letters';
+comment on column sequin.status.healed is 'Dead letters that were retried and are gone: applied, or void because a newer change was applied; received and the outcomes count a message when it arrives, and when sequin.retry or sequin.retry_all tries it again';
 comment on column sequin.status.last_lsn is 'commit_lsn of the newest change applied, without backfill reads';
 comment on column sequin.status.last_commit_timestamp is 'commit_timestamp of the newest change applied, without backfill reads';
 comment on column sequin.status.lag is 'Time from the commit of that change to its application; null if there is no such change';

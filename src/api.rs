@@ -2,8 +2,10 @@
 
 mod check;
 mod dead_letter;
+mod discard;
 mod explain;
 mod fingerprint;
+mod prune;
 mod resync;
 mod resync_portion;
 mod retry_all;
@@ -50,6 +52,23 @@ fn apply_jsonb(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
     }
     let memory = Arena::of(arguments.size(0));
     apply_read(envelope::read_jsonb(batch, &memory, watch), &memory)
+}
+
+function! {
+    /// `sequin_apply(text[])`: applies payloads as a broker gives them.
+    sequin_apply_payloads_wrapper, pg_finfo_sequin_apply_payloads_wrapper = counts(apply_payloads)
+}
+
+fn apply_payloads(arguments: &Arguments<'_>) -> Result<[i64; 8], SqlError> {
+    admit(arguments.size(0))?;
+    let payloads = arguments.elements(0).ok_or(Error::NullBatch)?;
+    let payloads = payloads
+        .into_iter()
+        .map(|payload| payload.map(unicode).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
+    let memory = Arena::take();
+    let batch = envelope::read_payloads(&payloads, &memory, watch);
+    apply_read(batch, &memory)
 }
 
 /// Batches up to `SMALL` bytes are read, and calls up to `SMALL_CALL` bytes are applied, without asking the

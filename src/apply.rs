@@ -19,7 +19,7 @@ pub mod registry;
 mod routes;
 mod settle;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 use pgrx::PgLogLevel;
@@ -30,9 +30,10 @@ use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::{Error, sqlstate};
-use crate::guard::notes::{is_prune_due, prune};
+use crate::guard::notes::{is_prune_due, prune, pruned_for_now};
 use crate::mapping::OnError;
 use crate::outcome::Counts;
+use crate::pg::clock;
 use crate::pg::failures::note_retried;
 use crate::pg::interrupts;
 use crate::pg::invalidation;
@@ -111,6 +112,7 @@ fn call<'a>(
     memory: &'a Bump,
     attempts: &mut Attempts,
 ) -> Result<Counts, SqlError> {
+    let began = Instant::now();
     isolation::require_writable("apply messages")?;
     if isolation::is_snapshot() {
         return Err(Error::Isolation {
@@ -134,7 +136,12 @@ fn call<'a>(
         let result = with_registry(batch, own, memory, &mut registry, attempts);
         registry.give_back();
         match result {
-            Ok(counts) => return Ok(counts),
+            Ok(counts) => {
+                if attempts.observer.is_none() {
+                    prune_if_possible(began.elapsed());
+                }
+                return Ok(counts);
+            }
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::BeginAgain(Again::Reload)) => attempts.forget_implicit_letters(),
             Err(Stop::BeginAgain(Again::Exclusive | Again::Examine)) => {
@@ -164,7 +171,11 @@ fn with_registry<'a>(
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
         attempts.wrote.clear();
-        begin_attempt(settings::mapping_timeout());
+        begin_attempt(
+            attempts
+                .shortage()
+                .unwrap_or_else(settings::mapping_timeout),
+        );
         let result = caught(|| {
             subtransaction(|| {
                 let mut counts = attempt(batch, own, routes.clone(), memory, registry, attempts)?;
@@ -183,13 +194,8 @@ fn with_registry<'a>(
                 }
                 attempts.exclusive = true;
             }
-            Ok(counts) if attempts.observer.is_some() || attempts.beside => return Ok(counts),
-            Ok(counts) => {
-                prune_if_possible();
-                return Ok(counts);
-            }
             Err(Stop::Failed(error)) => return Err(named(error, registry).into()),
-            Err(stop) => return Err(stop),
+            result => return result,
         }
     }
 }
@@ -215,6 +221,9 @@ fn give_way() {
 /// Sets aside the mapping that is to blame for the error: the call goes on without it. Returns whether that
 /// was possible.
 fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> bool {
+    if attempts.shortage().is_some() && matches!(error.origin, Origin::OutOfTime(_)) {
+        return false;
+    }
     let id = mapping_at_fault(error).filter(|id| !attempts.aside.contains_key(id));
     let mapping = id.and_then(|id| registry.mappings.iter().find(|m| m.id == id));
     let Some(mapping) = mapping.filter(|mapping| mapping.on_error == OnError::DeadLetter) else {
@@ -234,15 +243,40 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
     true
 }
 
-/// Prunes tombstones. A failure is undone and must not fail the call.
-fn prune_if_possible() {
-    if is_prune_due()
-        && let Err(error) = subtransaction(prune)
-        && error.origin != Origin::Server
-    {
-        let message = format!("tombstones could not be pruned: {}", error.message);
-        let report = SqlError { message, ..error };
-        ErrorReport::from(report).report(PgLogLevel::WARNING);
+/// How many rows a call prunes at a time, and how long it may prune, if it took no longer itself than twice that.
+const PRUNED: i64 = 1000;
+const PRUNING: Duration = Duration::from_millis(20);
+
+/// With less time left to the client's statement, a call does not prune.
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Prunes tombstones, for up to half of the time that the call took itself: pruning a row takes less than deleting it,
+/// so that calls keep up with the deletes that they bring. A failure is undone and must not fail the call.
+fn prune_if_possible(took: Duration) {
+    let left = clock::statement_time_left();
+    if !is_prune_due() || left.is_some_and(|left| left < SHORT) {
+        return;
+    }
+    let time = left
+        .map_or(took / 2, |left| (took / 2).min(left / 2))
+        .max(PRUNING);
+    let began = Instant::now();
+    loop {
+        match subtransaction(|| prune(PRUNED)) {
+            Ok(pruned) if pruned.more && began.elapsed() < time => {}
+            // The next call goes on.
+            Ok(pruned) if pruned.more => return,
+            Ok(_) => return pruned_for_now(),
+            Err(error) => {
+                pruned_for_now();
+                if error.origin != Origin::Server {
+                    let message = format!("tombstones could not be pruned: {}", error.message);
+                    let report = SqlError { message, ..error };
+                    ErrorReport::from(report).report(PgLogLevel::WARNING);
+                }
+                return;
+            }
+        }
     }
 }
 

@@ -33,6 +33,8 @@ struct Count {
     outcomes: [i64; 7],
     /// Rows that the call is the first to confirm in a resync.
     confirmed: i64,
+    /// Letters that are gone, since the call has retried them.
+    healed: i64,
     /// `commit_timestamp` and `commit_lsn` of the newest change that is not a dead letter.
     newest: Option<(Option<i64>, Option<u64>)>,
 }
@@ -47,6 +49,13 @@ impl Tally {
     pub fn confirm(&mut self, mapping: i32, rows: i64) {
         if rows > 0 {
             self.of(mapping).confirmed += rows;
+        }
+    }
+
+    /// Counts a letter of a mapping that is gone, since the call has retried it.
+    pub fn heal(&mut self, mapping: Option<i32>) {
+        if let Some(mapping) = mapping {
+            self.of(mapping).healed += 1;
         }
     }
 
@@ -92,10 +101,11 @@ const CALLS: usize = 2;
 const RECEIVED: usize = 3;
 const OUTCOMES: usize = 4;
 const CONFIRMED: usize = 11;
-const LAST_LSN: usize = 12;
-const LAST_COMMIT_TIMESTAMP: usize = 13;
-const LAST_CHANGE_AT: usize = 14;
-const LAST_APPLIED_AT: usize = 15;
+const HEALED: usize = 12;
+const LAST_LSN: usize = 13;
+const LAST_COMMIT_TIMESTAMP: usize = 14;
+const LAST_CHANGE_AT: usize = 15;
+const LAST_APPLIED_AT: usize = 16;
 
 impl Count {
     /// Adds the counts to a row of `sequin.counter`.
@@ -104,9 +114,10 @@ impl Count {
         let mut add = |column: usize, number: i64| {
             values[column] = Datum::from(values[column].value() as i64 + number);
         };
-        add(CALLS, 1);
+        add(CALLS, (self.received > 0).into());
         add(RECEIVED, self.received);
         add(CONFIRMED, self.confirmed);
+        add(HEALED, self.healed);
         for (i, number) in self.outcomes.iter().enumerate() {
             add(OUTCOMES + i, *number);
         }

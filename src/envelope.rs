@@ -24,6 +24,8 @@
 //! | `["base64",…]` | several bodies |
 //! | `[…]` | several of any of these |
 //!
+//! A text can hold several values: JSON lines. A line that is not JSON is one dead item ([`lines`]).
+//!
 //! Text is read once, front to back: an element of `data` is already a message, its record already
 //! split into fields, when the scanner comes to the next element. Messages are taken back if the value that
 //! held them turns out to be something else. Their fields stay in the list, but no message refers to them.
@@ -35,11 +37,13 @@ mod batch;
 mod body;
 mod content;
 mod limits;
+mod lines;
 mod look;
 mod parts;
 mod reader;
 mod source;
 mod strings;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +67,9 @@ pub(crate) const UNWATCHED: Watch = |_| ();
 /// object no white space is needed.
 ///
 /// Unescaped and decoded strings are put into the arena. If the text itself is not JSON, the whole batch is a
-/// fault. If a text inside it is not JSON, such as the body of an SQS message, that text is one dead item.
+/// fault, unless other lines of it are. If a text inside it is not JSON, such as the body of an SQS message, that
+/// text is one dead item. So is an empty text, as a broker gives for a message without a body. White space alone
+/// is a batch without messages.
 pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Batch<'a>, JsonFault> {
     let mut reader = Reader::new(arena, watch, text.len());
     // a small message has 900 bytes and 8 fields, and a batch from Sequin has up to 1000 messages
@@ -71,19 +77,45 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Bat
         (text.len() / 900 + 1).min(1000),
         (text.len() / 100 + 1).min(10_000),
     );
-    reader.text(&mut Scanner::new(body::without_mark(text)), 0)?;
+    let values = body::without_mark(text);
+    if text.is_empty() {
+        reader.payload(Some(text));
+    } else if !values.trim_ascii().is_empty() {
+        reader.text(values, 0)?;
+    }
     Ok(reader.finish())
 }
 
-/// Reads the text of a dead letter: if it is not JSON, it is one dead item.
+/// Reads payloads as a broker gives them, each as [`read_text`] reads a text. A payload that is not JSON, and a
+/// null one, is one dead item.
+pub fn read_payloads<'a>(payloads: &[Option<&'a str>], arena: &'a Bump, watch: Watch) -> Batch<'a> {
+    let size = payloads.iter().flatten().map(|text| text.len()).sum();
+    let mut reader = Reader::new(arena, watch, size);
+    reader.reserve(payloads.len().min(1000), (size / 100 + 1).min(10_000));
+    for payload in payloads {
+        reader.payload(*payload);
+    }
+    reader.finish()
+}
+
+/// Reads the text of a dead letter: if it is not JSON, or has no message, it is one dead item.
 pub fn read_letter<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Batch<'a> {
-    read_text(text, arena, watch).unwrap_or_else(|fault| Batch {
+    let fault = match read_text(text, arena, watch) {
+        Ok(batch) if !batch.items.is_empty() => return batch,
+        Ok(_) if text.trim_ascii().is_empty() => match Scanner::new(text).kind() {
+            Err(fault) => MessageFault::PayloadNotJson(fault),
+            Ok(_) => MessageFault::NotAnObject,
+        },
+        Ok(_) => MessageFault::NotAnObject,
+        Err(fault) => MessageFault::PayloadNotJson(fault),
+    };
+    Batch {
         items: vec![Item::Dead {
             text: ItemText::Text(text),
-            fault: Rc::new(MessageFault::NotJson(fault)),
+            fault: Rc::new(fault),
         }],
         ..Batch::empty()
-    })
+    }
 }
 
 /// Reads a `jsonb` datum as [`read_text`] would read its text.

@@ -98,6 +98,11 @@ pub enum Error {
         /// The fault, as a message.
         fault: String,
     },
+    /// An item of the batch is not JSON.
+    NotJson {
+        /// The fault, as a message.
+        fault: String,
+    },
     /// No mapping takes the messages of a table.
     Unmapped {
         /// The table, with its schema.
@@ -351,6 +356,8 @@ pub enum Error {
     },
     /// A trigger's function of the extension is used for another table than its own.
     NotOfMapping,
+    /// `sequin.discard` is called without anything that says which letters.
+    DiscardsAll,
     /// An argument that must have a value is null.
     NullArgument {
         /// The argument.

@@ -165,6 +165,12 @@ pub enum MessageFault {
     BadString(StringFault),
     /// The body that should hold a message is not JSON.
     NotJson(JsonFault),
+    /// A line of JSON lines is not JSON.
+    LineNotJson(JsonFault),
+    /// A payload, as a broker gave it, is not JSON.
+    PayloadNotJson(JsonFault),
+    /// A payload is null.
+    NullPayload,
     /// The body that should hold a message is not base64.
     NotBase64,
     /// The body that should hold a message is base64, but not of UTF-8 text. It may be compressed.
@@ -173,6 +179,19 @@ pub enum MessageFault {
     TooDeep,
     /// SNS asks to confirm a subscription. This is not a message from Sequin.
     SubscriptionConfirmation,
+}
+
+impl MessageFault {
+    /// Whether the text in place of the message is not JSON.
+    pub fn is_not_json(&self) -> bool {
+        matches!(
+            self,
+            MessageFault::NotJson(_)
+                | MessageFault::LineNotJson(_)
+                | MessageFault::PayloadNotJson(_)
+                | MessageFault::NullPayload
+        )
+    }
 }
 
 impl fmt::Display for MessageFault {
@@ -191,6 +210,11 @@ impl fmt::Display for MessageFault {
             MessageFault::BadTimestamp => "commit_timestamp of message is not a point in time",
             MessageFault::BadString(fault) => return write!(out, "message is not text: {fault}"),
             MessageFault::NotJson(fault) => return write!(out, "body is not JSON: {fault}"),
+            MessageFault::LineNotJson(fault) => return write!(out, "line is not JSON: {fault}"),
+            MessageFault::PayloadNotJson(fault) => {
+                return write!(out, "payload is not JSON: {fault}");
+            }
+            MessageFault::NullPayload => "payload is null",
             MessageFault::NotBase64 => "body is neither JSON nor base64",
             MessageFault::NotUtf8 => "body is base64, but not of UTF-8 text",
             MessageFault::TooDeep => "message is in too many envelopes",

@@ -80,7 +80,7 @@ fn in_use(client: &mut Client, owner: &str) {
              create table child (id integer primary key, parent integer references parent, note text);
              grant select, insert, update, delete on shop.item to {owner};
              grant select, insert, update, delete on sequin.mapping to {owner};
-             grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
+             grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
              select sequin.grant_source('*.*', '{owner}');
              select sequin.map('public.other', 'shop.other', key => '{{id,part}}', guard => 'columns', name => 'other',
                  on_delete => 'soft', soft_delete => 'gone', columns => $${{\"part\": {{\"sql\": \"lower(action)\"}},

@@ -265,7 +265,7 @@ fn a_policy_applies_whatever_the_caller_set() {
              alter table item enable row level security;
              create policy low on item using (id < 10) with check (id < 10);
              grant select, insert, update on sequin.mapping to {owner};
-             grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
+             grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {owner};
              select sequin.grant_source('*.*', '{owner}');
              set role {owner};
              select sequin.map('public.item', 'item');

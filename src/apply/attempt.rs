@@ -167,7 +167,7 @@ impl<'b> Work<'_, 'b> {
             let (mut due, more) = circles_of(&registry.letters, &rows, &attempts.letters)?;
             attempts.crowded |= more;
             due.retain(|due| may_retry(registry, attempts, due));
-            if !due.is_empty() {
+            if !due.is_empty() && attempts.has_time_for(due.len()) {
                 for due in due {
                     attempts.letters.insert(due.letter);
                     attempts.mappings.insert(due.mapping);
@@ -276,7 +276,7 @@ impl<'b> Work<'_, 'b> {
             }));
         }
         failed.sort_by_key(|failed| failed.position);
-        let (counts, tally) = self.count(registry, attempts, all);
+        let (counts, mut tally) = self.count(registry, attempts, all);
         if let Some(observer) = &mut attempts.observer {
             let refused = self.routes.refused.iter();
             let refused = refused.map(|refused| (refused.position, refused.error(self.batch)));
@@ -288,7 +288,7 @@ impl<'b> Work<'_, 'b> {
             });
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
-        attempts.stored = self.keep(registry, attempts.crowded, &failed, all)?;
+        attempts.stored = self.keep(registry, attempts.crowded, &failed, all, &mut tally)?;
         counters::store(&tally)?;
         drift::note(all, current_user())?;
         Ok(counts)
@@ -368,13 +368,14 @@ impl<'b> Work<'_, 'b> {
         .chain(self.routes.kept.iter().map(Dead::Kept))
     }
 
-    /// Stores letters, in this order. Removes the retried letters whose messages did not fail again.
+    /// Stores letters, in this order. Removes the retried letters whose messages did not fail again, and counts them.
     fn keep(
         &self,
         registry: &Registry,
         crowded: bool,
         failed: &[Failed],
         all: &[Changes<'b>],
+        tally: &mut Tally,
     ) -> Result<Vec<i64>, SqlError> {
         let known = |dead: &Dead<'_>| self.letter(dead.position()).map(|letter| letter.id);
         let brought: Vec<_> = match failed.is_empty() {
@@ -385,9 +386,13 @@ impl<'b> Work<'_, 'b> {
             true => HashSet::new(),
             false => self.dead(failed).filter_map(|dead| known(&dead)).collect(),
         };
-        let tried = self.letters.iter().map(|letter| letter.id);
-        let healed: Vec<i64> = tried.filter(|id| !renewed.contains(id)).collect();
-        dead_letter::remove(&healed)?;
+        let mut ids = Vec::new();
+        let tried = self.letters.iter();
+        for letter in tried.filter(|letter| !renewed.contains(&letter.id)) {
+            ids.push(letter.id);
+            tally.heal(registry.id_of(letter.mapping.as_deref()));
+        }
+        dead_letter::remove(&ids)?;
         // If several mappings now take a letter's message, each mapping that fails has a letter. The first
         // of these keeps the letter's number.
         let mut left = renewed;

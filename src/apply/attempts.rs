@@ -12,7 +12,9 @@ use crate::dead_letter::due::Written;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
+use crate::pg::clock;
 use crate::pg::user::may_act_as;
+use crate::settings;
 
 /// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
 /// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
@@ -55,6 +57,8 @@ pub struct Attempts {
     pub stored: Vec<i64>,
     /// Whether the call retries letters beside the batch of another call, which holds locks: it waits for no lock.
     pub beside: bool,
+    /// How long each mapping may take in such a retry, where the client's statement has little time left.
+    pub time: Option<Duration>,
     /// Whether more letters may have to be written together with the call's rows than a call takes along.
     pub crowded: bool,
     /// How many attempts have begun.
@@ -71,6 +75,20 @@ impl Attempts {
     /// Whether this is one of the first attempts.
     pub fn is_early(&self) -> bool {
         self.begun < EARLY
+    }
+
+    /// Whether the client's statement leaves the time for so many more letters in the attempt. They take up to half a
+    /// millisecond each, and may take half of the time.
+    pub fn has_time_for(&self, letters: usize) -> bool {
+        let letters = (self.letters.len() + letters) as u128;
+        clock::statement_time_left().is_none_or(|left| letters <= left.as_millis())
+    }
+
+    /// How long each mapping may take, if that is less than `sequin.mapping_timeout`, since the client's statement has
+    /// little time left.
+    pub fn shortage(&self) -> Option<Duration> {
+        let limit = settings::mapping_timeout();
+        self.time.filter(|time| limit.is_zero() || *time < limit)
     }
 
     /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,15 @@ use crate::stop::{Again, Stop};
 /// How many letters the first portion has, and how many a portion has at most.
 const FIRST: usize = 100;
 const MOST: usize = 2_000;
+
+/// How many letters the first portion has where the client's statement has a time limit, which a portion of slow
+/// letters must not use up.
+const FIRST_LIMITED: usize = 10;
+
+thread_local! {
+    /// How many letters the next first portion has at most: fewer after a portion for which the time did not do.
+    static AT_FIRST: Cell<usize> = const { Cell::new(MOST) };
+}
 
 /// A portion that took less is followed by a larger one, and one that took more than twice as long by a smaller one.
 const SHORT: Duration = Duration::from_millis(40);
@@ -63,7 +73,10 @@ pub fn heal(
         time: time(attempts.explicit),
         rows,
         tried: attempts.letters.iter().map(|letter| (*letter, 1)).collect(),
-        size: FIRST,
+        size: AT_FIRST.get().min(match clock::statement_time_left() {
+            Some(_) => FIRST_LIMITED,
+            None => FIRST,
+        }),
         apply,
         stored: attempts.stored.iter().copied().collect(),
         own: Counts::default(),
@@ -221,6 +234,7 @@ impl Healing {
         let mut beside = Attempts {
             exclusive: true,
             beside: true,
+            time: clock::statement_time_left().map(|left| left / 2),
             letters: portion.iter().map(|due| due.letter).collect(),
             mappings: portion.iter().map(|due| due.mapping).collect(),
             explicit: is_own,
@@ -241,17 +255,31 @@ impl Healing {
                 let wrote = beside.wrote.drain(..);
                 self.rows.extend(wrote.map(|row| row.since(since)));
                 let took = began.elapsed();
-                if took < SHORT {
+                if took < SHORT / 4 {
+                    self.size = (self.size * 4).min(MOST);
+                } else if took < SHORT {
                     self.size = (self.size * 2).min(MOST);
                 } else if took > SHORT * 2 {
-                    self.size = (self.size / 2).max(FIRST);
+                    self.size = (self.size / 2).max(FIRST_LIMITED);
                 }
+                AT_FIRST.set(self.size);
                 Ok(())
             }
             Err(Stop::Failed(error)) if is_in_use(&error) => {
                 // Another call may end without a look at these letters.
                 attempts.mappings.extend(beside.mappings);
                 Err(Stop::EXCLUSIVE)
+            }
+            // The client's time was running out: the call's own work is more important.
+            Err(Stop::Failed(error)) if matches!(error.origin, Origin::OutOfTime(_)) => {
+                AT_FIRST.set((portion.len() / 4).max(1));
+                self.time = Some(Duration::ZERO);
+                Ok(())
+            }
+            Err(Stop::Failed(error)) if error.is(LOCK_NOT_AVAILABLE) => {
+                self.tried
+                    .extend(portion.iter().map(|due| (due.letter, TIMES)));
+                Ok(())
             }
             Err(Stop::Failed(error)) => {
                 self.tried

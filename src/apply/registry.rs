@@ -112,6 +112,14 @@ impl Registry {
         Ok(())
     }
 
+    /// The id of the mapping of this name.
+    pub fn id_of(&self, name: Option<&str>) -> Option<i32> {
+        let mut mappings = self.mappings.iter();
+        mappings
+            .find(|mapping| Some(&*mapping.name) == name)
+            .map(|mapping| mapping.id)
+    }
+
     fn forget(&mut self, changed: &invalidation::Changed) {
         self.letters_changed |= changed.contains(self.announced);
         if !changed.is_empty() {

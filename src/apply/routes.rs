@@ -32,8 +32,13 @@ impl Refused {
     pub fn error(&self, batch: &Batch<'_>) -> SqlError {
         match (&self.other, &batch.items[self.position.index()]) {
             (Some(error), _) => (**error).clone(),
-            (None, Item::Dead { fault, .. }) => Error::NotAMessage {
-                fault: fault.to_string(),
+            (None, Item::Dead { fault, .. }) => match fault.is_not_json() {
+                true => Error::NotJson {
+                    fault: fault.to_string(),
+                },
+                false => Error::NotAMessage {
+                    fault: fault.to_string(),
+                },
             }
             .into(),
             (None, Item::Message(message)) => Error::Unmapped {

@@ -8,22 +8,23 @@ use std::rc::Rc;
 
 use bumpalo::Bump;
 
-use super::batch::{Batch, Item, ItemText};
+use super::batch::{Item, ItemText};
 use super::body::{Encoding, begins_like_json, decode, is_body, is_compressed, without_mark};
 use super::content::{Content, Where};
 use super::limits::{BODIES, MAX_ENVELOPES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
+use super::lines::Lines;
 use super::look::{are_streams, what_it_is_instead};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
-use crate::json::{Json, JsonFault, Jsonb, Kind, Scanner};
+use crate::json::{Json, JsonFault, Kind, Scanner};
 use crate::message::{self, Field, Message, MessageFault};
 
 /// Collects the items of one batch.
 pub(super) struct Reader<'a> {
-    strings: Strings<'a>,
-    items: Vec<Item<'a>>,
-    fields: Vec<Field<'a>>,
+    pub(super) strings: Strings<'a>,
+    pub(super) items: Vec<Item<'a>>,
+    pub(super) fields: Vec<Field<'a>>,
     watch: Watch,
     /// How many bytes of bodies may still be read.
     room: usize,
@@ -51,49 +52,41 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn reserve(&mut self, items: usize, fields: usize) {
-        self.items.reserve(items);
-        self.fields.reserve(fields);
-    }
-
-    pub(super) fn finish(mut self) -> Batch<'a> {
-        // Items before the message may have been taken back.
-        for (position, item) in self.items.iter_mut().enumerate() {
-            if let Item::Message(message) = item
-                && message.position != position
-            {
-                *message = self.strings.arena.alloc(Message {
-                    position,
-                    ..message.clone()
-                });
-            }
-        }
-        Batch {
-            items: self.items,
-            fields: self.fields,
-        }
-    }
-
-    /// Reads all values of a text.
-    pub(super) fn text(&mut self, scanner: &mut Scanner<'a>, level: u32) -> Result<(), JsonFault> {
+    /// Reads all values of a text. Lines of JSON lines that are not JSON are dead items: see [`Lines`]. After an
+    /// error, the items of the text are to be taken back.
+    pub(super) fn text(&mut self, text: &'a str, level: u32) -> Result<(), JsonFault> {
+        let mut lines = Lines::new(text);
+        let (mut scanner, mut limit) = (Scanner::new(text), text.len());
         loop {
-            self.item(scanner, Where::Whole, level)?;
-            if !scanner.more()? {
-                return Ok(());
+            lines.begin(scanner.next_place(), self.items.len());
+            let read = self
+                .item(&mut scanner, Where::Whole, level)
+                .and_then(|()| scanner.more());
+            let end = match read {
+                Ok(true) => continue,
+                Ok(false) => limit,
+                Err(fault) => {
+                    let bad = lines.fail(fault);
+                    self.items.truncate(bad.items);
+                    self.dead_text(
+                        ItemText::Text(bad.text),
+                        MessageFault::LineNotJson(bad.fault),
+                    );
+                    bad.end
+                }
+            };
+            match lines.read_on(end) {
+                Some(rest) => (scanner, limit) = rest,
+                None => return lines.end(),
             }
         }
-    }
-
-    /// Reads a datum.
-    pub(super) fn jsonb(&mut self, mut jsonb: Jsonb<'a>) {
-        let Ok(()) = self.item(&mut jsonb, Where::Whole, 0);
     }
 
     fn dead(&mut self, value: Json<'a>, fault: MessageFault) {
         self.dead_text(ItemText::of(value, self.strings.arena), fault);
     }
 
-    fn dead_text(&mut self, text: ItemText<'a>, fault: MessageFault) {
+    pub(super) fn dead_text(&mut self, text: ItemText<'a>, fault: MessageFault) {
         let fault = match &self.fault {
             Some(last) if **last == fault => Rc::clone(last),
             _ => Rc::clone(self.fault.insert(Rc::new(fault))),
@@ -107,7 +100,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a value where a message or an envelope has to be: any other value is a dead item.
-    fn item<S: Source<'a>>(
+    pub(super) fn item<S: Source<'a>>(
         &mut self,
         source: &mut S,
         place: Where,
@@ -535,7 +528,7 @@ impl<'a> Reader<'a> {
         let text = without_mark(text);
         let first = self.items.len();
         self.room -= text.len().min(self.room);
-        if let Err(fault) = self.text(&mut Scanner::new(text), level + 1) {
+        if let Err(fault) = self.text(text, level + 1) {
             self.items.truncate(first);
             self.dead_text(ItemText::Text(text), MessageFault::NotJson(fault));
         }

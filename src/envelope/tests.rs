@@ -5,6 +5,7 @@
 mod faults;
 mod joined;
 mod limits;
+mod lines;
 mod messages;
 mod shapes;
 mod wrapped;

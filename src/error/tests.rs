@@ -115,7 +115,11 @@ fn every_error() -> Vec<Error> {
             relation: "public.t".into(),
             nearest: vec!["b".into()],
         },
+        Error::NotJson {
+            fault: "payload is null".into(),
+        },
         Error::NoColumns,
+        Error::DiscardsAll,
         Error::NoBuckets { count: 0 },
         Error::BatchNotMapping,
         Error::NotYoursToExplain { position: 1 },

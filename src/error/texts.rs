@@ -169,6 +169,12 @@ impl Error {
                     "Send change messages of Sequin as they are, without a transform.",
                 )
             }
+            Error::NotJson { fault } => {
+                SqlError::new(sqlstate::INVALID_TEXT_REPRESENTATION, fault).with_hint(
+                    "Pass each payload exactly as Sequin sent it. A payload that never was one of Sequin's is \
+                     removed by sequin.discard.",
+                )
+            }
             Error::Unmapped { table } => SqlError::new(
                 sqlstate::UNDEFINED_OBJECT,
                 format!("no mapping takes messages of table {table}"),
@@ -500,6 +506,11 @@ impl Error {
                 "function can be used only by the triggers of sequin.mapping",
             )
             .with_hint("Drop the trigger of the other table."),
+            Error::DiscardsAll => SqlError::new(
+                sqlstate::NULL_VALUE_NOT_ALLOWED,
+                "one of mapping, sqlstate and older_than must not be null",
+            )
+            .with_hint("To discard all of your dead letters, run: CALL sequin.discard(null, null, older_than => '0');"),
             Error::NullArgument { argument } => SqlError::new(
                 sqlstate::NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),

@@ -6,15 +6,13 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
+use pgrx::{IntoDatum, Spi};
 
 use crate::error::SqlError;
 use crate::pg::clock;
-use crate::pg::spi::Plan;
-use crate::pg::tuples::Rows;
 use crate::pg::user::ActingAs;
-use crate::prepared::{BatchRow, Kept};
+use crate::prepared::{BatchRow, Kept, RowReader};
 use crate::settings;
 
 const TOMBSTONE: &str = "
@@ -41,6 +39,11 @@ const FIRST_READ: &str = "
         where o.mapping in (select b.mapping from sequin_internal.batch() b(mapping integer)) and o.first_read_at is null
         for update skip locked))";
 
+const PRUNING: &[(&str, pg_sys::Oid)] = &[
+    ("cutoff", pg_sys::TIMESTAMPTZOID),
+    ("most", pg_sys::INT8OID),
+];
+
 const KEY: &[(&str, pg_sys::Oid)] = &[("mapping", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)];
 
 thread_local! {
@@ -57,6 +60,9 @@ thread_local! {
     };
     static NOTE_CONFIRMED: Kept = const { Kept::new(CONFIRMED, KEY) };
     static NOTE_FIRST_READ: Kept = const { Kept::new(FIRST_READ, &[("mapping", pg_sys::INT4OID)]) };
+    static PRUNED_VERSIONS: Kept = const { Kept::new(PRUNE_VERSIONS, PRUNING) };
+    static PRUNED_FORMER: Kept = const { Kept::new(PRUNE_FORMER, PRUNING) };
+    static PRUNED_SEEN: Kept = const { Kept::new(PRUNE_SEEN, PRUNING) };
     static PRUNED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -115,48 +121,112 @@ pub fn note_first_read(mapping: i32, definer: pg_sys::Oid) -> Result<(), SqlErro
         .map(drop)
 }
 
-/// How long a session waits between two prunings.
+/// How long a session waits between two prunings, if the first left nothing.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
-/// Whether a session should look for tombstones to prune.
+/// Whether a session should look for rows to prune.
 pub fn is_prune_due() -> bool {
     PRUNED.get().is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
 }
 
-/// Prunes tombstones older than `sequin.tombstone_retention`: a thousand at a time, the oldest
-/// first. It is done last, so that it makes no other call wait for this one.
-pub fn prune() -> Result<(), SqlError> {
+/// Notes that a session need not look for rows to prune for a while.
+pub fn pruned_for_now() {
     PRUNED.set(Some(Instant::now()));
-    let retention = settings::tombstone_retention();
-    let cutoff = format!("pg_catalog.now() - {retention} * interval '1 second'");
-    let mut plan = Plan::prepare(&format!(
-        "with old as materialized (
-             select t.ctid as place, t.mapping, t.key from sequin.tombstone t
-             where t.made_at < {cutoff} order by t.made_at limit 1000 for update skip locked),
-         line as (delete from sequin.tombstone t using old where t.ctid = old.place),
-         gone as materialized (
-             select v.ctid as place from old
-             join sequin.row_version v on v.mapping = old.mapping and v.key = old.key
-             where v.deleted and (v.committed_at is null or v.committed_at < {cutoff})
-                or v.source is null and v.read_at < {cutoff}
-             for update of v skip locked)
-         delete from sequin.row_version v using gone where v.ctid = gone.place"
-    ))?;
-    plan.run(Rows::new())?;
-    prune_former(&cutoff)
 }
 
-/// Prunes the versions of mappings that were removed before `cutoff`, as many.
-fn prune_former(cutoff: &str) -> Result<(), SqlError> {
-    let mut plan = Plan::prepare(&format!(
-        "with former as materialized (
-             select f.id from sequin.former_mapping f where f.removed_at < {cutoff} limit 1 for update skip locked),
-         old as materialized (
-             select v.mapping, v.key from sequin.former_version v
-             where v.mapping = (select f.id from former f) limit 1000),
-         gone as (delete from sequin.former_version v using old where v.mapping = old.mapping and v.key = old.key)
-         delete from sequin.former_mapping f using former
-         where f.id = former.id and not exists (select from old)"
-    ))?;
-    plan.run(Rows::new()).map(drop)
+/// What [`prune`] did.
+pub struct Pruned {
+    /// How many rows it has removed.
+    pub rows: i64,
+    /// Whether more may be due.
+    pub more: bool,
+}
+
+/// Removes the oldest tombstones, and notes of reads, with their versions.
+const PRUNE_VERSIONS: &str = "
+    with b as materialized (
+        select b.cutoff, b.most from sequin_internal.batch() b(cutoff timestamptz, most bigint)),
+    old as materialized (
+        select t.ctid as place, t.mapping, t.key from sequin.tombstone t
+        where t.made_at < (select b.cutoff from b) order by t.made_at limit (select b.most from b)
+        for update skip locked),
+    line as (delete from sequin.tombstone t using old where t.ctid = old.place),
+    gone as materialized (
+        select v.ctid as place from old
+        join sequin.row_version v on v.mapping = old.mapping and v.key = old.key
+        where v.deleted and (v.committed_at is null or v.committed_at < (select b.cutoff from b))
+           or v.source is null and v.read_at < (select b.cutoff from b)
+        for update of v skip locked),
+    version as (delete from sequin.row_version v using gone where v.ctid = gone.place)
+    select count(*) from old";
+
+/// Removes versions of mappings that were removed themselves.
+const PRUNE_FORMER: &str = "
+    with b as materialized (
+        select b.cutoff, b.most from sequin_internal.batch() b(cutoff timestamptz, most bigint)),
+    former as materialized (
+        select f.id from sequin.former_mapping f where f.removed_at < (select b.cutoff from b) limit 1
+        for update skip locked),
+    old as materialized (
+        select v.mapping, v.key from sequin.former_version v
+        where v.mapping = (select f.id from former f) limit (select b.most from b)),
+    version as (delete from sequin.former_version v using old where v.mapping = old.mapping and v.key = old.key),
+    gone as (
+        delete from sequin.former_mapping f using former
+        where f.id = former.id and not exists (select from old))
+    select count(*) from old";
+
+/// Removes what resyncs that have ended have noted. The mappings are found one by one, since a resync under way may
+/// have as many notes as the destination has rows.
+const PRUNE_SEEN: &str = "
+    with recursive b as materialized (
+        select b.most from sequin_internal.batch() b(cutoff timestamptz, most bigint)),
+    m as (
+        (select s.mapping from sequin.resync_seen s order by s.mapping limit 1)
+        union all
+        select (select s.mapping from sequin.resync_seen s where s.mapping > m.mapping order by s.mapping limit 1)
+        from m where m.mapping is not null),
+    ended as materialized (
+        select m.mapping from m
+        where m.mapping is not null and not exists (select from sequin.resync r where r.mapping = m.mapping)
+        limit 1),
+    old as materialized (
+        select s.ctid as place from sequin.resync_seen s
+        where s.mapping = (select e.mapping from ended e) limit (select b.most from b)
+        for update skip locked),
+    seen as (delete from sequin.resync_seen s using old where s.ctid = old.place)
+    select count(*) from old";
+
+/// Prunes what is older than `sequin.tombstone_retention`, up to `most` rows of each kind, the oldest first. It is
+/// done last in a call, so that it makes no other call wait for this one.
+pub fn prune(most: i64) -> Result<Pruned, SqlError> {
+    let retention = settings::tombstone_retention().saturating_mul(1_000_000);
+    let cutoff = clock::to_unix(clock::now()).saturating_sub(retention);
+    let mut pruned = Pruned {
+        rows: 0,
+        more: false,
+    };
+    for statement in [&PRUNED_VERSIONS, &PRUNED_FORMER, &PRUNED_SEEN] {
+        let returned = statement.with(|statement| {
+            statement.query(std::iter::once(()), |()| {
+                vec![clock::datum(Some(cutoff)), Some(Datum::from(most))]
+            })
+        })?;
+        let mut row = RowReader::new(&returned);
+        row.next();
+        let rows = row.bigint(0).unwrap_or_default();
+        pruned.rows += rows;
+        pruned.more |= rows == most;
+    }
+    Ok(pruned)
+}
+
+/// How many tombstones are due.
+pub fn due() -> Result<i64, SqlError> {
+    let sql = format!(
+        "select count(*) from sequin.tombstone t where t.made_at < clock_timestamp() - {} * interval '1 second'",
+        settings::tombstone_retention()
+    );
+    let due = Spi::connect_mut(|client| client.update(&sql, None, &[])?.first().get_one::<i64>());
+    Ok(due.ok().flatten().unwrap_or_default())
 }

@@ -20,6 +20,17 @@ impl<'a> Scanner<'a> {
         Scanner { text, pos: 0 }
     }
 
+    /// Begins at byte `pos` of `text`.
+    pub fn at(text: &'a str, pos: usize) -> Scanner<'a> {
+        Scanner { text, pos }
+    }
+
+    /// Where the next value begins, after white space.
+    pub fn next_place(&mut self) -> usize {
+        self.white();
+        self.pos
+    }
+
     /// Begins after the opening bracket of an array or object; `None` if `text` has another first byte.
     pub(super) fn open(text: &'a str, bracket: u8) -> Option<Scanner<'a>> {
         (text.as_bytes().first() == Some(&bracket)).then_some(Scanner { text, pos: 1 })

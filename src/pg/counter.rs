@@ -8,7 +8,7 @@ use std::ptr;
 use pgrx::pg_sys::{self, Datum};
 
 /// Number of columns of `sequin.counter`.
-pub const WIDTH: usize = 16;
+pub const WIDTH: usize = 17;
 
 /// The primary key: mapping and slot.
 const KEY: usize = 2;

@@ -83,6 +83,37 @@ impl Arguments<'_> {
         self.payload(i)
     }
 
+    /// The bytes of the elements of an argument that is declared as `text[]`, in their order, whatever its
+    /// dimensions.
+    pub fn elements(&self, i: usize) -> Option<Vec<Option<&[u8]>>> {
+        // SAFETY: the function is declared with an array of texts. A detoasted copy of the array lives in the
+        // context of the call, and so do the elements, which are inside of it.
+        self.value(i).map(|value| unsafe {
+            let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let (mut values, mut nulls, mut count) = (ptr::null_mut(), ptr::null_mut(), 0);
+            pg_sys::deconstruct_array(
+                array,
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+                &mut values,
+                &mut nulls,
+                &mut count,
+            );
+            let element = |at: usize| {
+                let text = (*values.add(at)).cast_mut_ptr::<pg_sys::varlena>();
+                (!*nulls.add(at)).then(|| {
+                    std::slice::from_raw_parts(
+                        varlena::vardata_any(text).cast::<u8>(),
+                        varlena::varsize_any_exhdr(text),
+                    )
+                })
+            };
+            (0..count as usize).map(element).collect()
+        })
+    }
+
     fn payload(&self, i: usize) -> Option<&[u8]> {
         // SAFETY: the function is declared with a type of variable length. A value with a long
         // header is aligned; a detoasted copy lives in the context of the call.

@@ -100,3 +100,78 @@ fn tombstones_are_pruned() {
     let error = error(&mut client, "set sequin.tombstone_retention = 0");
     assert_eq!(error.code().code(), "42501");
 }
+
+/// Tombstones that are due are as many as a call can bring; a call prunes as many as it has time for.
+#[test]
+fn pruning_keeps_up_with_deletes() {
+    let (database, mut client) = mapped("pruning", ITEM, "table");
+    let name = value(&mut client, "select current_database()");
+    run(
+        &mut client,
+        &format!("alter database {name} set sequin.tombstone_retention = 0"),
+    );
+    let left = "select count(*) from sequin.tombstone";
+    // A session looks at its first call.
+    for batch in 0..5 {
+        let mut client = database.connect();
+        let deletes: Vec<Message> = (1..=5_000)
+            .map(|id| item("delete", 30 + batch, record(batch as i64 * 5_000 + id, "a")))
+            .collect();
+        send(&mut client, &deletes);
+    }
+    let due: i64 = value(&mut client, left).parse().expect("a number");
+    assert!(due <= 10_000, "{due} of 25000 are left");
+    // A later call, of another session, goes on.
+    let mut calls = 0;
+    while value(&mut client, left) != "0" {
+        calls += 1;
+        assert!(calls < 20, "{}", value(&mut client, left));
+        let insert = item("insert", 1, record(100_000 + calls, "b"));
+        send(&mut database.connect(), &[insert]);
+    }
+    let versions = "select count(*) from sequin.row_version where deleted";
+    assert_eq!(value(&mut client, versions), "0");
+}
+
+#[test]
+fn versions_are_pruned_in_portions() {
+    let (database, mut client) = mapped("prune_all", ITEM, "table");
+    let deletes: Vec<Message> = (1..=250)
+        .map(|id| item("delete", 30, record(id, "a")).idx(id as u64))
+        .collect();
+    send(&mut client, &deletes);
+    run(&mut client, "call sequin.prune()");
+    let left = "select count(*) from sequin.row_version";
+    assert_eq!(value(&mut client, left), "250");
+    // What a resync that is under way has noted stays, what one that was cancelled has noted goes.
+    run(
+        &mut client,
+        "insert into sequin.resync (mapping) values (100), (300);
+         insert into sequin.resync_seen
+         select m, sequin.row_key(n) from unnest(array[100, 200, 300, 400]) m, generate_series(1, 150) n",
+    );
+    run(&mut client, "set sequin.tombstone_retention = 0");
+    for portion in ["0", "null"] {
+        let call = format!("call sequin.prune({portion})");
+        assert_eq!(error(&mut client, &call).code().code(), "22023");
+    }
+    run(&mut client, "begin; call sequin.prune(100); rollback");
+    assert_eq!(value(&mut client, left), "250");
+    // Another session has locked one: the others do not wait for it.
+    let mut holder = database.connect();
+    run(
+        &mut holder,
+        "begin; select from sequin.row_version where key = sequin.row_key(7) for update",
+    );
+    run(&mut client, "call sequin.prune(100)");
+    assert_eq!(value(&mut client, left), "1");
+    assert_eq!(
+        value(
+            &mut client,
+            "select (select count(*) from sequin.tombstone),
+                    (select string_agg(distinct mapping::text, ',' order by mapping::text) from sequin.resync_seen),
+                    (select count(*) from sequin.run)"
+        ),
+        "0|100,300|0"
+    );
+}

@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod cascades;
+mod discard;
 mod equality;
 mod exclusion;
 mod foreign_keys;
+mod healing;
 mod kept_once;
 mod orders;
 mod owners;
+mod payloads;
 mod retry;
 mod retry_all;
 mod superseded;

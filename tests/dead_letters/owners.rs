@@ -14,7 +14,7 @@ fn letters_are_their_owners() {
         &mut client,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {alice}, {bob};
-            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
             select sequin.grant_source('*.*', '{alice}');
             select sequin.grant_source('*.*', '{bob}');
              grant create on schema public to {alice}, {bob}"
@@ -74,7 +74,7 @@ fn checks_of_foreign_keys_run_as_the_owner_of_the_table() {
         &mut client,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {mallory};
-            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory};
             select sequin.grant_source('*.*', '{mallory}');
              create schema m authorization {mallory}; grant usage on schema m to public"
         ),
@@ -129,7 +129,7 @@ fn policies_do_not_run_as_the_owner_of_another_table() {
             &mut client,
             &format!(
                 "grant select, insert, update, delete on sequin.mapping to {mallory}, {alice};
-                grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory}, {alice};
+                grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory}, {alice};
                 select sequin.grant_source('*.*', '{mallory}');
                 select sequin.grant_source('*.*', '{alice}');
                  create schema m authorization {mallory}; grant usage on schema m to public;

@@ -76,7 +76,7 @@ fn letters_are_retried_and_discarded() {
             .split_once('|')
             .expect("several")
             .0,
-            "22023",
+            "22P02",
             "{guard}"
         );
         run(

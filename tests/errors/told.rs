@@ -119,8 +119,8 @@ fn a_call_that_fails_applies_nothing() {
     ];
     let with = |last: String| batch(&[good.as_slice(), &[last]].concat());
     // JSON that ends too soon; a failure of a mapping that raises
-    let batch_of_lines = good.join("\n") + "\n{\"action\":";
-    assert_eq!(code(&apply_error(&mut client, &batch_of_lines)), "22P02");
+    let cut_off = format!("[{},{{\"action\":", good.join(","));
+    assert_eq!(code(&apply_error(&mut client, &cut_off)), "22P02");
     assert_eq!(
         code(&apply_error(
             &mut client,

@@ -55,6 +55,14 @@ const RULES: Rules<'static> = Rules {
             "`function!` declares the C symbols of sequin.retry",
         ),
         (
+            "src/api/discard.rs",
+            "`function!` declares the C symbol of sequin_internal.discard_portion",
+        ),
+        (
+            "src/api/prune.rs",
+            "`function!` declares the C symbol of sequin_internal.prune_portion",
+        ),
+        (
             "src/api/resync_portion.rs",
             "`function!` declares the C symbol of sequin_internal.resync_portion",
         ),

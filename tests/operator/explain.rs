@@ -297,7 +297,7 @@ fn explain_shows_rows_only_to_their_owner() {
         &mut admin,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {alice}, {bob};
-            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
             select sequin.grant_source('*.*', '{alice}');
             select sequin.grant_source('*.*', '{bob}');
              create table secret (id integer primary key, name text);

@@ -88,7 +88,7 @@ fn failed_calls_are_not_kept_if_nobody_wants_them() {
     run(&mut client, "set sequin.log_failures = off");
     apply_error(&mut client, "[{");
     run(&mut client, "set sequin.log_failures = on");
-    apply_error(&mut client, "");
+    apply_error(&mut client, "[");
     let all = "select error from sequin.failed_calls";
     eventually(&mut client, &all.replace("error", "calls::text"), &["1"]);
 }

@@ -287,7 +287,7 @@ fn status_shows_ones_own_mappings() {
         &mut admin,
         &format!(
             "grant select, insert, update, delete on sequin.mapping to {alice}, {bob};
-            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
+            grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {alice}, {bob};
             select sequin.grant_source('*.*', '{alice}');
             select sequin.grant_source('*.*', '{bob}');
              grant create on schema public to {alice}, {bob}; grant pg_monitor to {monitor}"

@@ -25,7 +25,7 @@ impl Scene {
             &format!(
                 "create schema mallory authorization {mallory};
                  grant select, insert, update, delete on sequin.mapping to {mallory};
-                 grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory};
+                 grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to {mallory};
                  select sequin.grant_source('*.*', '{mallory}');
                  grant select, delete on sequin.dead_letter to {mallory};
                  grant execute on function sequin_apply(text), sequin_apply(jsonb) to {forwarder};

@@ -13,7 +13,7 @@ fn an_owner_without_a_right_to_write_the_catalog() {
         &format!(
             "create schema mine authorization {owner};
              grant execute on function sequin.map, sequin.map_schema, sequin.alter_mapping,
-                 sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text),
+                 sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text),
                  sequin.begin_resync, sequin.finish_resync, sequin.forget_versions, sequin.accept_drift, sequin.explain(text),
                  sequin.explain(jsonb), sequin.explain_batch to {owner}, {other};
              select sequin.grant_source('public.item', '{owner}')"

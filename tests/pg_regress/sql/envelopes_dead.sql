@@ -43,5 +43,6 @@ select count(*) from item;
 select count(*) from sequin.dead_letter;
 
 delete from sequin.mapping;
+delete from sequin.dead_letter;
 drop table of_text;
 drop schema envelopes_dead cascade;

@@ -16,7 +16,7 @@ select * from sequin_apply(
     message('insert', 'item', '{"id": 6, "name": "six"}'));
 table item order by id;
 select position, sqlstate, message from sequin.dead_letter;
--- the last line cut off: nothing of the batch is applied
+-- the last line cut off: a dead letter
 select * from sequin_apply(message('insert', 'item', '{"id": 7, "name": "seven"}') || E'\n{"action":"ins');
 select count(*) from item;
 

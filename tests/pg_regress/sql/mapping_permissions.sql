@@ -17,7 +17,7 @@ select sequin.map('perm.a', null);
 reset role;
 -- the recipe
 grant select, insert, update, delete on sequin.mapping to mapping_alice, mapping_bob;
-grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to mapping_alice, mapping_bob;
+grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to mapping_alice, mapping_bob;
 select sequin.grant_source('*.*', 'mapping_alice');
 select sequin.grant_source('*.*', 'mapping_bob');
 grant select, delete on sequin.dead_letter to mapping_alice;

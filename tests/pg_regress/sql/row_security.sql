@@ -5,7 +5,7 @@ set search_path = row_security, test, public;
 create role row_security_owner;
 grant usage on schema row_security to row_security_owner;
 grant select, insert, update, delete on sequin.mapping to row_security_owner;
-grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard, sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to row_security_owner;
+grant execute on function sequin.map, sequin.map_schema, sequin.unmap, sequin.discard(bigint), sequin.retry(), sequin.retry(bigint), sequin.retry(text), sequin.explain(text), sequin.explain(jsonb), sequin.explain_batch, sequin.begin_resync, sequin.finish_resync, sequin.forget_versions to row_security_owner;
 select sequin.grant_source('*.*', 'row_security_owner');
 create table item (id integer primary key, tenant text, name text);
 grant select, insert, update, delete on item to row_security_owner;
