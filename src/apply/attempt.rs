@@ -22,7 +22,7 @@ use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
 use crate::dead_letter::circles::circles_of;
-use crate::dead_letter::due::{Due, kept_for, rows_of, written};
+use crate::dead_letter::due::{kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::words::{Words, add_bound};
@@ -120,12 +120,6 @@ pub fn attempt<'a>(
     result
 }
 
-/// Whether the call may retry a letter.
-pub fn may_retry(registry: &Registry, attempts: &Attempts, due: &Due) -> bool {
-    let mapping = registry.mappings.iter().find(|m| m.id == due.mapping);
-    mapping.is_none_or(|mapping| attempts.may_run(mapping))
-}
-
 /// The work of one attempt.
 struct Work<'a, 'b> {
     batch: &'b Batch<'a>,
@@ -166,7 +160,7 @@ impl<'b> Work<'_, 'b> {
         if !attempts.last {
             let (mut due, more) = circles_of(&registry.letters, &rows, &attempts.letters)?;
             attempts.crowded |= more;
-            due.retain(|due| may_retry(registry, attempts, due));
+            due.retain(|due| attempts.may_retry(&registry.mappings, due));
             if !due.is_empty() && attempts.has_time_for(due.len()) {
                 for due in due {
                     attempts.letters.insert(due.letter);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::explained::Observer;
-use crate::dead_letter::due::Written;
+use crate::dead_letter::due::{Due, Written};
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
@@ -95,6 +95,14 @@ impl Attempts {
     pub fn may_run(&self, mapping: &Mapping) -> bool {
         self.only
             .is_none_or(|role| may_act_as(role, mapping.owner_oid()))
+    }
+
+    /// Whether the call may retry a letter.
+    pub fn may_retry(&self, mappings: &[Mapping], due: &Due) -> bool {
+        let mut mappings = mappings.iter();
+        mappings
+            .find(|mapping| mapping.id == due.mapping)
+            .is_none_or(|mapping| self.may_run(mapping))
     }
 
     /// After the mappings changed: leaves out the letters that the call has taken along by itself, since

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use bumpalo::Bump;
 
-use super::attempt::may_retry;
 use super::attempts::Attempts;
 use super::registry::Registry;
 use crate::dead_letter::due::{self, Due, Sweep, Written};
@@ -159,7 +158,7 @@ impl Healing {
                 self.tried
                     .get(&due.letter)
                     .is_none_or(|times| *times < TIMES)
-                    && may_retry(registry, attempts, due)
+                    && attempts.may_retry(&registry.mappings, due)
             });
             if letters.is_empty() {
                 return Ok(());
