@@ -426,7 +426,7 @@ impl Error {
             )
             .with_detail(match share {
                 Some(share) => format!(
-                    "{confirmed} of {rows} rows were confirmed since {since}, which is less than the share {share}."
+                    "Only {confirmed} of {rows} rows were confirmed since {since}, which is less than the share {share}."
                 ),
                 None => format!(
                     "No read has arrived since {since}. {confirmed} of {rows} rows were confirmed."

@@ -51,7 +51,7 @@ fn a_resync_that_confirmed_nothing_is_not_finished() {
         run(&mut client, CANCEL);
         run(&mut client, BEGIN);
         send(&mut client, &(1..=499).map(read).collect::<Vec<_>>());
-        let detail = "499 of 1000 rows were confirmed since";
+        let detail = "Only 499 of 1000 rows were confirmed since";
         for finish in [FINISH, in_portions] {
             refused(&mut client, finish, detail, "sequin.cancel_resync('item')");
         }
