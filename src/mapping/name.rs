@@ -14,7 +14,8 @@ use crate::pg::user::ActingAs;
 /// The shortest name that no mapping of another source, destination or owner has: the destination's name, with
 /// its schema, with the source. A mapping without a destination is named by its source.
 ///
-/// A mapping of the same owner, source and destination keeps its name, so that repeating `sequin.map` replaces it.
+/// A mapping of the same owner, source and destination keeps its name, so that repeating `sequin.map` replaces it. So
+/// does one whose destination was dropped.
 pub fn derived(row: &MappingRow, destination: Option<&Destination>, owner: pg_sys::Oid) -> String {
     let source = source_text(&row.source);
     let mut names = match (row.destination, destination) {
@@ -29,7 +30,7 @@ pub fn derived(row: &MappingRow, destination: Option<&Destination>, owner: pg_sy
     let taken = taken(&names);
     let same = |taken: &&Taken| {
         taken.owner == owner
-            && taken.destination.map(pg_sys::Oid::to_u32) == row.destination
+            && (taken.gone || taken.destination.map(pg_sys::Oid::to_u32) == row.destination)
             && source_text(&taken.source) == source
     };
     if let Some(mine) = taken.iter().find(same) {
@@ -50,12 +51,17 @@ struct Taken {
     name: String,
     source: String,
     destination: Option<pg_sys::Oid>,
+    /// Whether the destination was dropped.
+    gone: bool,
     owner: pg_sys::Oid,
 }
 
 fn taken(names: &[String]) -> Vec<Taken> {
     const TAKEN: &str = "
-        select m.name, m.source, m.destination::pg_catalog.oid, m.owner::pg_catalog.oid
+        select m.name, m.source, m.destination::pg_catalog.oid, m.owner::pg_catalog.oid,
+               m.destination is not null
+               and not exists (select from pg_catalog.pg_class c
+                               where c.oid operator(pg_catalog.=) m.destination::pg_catalog.oid)
         from sequin.mapping m where m.name operator(pg_catalog.=) any ($1)";
     let _definer = ActingAs::new(extension_owner(), false);
     Spi::connect(|client| {
@@ -67,6 +73,7 @@ fn taken(names: &[String]) -> Vec<Taken> {
                     source: row.get(2)?.expect("not null"),
                     destination: row.get(3)?,
                     owner: row.get(4)?.expect("not null"),
+                    gone: row.get(5)?.expect("not null"),
                 })
             })
             .collect::<Result<_, spi::Error>>()

@@ -43,6 +43,14 @@ fn a_mapping_is_named_by_its_destination() {
     run(&mut client, "select sequin.unmap('orders')");
     let again = "select name from sequin.map('eu.orders', 'replica.orders', guard => 'table')";
     assert_eq!(value(&mut client, again), "replica.orders");
+    // a table that was dropped and made again has one mapping
+    run(
+        &mut client,
+        "drop table other.orders; create table other.orders (id integer primary key);
+         select sequin.map('public.orders', 'other.orders', guard => 'table')",
+    );
+    let made = "select count(*), min(name) from sequin.mapping where source = 'public.orders'";
+    assert_eq!(value(&mut client, made), "1|other.orders");
     // nobody takes over a mapping of another owner by a derived name
     let hers = value(
         &mut database.connect_as(&alice),
