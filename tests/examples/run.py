@@ -480,7 +480,9 @@ class Nats(Example):
 
 
 class RabbitMQ(Example):
+    """The server does not tell how many messages it has given out without an acknowledgement."""
     command = python("rabbitmq.py")
+    tells_what_is_left = False
 
     def __init__(self, stack, directory):
         import pika
