@@ -63,7 +63,7 @@ from (
            pg_catalog.min(m.name) filter (where not l.granted) as waits_for
     from pg_catalog.pg_locks l
     join sequin.mapping m on m.id operator(pg_catalog.=) l.objid::pg_catalog.int8::pg_catalog.int4
-    where l.locktype operator(pg_catalog.=) 'object'::pg_catalog.text
+    where l.locktype operator(pg_catalog.=) 'object'::pg_catalog.text and l.objsubid operator(pg_catalog.=) 0::pg_catalog.int2
       and l.classid operator(pg_catalog.=) 'sequin.mapping'::pg_catalog.regclass::pg_catalog.oid
       and l.database operator(pg_catalog.=) (select d.oid from pg_catalog.pg_database d
                                              where d.datname operator(pg_catalog.=) pg_catalog.current_database())

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod attempts;
+mod broken;
 pub mod diagnosis;
 mod drift;
 pub mod explained;
@@ -39,6 +40,7 @@ use crate::pg::interrupts;
 use crate::pg::invalidation;
 use crate::pg::isolation;
 use crate::pg::memory::{Arena, Context};
+use crate::pg::overlap::wait_for;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
@@ -187,12 +189,13 @@ fn with_registry<'a>(
         });
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
-            Err(stop) if !attempts.last && needs_exclusive_locks(&stop) => {
+            Err(stop) if !attempts.last && needs_stricter_locks(&stop) => {
                 if let Stop::Failed(error) = &stop {
                     note_retried(error);
                     give_way();
                 }
-                attempts.exclusive = true;
+                attempts.escalate(&stop);
+                give_precedence(attempts)?;
             }
             Err(Stop::Failed(error)) => return Err(named(error, registry).into()),
             result => return result,
@@ -216,6 +219,20 @@ fn named(error: SqlError, registry: &Registry) -> SqlError {
 fn give_way() {
     std::thread::sleep(PAUSE);
     interrupts::check();
+}
+
+/// Waits for the transaction that has written a row of this call. The attempt is rolled back, so that it can go on.
+fn give_precedence(attempts: &mut Attempts) -> Result<(), SqlError> {
+    let Some(overtaker) = attempts.overtaker.take() else {
+        return Ok(());
+    };
+    match subtransaction(|| wait_for(overtaker)) {
+        Err(error) if error.is(sqlstate::DEADLOCK_DETECTED) => {
+            note_retried(&error);
+            Ok(())
+        }
+        waited => waited,
+    }
 }
 
 /// Sets aside the mapping that is to blame for the error: the call goes on without it. Returns whether that
@@ -280,11 +297,15 @@ fn prune_if_possible(took: Duration) {
     }
 }
 
-/// Whether an attempt with exclusive locks may succeed after an attempt ended like this. After a deadlock
-/// it may, because exclusive locks are taken in another way.
-fn needs_exclusive_locks(stop: &Stop) -> bool {
+/// Whether an attempt with stricter locks may succeed after an attempt ended like this. After a deadlock it may, because
+/// the locks are taken in another way. A row that another session has moved to another partition is found there then.
+fn needs_stricter_locks(stop: &Stop) -> bool {
     match stop {
         Stop::BeginAgain(again) => *again != Again::Reload,
-        Stop::Failed(error) => error.is(sqlstate::DEADLOCK_DETECTED),
+        Stop::Failed(error) => {
+            let of_server = error.origin == Origin::Server;
+            error.is(sqlstate::DEADLOCK_DETECTED)
+                || of_server && error.is(sqlstate::SERIALIZATION_FAILURE)
+        }
     }
 }

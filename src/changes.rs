@@ -19,6 +19,7 @@ pub mod intake;
 mod kept;
 pub mod keyed;
 pub mod ledger;
+mod locks;
 mod members;
 mod moved;
 pub mod net;
@@ -34,6 +35,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bumpalo::Bump;
+use pgrx::pg_sys::Datum;
 
 use crate::blame;
 use crate::envelope::Batch;
@@ -110,6 +112,8 @@ pub struct Changes<'a> {
     pub progress: Progress,
     /// For an explained call: the rows before the call, by key.
     pub before: Images,
+    /// The keys of rows that were not there when the mapping's SQL needed their values.
+    absent: Vec<Vec<Datum>>,
 }
 
 impl<'a> Changes<'a> {
@@ -137,6 +141,7 @@ impl<'a> Changes<'a> {
             lock,
             progress: Progress::default(),
             before: Images::new(),
+            absent: Vec::new(),
             target,
         }
     }
@@ -155,22 +160,11 @@ impl<'a> Changes<'a> {
                 || self.progress.kept_marked.contains(&net.run.start))
     }
 
-    /// Takes the exclusive lock on the mapping, or ends the attempt. Rows that the call has read before may
-    /// have changed until it took the lock.
-    ///
-    /// Do not call this in a subtransaction that may be rolled back: the rollback would release the lock.
-    pub fn take_exclusive(&mut self) -> Result<(), Stop> {
-        if self.lock == MappingLock::Exclusive {
-            return Ok(());
-        }
-        let (mappings, id) = (self.intake.call.mappings, self.target.mapping.id);
-        if !invalidation::try_lock_mapping(mappings, id) {
-            return Err(Stop::EXCLUSIVE);
-        }
-        self.lock = MappingLock::Exclusive;
-        // Until now, other calls may have written rows that a failed message of another mapping waits for.
-        self.intake.call.wrote();
-        Ok(())
+    /// Whether a message has failed whose row is known.
+    pub fn has_failed(&self) -> bool {
+        let mut failures = self.ledger.failures.iter();
+        self.target.mapping.mode == Mode::Upsert
+            && failures.any(|failure| self.keyed.of_subject(failure.message).is_some())
     }
 
     /// Runs `work` for each number below `count`. The failure of a message is rolled back and noted, and

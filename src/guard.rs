@@ -4,9 +4,9 @@
 //! this clause while it writes: in the upsert's `WHERE` where the destination holds the versions
 //! (`columns`), in a *claim* of `sequin.row_version` before the write where it does not (`table`). All
 //! other rows (deletes under `columns`, moved keys, unchanged TOAST, gaps, several sources) are *examined*:
-//! their state is loaded, the rule applied here, and the new state stored. A call that examines rows of a
-//! mapping holds an exclusive lock on it, so that nothing changes between load and store. Calls that only
-//! claim share the lock.
+//! their state is loaded, the rule applied here, and the new state stored. Examined rows and their entries are locked
+//! when they are loaded, so that nothing changes between load and store. What is not there cannot be locked: the call
+//! looks afterwards whether another call has written it meanwhile, and begins again if so.
 //!
 //! With guard columns one source database, the *home source*, has its positions in the destination. The
 //! versions of other sources are in `sequin.row_version`.

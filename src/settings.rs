@@ -8,6 +8,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use crate::pg::failures::LOG_FAILURES;
 use crate::pg::settings::reserve;
+use crate::pg::steps;
 
 static READ_SKEW: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -104,6 +105,7 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    steps::define();
     reserve(c"sequin");
 }
 

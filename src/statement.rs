@@ -62,6 +62,24 @@ pub struct SqlRelation {
     pub overriding: bool,
 }
 
+/// Whether a query locks the rows that it finds, until the transaction ends. The rows are those of the latest commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowLock {
+    /// It does not.
+    None,
+    /// Nobody else changes the rows. Rows that refer to them can come.
+    Change,
+}
+
+impl RowLock {
+    fn clause(self) -> &'static str {
+        match self {
+            RowLock::None => "",
+            RowLock::Change => " for no key update",
+        }
+    }
+}
+
 /// Where a statement takes its rows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input<'s> {
@@ -282,10 +300,15 @@ pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) 
 }
 
 /// `INSERT … ON CONFLICT (key) DO NOTHING`: rows of `columns`.
-pub fn insert_new(relation: &SqlRelation, columns: &[&SqlColumn], key: &[&SqlColumn]) -> String {
+pub fn insert_new(
+    input: Input<'_>,
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    key: &[&SqlColumn],
+) -> String {
     format!(
         "{} on conflict ({}) do nothing",
-        insert(Input::Batch, relation, columns),
+        insert(input, relation, columns),
         list(key, "")
     )
 }
@@ -359,28 +382,35 @@ pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> S
 }
 
 /// Selects the rows of these keys as JSON, each with the number that its key has in the batch relation.
-pub fn images(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+pub fn images(relation: &SqlRelation, key: &[&SqlColumn], lock: RowLock) -> String {
     let n = number_name(key);
     format!(
         "select b.{n}, d.image from {} cross join lateral \
-         (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0) d",
+         (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0{}) d",
         batch("b", Some(&n), key),
         relation.name,
         matches(key),
+        lock.clause(),
     )
 }
 
 /// Selects columns (`d.name`, quoted) of the rows of these keys, after the number that each key has in the
 /// batch relation.
-pub fn rows_of_keys(relation: &SqlRelation, key: &[&SqlColumn], columns: &[String]) -> String {
+pub fn rows_of_keys(
+    relation: &SqlRelation,
+    key: &[&SqlColumn],
+    columns: &[String],
+    lock: RowLock,
+) -> String {
     let n = number_name(key);
     format!(
         "select b.{n}, {} from {} cross join lateral \
-         (select d.* from {} d where {} offset 0) d",
+         (select d.* from {} d where {} offset 0{}) d",
         columns.join(", "),
         batch("b", Some(&n), key),
         relation.name,
         matches(key),
+        lock.clause(),
     )
 }
 
@@ -698,7 +728,7 @@ mod tests {
     #[test]
     fn new_rows_and_late_reads() {
         let id = column("id", "bigint");
-        let sql = insert_new(&relation(false), &[&id], &[&id]);
+        let sql = insert_new(Input::Batch, &relation(false), &[&id], &[&id]);
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
         assert!(late_enough(250).contains("else 250 end"));
         assert!(newer(250).contains("excluded.sequin_committed_at + 250 * interval"));
@@ -707,15 +737,15 @@ mod tests {
     #[test]
     fn columns_of_rows_are_looked_up_by_key() {
         let id = column("a", "integer");
-        assert_eq!(
-            rows_of_keys(
-                &relation(false),
-                &[&id],
-                &["d.b".to_owned(), "d.c".to_owned()]
-            ),
-            "select b.sequin_n, d.b, d.c from sequin_internal.batch() b(sequin_n integer, a integer) \
+        let columns = ["d.b".to_owned(), "d.c".to_owned()];
+        let sql = |lock| rows_of_keys(&relation(false), &[&id], &columns, lock);
+        let start = "select b.sequin_n, d.b, d.c from sequin_internal.batch() b(sequin_n integer, a integer) \
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
-             offset 0) d"
+             offset 0";
+        assert_eq!(sql(RowLock::None), format!("{start}) d"));
+        assert_eq!(
+            sql(RowLock::Change),
+            format!("{start} for no key update) d")
         );
     }
 
@@ -737,7 +767,7 @@ mod tests {
     #[test]
     fn images_are_looked_up_by_key() {
         assert_eq!(
-            images(&relation(false), &[&column("a", "integer")]),
+            images(&relation(false), &[&column("a", "integer")], RowLock::None),
             "select b.sequin_n, d.image from sequin_internal.batch() b(sequin_n integer, a integer) \
              cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
              from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"

@@ -19,12 +19,14 @@ pub mod told;
 pub mod versions;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::backfill::is_unreadable;
 use crate::cast::Caster;
+use crate::destination::places::Places;
 use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
@@ -37,7 +39,7 @@ use crate::message::{Action, Field, Message};
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
 use crate::pg::typeio::base_type;
-use crate::pg::user::ActingAs;
+use crate::pg::user::{ActingAs, may_lock_rows};
 use crate::statement::{Document, Expression, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
 use mark::Mark;
@@ -69,6 +71,10 @@ pub struct Target {
     pub projection: Option<Projection>,
     /// Lists of columns, in the order of the table, that foreign keys refer to and that are not the key.
     pub references: Vec<Vec<usize>>,
+    /// Whether the role that writes the rows can lock them.
+    pub can_lock_rows: bool,
+    /// Where the rows are; read on first use.
+    pub places: Option<Rc<Places>>,
     /// The place of the row versions.
     pub versions: VersionsIn,
     /// With guard columns: the home source, the source database whose positions the columns hold. `None`
@@ -140,6 +146,8 @@ impl Target {
         if (told.listens() || supply.listens()) && !append {
             depends_on.push(catalog::unreadable_members());
         }
+        let can_lock_rows = matches!(destination.relkind, b'r' | b'p')
+            && may_lock_rows(destination.oid, writer(&mapping, &destination));
         // The server may run parts of the mapping's SQL while it plans.
         let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
         let projection =
@@ -159,6 +167,8 @@ impl Target {
             repeats_encoding,
             by_source,
             projection,
+            can_lock_rows,
+            places: None,
             versions,
             home: None,
             statements: Statements::default(),
@@ -262,6 +272,21 @@ impl Target {
                     .is_some_and(|c| c.identity == Some(b'a'))
             }),
         }
+    }
+
+    /// Where the rows are, and for each column of the index by which they are found its number within the key. `None`:
+    /// there is no such index.
+    pub fn places(&mut self) -> Option<(Rc<Places>, Vec<usize>)> {
+        let names = self.key.iter().map(|&i| self.columns[i].name.as_str());
+        let names: Vec<&str> = names.collect();
+        if self.places.is_none() {
+            self.places = Places::of(&self.destination, &names).map(Rc::new);
+        }
+        let places = self.places.clone()?;
+        let order = places.columns.iter();
+        let order = order.map(|column| names.iter().position(|name| name == column));
+        let order = order.collect::<Option<_>>()?;
+        Some((places, order))
     }
 
     /// The columns of a batch relation of keys: a number, then the key.

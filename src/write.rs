@@ -28,8 +28,8 @@ mod together;
 mod violations;
 pub mod wait;
 
-use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange};
+use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
@@ -69,12 +69,18 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
         let same = |(other, nets): &&mut (WriteKind, Vec<&NetChange>)| {
             *other == kind
                 && nets[0].columns() == net.columns()
+                && rows::is_absent(changes, nets[0]) == rows::is_absent(changes, net)
                 && !(exact && (append || kind == WriteKind::UpsertRead))
         };
         match shapes.iter_mut().find(same) {
             Some((_, nets)) => nets.push(net),
             None => shapes.push((kind, vec![net])),
         }
+    }
+    // With guard table, the entry is written first, as every call does that changes the row.
+    let entries_first = changes.target.versions == VersionsIn::Table;
+    if entries_first {
+        store_states(changes, news)?;
     }
     if !deletes.is_empty() {
         delete(changes, &deletes)?;
@@ -86,24 +92,10 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
             false => upsert(changes, kind, &nets)?,
         }
     }
-    store_states(changes, news)
-}
-
-/// Whether the call can write these changes under a shared lock on the mapping without a deadlock. Every
-/// call must lock its rows in key order, either through its claims or because one kind of statement writes
-/// all rows.
-pub fn may_share(changes: &Changes<'_>) -> bool {
-    let target = &changes.target;
-    if target.versions == VersionsIn::Table || target.mapping.mode == Mode::Append {
-        return true;
+    match entries_first {
+        true => Ok(()),
+        false => store_states(changes, news),
     }
-    let nets = &changes.nets.list;
-    let one_kind = nets.windows(2).all(|pair| {
-        pair[0].present() == pair[1].present()
-            && pair[0].columns() == pair[1].columns()
-            && matches!(pair[0].guarded, Guarded::Read) == matches!(pair[1].guarded, Guarded::Read)
-    });
-    one_kind && nets.iter().all(|net| rows::is_one_statement(target, net))
 }
 
 /// Claims the rows whose versions are stored in `sequin.row_version`. Returns the newer net changes and
@@ -207,6 +199,11 @@ fn store_states(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlErr
     if states.is_empty() {
         return Ok(());
     }
-    let definer = changes.intake.call.definer;
-    store(&changes.target, definer, changes.examined.home, &states)
+    let call = &changes.intake.call;
+    let guard = (call.definer, changes.examined.home);
+    let shared = changes.lock == MappingLock::Shared;
+    if !store(&changes.target, guard, &states, shared)? {
+        call.overtaken.set(true);
+    }
+    Ok(())
 }

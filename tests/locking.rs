@@ -6,7 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use support::{Database, GUARDS, Random, apply, batch, message, rows, run, upserted, value};
+use support::{
+    Database, GUARDS, Message, Random, apply, batch, message, rows, run, send, try_apply, upserted,
+    value,
+};
 
 #[test]
 fn sessions_that_apply_the_same_rows_do_not_deadlock() {
@@ -170,6 +173,180 @@ fn a_deadlock_with_a_session_of_somebody_else_ends_well() {
                 value(&mut watcher, "select count(*) from sequin.dead_letter"),
                 "0"
             );
+        }
+    }
+}
+
+/// What a call does to a row, given the row's number: messages that prepare it, and the call's own.
+type Work = fn(u64) -> (Vec<Message>, Vec<Message>);
+
+const WORKS: &[(&str, Work)] = &[
+    ("an insert", |n| {
+        (vec![], vec![change("insert", n, 2, full(n, "b"))])
+    }),
+    ("an update", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change("update", n, 2, full(n, "b"))],
+        )
+    }),
+    ("an update of another shape, and an insert", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![
+                change("update", n, 2, format!(r#"{{"id":{n},"name":"b"}}"#)),
+                change("insert", n + 10, 2, full(n + 10, "b")),
+            ],
+        )
+    }),
+    ("a delete", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change("delete", n, 2, key(n))],
+        )
+    }),
+    ("a delete of a row that is not there", |n| {
+        (vec![], vec![change("delete", n, 2, key(n))])
+    }),
+    ("a delete and an insert", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![
+                change("delete", n, 2, key(n)),
+                change("insert", n + 10, 2, full(n + 10, "b")),
+            ],
+        )
+    }),
+    ("a value that did not change", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change(
+                "update",
+                n,
+                2,
+                full(n, "b").replace("body b", "unchanged_toast"),
+            )],
+        )
+    }),
+    ("a value that fills a gap", |n| {
+        (
+            vec![change(
+                "update",
+                n,
+                2,
+                full(n, "b").replace("body b", "unchanged_toast"),
+            )],
+            vec![change("insert", n, 1, full(n, "a"))],
+        )
+    }),
+    ("a change of a row with a gap", |n| {
+        (
+            vec![change(
+                "update",
+                n,
+                2,
+                full(n, "b").replace("body b", "unchanged_toast"),
+            )],
+            vec![change("update", n, 3, full(n, "c"))],
+        )
+    }),
+    ("a read", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change("read", n, 90, full(n, "b"))],
+        )
+    }),
+    ("a read without a column", |n| {
+        let record = format!(r#"{{"id":{n},"name":"b"}}"#);
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change("read", n, 90, record)],
+        )
+    }),
+    ("a key change", |n| {
+        let moved = change("update", n, 2, full(n + 10, "b")).changes(format!(r#"{{"id":{n}}}"#));
+        (vec![change("insert", n, 1, full(n, "a"))], vec![moved])
+    }),
+    ("two sources", |n| {
+        let other = change("update", n, 2, full(n, "b")).of("another");
+        (vec![change("insert", n, 1, full(n, "a"))], vec![other])
+    }),
+    ("no positions", |n| {
+        let change = |lsn, name| change("update", n, lsn, full(n, name)).without_position();
+        (vec![change(1, "a")], vec![change(2, "b")])
+    }),
+    ("a refused row", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change("update", n, 2, full(n, "refused"))],
+        )
+    }),
+    ("a refused row that is not there", |n| {
+        (vec![], vec![change("update", n, 2, full(n, "refused"))])
+    }),
+    ("a filter over a value that did not change", |n| {
+        (
+            vec![change("insert", n, 1, full(n, "a"))],
+            vec![change(
+                "update",
+                n,
+                2,
+                full(n, "b").replace(r#""name":"b""#, r#""name":"unchanged_toast""#),
+            )],
+        )
+    }),
+];
+
+fn change(action: &str, _row: u64, lsn: u64, record: String) -> Message {
+    Message::new(action, "item", lsn, record)
+}
+
+fn full(id: u64, name: &str) -> String {
+    format!(r#"{{"id":{id},"name":"{name}","body":"body {name}"}}"#)
+}
+
+fn key(id: u64) -> String {
+    format!(r#"{{"id":{id},"name":null,"body":null}}"#)
+}
+
+/// Rows are locked, not mappings: a call in an open transaction keeps nobody from other rows.
+#[test]
+fn calls_with_other_rows_do_not_wait() {
+    const MAPPINGS: [(&str, &str); 2] = [
+        (
+            "item",
+            "filter => $$record->>'name' is distinct from 'refused'$$",
+        ),
+        ("soft", "on_delete => 'soft', soft_delete => 'deleted_at'"),
+    ];
+    for guard in GUARDS {
+        for (table, options) in MAPPINGS {
+            let database = Database::new(&format!("disjoint_{guard}_{table}"));
+            let (mut first, mut second) = (database.connect(), database.connect());
+            run(
+                &mut first,
+                &format!(
+                    "create table item (id integer primary key, name text, body text, deleted_at timestamptz);
+                     select sequin.map('public.item', 'item', '{{\"id\": \"record.id\", \"name\": \"record.name\",
+                         \"body\": \"record.body\"}}', guard => '{guard}', {options})"
+                ),
+            );
+            run(&mut second, "set lock_timeout = '5s'");
+            let mut row = 0;
+            for (mine, work) in WORKS {
+                for (theirs, other) in WORKS {
+                    row += 100;
+                    let ((before, now), (other_before, other_now)) = (work(row), other(row + 50));
+                    send(&mut first, &[before, other_before].concat());
+                    run(&mut first, "begin");
+                    let one = send(&mut first, &now);
+                    let two = try_apply(&mut second, &batch(&other_now));
+                    let how = format!("{guard}, {table}: {theirs}, during {mine}");
+                    let two = two.unwrap_or_else(|error| panic!("{how}: {error}"));
+                    run(&mut first, "commit");
+                    assert_eq!((one.dead, two.dead), (0, 0), "{how}");
+                }
+            }
         }
     }
 }

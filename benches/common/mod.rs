@@ -4,8 +4,8 @@ use std::error::Error;
 
 use postgres::{Client, Config, NoTls};
 
-/// Makes a database of this name anew, with the extension, in the server that the `PG…` variables name.
-pub fn database(name: &str) -> Result<Client, Box<dyn Error>> {
+/// The server that the `PG…` variables name.
+fn server() -> Result<Config, Box<dyn Error>> {
     let host = std::env::var("PGHOST")
         .map_err(|_| "PGHOST is not set: run `make bench`, which starts a server")?;
     let user = std::env::var("PGUSER").unwrap_or_else(|_| "postgres".to_owned());
@@ -15,10 +15,20 @@ pub fn database(name: &str) -> Result<Client, Box<dyn Error>> {
     if let Ok(port) = std::env::var("PGPORT") {
         config.port(port.parse()?);
     }
-    let mut maintenance = config.connect(NoTls)?;
+    Ok(config)
+}
+
+/// Makes a database of this name anew, with the extension.
+pub fn database(name: &str) -> Result<Client, Box<dyn Error>> {
+    let mut maintenance = server()?.connect(NoTls)?;
     maintenance.batch_execute(&format!("drop database if exists {name} with (force)"))?;
     maintenance.batch_execute(&format!("create database {name}"))?;
-    let mut client = config.dbname(name).connect(NoTls)?;
+    let mut client = connect(name)?;
     client.batch_execute("create extension pg_sequin")?;
     Ok(client)
+}
+
+/// A client of the database of this name.
+pub fn connect(name: &str) -> Result<Client, Box<dyn Error>> {
+    Ok(server()?.dbname(name).connect(NoTls)?)
 }

@@ -218,6 +218,7 @@ pub fn written(target: &Target) -> Vec<(&'static str, String)> {
             columns: (0..target.columns.len()).collect(),
             merges: ColumnSet::new(),
             read_skew: settings::read_skew(),
+            absent: false,
         };
         write_sql(Input::Batch, target, &shape).0
     };

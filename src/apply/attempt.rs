@@ -11,13 +11,13 @@ use bumpalo::Bump;
 use pgrx::pg_sys;
 
 use super::attempts::Attempts;
+use super::broken::{note_broken, of_all};
 use super::drift;
 use super::missing::give_up_missing;
 use super::prepare::{confirm, prepare};
 use super::registry::Registry;
 use super::routes::{Kept, Refused, Routes};
 use super::settle::write_all;
-use crate::blame::may_be_of_all;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::{self, Tally};
@@ -26,12 +26,13 @@ use crate::dead_letter::due::{kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::words::{Words, add_bound};
-use crate::dead_letter::{self, Letter, State, broken};
+use crate::dead_letter::{self, Letter, State};
 use crate::envelope::{Batch, End, Item};
-use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
-use crate::outcome::{Counts, Failed, Failure, Outcome, Position};
+use crate::outcome::{Counts, Failed, Failure, Position};
 use crate::pg::invalidation;
+use crate::pg::overlap::Moment;
+use crate::pg::steps::{self, Step};
 use crate::pg::turn::Turn;
 use crate::pg::user::current_user;
 use crate::settings;
@@ -149,9 +150,20 @@ impl<'b> Work<'_, 'b> {
                 confirm(changes)?;
             }
         }
+        steps::before(Step::Write);
         {
             let shown = registry.showing(attempts.only);
             write_all(&shown, attempts, locked, all)?;
+        }
+        steps::before(Step::Check);
+        for changes in all.iter_mut().filter(|changes| changes.has_failed()) {
+            // Meanwhile no other call may write a newer change of the row: it would not see the letter.
+            changes.take_exclusive()?;
+        }
+        for changes in all.iter_mut() {
+            let undisturbed = changes.require_undisturbed();
+            attempts.overtaker = changes.intake.call.overtaker.get();
+            undisturbed?;
         }
         if let Some(error) = all.iter().find_map(of_all) {
             return Err(error.into());
@@ -211,6 +223,10 @@ impl<'b> Work<'_, 'b> {
             early: attempts.is_early(),
             single: self.routes.taken.len() == 1,
             letters: !attempts.letters.is_empty() && !attempts.explicit,
+            careful: attempts.careful,
+            began: Moment::now(),
+            overtaken: Cell::default(),
+            overtaker: Cell::default(),
             explained: attempts.observer.is_some(),
             sets_written: Cell::default(),
         });
@@ -493,39 +509,6 @@ impl<'b> Work<'_, 'b> {
             committed_at: message.committed_at,
         }
     }
-}
-
-/// The error for which the messages of a mapping failed, if it is the mapping's and no row could be written. (To delete a
-/// row that is not there is no work.)
-fn of_all(changes: &Changes<'_>) -> Option<SqlError> {
-    let failures = &changes.ledger.failures;
-    let first = failures.first()?;
-    let broken = failures.iter().all(|failure| may_be_of_all(&failure.error))
-        && !changes.ledger.outcomes().contains(&Some(Outcome::Upserted));
-    broken.then(|| first.error.clone())
-}
-
-/// Notes which mappings are broken, and which work again.
-fn note_broken(
-    registry: &Registry,
-    attempts: &Attempts,
-    all: &[Changes<'_>],
-) -> Result<(), SqlError> {
-    let letters = &registry.letters;
-    let broken: Vec<(i32, &SqlError)> = attempts
-        .aside
-        .iter()
-        .map(|(id, error)| (*id, error))
-        .filter(|(_, error)| !matches!(error.origin, Origin::OutOfTime(_)))
-        .filter(|(id, error)| letters.broken_by(*id) != Some(&error.message))
-        .collect();
-    let mended: Vec<i32> = all
-        .iter()
-        .map(|changes| changes.target.mapping.id)
-        .filter(|id| letters.broken_by(*id).is_some())
-        .collect();
-    broken::note(&broken)?;
-    broken::mended(&mended)
 }
 
 /// Orders the changes so that a table comes after those that its foreign keys refer to; where they

@@ -15,8 +15,10 @@ use crate::outcome::Suspects;
 use crate::pg::clock;
 use crate::pg::user::may_act_as;
 use crate::settings;
+use crate::stop::{Again, Stop};
 
-/// The most attempts of a call. Each restart escalates: shared locks, exclusive locks, then also the
+/// The most attempts of a call. Each restart escalates: shared locks on the mappings, then on the rows before
+/// they are written, exclusive locks on the mappings, then also the
 /// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
 /// then a session that does not run this extension's code can deadlock with the call.
 pub const ATTEMPTS: usize = 30;
@@ -35,6 +37,8 @@ const EARLY: usize = 5;
 /// What a call has learnt from its attempts so far.
 #[derive(Debug, Default)]
 pub struct Attempts {
+    /// Whether the call examines all its rows, and so locks them in the order of their keys before it writes any.
+    pub careful: bool,
     /// Whether the call takes exclusive locks on its mappings.
     pub exclusive: bool,
     /// The mappings (by id) that the call locks in addition to the mappings of its messages.
@@ -61,6 +65,8 @@ pub struct Attempts {
     pub time: Option<Duration>,
     /// Whether more letters may have to be written together with the call's rows than a call takes along.
     pub crowded: bool,
+    /// The open transaction that has written a row of the attempt.
+    pub overtaker: Option<pg_sys::TransactionId>,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.
@@ -82,6 +88,17 @@ impl Attempts {
     pub fn has_time_for(&self, letters: usize) -> bool {
         let letters = (self.letters.len() + letters) as u128;
         clock::statement_time_left().is_none_or(|left| letters <= left.as_millis())
+    }
+
+    /// Makes the next attempt stricter than the one that ended with `stop`.
+    pub fn escalate(&mut self, stop: &Stop) {
+        let by_rows = match stop {
+            Stop::BeginAgain(again) => *again == Again::Examine,
+            Stop::Failed(_) => true,
+        };
+        let early = !self.careful || self.overtaker.is_some() && self.is_early();
+        self.careful = by_rows && early && !self.exclusive;
+        self.exclusive |= !self.careful;
     }
 
     /// How long each mapping may take, if that is less than `sequin.mapping_timeout`, since the client's statement has

@@ -8,7 +8,7 @@ use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::error::SqlError;
 use crate::prepared::{RowReader, Statement};
-use crate::statement;
+use crate::statement::{self, RowLock};
 
 /// The rows that the destination has now at the keys of these changes, as the mapping's owner sees them.
 pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
@@ -17,7 +17,7 @@ pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     if target.key.is_empty() || keyed.changes().is_empty() {
         return Ok(found);
     }
-    let sql = statement::images(&target.relation(), &target.key_sql());
+    let sql = statement::images(&target.relation(), &target.key_sql(), RowLock::None);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     let returned = statement.query(0..keyed.changes().len() as u32, |n| {
         let key = keyed.key_values(n).iter().map(|value| Some(*value));

@@ -5,18 +5,23 @@
 use std::collections::HashSet;
 
 use super::images::images;
+use crate::changes::Changes;
 use crate::changes::keyed::Run;
 use crate::changes::net::Unit;
-use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
 use crate::guard::notes::{note_confirmed, note_first_read};
 use crate::mapping::Mode;
+use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
 use crate::stop::Stop;
-use crate::write::may_share;
 
 /// Finds each message's row and each row's net change, and casts its values.
 pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
+    let examines = changes.target.versions != VersionsIn::Nowhere
+        && changes.target.mapping.mode != Mode::Append;
+    if changes.intake.call.careful && !examines {
+        changes.take_exclusive()?;
+    }
     changes.listen()?;
     changes.find_kept()?;
     changes.project()?;
@@ -27,9 +32,6 @@ pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
         changes.before = images(changes)?;
     }
     changes.fold_all(runs)?;
-    if changes.lock == MappingLock::Shared && !may_share(changes) {
-        changes.take_exclusive()?;
-    }
     Ok(())
 }
 

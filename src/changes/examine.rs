@@ -5,9 +5,9 @@
 use pgrx::pg_sys::Datum;
 
 use super::keyed::Run;
-use super::{Changes, MappingLock, keys_of};
+use super::{Changes, keys_of};
 use crate::column_set::ColumnSet;
-use crate::guard::home::home;
+use crate::guard::home::home_or_unknown;
 use crate::guard::stored::{Asked, load, special};
 use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
@@ -23,12 +23,14 @@ impl<'a> Changes<'a> {
         let definer = self.intake.call.definer;
         if self.target.versions == VersionsIn::Columns {
             let first = self.keyed.change(0).stamp.source;
-            self.examined.home = home(&mut self.target, definer, first)?;
+            let by = (definer, self.intake.call.mappings);
+            self.examined.home = home_or_unknown(&mut self.target, by, first)?;
         }
         let mut slots = Vec::new();
+        let careful = self.intake.call.careful;
         let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs
             .iter()
-            .partition(|run| self.is_simple(**run, &mut slots));
+            .partition(|run| !careful && self.is_simple(**run, &mut slots));
         // The comparison with the destination's columns misses tombstones and gaps: look for these first.
         if self.target.versions == VersionsIn::Columns {
             let keys = keys_of(&self.keyed, &simple);
@@ -46,33 +48,25 @@ impl<'a> Changes<'a> {
             let special = simple.iter().zip(special).filter(|(_, special)| *special);
             examined.extend(special.map(|(run, _)| *run));
         }
-        if !examined.is_empty() {
-            self.take_exclusive()?;
-        }
+        examined.sort();
         self.load(&examined)
     }
 
-    /// Loads the stored state of these rows. Without the exclusive lock, the call begins again.
+    /// Loads the stored state of these rows, which stay as they are until the transaction ends.
     pub fn load(&mut self, runs: &[Run]) -> Result<(), Stop> {
         if runs.is_empty() {
             return Ok(());
         }
-        if self.lock != MappingLock::Exclusive {
-            return Err(Stop::EXCLUSIVE);
-        }
+        let entries = self.target.versions == VersionsIn::Table;
+        let lock = self.row_lock(entries || self.target.can_lock_rows)?;
         let keys = keys_of(&self.keyed, runs);
         let values: Vec<Vec<Datum>> = runs
             .iter()
             .map(|run| self.keyed.key_values(run.start).to_vec())
             .collect();
         let definer = self.intake.call.definer;
-        let stored = load(
-            &mut self.target,
-            definer,
-            self.examined.home,
-            &keys,
-            &values,
-        )?;
+        let guard = (definer, self.examined.home);
+        let stored = load(&mut self.target, guard, &keys, &values, lock)?;
         let starts = runs.iter().map(|run| run.start);
         self.examined.stored.extend(starts.zip(stored));
         self.find_others(runs)

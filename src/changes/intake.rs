@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::mapping::catalog::Mapped;
 use crate::message::{Field, Message};
 use crate::outcome::{MessageNo, Position};
+use crate::pg::overlap::Moment;
 use crate::target::column::Slot;
 use crate::target::projection::Projected;
 
@@ -35,6 +36,14 @@ pub struct Call {
     pub single: bool,
     /// Whether the call retries dead letters, which the counts of the batch leave out.
     pub letters: bool,
+    /// Whether the call examines all its rows, and so locks them in the order of their keys before it writes any.
+    pub careful: bool,
+    /// When the attempt began, after it had locked its mappings.
+    pub began: Moment,
+    /// Whether the attempt has met a row that another call has written since.
+    pub overtaken: Cell<bool>,
+    /// The transaction that has written it, if that was still open.
+    pub overtaker: Cell<Option<pg_sys::TransactionId>>,
     /// Whether the call is explained. An explained call needs the outcome of each message; other calls only
     /// need the number of each outcome.
     pub explained: bool,

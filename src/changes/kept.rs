@@ -14,7 +14,6 @@ use super::find::Scratch;
 use super::intake::Kept;
 use super::project::input;
 use super::values::{Image, object};
-use crate::error::SqlError;
 use crate::json::Json;
 use crate::key;
 use crate::mapping::Mode;
@@ -23,7 +22,7 @@ use crate::message::Action;
 use crate::outcome::MessageNo;
 use crate::pg::subtransaction::subtransaction;
 use crate::prepared::{RowReader, Statement};
-use crate::statement;
+use crate::statement::{self, RowLock};
 use crate::stop::Stop;
 use crate::target::column::Source;
 use crate::target::projection::Projection;
@@ -201,11 +200,11 @@ impl<'a> Changes<'a> {
         (bytes, key.to_vec())
     }
 
-    /// The rows that the destination has at these keys.
+    /// The rows that the destination has at these keys, which nobody else changes until the transaction ends.
     fn stored_rows(
         &mut self,
         keys: &HashMap<MessageNo, (Key, Option<Key>)>,
-    ) -> Result<Rows<'a>, SqlError> {
+    ) -> Result<Rows<'a>, Stop> {
         let mut asked: Vec<&Key> = keys
             .values()
             .flat_map(|(here, left)| std::iter::once(here).chain(left))
@@ -216,7 +215,11 @@ impl<'a> Changes<'a> {
         if asked.is_empty() {
             return Ok(rows);
         }
-        let sql = statement::images(&self.target.relation(), &self.target.key_sql());
+        let lock = match self.target.versions {
+            VersionsIn::Nowhere => RowLock::None,
+            _ => self.row_lock(self.target.can_lock_rows)?,
+        };
+        let sql = statement::images(&self.target.relation(), &self.target.key_sql(), lock);
         let mut statement = Statement::new(&sql, &self.target.numbered_key())?;
         let returned = statement.query(asked.iter().enumerate(), |(n, (_, values))| {
             let number = std::iter::once(Some(Datum::from(n as i32)));
@@ -247,6 +250,8 @@ impl<'a> Changes<'a> {
             }
             rows.insert(asked[reader.index(0)].0.clone(), row);
         }
+        let absent = asked.iter().filter(|(key, _)| !rows.contains_key(key));
+        self.absent.extend(absent.map(|(_, values)| values.clone()));
         Ok(rows)
     }
 }

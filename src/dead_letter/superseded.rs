@@ -18,6 +18,7 @@ use crate::mapping::{Mode, OnError};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::outcome::{Failure, Outcome};
 use crate::prepared::{Kept, RowReader};
+use crate::statement::RowLock;
 
 const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
@@ -246,8 +247,8 @@ fn standings<'u>(
         .collect();
     let _owner = changes.acting_as_owner();
     let (definer, read_skew) = (changes.intake.call.definer, changes.intake.call.read_skew);
-    let home = changes.examined.home;
-    let stored = load(&mut changes.target, definer, home, &keys, &values)?;
+    let guard = (definer, changes.examined.home);
+    let stored = load(&mut changes.target, guard, &keys, &values, RowLock::None)?;
     Ok(unapplied
         .zip(stored)
         .map(|(unapplied, stored)| standing(unapplied, &stored.state, read_skew))

@@ -478,7 +478,13 @@ impl Error {
                 format!("{function} must be called in a READ COMMITTED transaction"),
             )
             .with_detail("Under REPEATABLE READ and SERIALIZABLE it would not see what others have applied since the transaction began.")
-            .with_hint("Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED."),
+            .with_hint(
+                "Run SET default_transaction_isolation = 'read committed', or BEGIN ISOLATION LEVEL READ COMMITTED. \
+                 In psycopg: connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED; \
+                 in pg: client.query('BEGIN ISOLATION LEVEL READ COMMITTED'); \
+                 in JDBC: connection.setTransactionIsolation(Connection.TRANSACTION_READ_COMMITTED); \
+                 in pgx: pgx.TxOptions{IsoLevel: pgx.ReadCommitted}.",
+            ),
             Error::ReadOnly { work, standby: true } => SqlError::new(
                 sqlstate::READ_ONLY_SQL_TRANSACTION,
                 format!("cannot {work} on a standby"),

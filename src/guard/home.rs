@@ -27,30 +27,54 @@ thread_local! {
     };
 }
 
-/// The home source, whose positions the destination's columns hold. If there is none yet, `first` becomes
-/// the home source.
+/// Stands for the home source that another session is about to note: no source has this number, so that all count as
+/// further ones.
+pub const UNKNOWN: i64 = i64::MIN;
+
+/// The home source, whose positions the destination's columns hold. If there is none yet, `first` becomes the home
+/// source; while another session is about to note one, it is [`UNKNOWN`]. `mappings`: the OID of `sequin.mapping`.
+pub fn home_or_unknown(
+    target: &mut Target,
+    (definer, mappings): (pg_sys::Oid, pg_sys::Oid),
+    first: i64,
+) -> Result<i64, SqlError> {
+    let free = target.home.is_some()
+        || known(target, definer)?.is_some()
+        || invalidation::try_lock_home(mappings, target.mapping.id);
+    match free {
+        true => home(target, definer, first),
+        false => Ok(UNKNOWN),
+    }
+}
+
+/// The home source. If there is none yet, `first` becomes the home source; waits for a session that is about to note one.
 pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64, SqlError> {
     if let Some(home) = target.home {
         return Ok(home);
     }
-    let _definer = ActingAs::new(definer, false);
-    let mapping = Some(Datum::from(target.mapping.id));
-    let read = || -> Result<Option<i64>, SqlError> {
-        let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
-        let mut row = RowReader::new(&returned);
-        Ok(row.next().then(|| row.bigint(0)).flatten())
-    };
-    let home = match read()? {
+    let home = match known(target, definer)? {
         Some(home) => home,
         None => {
+            let mapping = Some(Datum::from(target.mapping.id));
             let row = vec![mapping, Some(Datum::from(first))];
+            let definer_acts = ActingAs::new(definer, false);
             WRITE.with(|statement| statement.execute_of(row))?;
+            drop(definer_acts);
             // Sessions that have cached the new home source must forget it if this transaction is rolled
             // back.
             invalidation::announce(home_sources());
-            read()?.unwrap_or(first)
+            known(target, definer)?.unwrap_or(first)
         }
     };
     target.home = Some(home);
     Ok(home)
+}
+
+/// The home source, if one is noted.
+pub fn known(target: &Target, definer: pg_sys::Oid) -> Result<Option<i64>, SqlError> {
+    let _definer = ActingAs::new(definer, false);
+    let mapping = Some(Datum::from(target.mapping.id));
+    let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
+    let mut row = RowReader::new(&returned);
+    Ok(row.next().then(|| row.bigint(0)).flatten())
 }

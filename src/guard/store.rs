@@ -28,7 +28,11 @@ pub struct NewState<'s> {
     pub has_version_row: bool,
 }
 
-const STORE: &str = "
+/// The statement that stores states, which does this with an entry that is there.
+macro_rules! store {
+    ($there:literal) => {
+        concat!(
+            "
     insert into sequin.row_version as v (mapping, key, source, lsn, idx, committed_at, read_at,
                                          deleted, image, gone, gaps)
     select b.mapping, b.key, b.source, b.lsn, b.idx, b.committed_at, b.read_at, b.deleted, b.image,
@@ -36,35 +40,41 @@ const STORE: &str = "
     from sequin_internal.batch() b(mapping integer, key bytea, source bigint, lsn bigint, idx integer,
                           committed_at timestamptz, read_at timestamptz, deleted boolean,
                           image bigint, gone text, gaps text)
-    on conflict (mapping, key) do update
+    on conflict (mapping, key) do ",
+            $there
+        )
+    };
+}
+
+const STORE: &str = store!(
+    "update
     set source = excluded.source, lsn = excluded.lsn, idx = excluded.idx,
         committed_at = excluded.committed_at, read_at = excluded.read_at,
         deleted = excluded.deleted, image = excluded.image, gone = excluded.gone,
-        gaps = excluded.gaps";
+        gaps = excluded.gaps"
+);
+
+const STATE: &[(&str, pg_sys::Oid)] = &[
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+    ("source", pg_sys::INT8OID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+    ("read_at", pg_sys::TIMESTAMPTZOID),
+    ("deleted", pg_sys::BOOLOID),
+    ("image", pg_sys::INT8OID),
+    ("gone", pg_sys::TEXTOID),
+    ("gaps", pg_sys::TEXTOID),
+];
 
 const FORGET: &str = "
     delete from sequin.row_version v using sequin_internal.batch() b(mapping integer, key bytea)
     where v.mapping = b.mapping and v.key = b.key";
 
 thread_local! {
-    static KEEP: Kept = const {
-        Kept::new(
-            STORE,
-            &[
-                ("mapping", pg_sys::INT4OID),
-                ("key", pg_sys::BYTEAOID),
-                ("source", pg_sys::INT8OID),
-                ("lsn", pg_sys::INT8OID),
-                ("idx", pg_sys::INT4OID),
-                ("committed_at", pg_sys::TIMESTAMPTZOID),
-                ("read_at", pg_sys::TIMESTAMPTZOID),
-                ("deleted", pg_sys::BOOLOID),
-                ("image", pg_sys::INT8OID),
-                ("gone", pg_sys::TEXTOID),
-                ("gaps", pg_sys::TEXTOID),
-            ],
-        )
-    };
+    static KEEP: Kept = const { Kept::new(STORE, STATE) };
+    static ADD: Kept = const { Kept::new(store!("nothing"), STATE) };
     static DROP: Kept = const {
         Kept::new(FORGET, &[("mapping", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
     };
@@ -144,30 +154,37 @@ fn stamp_of(state: &State) -> Option<Stamp> {
     }
 }
 
-/// Stores the states of examined rows. `home` is the home source.
+/// Stores the states of examined rows. `home` is the home source. If other calls may write the rows at the same time
+/// (`shared`), an entry that was not there when the rows were examined stays as another call has written it. Returns
+/// whether there was no such entry.
 pub fn store(
     target: &Target,
-    definer: pg_sys::Oid,
-    home: i64,
+    (definer, home): (pg_sys::Oid, i64),
     states: &[NewState<'_>],
-) -> Result<(), SqlError> {
+    shared: bool,
+) -> Result<bool, SqlError> {
     let _definer = ActingAs::new(definer, false);
     let mapping = target.mapping.id;
-    let (mut keep, mut drop) = (Vec::new(), Vec::new());
+    let (mut keep, mut add, mut drop) = (Vec::new(), Vec::new(), Vec::new());
     for new in states {
         let name = |i: usize| target.columns[i].name.as_str();
         match remember(new.state, new.members, target.versions, home, name) {
+            Some(remembered) if shared && !new.has_version_row => add.push((new, remembered)),
             Some(remembered) => keep.push((new, remembered)),
             None if new.has_version_row => drop.push(new.key),
             None => {}
         }
     }
-    if !keep.is_empty() {
-        KEEP.with(|statement| {
-            statement.execute(keep.iter(), |(new, remembered)| {
-                version_row(target, new, remembered)
-            })
-        })?;
+    let mut alone = true;
+    for (statement, entries) in [(&KEEP, &keep), (&ADD, &add)] {
+        if !entries.is_empty() {
+            let stored = statement.with(|statement| {
+                statement.execute(entries.iter(), |(new, remembered)| {
+                    version_row(target, new, remembered)
+                })
+            })?;
+            alone &= stored.processed as usize == entries.len();
+        }
     }
     if !drop.is_empty() {
         DROP.with(|statement| {
@@ -180,7 +197,8 @@ pub fn store(
         .filter(|new| !new.state.present && stamp_of(new.state).is_some())
         .map(|new| new.key)
         .collect();
-    note_tombstones(mapping, &tombs)
+    note_tombstones(mapping, &tombs)?;
+    Ok(alone)
 }
 
 /// A row of [`STORE`]'s batch relation.

@@ -15,7 +15,7 @@ use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::settings;
-use crate::statement;
+use crate::statement::{self, RowLock};
 use crate::target::Target;
 use crate::target::column::Member;
 
@@ -32,24 +32,31 @@ pub struct Stored {
     pub has_version_row: bool,
 }
 
-const VERSION_ROWS: &str = "
+/// The query for entries, which ends in this.
+macro_rules! version_rows {
+    ($lock:literal) => {
+        concat!(
+            "
     select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
            v.gone::text, v.gaps::text
     from sequin_internal.batch() b(n integer, mapping integer, key bytea)
     cross join lateral (select r.* from sequin.row_version r
-                        where r.mapping = b.mapping and r.key = b.key offset 0) v";
-
-thread_local! {
-    static LOAD: Kept = const {
-        Kept::new(
-            VERSION_ROWS,
-            &[
-                ("n", pg_sys::INT4OID),
-                ("mapping", pg_sys::INT4OID),
-                ("key", pg_sys::BYTEAOID),
-            ],
+                        where r.mapping = b.mapping and r.key = b.key offset 0",
+            $lock,
+            ") v"
         )
     };
+}
+
+const KEY: &[(&str, pg_sys::Oid)] = &[
+    ("n", pg_sys::INT4OID),
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+];
+
+thread_local! {
+    static LOAD: Kept = const { Kept::new(version_rows!(""), KEY) };
+    static LOAD_LOCKED: Kept = const { Kept::new(version_rows!(" for update"), KEY) };
 }
 
 /// A row of `sequin.row_version`.
@@ -91,13 +98,18 @@ fn version_rows(
     mapping: i32,
     definer: pg_sys::Oid,
     keys: &[&[u8]],
+    lock: RowLock,
 ) -> Result<Vec<Option<VersionRow>>, SqlError> {
     let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
     let _definer = ActingAs::new(definer, false);
     if keys.is_empty() || !has_any(mapping) {
         return Ok(found);
     }
-    let returned = LOAD.with(|statement| {
+    let load = match lock {
+        RowLock::None => &LOAD,
+        RowLock::Change => &LOAD_LOCKED,
+    };
+    let returned = load.with(|statement| {
         statement.query(keys.iter().enumerate(), |(n, key)| {
             vec![
                 Some(Datum::from(n as i32)),
@@ -174,32 +186,34 @@ pub fn special(
 ) -> Result<Vec<bool>, SqlError> {
     let read_skew = settings::read_skew();
     let columns = target.versions == VersionsIn::Columns;
-    Ok(version_rows(target.mapping.id, definer, keys)?
-        .iter()
-        .enumerate()
-        .map(|(i, row)| match row {
-            None => false,
-            Some(row) if columns => {
-                !row.is_note_of_read()
-                    || match asked(i) {
-                        Asked::Read(at) => row.read_at >= at,
-                        Asked::Change(at) => is_seen(row.read_at, at, read_skew),
-                        Asked::Lost(_) | Asked::LostRead => false,
-                    }
-            }
-            Some(row) => {
-                let lost = match asked(i) {
-                    Asked::Lost(lost) => Some(lost),
-                    _ => None,
-                };
-                row.gaps.is_some()
-                    || row.gone.is_some()
-                    || row.image.is_some() && (lost.is_none() || !row.deleted)
-                    || (row.version.is_none() && row.committed_at.is_some())
-                    || lost.is_some_and(|lost| lost.needs_more(row))
-            }
-        })
-        .collect())
+    Ok(
+        version_rows(target.mapping.id, definer, keys, RowLock::None)?
+            .iter()
+            .enumerate()
+            .map(|(i, row)| match row {
+                None => false,
+                Some(row) if columns => {
+                    !row.is_note_of_read()
+                        || match asked(i) {
+                            Asked::Read(at) => row.read_at >= at,
+                            Asked::Change(at) => is_seen(row.read_at, at, read_skew),
+                            Asked::Lost(_) | Asked::LostRead => false,
+                        }
+                }
+                Some(row) => {
+                    let lost = match asked(i) {
+                        Asked::Lost(lost) => Some(lost),
+                        _ => None,
+                    };
+                    row.gaps.is_some()
+                        || row.gone.is_some()
+                        || row.image.is_some() && (lost.is_none() || !row.deleted)
+                        || (row.version.is_none() && row.committed_at.is_some())
+                        || lost.is_some_and(|lost| lost.needs_more(row))
+                }
+            })
+            .collect(),
+    )
 }
 
 /// A row of the destination, with its version columns.
@@ -209,8 +223,16 @@ struct Row {
 }
 
 /// The rows of the destination with these keys, each at the index of its key.
-fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row>>, SqlError> {
-    let mut statement = match target.statements.find.take() {
+fn rows_there(
+    target: &mut Target,
+    keys: &[Vec<Datum>],
+    lock: RowLock,
+) -> Result<Vec<Option<Row>>, SqlError> {
+    let kept = |target: &mut Target| match lock {
+        RowLock::None => target.statements.find.take(),
+        RowLock::Change => target.statements.find_locked.take(),
+    };
+    let mut statement = match kept(target) {
         Some(statement) => statement,
         None => {
             let versions = match target.versions {
@@ -218,7 +240,8 @@ fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row
                 _ => ["null::bigint", "null::integer", "null::timestamptz"],
             };
             let versions = versions.map(str::to_owned);
-            let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &versions);
+            let (relation, key) = (target.relation(), target.key_sql());
+            let sql = statement::rows_of_keys(&relation, &key, &versions, lock);
             Statement::new(&sql, &target.numbered_key())?
         }
     };
@@ -227,7 +250,10 @@ fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row
         row.extend(key.iter().map(|value| Some(*value)));
         row
     });
-    target.statements.find = Some(statement);
+    match lock {
+        RowLock::None => target.statements.find = Some(statement),
+        RowLock::Change => target.statements.find_locked = Some(statement),
+    }
     let returned = returned?;
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let mut row = RowReader::new(&returned);
@@ -242,23 +268,32 @@ fn rows_there(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<Option<Row
 
 /// For each of these keys, whether the destination has the row.
 pub fn exist(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlError> {
-    Ok(rows_there(target, keys)?
+    Ok(rows_there(target, keys, RowLock::None)?
         .iter()
         .map(Option::is_some)
         .collect())
 }
 
 /// The stored states of the rows with these keys (as bytes, and as values). `home` is the home source.
+///
+/// With a lock, the rows and their entries are locked in the order in which other calls write them: first the entry
+/// with guard table, first the row with guard columns.
 pub fn load(
     target: &mut Target,
-    definer: pg_sys::Oid,
-    home: i64,
+    (definer, home): (pg_sys::Oid, i64),
     keys: &[Vec<u8>],
     values: &[Vec<Datum>],
+    lock: RowLock,
 ) -> Result<Vec<Stored>, SqlError> {
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let versions = version_rows(target.mapping.id, definer, &keys)?;
-    let rows = rows_there(target, values)?;
+    let mapping = target.mapping.id;
+    let (versions, rows) = if target.versions == VersionsIn::Columns {
+        let rows = rows_there(target, values, lock)?;
+        (version_rows(mapping, definer, &keys, lock)?, rows)
+    } else {
+        let versions = version_rows(mapping, definer, &keys, lock)?;
+        (versions, rows_there(target, values, RowLock::None)?)
+    };
     Ok(versions
         .into_iter()
         .zip(rows)

@@ -164,20 +164,26 @@ pub fn lock_mapping(mappings: pg_sys::Oid, id: i32, exclusive: bool) {
 /// Takes the exclusive lock on a mapping as [`lock_mapping`] does, unless another session holds the lock or
 /// waits for it. Returns whether the lock was granted.
 pub fn try_lock_mapping(mappings: pg_sys::Oid, id: i32) -> bool {
-    let mode = pg_sys::ExclusiveLock as i32;
-    // SAFETY: as in `lock_mapping`.
-    unsafe {
-        pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 0, mode)
-    }
+    try_lock_part(mappings, id, 0)
 }
 
 /// Takes an exclusive lock on the notes about a mapping until the transaction ends, unless another session holds it.
 /// Returns whether the lock was granted. No function of SQL takes this lock.
 pub fn try_lock_notes(mappings: pg_sys::Oid, id: i32) -> bool {
+    try_lock_part(mappings, id, 1)
+}
+
+/// Does the same with a lock on the home source of a mapping.
+pub fn try_lock_home(mappings: pg_sys::Oid, id: i32) -> bool {
+    try_lock_part(mappings, id, 2)
+}
+
+/// Takes an exclusive lock on a part of a mapping: the mapping itself is part 0.
+fn try_lock_part(mappings: pg_sys::Oid, id: i32, part: u16) -> bool {
     let mode = pg_sys::ExclusiveLock as i32;
-    // SAFETY: as in `lock_mapping`. The last number tells the lock from that on the mapping.
+    // SAFETY: as in `lock_mapping`.
     unsafe {
-        pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), 1, mode)
+        pg_sys::ConditionalLockDatabaseObject(mappings, pg_sys::Oid::from(id as u32), part, mode)
     }
 }
 

@@ -4,16 +4,26 @@ use std::ptr;
 
 use pgrx::pg_sys::{self, Datum};
 
+/// The table, and the index of its primary key: mapping and key.
+pub fn relations() -> (pg_sys::Oid, pg_sys::Oid) {
+    // SAFETY: catalog look-ups of three names.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
+        (
+            pg_sys::get_relname_relid(c"row_version".as_ptr(), schema),
+            pg_sys::get_relname_relid(c"row_version_pkey".as_ptr(), schema),
+        )
+    }
+}
+
 /// Whether the table has any row of the mapping. The look-up works as the server's look-ups in its catalogs
 /// do. Every call with guard columns makes it, and an SQL statement would make a call of one message a tenth
 /// slower.
 pub fn has_any(mapping: i32) -> bool {
-    // SAFETY: catalog look-ups of three names; table_open raises an error if the table is missing. The first
+    // SAFETY: table_open raises an error if the table is missing. The first
     // column of the primary key is an integer. The tuple is not read.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
-        let table = pg_sys::get_relname_relid(c"row_version".as_ptr(), schema);
-        let index = pg_sys::get_relname_relid(c"row_version_pkey".as_ptr(), schema);
+        let (table, index) = relations();
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
         pg_sys::ScanKeyInit(

@@ -124,6 +124,18 @@ pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
     }
 }
 
+/// Whether a role may lock all rows of a relation: whether it may update them, and no policy hides some.
+pub fn may_lock_rows(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
+        let update = pg_sys::ACL_UPDATE as pg_sys::AclMode;
+        pg_sys::pg_class_aclcheck(relation, role, update) == pg_sys::AclResult::ACLCHECK_OK
+            && pg_sys::check_enable_rls(relation, role, true)
+                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
+}
+
 /// The argument of the error context callback that reports the parameters of a client's statement.
 ///
 /// Source: `ParamsErrorCbData` in `nodes/params.h`.

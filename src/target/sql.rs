@@ -83,8 +83,9 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
         (_, Mode::Append) => {
             let repeats = target.repeats.iter();
             let repeats: Vec<_> = repeats.map(|&i| &target.columns[i].sql).collect();
-            statement::insert_new(&relation, &sql_columns, &repeats)
+            statement::insert_new(input, &relation, &sql_columns, &repeats)
         }
+        _ if shape.absent => statement::insert_new(input, &relation, &sql_columns, &key),
         (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
         (WriteKind::Replace, _) => {
             constants.extend(defaults(target, &columns));

@@ -51,6 +51,8 @@ pub struct Shape {
     pub merges: ColumnSet,
     /// `sequin.read_skew` in microseconds.
     pub read_skew: i64,
+    /// Whether the rows were not there. A row that another call has written since stays.
+    pub absent: bool,
 }
 
 /// The most statements that are kept, each for one shape.
@@ -66,6 +68,8 @@ pub struct Statements {
     pub mark: Option<Statement>,
     /// Finds rows by key, with their stored versions.
     pub find: Option<Statement>,
+    /// Does the same, and locks the rows.
+    pub find_locked: Option<Statement>,
 }
 
 impl Statements {

@@ -75,14 +75,16 @@ pub fn write(changes: &mut Changes<'_>, carried: &Carried) -> Result<(), Stop> {
     let count = carried.rows.len();
     let _owner = changes.acting_as_owner();
     if changes
-        .attempt(|changes| write_rows(changes, carried, 0..count))
+        .open_attempt(|changes| write_rows(changes, carried, 0..count))
         .is_ok()
     {
         return Ok(());
     }
     // One row may be at fault: a value of only the destination's can be unique.
     for row in 0..count {
-        if let Err(error) = changes.attempt(|changes| write_rows(changes, carried, row..row + 1)) {
+        if let Err(error) =
+            changes.open_attempt(|changes| write_rows(changes, carried, row..row + 1))
+        {
             forgive(error, &as_two_rows(changes))?;
         }
     }

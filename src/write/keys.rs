@@ -11,7 +11,7 @@ use crate::error::SqlError;
 use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::prepared::{BatchRow, Recent};
-use crate::statement;
+use crate::statement::{self, RowLock};
 use crate::target::Target;
 
 /// A row of a batch relation of [`Target::numbered_key`]: a number and the key.
@@ -41,7 +41,8 @@ pub fn read_rows<'n>(
         .iter()
         .map(|column| format!("d.{}", quote_identifier(&column.name)))
         .collect();
-    let sql = statement::rows_of_keys(&target.relation(), &target.key_sql(), &names);
+    let (relation, key) = (target.relation(), target.key_sql());
+    let sql = statement::rows_of_keys(&relation, &key, &names, RowLock::None);
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     statement.query(nets.enumerate(), |(n, net)| by_key(target, values, n, net))
 }

@@ -16,8 +16,8 @@ use super::carried::{self, Carried, as_two_rows};
 use super::rows::{RowMaker, numbers, settle_delete, shape};
 use super::{cascade, store_states};
 use crate::blame::forgive;
+use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, NetEffect};
-use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
 use crate::guard::stored::exist;
 use crate::mapping::Mode;
@@ -45,7 +45,6 @@ struct Pair {
 pub fn write(changes: &mut Changes<'_>) -> Result<Option<Carried>, Stop> {
     let target = &changes.target;
     let movable = target.mapping.mode == Mode::Upsert
-        && changes.lock == MappingLock::Exclusive
         && !target
             .key
             .iter()
@@ -236,7 +235,7 @@ fn in_order(pairs: Vec<Pair>) -> Vec<Pair> {
 
 /// Updates the keys of these rows of one shape. Those whose update fails are left.
 fn write_some(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<(), Stop> {
-    match changes.attempt(|changes| write_set(changes, pairs)) {
+    match changes.open_attempt(|changes| write_set(changes, pairs)) {
         Ok(moved) => {
             changes.progress.moved.extend(moved);
             changes.intake.call.wrote();

@@ -48,8 +48,8 @@ pub fn write(
     let nets = Rc::clone(&changes.nets.list);
     let set_size = set_size(changes);
     let moved = changes.progress.moved.clone();
-    let is_left = |net: &&NetChange| phase.has(net) && !moved.contains(&net.run.start);
-    let mut rest: Vec<&NetChange> = nets.iter().filter(is_left).collect();
+    let left = || nets.iter().filter(|net| !moved.contains(&net.run.start));
+    let mut rest: Vec<&NetChange> = left().filter(|net| phase.has(net)).collect();
     if phase == Phase::Deletes {
         rest = write_claimed(changes, rest)?;
     }
@@ -59,7 +59,7 @@ pub fn write(
             && changes.target.versions == VersionsIn::Table
             && !(changes.intake.call.single && rest.is_empty());
         if deletes_too {
-            rest = nets.iter().collect();
+            rest = left().collect();
         }
         rest = share(changes, phase, rest, set_size)?;
     }
@@ -142,6 +142,12 @@ fn share<'n>(
             Err(stop) => {
                 match stop {
                     Stop::BeginAgain(Again::Reload) => return Err(stop),
+                    // Rows must be examined that looked simple.
+                    Stop::BeginAgain(Again::Examine) => {
+                        if !keep || changes.take_exclusive().is_err() {
+                            return Err(stop);
+                        }
+                    }
                     Stop::BeginAgain(_) => {}
                     Stop::Failed(error) if keep => drop(changes.blame(error)?),
                     // The work had no subtransaction and is not rolled back yet, so no function of the server

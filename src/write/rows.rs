@@ -8,9 +8,9 @@ use pgrx::pg_sys::Datum;
 
 use super::cascade;
 use super::keys::by_key;
-use crate::changes::Changes;
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
+use crate::changes::{Changes, MappingLock};
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
 use crate::guard::notes::note_reads;
@@ -54,12 +54,12 @@ pub fn insertable(target: &Target, net: &NetChange) -> bool {
     columns.all(|(i, column)| !column.required || net.has(i))
 }
 
-/// Whether one statement can write the row, no matter whether it exists.
-pub fn is_one_statement(target: &Target, net: &NetChange) -> bool {
-    match net.effect {
-        NetEffect::Write { replaces, .. } => !replaces && insertable(target, net),
-        NetEffect::Mark { .. } | NetEffect::Delete { .. } => true,
-    }
+/// Whether another call may write the row, which was not there when it was examined. With guard table, no other call
+/// does: the row has an entry then.
+pub fn is_absent(changes: &Changes<'_>, net: &NetChange) -> bool {
+    changes.lock == MappingLock::Shared
+        && changes.target.versions == VersionsIn::Columns
+        && matches!(net.guarded, Guarded::Examined { exists: false, .. })
 }
 
 /// Writes rows with the same columns.
@@ -119,6 +119,9 @@ fn update<'n>(
 /// Writes rows, whether they exist or not, and notes the outcomes of their messages.
 fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
     let outcome = execute(changes, kind, nets)?;
+    if is_absent(changes, nets[0]) && (outcome.processed as usize) < nets.len() {
+        changes.intake.call.overtaken.set(true);
+    }
     let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
     if kind == WriteKind::UpsertNewerNamed {
         let written = keys_of(&changes.target, &returned(outcome), 0, |_| true);
@@ -171,7 +174,10 @@ pub fn execute(
     kind: WriteKind,
     nets: &[&NetChange],
 ) -> Result<Executed, SqlError> {
-    let shape = shape(&changes.intake, kind, nets[0]);
+    let shape = Shape {
+        absent: is_absent(changes, nets[0]),
+        ..shape(&changes.intake, kind, nets[0])
+    };
     let target = &mut changes.target;
     let mut statement = match target.statements.take(&shape) {
         Some(statement) => statement,
@@ -206,6 +212,7 @@ pub fn shape(intake: &Intake<'_>, kind: WriteKind, net: &NetChange) -> Shape {
             }
             _ => 0,
         },
+        absent: false,
     }
 }
 
@@ -231,8 +238,13 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
 
 /// Deletes (or marks) rows, and notes the outcomes of their messages.
 pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
+    let (absent, there): (Vec<&NetChange>, Vec<&NetChange>) =
+        nets.iter().partition(|net| is_absent(changes, net));
+    for net in absent {
+        settle_delete(changes, net, false);
+    }
     let (marked, gone): (Vec<&NetChange>, Vec<&NetChange>) =
-        nets.iter().partition(|net| changes.is_marked(net));
+        there.into_iter().partition(|net| changes.is_marked(net));
     if !gone.is_empty() {
         cascade::check(changes, &gone)?;
         delete_rows(changes, &gone, false)?;

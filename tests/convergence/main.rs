@@ -20,6 +20,7 @@ mod resync_safety;
 mod sessions;
 mod sources;
 mod spellings;
+mod steps;
 mod time;
 mod toast;
 mod tombstones;

@@ -16,7 +16,7 @@ struct Item {
     n: u64,
 }
 
-struct Source {
+pub(super) struct Source {
     table: String,
     full: bool,
     random: Random,
@@ -24,14 +24,18 @@ struct Source {
     lsn: u64,
     at: u64,
     serial: u64,
-    messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
+    /// The keys are 1 to this.
+    keys: u64,
 }
 
-const SIMULATED: &str = "(id integer primary key, name text, body text, n integer)";
+pub(super) const SIMULATED: &str =
+    "(id integer primary key, name text, body text, n integer, gone timestamptz)";
 
 impl Source {
-    fn new(table: &str, full: bool, seed: u64) -> Source {
+    pub(super) fn new(table: &str, full: bool, keys: u64, seed: u64) -> Source {
         Source {
+            keys,
             table: table.to_owned(),
             full,
             random: Random::new(seed),
@@ -85,7 +89,7 @@ impl Source {
         for _ in 0..1 + self.random.below(4) {
             match self.random.below(10) {
                 0..3 => {
-                    let id = 1 + self.random.below(40) as i64;
+                    let id = 1 + self.random.below(self.keys) as i64;
                     if !self.items.contains_key(&id) {
                         let (name, body, n) = (self.next(), self.next(), self.next());
                         let item = Item { name, body, n };
@@ -127,7 +131,7 @@ impl Source {
                 }
                 8 if self.full => {
                     let Some(from) = self.some() else { continue };
-                    let to = 1 + self.random.below(40) as i64;
+                    let to = 1 + self.random.below(self.keys) as i64;
                     if !self.items.contains_key(&to) {
                         let item = self.items.remove(&from).expect("it is there");
                         self.rekey(from, to, item, &mut idx);
@@ -168,7 +172,7 @@ impl Source {
         }
     }
 
-    fn run(mut self, transactions: u64, reads: bool) -> Source {
+    pub(super) fn run(mut self, transactions: u64, reads: bool) -> Source {
         for _ in 0..transactions {
             self.transaction();
             if reads && self.random.below(20) == 0 {
@@ -178,11 +182,11 @@ impl Source {
         self
     }
 
-    fn check(&self, client: &mut Client, how: &str) {
+    pub(super) fn check(&self, client: &mut Client, how: &str) {
         let table = &self.table;
         let found = rows(
             client,
-            &format!("select id, name, body, n from {table} order by id"),
+            &format!("select id, name, body, n from {table} where gone is null order by id"),
         );
         let wanted: Vec<String> = self
             .items
@@ -221,7 +225,7 @@ fn simulate(test: &str, rounds: u64, deliver: impl Fn(&Database, &mut Random, &[
                 let table = format!("item_{full}_{reads}_{round}");
                 run(&mut client, &format!("create table {table} {SIMULATED}"));
                 map(&mut client, &table, guard, "");
-                let mut source = Source::new(&table, full, 7 * round + 1).run(150, reads);
+                let mut source = Source::new(&table, full, 40, 7 * round + 1).run(150, reads);
                 let random = &mut Random::new(round + 100);
                 random.shuffle(&mut source.messages);
                 deliver(&database, random, &source.messages);

@@ -119,6 +119,7 @@ fn what_does_not_heal_is_tried_within_bounds() {
                end $$;
                create trigger one before insert or update on item for each row execute function one();";
     let (_database, mut client) = Database::mapped("bounds", ddl, &["item"], "table");
+    run(&mut client, "set sequin.heal_time = '1min'");
     send(&mut client, &[item("insert", 1, 0, "A")]);
     let same: Vec<String> = (1..=300)
         .map(|id| item("insert", 10 + id, id, "a"))

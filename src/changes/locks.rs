@@ -1,0 +1,142 @@
+//! The locks on the mapping and its rows, and what other calls have written since this call has read the rows.
+//!
+//! Calls share a mapping. A row that is examined and there is locked, and so is its entry in `sequin.row_version`: no
+//! other call writes it. With guard table, every change of a row writes its entry, so that two calls meet there. With
+//! guard columns, two calls can miss each other:
+//!
+//! - One writes a row. It has looked for an entry before, and has found none.
+//! - The other has found no row, and writes an entry: that the row is deleted, or which of its values are older.
+//!
+//! Both look for what the other has written after they have written themselves, at rows that are not committed yet,
+//! too. Whoever finds something begins again.
+
+#![forbid(unsafe_code)]
+
+use std::rc::Rc;
+
+use pgrx::IntoDatum;
+use pgrx::pg_sys::Datum;
+
+use super::{Changes, MappingLock};
+use crate::guard::home::{UNKNOWN, known};
+use crate::mapping::Mode;
+use crate::mapping::versions::VersionsIn;
+use crate::pg::invalidation;
+use crate::pg::overlap::{Stranger, find_stranger};
+use crate::pg::row_version;
+use crate::statement::RowLock;
+use crate::stop::Stop;
+
+/// At most so many look-ups are made. With more, another call counts as met.
+const MOST: usize = 1_000_000;
+
+impl Changes<'_> {
+    /// Takes the exclusive lock on the mapping, or ends the attempt.
+    ///
+    /// Do not call this in a subtransaction that may be rolled back: the rollback would release the lock.
+    pub fn take_exclusive(&mut self) -> Result<(), Stop> {
+        if self.lock == MappingLock::Exclusive {
+            return Ok(());
+        }
+        let (mappings, id) = (self.intake.call.mappings, self.target.mapping.id);
+        if !invalidation::try_lock_mapping(mappings, id) || self.is_overtaken() {
+            return Err(Stop::EXCLUSIVE);
+        }
+        self.lock = MappingLock::Exclusive;
+        // Until now, other calls may have written rows that a failed message of another mapping waits for.
+        self.intake.call.wrote();
+        Ok(())
+    }
+
+    /// How the rows are locked that are read before they are written. Where they cannot be locked, the call takes the
+    /// exclusive lock on the mapping, or begins again.
+    pub(super) fn row_lock(&mut self, lockable: bool) -> Result<RowLock, Stop> {
+        if self.lock == MappingLock::Shared && lockable {
+            return Ok(RowLock::Change);
+        }
+        self.take_exclusive()?;
+        Ok(RowLock::None)
+    }
+
+    /// After all is written: ends the attempt if another call may have written rows at the same time. The call then
+    /// begins again and examines all its rows.
+    pub fn require_undisturbed(&mut self) -> Result<(), Stop> {
+        match self.lock == MappingLock::Shared && self.is_overtaken() {
+            true => Err(Stop::EXAMINE),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether another call has written rows since this call has read them. Notes a transaction that is to be waited
+    /// for.
+    fn is_overtaken(&mut self) -> bool {
+        let call = Rc::clone(&self.intake.call);
+        if call.overtaken.get() {
+            return true;
+        }
+        let guarded =
+            self.target.versions != VersionsIn::Nowhere && self.target.mapping.mode != Mode::Append;
+        if !guarded || !call.began.is_past() {
+            return false;
+        }
+        let home = || self.finds_home().then_some(Stranger::Committed);
+        let stranger = home().or_else(|| self.strange_entry());
+        let stranger = stranger.or_else(|| self.strange_row());
+        if let Some(Stranger::Open(transaction)) = stranger {
+            call.overtaker.set(Some(transaction));
+        }
+        stranger.is_some()
+    }
+
+    /// Whether the home source is noted now, and was not.
+    fn finds_home(&self) -> bool {
+        let definer = self.intake.call.definer;
+        self.examined.home == UNKNOWN && !matches!(known(&self.target, definer), Ok(None))
+    }
+
+    /// With guard columns: a new entry of a row whose entry is not locked.
+    fn strange_entry(&self) -> Option<Stranger> {
+        if self.target.versions != VersionsIn::Columns {
+            return None;
+        }
+        let mapping = Datum::from(self.target.mapping.id);
+        let runs = self.keyed.runs();
+        let free = runs.iter().filter(|run| {
+            let stored = self.examined.stored.get(&run.start);
+            stored.is_none_or(|stored| !stored.has_version_row)
+        });
+        let keys = free.filter_map(|run| {
+            let key = self.keyed.key(run.start).into_datum()?;
+            Some(vec![mapping, key])
+        });
+        let since = &self.intake.call.began;
+        find_stranger(row_version::relations(), keys, Some(since))
+    }
+
+    /// A row that is there and was not. With guard table, rows that were examined have entries.
+    fn strange_row(&mut self) -> Option<Stranger> {
+        let mut absent = std::mem::take(&mut self.absent);
+        if self.target.versions == VersionsIn::Columns {
+            let stored = self.examined.stored.iter();
+            let gone = stored.filter(|(_, stored)| !stored.exists);
+            absent.extend(gone.map(|(start, _)| self.keyed.key_values(*start).to_vec()));
+        }
+        if absent.is_empty() {
+            return None;
+        }
+        let Some((places, order)) = self.target.places() else {
+            return Some(Stranger::Committed);
+        };
+        if absent.len().saturating_mul(places.tables.len()) > MOST {
+            return Some(Stranger::Committed);
+        }
+        let in_order = |key: &Vec<Datum>| order.iter().map(|&i| key[i]).collect();
+        let mut tables = places.tables.iter();
+        let found = tables.find_map(|table| {
+            let keys = absent.iter().map(in_order);
+            find_stranger(*table, keys, None)
+        });
+        self.absent = absent;
+        found
+    }
+}
