@@ -7,6 +7,7 @@ use super::dead_letter::own_mappings;
 use super::run::{self, Begun, OF_CALLER};
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
+use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
 use crate::pg::keys::extension_owner;
@@ -31,7 +32,7 @@ fn discard_portion(arguments: &Arguments<'_>) -> Result<[i64; 3], SqlError> {
     require_writable("discard dead letters")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
-    run::require_execute(caller, "discard")?;
+    require_execute(caller, Routine::Procedure, &["discard"])?;
     let (mapping, sqlstate) = (arguments.text(0), arguments.text(1));
     if let Some(name) = &mapping {
         mine(Some(name))?;

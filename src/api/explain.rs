@@ -12,7 +12,7 @@ use crate::column_set::ColumnSet;
 use crate::envelope;
 use crate::error::Error;
 use crate::mapping::catalog::mine;
-use crate::mapping::grants::may_execute;
+use crate::mapping::grants::{Routine, require_execute};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode, OnDelete};
 use crate::pg::invalidation;
@@ -68,13 +68,7 @@ fn explain_rows(
     let caller = current_user();
     let _settings = Settings::new(PINNED);
     // `sequin.explain` and `sequin.explain_batch` run as their caller: every role may execute this function.
-    if !may_execute(caller, &["explain", "explain_batch"]) {
-        return Err(Error::MayNotExecute {
-            kind: "function",
-            name: "explain_batch",
-        }
-        .into());
-    }
+    require_execute(caller, Routine::Function, &["explain_batch"])?;
     let _definer = ActingAs::new(extension_owner(), false);
     let memory = Arena::take();
     let mut batch = envelope::read_text(text, &memory, watch).map_err(Error::from)?;

@@ -3,6 +3,7 @@
 use super::run::{self, Begun};
 use crate::error::SqlError;
 use crate::guard::notes::{Pruned, due, prune};
+use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
 use crate::pg::keys::extension_owner;
@@ -22,7 +23,7 @@ fn prune_portion(arguments: &Arguments<'_>) -> Result<[i64; 3], SqlError> {
     require_writable("prune")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
-    run::require_execute(caller, "prune")?;
+    require_execute(caller, Routine::Procedure, &["prune"])?;
     let _definer = ActingAs::new(extension_owner(), false);
     let Some(rows) = arguments.bigint(0) else {
         run::begin(&Begun {

@@ -16,6 +16,7 @@ use super::run::{self, Begun};
 use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
+use crate::mapping::grants::{Routine, require_execute};
 use crate::mapping::{Mapping, OnDelete};
 use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
@@ -86,7 +87,7 @@ fn resync_portion(arguments: &Arguments<'_>) -> Result<[i64; 4], SqlError> {
     require_writable("finish a resync")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
-    run::require_execute(caller, WORK)?;
+    require_execute(caller, Routine::Procedure, &[WORK])?;
     let share = share(arguments.double(1))?;
     let mapping = mine(arguments.text(0).as_deref())?;
     require_confirmable(&mapping)?;

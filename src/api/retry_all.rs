@@ -8,6 +8,7 @@ use super::run::{self, Begun, OF_CALLER};
 use crate::apply::apply_letters;
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
+use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
 use crate::pg::keys::extension_owner;
@@ -32,7 +33,7 @@ fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
     require_writable("apply messages")?;
     let caller = current_user();
     let _settings = Settings::new(PINNED);
-    run::require_execute(caller, "retry_all")?;
+    require_execute(caller, Routine::Procedure, &["retry_all"])?;
     let (mapping, sqlstate) = (arguments.text(0), arguments.text(1));
     if let Some(name) = &mapping {
         mine(Some(name))?;

@@ -8,7 +8,6 @@ use pgrx::prelude::*;
 
 use super::own_statement;
 use crate::error::{Error, SqlError};
-use crate::mapping::grants::may_execute;
 
 /// Removes this session's former run, and runs that were stopped. A session whose statements are not tracked
 /// has stopped if it has not ended a portion for a minute.
@@ -39,17 +38,6 @@ pub(super) struct Begun<'a> {
     pub most: Option<i64>,
     /// What the next portion does.
     pub phase: Option<&'static str>,
-}
-
-/// Checks that a role may execute a procedure, whose portions every role can call.
-pub(super) fn require_execute(role: pg_sys::Oid, procedure: &'static str) -> Result<(), Error> {
-    match may_execute(role, &[procedure]) {
-        true => Ok(()),
-        false => Err(Error::MayNotExecute {
-            kind: "procedure",
-            name: procedure,
-        }),
-    }
 }
 
 /// Notes that this session begins a run. The caller acts as the extension's owner.

@@ -79,23 +79,45 @@ fn source_check<'a>(
     Ok(trigger.new().map(PgHeapTuple::into_owned))
 }
 
-/// Whether a role may execute a function of these names in schema `sequin`. Internal functions that every role may
-/// execute check with it the privilege on the function that users call.
-pub fn may_execute(role: pg_sys::Oid, names: &[&str]) -> bool {
+/// What users call: a function of schema `sequin`, or a procedure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routine {
+    Function,
+    Procedure,
+}
+
+/// Refuses a role that may execute no routine of this kind and these names in schema `sequin`; the error names the
+/// first. Internal functions that every role may execute ask so for the privilege on what users call.
+pub fn require_execute(
+    role: pg_sys::Oid,
+    kind: Routine,
+    names: &[&'static str],
+) -> Result<(), Error> {
     const MAY: &str = "
         select exists (
             select from pg_catalog.pg_proc p
             where p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
               and p.proname::pg_catalog.text operator(pg_catalog.=) any ($2)
+              and (p.prokind operator(pg_catalog.=) 'p') operator(pg_catalog.=) $3
               and pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE'))";
-    let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+    let asked: Vec<String> = names.iter().map(|&name| name.into()).collect();
+    let procedure = kind == Routine::Procedure;
     let may = Spi::connect(|client| {
         client
-            .select(MAY, None, &[role.into(), names.into()])?
+            .select(MAY, None, &[role.into(), asked.into(), procedure.into()])?
             .first()
             .get_one::<bool>()
     });
-    matches!(may, Ok(Some(true)))
+    match may {
+        Ok(Some(true)) => Ok(()),
+        _ => Err(Error::MayNotExecute {
+            kind: match kind {
+                Routine::Function => "function",
+                Routine::Procedure => "procedure",
+            },
+            name: names.first().copied().unwrap_or_default(),
+        }),
+    }
 }
 
 /// The role that writes a mapping's rows: the mapping's owner. For a superuser's mapping, the table's

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 
 use crate::error::Error;
 use crate::error::nearest::nearest;
-use crate::mapping::grants::may_execute;
+use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::user::{ActingAs, current_user};
@@ -77,13 +77,7 @@ fn save_mapping(
 ) -> Result<i32, ErrorReport> {
     require_writable("make a mapping")?;
     // `sequin.map` and `sequin.map_schema` call this function as their caller: every role may execute it.
-    if !may_execute(current_user(), &["map", "map_schema"]) {
-        return Err(Error::MayNotExecute {
-            kind: "function",
-            name: "map",
-        }
-        .into());
-    }
+    require_execute(current_user(), Routine::Function, &["map", "map_schema"])?;
     let _caller = ForCaller::begin();
     let args = [
         source.into(),
