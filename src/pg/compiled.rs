@@ -5,7 +5,9 @@
 //! of its own. The type's checks and casts then run with the rights of each later caller. No other role may rely on
 //! such a function, neither the owner of a mapping nor the caller of `sequin_apply`: PL/pgSQL compiles it again.
 //!
-//! PL/pgSQL calls its plugin before it executes a function. The plugin here notes which role compiled which function.
+//! PL/pgSQL calls its plugin before it executes a function. The plugin here notes which role compiled which function. It
+//! reads PL/pgSQL's own structs, whose layout `tests/security` compares with the header of each version. Where a struct does
+//! not look as it should, nothing is noted, and nothing is written into it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -23,56 +25,111 @@ const _: () = assert!(
     "the places below are those of 64 bits"
 );
 
-/// The offsets of `fn_oid`, `fn_xmin`, `fn_cxt` and `ndatums`. Source: `PLpgSQL_function` in `plpgsql.h`.
+/// The offsets of fields of `PLpgSQL_function`, from `plpgsql.h`: `fn_oid`, `fn_xmin` (with `fn_tid` behind it), `fn_cxt`,
+/// `ndatums` and `datums`.
 #[cfg(not(feature = "pg18"))]
-const PLACES: [usize; 4] = [8, 12, 40, 500];
+const FUNCTION: [usize; 5] = [8, 12, 40, 500, 504];
 #[cfg(feature = "pg18")]
-const PLACES: [usize; 4] = [48, 8, 64, 524];
+const FUNCTION: [usize; 5] = [48, 8, 64, 524, 528];
 
-const OID: usize = PLACES[0];
-const XMIN: usize = PLACES[1];
-const CONTEXT: usize = PLACES[2];
-const COUNT: usize = PLACES[3];
+const OID: usize = FUNCTION[0];
+const XMIN: usize = FUNCTION[1];
+const CONTEXT: usize = FUNCTION[2];
+const COUNT: usize = FUNCTION[3];
+const DATUMS: usize = FUNCTION[4];
+
+/// The offsets of `func` and `ndatums` of `PLpgSQL_execstate`.
+const STATE: [usize; 2] = [0, 108];
+
+/// The offsets of `dno` and `datatype` of `PLpgSQL_var` and `PLpgSQL_rec`, and of `typoid` of `PLpgSQL_type`.
+const DATUM: [usize; 3] = [4, 32, 8];
+
+/// `PLPGSQL_DTYPE_VAR`, `PLPGSQL_DTYPE_REC` and `PLPGSQL_DTYPE_PROMISE`: the datums that have a `datatype`.
+const TYPED: [u32; 3] = [0, 2, 4];
+
+/// The field at an offset of a struct.
+///
+/// # Safety
+/// The struct has a field of this type there.
+unsafe fn field<T: Copy>(at: *const u8, offset: usize) -> T {
+    // SAFETY: the caller upholds the contract.
+    unsafe { at.add(offset).cast::<T>().read() }
+}
 
 /// A compiled function, at its address. PL/pgSQL never frees the struct, but may use it for another function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Function(usize);
+struct Function(*const u8);
 
 impl Function {
-    /// # Safety
-    /// The struct has a field of this type there.
-    unsafe fn read<T: Copy>(self, at: usize) -> T {
-        // SAFETY: the caller upholds the contract.
-        unsafe { ((self.0 + at) as *const T).read() }
-    }
-
     /// The function's OID, the transaction of its definition, and the memory of what was compiled.
     fn compiled(self) -> (pg_sys::Oid, u32, usize) {
-        // SAFETY: the fields of every version.
-        unsafe { (self.read(OID), self.read(XMIN), self.read(CONTEXT)) }
+        // SAFETY: the struct is longer than that in every version. What is read is compared before it is used.
+        unsafe {
+            (
+                field(self.0, OID),
+                field(self.0, XMIN),
+                field(self.0, CONTEXT),
+            )
+        }
     }
 
-    /// Makes PL/pgSQL compile the function again before its next execution.
+    /// The place of its definition in `pg_proc`: block and number.
+    fn place(self) -> [u16; 3] {
+        // SAFETY: as in `compiled`.
+        unsafe { field(self.0, XMIN + 4) }
+    }
+
+    /// Makes PL/pgSQL compile the function again before its next execution. The field was found to be what it should be:
+    /// see [`Definition::is_of`].
     fn forget(self) {
         // SAFETY: no row of `pg_proc` has this transaction, so that the function is found to be changed.
-        unsafe { ((self.0 + XMIN) as *mut u32).write(0) }
+        unsafe { self.0.add(XMIN).cast_mut().cast::<u32>().write(0) }
     }
 
-    /// The types of its variables.
-    fn types(self) -> Vec<pg_sys::Oid> {
-        // SAFETY: an array of pointers, and its length in front of it. Variables and records (0, 2 and 4) have a
-        // pointer to their type, which holds the OID behind a pointer.
+    /// The types of its variables. None if its datums do not look as they should.
+    fn types(self, state: *const u8) -> Vec<pg_sys::Oid> {
+        // SAFETY: the state is longer than that in every version, and is compared with the function before any pointer
+        // is followed: it names the function, and counts the same datums. Each datum knows its number.
         unsafe {
-            let count: i32 = self.read(COUNT);
-            let datums: *const *const u8 = self.read((COUNT + 4).next_multiple_of(8));
-            let datums = (0..count as usize).map(|i| *datums.add(i));
-            datums
-                .filter(|datum| matches!(datum.cast::<u32>().read(), 0 | 2 | 4))
-                .map(|datum| datum.add(32).cast::<*const u8>().read())
-                .filter(|kind| !kind.is_null())
-                .map(|kind| kind.add(8).cast::<pg_sys::Oid>().read())
+            let count: i32 = field(self.0, COUNT);
+            let datums: *const *const u8 = field(self.0, DATUMS);
+            let known = field::<*const u8>(state, STATE[0]) == self.0
+                && field::<i32>(state, STATE[1]) == count
+                && is_pointer(datums.cast());
+            if !known {
+                return Vec::new();
+            }
+            (0..count.max(0) as usize)
+                .map(|i| (i, *datums.add(i)))
+                .take_while(|(i, datum)| {
+                    is_pointer(*datum) && field::<i32>(*datum, DATUM[0]) == *i as i32
+                })
+                .filter(|(_, datum)| TYPED.contains(&field::<u32>(*datum, 0)))
+                .map(|(_, datum)| field::<*const u8>(datum, DATUM[1]))
+                .filter(|kind| is_pointer(*kind))
+                .map(|kind| field(kind, DATUM[2]))
                 .collect()
         }
+    }
+}
+
+/// Whether an address can be that of a struct of PL/pgSQL, which has pointers in it.
+fn is_pointer(address: *const u8) -> bool {
+    !address.is_null() && address.addr().is_multiple_of(align_of::<usize>())
+}
+
+/// A function's row of `pg_proc`.
+struct Definition {
+    owner: pg_sys::Oid,
+    xmin: u32,
+    place: [u16; 3],
+}
+
+impl Definition {
+    /// Whether the function was compiled from it. Not so if a statement of its own has just replaced it, and not so
+    /// if the struct has another layout.
+    fn is_of(&self, function: Function) -> bool {
+        self.xmin == function.compiled().1 && self.place == function.place()
     }
 }
 
@@ -109,16 +166,28 @@ pub fn watch() {
             && pg_sys::IsTransactionState()
             && !pg_sys::superuser_arg(pg_sys::GetSessionUserId())
         {
-            let mut context = (*pg_sys::TopMemoryContext).firstchild;
-            while !context.is_null() {
-                if CStr::from_ptr((*context).name) == c"PL/pgSQL function" {
-                    EARLIER.with_borrow_mut(|earlier| earlier.insert(context as usize));
-                }
-                context = (*context).nextchild;
-            }
+            EARLIER.with_borrow_mut(|earlier| note_compiled(pg_sys::TopMemoryContext, earlier));
         }
     }
     plug_in();
+}
+
+/// Notes the memory of compiled functions below a context: below the topmost one or, since PostgreSQL 18, that of caches.
+///
+/// # Safety
+/// The context is one of the server's.
+unsafe fn note_compiled(context: pg_sys::MemoryContext, found: &mut HashSet<usize>) {
+    // SAFETY: the caller upholds the contract. The children of a context are contexts.
+    unsafe {
+        let mut child = (*context).firstchild;
+        while !child.is_null() {
+            if CStr::from_ptr((*child).name) == c"PL/pgSQL function" {
+                found.insert(child.addr());
+            }
+            note_compiled(child, found);
+            child = (*child).nextchild;
+        }
+    }
 }
 
 /// Makes PL/pgSQL call [`setup`]. Another plugin may have come since, and is called still.
@@ -143,55 +212,70 @@ fn plug_in() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn setup(state: *mut c_void, function: *mut c_void) {
-    if INSIDE.replace(true) {
+    if INSIDE.get() {
         return;
     }
-    // SAFETY: the arguments of the server are passed on.
-    unsafe {
-        if let Some(previous) = PREVIOUS {
-            previous(state, function);
+    {
+        let _inside = Inside::enter();
+        // SAFETY: the arguments of the server are passed on. An error of the plugin becomes a panic.
+        unsafe {
+            if let Some(previous) = PREVIOUS {
+                pg_sys::ffi::pg_guard_ffi_boundary(|| previous(state, function));
+            }
         }
     }
-    INSIDE.set(false);
-    see(Function(function as usize));
+    see(Function(function.cast()), state.cast());
+}
+
+/// While the value lives, the plugin that was there before is called, which may call this one.
+struct Inside;
+
+impl Inside {
+    fn enter() -> Inside {
+        INSIDE.set(true);
+        Inside
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.set(false);
+    }
 }
 
 /// Notes who has compiled a function that is about to be executed.
-fn see(function: Function) {
+fn see(function: Function, state: *const u8) {
     let compiled = function.compiled();
-    let (oid, xmin, context) = compiled;
+    let (oid, _, context) = compiled;
     // A DO block has no OID. Its struct is freed.
     if oid == pg_sys::InvalidOid || SEEN.with_borrow(|seen| seen.get(&function) == Some(&compiled))
     {
         return;
     }
-    let Some((owner, defined)) = definition(oid) else {
+    let Some(definition) = definition(oid).filter(|definition| definition.is_of(function)) else {
         return;
     };
-    // Of an unknown layout, or just replaced by a statement of its own.
-    if defined != xmin {
-        return;
-    }
-    let acting = temporary::is_acting();
-    if acting {
-        let strange = function
-            .types()
-            .into_iter()
-            .find_map(temporary::strange_type);
-        if let Some(name) = strange {
+    let earlier = EARLIER.with_borrow(|earlier| earlier.contains(&context));
+    if temporary::is_acting() {
+        let types = function.types(state).into_iter();
+        if let Some(name) = { types }.find_map(temporary::strange_type) {
             function.forget();
             raise(Error::TemporaryObject { name });
         }
-        if EARLIER.with_borrow_mut(|earlier| earlier.remove(&context)) {
+        if earlier {
+            EARLIER.with_borrow_mut(|earlier| earlier.remove(&context));
             function.forget();
             raise(Error::CompiledEarlier);
         }
+    } else if earlier {
+        // Whoever executes it now is not known to have compiled it.
+        return;
     }
     SEEN.with_borrow_mut(|seen| seen.insert(function, compiled));
     // SAFETY: a backend variable, and look-ups of two roles.
     let (role, may_replace) = unsafe {
         let role = pg_sys::GetUserId();
-        (role, pg_sys::has_privs_of_role(role, owner))
+        (role, pg_sys::has_privs_of_role(role, definition.owner))
     };
     // Whoever may replace the function needs no such trick.
     if !may_replace {
@@ -199,8 +283,8 @@ fn see(function: Function) {
     }
 }
 
-/// The owner of a function, and the transaction of its definition.
-fn definition(function: pg_sys::Oid) -> Option<(pg_sys::Oid, u32)> {
+/// The definition of a function.
+fn definition(function: pg_sys::Oid) -> Option<Definition> {
     // SAFETY: a catalog look-up; the tuple is held until it is released.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
@@ -210,8 +294,13 @@ fn definition(function: pg_sys::Oid) -> Option<(pg_sys::Oid, u32)> {
         }
         let owner = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_proc>(tuple)).proowner;
         let xmin = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+        let place = (*tuple).t_self;
         pg_sys::ReleaseSysCache(tuple);
-        Some((owner, u32::from(xmin)))
+        Some(Definition {
+            owner,
+            xmin: u32::from(xmin),
+            place: [place.ip_blkid.bi_hi, place.ip_blkid.bi_lo, place.ip_posid],
+        })
     }
 }
 
