@@ -110,6 +110,8 @@ pub enum Error {
     },
     /// Somebody else may have compiled a function in PL/pgSQL, which is compiled again.
     CompiledEarlier,
+    /// The code of a mapping takes or releases an advisory lock that outlives the transaction.
+    SessionLock,
     /// Prepared transactions lock all rows of `sequin.counter` that the backend may write.
     NoCounterSlot,
     /// Another call holds a lock on a mapping.

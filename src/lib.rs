@@ -115,6 +115,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::plan_size::watch();
     pg::temporary::watch();
     pg::compiled::watch();
+    pg::forbidden::watch();
     settings::define();
 }
 

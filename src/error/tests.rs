@@ -54,6 +54,7 @@ fn every_error() -> Vec<Error> {
         Error::MappingInUse,
         Error::NoCounterSlot,
         Error::CompiledEarlier,
+        Error::SessionLock,
         Error::RowsWent,
         Error::WouldCascade {
             update: false,

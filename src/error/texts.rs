@@ -39,6 +39,12 @@ impl Error {
                 "Let the {kind}'s owner run: GRANT EXECUTE ON {} sequin.{name} TO the role.",
                 kind.to_uppercase()
             )),
+            Error::SessionLock => SqlError::new(
+                sqlstate::INSUFFICIENT_PRIVILEGE,
+                "the code of a mapping may not take or release advisory locks of the session",
+            )
+            .with_detail("The session is the forwarder's, and works for other owners too.")
+            .with_hint("Use pg_advisory_xact_lock, whose locks end with the transaction."),
             Error::CompiledEarlier => SqlError::new(
                 sqlstate::SERIALIZATION_FAILURE,
                 "function was compiled before the session first called sequin_apply",

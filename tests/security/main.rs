@@ -7,6 +7,7 @@ mod a_publication_for_all_tables;
 mod a_setting_that_does_not_exist;
 mod a_superusers_mapping_to_anothers_table;
 mod a_temporary_view;
+mod an_owner_ends_the_session;
 mod an_owner_fails_the_batch;
 mod an_owner_hides_drift;
 mod an_owner_pauses_the_batch;
@@ -17,6 +18,7 @@ mod cancel;
 #[allow(dead_code, reason = "some is for crashes")]
 mod cluster;
 mod compiled_functions;
+mod compiled_structs;
 mod default_privileges;
 mod deferred_triggers;
 mod every_function;
