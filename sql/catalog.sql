@@ -388,7 +388,6 @@ create function sequin.map(
 declare
     saved pg_catalog.int4;
     made  sequin.mapping;
-    held  record;
 begin
     if map.guard operator(pg_catalog.=) 'columns' and map.destination is not null then
         perform sequin_internal.add_guard_columns(map.destination);
@@ -398,17 +397,6 @@ begin
         map.source, map.destination::pg_catalog.oid, map.columns::pg_catalog.text, map.key, map.filter,
         map.mode, map.on_delete, map.soft_delete, map.on_error, map.guard, map.name);
     select m.* into made from sequin.own_mapping m where m.id operator(pg_catalog.=) saved;
-
-    if made.on_delete operator(pg_catalog.=) 'soft' then
-        for held in
-            select u.name, u.statement
-            from sequin_internal.unique_when_deleted(made.destination, made.key, made.soft_delete) u
-        loop
-            raise warning 'a row that is marked as deleted keeps its value in unique index "%" of %', held.name, made.destination
-                using detail = 'Another row with the value waits as a dead letter.',
-                      hint = 'Let the index leave out marked rows. Run: ' operator(pg_catalog.||) held.statement;
-        end loop;
-    end if;
 
     if made.guard operator(pg_catalog.=) 'auto' and made.mode operator(pg_catalog.=) 'upsert'
        and made.destination is not null then
@@ -425,38 +413,6 @@ end
 $map$;
 comment on function sequin.map(text, regclass, jsonb, text[], text, text, text, text, text, text, text) is
     'Makes a mapping, which writes messages of source to destination; replaces an existing mapping of the same name';
-
-create function sequin_internal.unique_when_deleted(
-    destination regclass, key text[], mark text, out name text, out statement text) returns setof record
-    language sql stable security invoker set search_path = pg_catalog, pg_temp as $unique$
-    select c.relname::text,
-           coalesce((select format('ALTER TABLE %s DROP CONSTRAINT %I; ', k.conrelid::regclass, k.conname)
-                     from pg_constraint k where k.conindid = i.indexrelid and k.contype = 'u'),
-                    format('DROP INDEX %s; ', i.indexrelid::regclass))
-               || pg_get_indexdef(i.indexrelid)
-               || case when i.indpred is null then ' WHERE ' else ' AND ' end
-               || format(case when a.atttypid = 'bool'::regtype then '%I IS NOT TRUE;' else '%I IS NULL;' end, a.attname)
-    from pg_index i
-    join pg_class c on c.oid = i.indexrelid
-    join pg_attribute a on a.attrelid = i.indrelid and a.attname = unique_when_deleted.mark
-    cross join lateral (
-        select array_agg(b.attname::text) as columns
-        from pg_attribute b
-        where b.attrelid = i.indrelid
-          and b.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])) u
-    where i.indrelid = unique_when_deleted.destination and i.indisunique and not i.indisprimary
-      and (unique_when_deleted.key is null
-           or (u.columns <@ unique_when_deleted.key and u.columns @> unique_when_deleted.key) is not true)
-      -- an index over the mark, or with it in the condition, knows marked rows
-      and not exists (select from pg_depend d
-                      where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
-                        and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
-                        and d.refobjsubid = a.attnum)
-      and a.attnum <> all (i.indkey::smallint[])
-    order by 1
-$unique$;
-comment on function sequin_internal.unique_when_deleted(regclass, text[], text) is
-    'Internal to sequin.map: unique indexes that do not leave out the rows marked as deleted, with the statement that makes them do so';
 
 create function sequin_internal.has_guard_columns(destination regclass) returns boolean
     language sql stable security invoker set search_path = pg_catalog, pg_temp as $has$

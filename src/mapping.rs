@@ -11,6 +11,7 @@ pub mod check;
 pub mod columns;
 pub mod faults;
 pub mod grants;
+mod marked;
 pub mod members;
 mod name;
 mod obstacles;

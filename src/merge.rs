@@ -77,7 +77,7 @@ impl State {
                 // Neither the read nor this change has the column, so the source has none.
                 Provided::Nothing if cell.lacked => Cell::new(cell.value),
                 Provided::Nothing => *cell,
-                Provided::Unchanged if fresh => Cell::new(Value::Unknown),
+                Provided::Unchanged | Provided::Derived if fresh => Cell::new(Value::Unknown),
                 // The value is as old as the row was before, or older if the column was a gap already.
                 Provided::Unchanged => Cell {
                     gap: cell
@@ -85,6 +85,7 @@ impl State {
                         .or((cell.value != Value::Unknown).then_some(before)),
                     ..Cell::new(cell.value)
                 },
+                Provided::Derived => derived(*cell, change.id, before),
             };
         }
         self.present = true;
@@ -117,6 +118,13 @@ impl State {
                     lacked: cell.lacked,
                 };
                 filled = true;
+            }
+        }
+        // A value that is made of a filled one is made anew.
+        for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
+            let older = |gap| change.stamp.compare(&gap) == Ordering::Greater;
+            if filled && *provided == Provided::Derived && cell.gap.is_some_and(older) {
+                cell.value = Value::Of(change.id);
             }
         }
         if filled {
@@ -206,6 +214,19 @@ impl State {
             }
         }
         Effect::Stale
+    }
+}
+
+/// A cell with a value that is made of an unchanged one: it is as old as an unchanged value. Of a column that has none yet,
+/// the change that brings the unchanged value brings this one too.
+fn derived(cell: Cell, id: u32, before: Stamp) -> Cell {
+    match cell.value {
+        Value::Unknown => cell,
+        _ => Cell {
+            value: Value::Of(id),
+            gap: cell.gap.or(Some(before)),
+            lacked: cell.lacked,
+        },
     }
 }
 

@@ -435,7 +435,13 @@ pub fn different_rows(
     columns: &[&SqlColumn],
 ) -> String {
     let row = |of: &str| {
-        let names: Vec<_> = columns.iter().map(|c| format!("{of}.{}", c.name)).collect();
+        let names = columns.iter().map(|c| match c.type_name.as_str() {
+            // equal whatever the spacing and the order of members
+            "json" => format!("{of}.{}::pg_catalog.jsonb", c.name),
+            "json[]" => format!("{of}.{}::pg_catalog.jsonb[]", c.name),
+            _ => format!("{of}.{}", c.name),
+        });
+        let names: Vec<_> = names.collect();
         // The cast keeps the server from comparing column by column: not every type has an equality.
         format!("row({})::pg_catalog.record", names.join(", "))
     };
@@ -486,29 +492,34 @@ pub fn soft_delete(
 /// An expression of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
+    /// As the mapping has it.
     pub sql: String,
-    /// Whether the value is needed even if the filter refuses the message: a key is, to delete the row.
-    pub always: bool,
+    /// The type of the key column that the value is for: key bytes are made of values of the column's own type. A key is
+    /// needed even if the filter refuses the message, to delete the row.
+    pub key_type: Option<String>,
+}
+
+impl Expression {
+    /// The expression on lines of its own, so that a comment at its end is harmless.
+    fn spelled(&self) -> String {
+        match &self.key_type {
+            Some(of) => format!("(\n(\n{}\n)::{of}\n)", self.sql),
+            None => format!("(\n{}\n)", self.sql),
+        }
+    }
 }
 
 /// Selects the values of SQL column specs, and last the filter's, for each row of (number, record, changes,
-/// metadata, action). Each expression stands on lines of its own, so that a comment at its end is
-/// harmless. The filter is computed first, so that no expression fails for a message that it refuses.
+/// metadata, action). The filter is computed first, so that no expression fails for a message that it refuses.
 pub fn project(expressions: &[Expression], filter: Option<&str>) -> String {
     let mut sql = String::from("select b.sequin_n");
-    for Expression {
-        sql: expression,
-        always,
-    } in expressions
-    {
-        if *always || filter.is_none() {
-            write!(sql, ", (\n{expression}\n)").expect("a String takes all");
+    for expression in expressions {
+        let spelled = expression.spelled();
+        if expression.key_type.is_some() || filter.is_none() {
+            write!(sql, ", {spelled}").expect("a String takes all");
         } else {
-            write!(
-                sql,
-                ", case when b.sequin_taken then (\n{expression}\n) end"
-            )
-            .expect("a String takes all");
+            write!(sql, ", case when b.sequin_taken then {spelled} end")
+                .expect("a String takes all");
         }
     }
     let batch = "sequin_internal.batch() b(sequin_n integer, record pg_catalog.jsonb, changes \
@@ -776,19 +787,24 @@ mod tests {
 
     #[test]
     fn a_comment_cannot_swallow_the_rest() {
-        let expression = |sql: &str, always| Expression {
+        let expression = |sql: &str, key_type: Option<&str>| Expression {
             sql: sql.into(),
-            always,
+            key_type: key_type.map(str::to_owned),
         };
-        let expressions = [expression("1 -- one", true), expression("2", false)];
+        let expressions = [
+            expression("1 -- one", Some("integer")),
+            expression("2", None),
+        ];
         let sql = project(&expressions, None);
         assert!(
-            sql.contains("(\n1 -- one\n), (\n2\n) from sequin_internal.batch()"),
+            sql.contains("(\n(\n1 -- one\n)::integer\n), (\n2\n) from sequin_internal.batch()"),
             "{sql}"
         );
         let sql = project(&expressions, Some("true -- yes"));
         assert!(
-            sql.contains("(\n1 -- one\n), case when b.sequin_taken then (\n2\n) end"),
+            sql.contains(
+                "(\n(\n1 -- one\n)::integer\n), case when b.sequin_taken then (\n2\n) end"
+            ),
             "{sql}"
         );
         assert!(sql.contains("(\ntrue -- yes\n) as sequin_taken"), "{sql}");

@@ -410,15 +410,9 @@ fn source(
         },
         Some(ColumnSource::Value(json)) => Source::Constant(json.clone()),
         Some(ColumnSource::Sql(sql)) => {
-            // Key bytes are made of values of the column's own type.
-            let sql = if in_key {
-                format!("(\n{sql}\n)::{}", column.type_name)
-            } else {
-                sql.clone()
-            };
             expressions.push(Expression {
-                sql,
-                always: in_key,
+                sql: sql.clone(),
+                key_type: in_key.then(|| column.type_name.clone()),
             });
             Source::Sql(expressions.len() - 1)
         }

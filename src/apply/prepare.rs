@@ -28,6 +28,7 @@ pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
     changes.find_rows()?;
     let runs = changes.keyed.runs();
     changes.examine(&runs)?;
+    changes.derive(&runs)?;
     if changes.intake.call.explained {
         changes.before = images(changes)?;
     }

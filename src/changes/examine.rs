@@ -129,7 +129,7 @@ impl<'a> Changes<'a> {
                 .iter()
                 .zip(&self.target.columns)
                 .any(|(slot, column)| match slot {
-                    Slot::Unchanged | Slot::Partial => true,
+                    Slot::Unchanged | Slot::Partial | Slot::Derived(_) => true,
                     Slot::Nothing => column.required,
                     _ => false,
                 });

@@ -227,7 +227,7 @@ fn refused_event(message: &Message<'_>, moved: bool) -> Event {
 }
 
 /// The stamp of the message's change. `known` caches the number of the last source.
-fn stamp<'a>(message: &Message<'a>, known: &mut Option<(&'a str, i64)>) -> Stamp {
+pub(super) fn stamp<'a>(message: &Message<'a>, known: &mut Option<(&'a str, i64)>) -> Stamp {
     let source = message.source();
     let number = match known {
         Some((name, number)) if *name == source => *number,

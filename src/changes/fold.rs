@@ -17,7 +17,7 @@ use crate::guard::stored::Stored;
 use crate::image::fingerprint;
 use crate::mapping::OnDelete;
 use crate::mapping::versions::VersionsIn;
-use crate::merge::{self, Cell, Change, Effect, Event, Stamp, State, Value};
+use crate::merge::{self, Cell, Change, Effect, Event, Provided, Stamp, State, Value};
 use crate::message::Version;
 use crate::outcome::{MessageNo, Outcome};
 use crate::stop::Stop;
@@ -90,6 +90,11 @@ impl<'a> Changes<'a> {
 
     /// Folds those units again whose stored states have been loaded since.
     pub fn fold_examined(&mut self, units: Vec<Unit>) -> Result<Vec<Unit>, Stop> {
+        let nets = units.iter().flat_map(Unit::nets);
+        let loaded = nets
+            .filter(|net| net.is_unexamined() && self.examined.stored.contains_key(&net.run.start));
+        let runs: Vec<Run> = loaded.map(|net| net.run).collect();
+        self.derive(&runs)?;
         let mut again = Vec::with_capacity(units.len());
         for unit in units {
             let mut nets = Vec::with_capacity(2);
@@ -137,7 +142,7 @@ impl<'a> Changes<'a> {
     }
 
     /// Reads the changes of a run, except those of failed messages.
-    fn read_changes(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> Said<'a> {
+    pub(super) fn read_changes(&mut self, run: Run, slots: &mut Vec<Slot<'a>>) -> Said<'a> {
         let changes: Vec<u32> = run
             .changes()
             .filter(|&i| !self.ledger.is_dead(self.keyed.change(i).message))
@@ -150,6 +155,7 @@ impl<'a> Changes<'a> {
             differs: Vec::with_capacity(changes.len()),
             changes,
         };
+        let arrival = self.target.versions == VersionsIn::Nowhere;
         for &i in &said.changes {
             let change = self.keyed.change(i);
             let message = self.intake.message(change.message);
@@ -159,8 +165,12 @@ impl<'a> Changes<'a> {
                 .read(message, self.intake.fields(message), slots);
             self.intake.mask(change.message, slots);
             self.take_along(i, slots);
-            said.provided
-                .push(slots.iter().map(Slot::provided).collect());
+            let provided = slots.iter().map(|slot| match slot.provided() {
+                // Without a guard, what comes last wins.
+                Provided::Derived if arrival => Provided::Value,
+                provided => provided,
+            });
+            said.provided.push(provided.collect());
             said.slots.push(slots.clone());
             said.images.push(image);
             said.differs.push(self.examined.others.contains(&i));

@@ -71,6 +71,8 @@ pub struct Kept<'a> {
     pub record: Option<Json<'a>>,
     /// The expressions that read a member without a known value.
     pub unknown: Vec<usize>,
+    /// The expressions that read a member which the message does not repeat.
+    pub derived: Vec<usize>,
     /// Whether the row is there.
     pub exists: bool,
 }
@@ -162,14 +164,19 @@ impl<'a> Intake<'a> {
         kept.unknown.contains(&filter).then_some(kept.exists)
     }
 
-    /// Marks the columns as unchanged whose SQL reads a value that is not known.
+    /// Marks the columns as unchanged whose SQL reads a value that is not known, and those whose SQL reads a value that is
+    /// known from elsewhere.
     pub fn mask(&self, message: MessageNo, slots: &mut [Slot<'a>]) {
         let Some(kept) = self.kept(message) else {
             return;
         };
         for slot in slots {
-            if matches!(slot, Slot::Sql(number) if kept.unknown.contains(number)) {
-                *slot = Slot::Unchanged;
+            match *slot {
+                Slot::Sql(number) if kept.unknown.contains(&number) => *slot = Slot::Unchanged,
+                Slot::Sql(number) if kept.derived.contains(&number) => {
+                    *slot = Slot::Derived(number);
+                }
+                _ => {}
             }
         }
     }

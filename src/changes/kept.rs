@@ -5,33 +5,37 @@
 
 #![forbid(unsafe_code)]
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
 use super::Changes;
-use super::find::Scratch;
+use super::find::{Scratch, stamp};
 use super::intake::Kept;
 use super::project::input;
 use super::values::{Image, object};
+use crate::guard::home::home_or_unknown;
+use crate::guard::stored::{Stored, load};
 use crate::json::Json;
 use crate::key;
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
+use crate::merge::{Cell, Stamp, Value};
 use crate::message::Action;
 use crate::outcome::MessageNo;
 use crate::pg::subtransaction::subtransaction;
 use crate::prepared::{RowReader, Statement};
 use crate::statement::{self, RowLock};
 use crate::stop::Stop;
-use crate::target::column::Source;
+use crate::target::column::{Member, Source, TargetColumn};
 use crate::target::projection::Projection;
 
 /// The members of a row, by name.
-type Members<'a> = HashMap<String, Json<'a>>;
+pub(super) type Members<'a> = HashMap<String, Json<'a>>;
 
 /// The rows at the keys of a batch, by key.
-type Rows<'a> = HashMap<Vec<u8>, Members<'a>>;
+pub(super) type Rows<'a> = HashMap<Vec<u8>, Members<'a>>;
 
 impl<'a> Changes<'a> {
     /// Finds the values that messages do not repeat and the mapping's SQL reads.
@@ -70,13 +74,15 @@ impl<'a> Changes<'a> {
         }
         let keys = self.keys_of_messages(projection)?;
         let mut rows = self.stored_rows(&keys)?;
-        let mut order: Vec<MessageNo> = self.intake.numbers().collect();
-        if self.target.versions != VersionsIn::Nowhere {
-            order.sort_by_key(|number| {
-                let version = self.intake.message(*number).version;
-                version.map(|version| (version.lsn, version.index()))
-            });
+        let states = self.stored_states(&keys)?;
+        for (key, state) in &states {
+            // what a soft delete has left
+            if !state.state.present {
+                rows.remove(key);
+            }
         }
+        let order = self.in_order();
+        let mut source = None;
         // A read lacks what the backfill could not read, of the newest change.
         let mut reads: Vec<MessageNo> = Vec::new();
         for number in order {
@@ -87,6 +93,10 @@ impl<'a> Changes<'a> {
                 rows.insert(here.0.clone(), row);
             }
             let message = self.intake.message(number);
+            let stamp = stamp(message, &mut source);
+            let state = states
+                .get(&here.0)
+                .filter(|stored| is_older(&stamp, stored));
             if let Some(names) = wanted.get(&number) {
                 match message.action {
                     Action::Read => reads.push(number),
@@ -94,6 +104,7 @@ impl<'a> Changes<'a> {
                 }
             }
             match message.action {
+                _ if state.is_some() => {}
                 Action::Delete => drop(rows.remove(&here.0)),
                 Action::Insert => drop(rows.insert(here.0.clone(), Members::new())),
                 Action::Read if !wanted.contains_key(&number) => {
@@ -105,7 +116,8 @@ impl<'a> Changes<'a> {
                 continue;
             };
             for field in self.intake.fields(message) {
-                if !self.target.leaves_out(message, field) {
+                let fills = || state.is_none_or(|stored| self.fills(&stamp, field.key, stored));
+                if !self.target.leaves_out(message, field) && fills() {
                     row.insert(field.key.to_owned(), field.value);
                 }
             }
@@ -115,6 +127,83 @@ impl<'a> Changes<'a> {
             self.keep(number, &wanted[&number], row, projection);
         }
         Ok(())
+    }
+
+    /// The messages in the order of the source: changes by their positions, reads by their times among them.
+    fn in_order(&self) -> Vec<MessageNo> {
+        let mut order: Vec<MessageNo> = self.intake.numbers().collect();
+        if self.target.versions == VersionsIn::Nowhere {
+            return order;
+        }
+        let mut time = None;
+        order.sort_by_key(|number| {
+            let version = self.intake.message(*number).version;
+            version.map(|version| (version.lsn, version.index()))
+        });
+        // The times of the changes before and at each change; a read has no position.
+        let mut timed: Vec<(Option<i64>, bool, MessageNo)> = Vec::with_capacity(order.len());
+        for number in order {
+            let message = self.intake.message(number);
+            let is_read = message.action == Action::Read;
+            if !is_read {
+                time = time.max(message.committed_at);
+            }
+            let at = if is_read { message.committed_at } else { time };
+            timed.push((at, is_read, number));
+        }
+        timed.sort_by_key(|(at, is_read, _)| (*at, *is_read));
+        timed.into_iter().map(|(_, _, number)| number).collect()
+    }
+
+    /// Whether a change that is older than the stored row still fills a member.
+    fn fills(&self, stamp: &Stamp, member: &str, stored: &Stored) -> bool {
+        let columns = &self.target.columns;
+        let of_field =
+            |column: &TargetColumn| matches!(&column.source, Source::Field(n) if n == member);
+        let cells = &stored.state.cells;
+        let older = |cell: &Cell| {
+            cell.value == Value::Unknown
+                || cell
+                    .gap
+                    .is_some_and(|gap| stamp.compare(&gap) == Ordering::Greater)
+        };
+        if let Some(column) = columns.iter().position(of_field) {
+            return older(&cells[column]);
+        }
+        let document = columns.iter().position(|column| column.document.is_some());
+        if let Some(document) = document {
+            let is_it = |m: &Member| m.column == document && m.name == member;
+            let own = stored.members.iter().position(is_it);
+            return older(&cells[own.map_or(document, |own| columns.len() + own)]);
+        }
+        let sql = |column: &TargetColumn| matches!(column.source, Source::Sql(_));
+        let mut sql = columns.iter().zip(cells).filter(|(column, _)| sql(column));
+        sql.any(|(_, cell)| older(cell))
+    }
+
+    /// What is stored of the rows at these keys.
+    fn stored_states(
+        &mut self,
+        keys: &HashMap<MessageNo, (Key, Option<Key>)>,
+    ) -> Result<HashMap<Vec<u8>, Stored>, Stop> {
+        if self.target.versions == VersionsIn::Nowhere || keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let definer = self.intake.call.definer;
+        let mut home_source = 0;
+        if self.target.versions == VersionsIn::Columns {
+            let first = stamp(self.intake.message(MessageNo(0)), &mut None).source;
+            let by = (definer, self.intake.call.mappings);
+            home_source = home_or_unknown(&mut self.target, by, first)?;
+        }
+        let mut asked: Vec<Key> = keys.values().map(|(here, _)| here.clone()).collect();
+        asked.sort_by(|a, b| a.0.cmp(&b.0));
+        asked.dedup_by(|a, b| a.0 == b.0);
+        let (keys, values): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        // The rows are locked already.
+        let guard = (definer, home_source);
+        let stored = load(&mut self.target, guard, &keys, &values, RowLock::None)?;
+        Ok(keys.into_iter().zip(stored).collect())
     }
 
     /// Notes what is known of the members `names` of a message, given its row; `None`: the row is not there.
@@ -146,6 +235,7 @@ impl<'a> Changes<'a> {
         let kept = Kept {
             record: Some(Json::Text(text)),
             unknown: projection.readers(&missing),
+            derived: projection.readers(names),
             exists: row.is_some(),
         };
         self.intake.keep(number, kept);
@@ -201,7 +291,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The rows that the destination has at these keys, which nobody else changes until the transaction ends.
-    fn stored_rows(
+    pub(super) fn stored_rows(
         &mut self,
         keys: &HashMap<MessageNo, (Key, Option<Key>)>,
     ) -> Result<Rows<'a>, Stop> {
@@ -256,5 +346,14 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// Whether the stored row, or its departure, is newer than this.
+fn is_older(stamp: &Stamp, stored: &Stored) -> bool {
+    let newest = match stored.state.present {
+        true => stored.state.row,
+        false => stored.state.gone.map(|gone| gone.stamp),
+    };
+    newest.is_some_and(|newest| stamp.compare(&newest) != Ordering::Greater)
+}
+
 /// A key as bytes, and its values.
-type Key = (Vec<u8>, Vec<Datum>);
+pub(super) type Key = (Vec<u8>, Vec<Datum>);

@@ -116,12 +116,12 @@ impl<'a> Changes<'a> {
         (whole || !members.is_empty()).then_some(Document { members, whole })
     }
 
-    fn message_of(&self, said: &Said<'a>, id: u32) -> &'a Message<'a> {
+    pub(super) fn message_of(&self, said: &Said<'a>, id: u32) -> &'a Message<'a> {
         let change = self.keyed.change(said.change_no(id));
         self.intake.message(change.message)
     }
 
-    fn member(&self, message: &'a Message<'a>, name: &str) -> Option<&'a Field<'a>> {
+    pub(super) fn member(&self, message: &'a Message<'a>, name: &str) -> Option<&'a Field<'a>> {
         let fields = self.intake.fields(message).iter();
         let mut fields = fields.filter(|field| field.key == name);
         // As in jsonb, the last one counts.

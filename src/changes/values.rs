@@ -33,7 +33,7 @@ impl<'a> Changes<'a> {
         let memory = self.intake.memory;
         let value = match slot {
             Slot::Nothing | Slot::Unchanged | Slot::Partial => return Ok(None),
-            Slot::Sql(expression) => {
+            Slot::Sql(expression) | Slot::Derived(expression) => {
                 let former = image == Image::Former;
                 return Ok(self.intake.projected(message, former, expression));
             }

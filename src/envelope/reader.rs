@@ -323,26 +323,44 @@ impl<'a> Reader<'a> {
     /// Redis, the fields themselves, or bodies. Returns whether they were recognised. The array is read
     /// several times, because a list of its elements would take many times the memory of the text.
     fn strings(&mut self, whole: Json<'a>, level: u32) -> bool {
+        let is_body = |element: Json<'a>| {
+            let string = element.string();
+            string.is_some_and(|s| s.is_ok_and(|s| is_body(&s, self.strings.arena)))
+        };
         let mut elements = whole.elements();
-        let (second, third) = (elements.nth(1), elements.next());
-        if let (Some(value), None) = (second, third)
+        let (first, second, third) = (elements.next(), elements.next(), elements.next());
+        if let (Some(id), Some(value), None) = (first, second, third)
             && matches!(value.kind(), Kind::Object | Kind::Array)
+            && !is_body(id)
         {
             return self.passed(value, Where::Element, level + 1);
         }
         if self.stream_entry(whole) {
             return true;
         }
-        let are_bodies = whole.elements().all(|element| {
-            let string = element.string();
-            string.is_some_and(|s| s.is_ok_and(|s| is_body(&s, self.strings.arena)))
-        });
-        if are_bodies {
-            for element in whole.elements() {
+        let (mut any, mut all) = (false, true);
+        for element in whole.elements() {
+            let is_body = is_body(element);
+            (any, all) = (any || is_body, all && is_body);
+        }
+        if !any {
+            return false;
+        }
+        let before = self.items.len();
+        for element in whole.elements() {
+            if element.kind() == Kind::String {
                 self.body(element, Encoding::Text, true, level);
+            } else if !self.passed(element, Where::Element, level + 1) {
+                self.dead(element, what_it_is_instead(element));
             }
         }
-        are_bodies
+        // Among others, a text that looks like a body may be the value of a field: it is one if it holds a message.
+        let is_message = |item: &Item<'_>| matches!(item, Item::Message(_));
+        let known = all || self.items[before..].iter().any(is_message);
+        if !known {
+            self.items.truncate(before);
+        }
+        known
     }
 
     /// Reads names and values in turn, as `XADD` takes them: `record`, `changes` and `metadata` are JSON

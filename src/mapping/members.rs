@@ -10,21 +10,54 @@ const SHORT: &[&str] = &[
 /// Whether the text of an expression reads this member of the record: it names the member, or takes the record as a
 /// whole.
 pub fn reads_member(sql: &str, member: &str) -> bool {
-    sql.contains(member) || sql.contains(&member.replace('\'', "''")) || takes_record(sql)
+    names(sql, member)
+        || member.contains('\'') && names(sql, &member.replace('\'', "''"))
+        || takes_record(sql)
 }
 
-/// Whether an expression takes the record as a whole, as `record::text` does. An operator or a comma behind the word
-/// takes a part, whose name the text has.
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether the text has this name, not as a part of a longer word.
+fn names(sql: &str, name: &str) -> bool {
+    let begins = name.starts_with(is_word);
+    let ends = name.ends_with(is_word);
+    sql.match_indices(name).any(|(at, found)| {
+        !(begins && sql[..at].ends_with(is_word)
+            || ends && sql[at + found.len()..].starts_with(is_word))
+    })
+}
+
+/// Functions that take a part of the record, whose name the text has if no path has a wildcard.
+const PART_OF: &[&str] = &["jsonb_extract_path", "jsonb_path_"];
+
+/// Whether an expression takes the record as a whole, as `record::text` does, or a part that the text does not name, as
+/// `record->>lower(action)`.
 fn takes_record(sql: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '"' || c == '\'';
+    let is_wild = sql.contains(".*") || sql.contains("keyvalue");
     sql.match_indices("record").any(|(at, found)| {
         let (before, after) = (&sql[..at], &sql[at + found.len()..]);
-        if before.ends_with(word) || after.starts_with(word) {
+        if before.ends_with(is_word) || before.ends_with('\'') || after.starts_with(is_word) {
             return false;
         }
-        let after = after.trim_start();
-        let parts = ["->", "#>", "[", "?", "@", ","];
-        !parts.iter().any(|part| after.starts_with(part))
+        // it may stand in quotes
+        let before = before.strip_suffix('"').unwrap_or(before).trim_end();
+        let after = after.strip_prefix('"').unwrap_or(after).trim_start();
+        let is_text = |text: &str| text.trim_start().starts_with(['\'', '$', 'E', 'e']);
+        let key = ["->>", "->", "#>>", "#>", "["];
+        let key = key.iter().find_map(|sign| after.strip_prefix(sign));
+        match (key, after.starts_with(',')) {
+            (Some(key), _) => !is_text(key),
+            (None, true) => {
+                let function = before.strip_suffix('(').unwrap_or_default().trim_end();
+                let name = function.rsplit(|c| !is_word(c)).next();
+                let takes_part =
+                    name.is_some_and(|name| PART_OF.iter().any(|f| name.starts_with(f)));
+                is_wild || !takes_part
+            }
+            (None, false) => is_wild || !(after.starts_with('?') || after.starts_with('@')),
+        }
     })
 }
 
@@ -65,6 +98,14 @@ mod tests {
             "record['body'] is null",
             "md5(record::text)",
             "to_tsvector(record)",
+            "my_function(record, 'x')",
+            "concat('x', record, 'y')",
+            "md5(\"record\"::text)",
+            "jsonb_path_query_first(record, '$.*')",
+            "record->>lower(action)",
+            "jsonb_populate_record(null::item, record)",
+            "jsonb_extract_path_text(record, 'body')",
+            "record - 'title'",
         ] {
             assert!(reads_member(sql, "body"), "{sql}");
         }
@@ -72,6 +113,14 @@ mod tests {
             "record->>'title'",
             "my_record(action)",
             "metadata->>'record_pks'",
+            "record->>'body_length'",
+            "record->>'somebody'",
+            "jsonb_extract_path_text(record, 'title')",
+            "pg_catalog.jsonb_path_query_first ( record , '$.title')",
+            "record ? 'title'",
+            "record @> '{\"title\": 1}'",
+            "record['title']",
+            "record #>> $$title$$",
         ] {
             assert!(!reads_member(sql, "body"), "{sql}");
         }

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
 use super::check::qualified;
+use super::marked::held;
 use super::members::large_members;
 use super::{ColumnSource, Mapping, Mode, Root};
 use crate::destination::Destination;
@@ -17,7 +18,8 @@ use crate::pg::typeio::base_type;
 /// Warns of what is allowed in a mapping and may go wrong.
 pub fn warn(mapping: &Mapping, destination: &Destination) {
     let warnings = unkept(mapping, destination).into_iter();
-    for warning in warnings.chain(key_of_log(mapping, destination)) {
+    let warnings = warnings.chain(key_of_log(mapping, destination));
+    for warning in warnings.chain(held(mapping, destination)) {
         ErrorReport::from(warning).report(PgLogLevel::WARNING);
     }
 }

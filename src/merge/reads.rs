@@ -71,6 +71,11 @@ impl State {
                     ..Cell::new(Value::Of(change.id))
                 };
                 filled = true;
+            } else if applies && self.present && *provided == Provided::Derived {
+                *cell = lacking(*cell, before);
+                if cell.value != Value::Unknown {
+                    cell.value = Value::Of(change.id);
+                }
             } else if applies && !self.present {
                 // The row may have come in the transaction in which another row left. Its change can then
                 // still bring the columns that the read does not have.

@@ -96,6 +96,8 @@ pub enum Provided {
     Value,
     /// The change says that the value is unchanged, but not which value it is.
     Unchanged,
+    /// The change has a value, but one that is made of a value which it says is unchanged: the column is as old as that.
+    Derived,
     /// The change does not mention the column: the source has no column of that name, or the change is a read,
     /// which leaves out columns of types that it cannot tell.
     Nothing,

@@ -231,6 +231,22 @@ impl Returned {
         }
     }
 
+    /// The values of row `i`, copied into the current memory context: they outlive the rows. `None` is null.
+    pub fn copy(&self, i: usize) -> Vec<Option<Datum>> {
+        assert!(i < self.len());
+        // SAFETY: the index is within the table, and the arrays are as wide as its rows.
+        let (values, nulls) = unsafe {
+            let desc = (*self.table).tupdesc;
+            let width = (*desc).natts as usize;
+            let tuple = pg_sys::heap_copytuple(*(*self.table).vals.add(i));
+            let (mut values, mut nulls) = (vec![Datum::null(); width], vec![false; width]);
+            pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+            (values, nulls)
+        };
+        let row = values.into_iter().zip(nulls);
+        row.map(|(value, null)| (!null).then_some(value)).collect()
+    }
+
     /// Splits row `i` into `values` and `nulls`, which have the row's width. The memory behind the datums
     /// lives as long as the rows.
     pub fn read(&self, i: usize, values: &mut [Datum], nulls: &mut [bool]) {

@@ -69,6 +69,8 @@ pub enum Slot<'a> {
     Constant,
     /// The result of the projection's expression with this number.
     Sql(usize),
+    /// The same, where the expression has read a kept value: one that the message does not repeat.
+    Derived(usize),
 }
 
 impl Slot<'_> {
@@ -77,6 +79,7 @@ impl Slot<'_> {
         match self {
             Slot::Nothing => Provided::Nothing,
             Slot::Unchanged => Provided::Unchanged,
+            Slot::Derived(_) => Provided::Derived,
             Slot::Json(_) | Slot::Partial | Slot::Constant | Slot::Sql(_) => Provided::Value,
         }
     }

@@ -41,7 +41,7 @@ pub struct Projection {
     text: Caster,
     search_path: String,
     /// Each expression by itself, the filter last, with a plan that is prepared after a failure.
-    alone: Vec<(String, Option<Plan>)>,
+    alone: Vec<(Expression, Option<Plan>)>,
     /// The number of expressions, the filter included.
     width: usize,
     /// The number of the filter among the expressions.
@@ -55,9 +55,16 @@ const ACTION: usize = 3;
 
 /// The results of the expressions, one row per input.
 pub struct Projected {
-    returned: Returned,
+    results: Results,
     order: Vec<usize>,
     width: usize,
+}
+
+enum Results {
+    /// The rows as the statement returned them. A rollback frees them.
+    Returned(Returned),
+    /// Values in memory of their own, the number of the input before the expressions'.
+    Copied(Vec<Vec<Option<Datum>>>),
 }
 
 impl Projection {
@@ -101,15 +108,18 @@ impl Projection {
             search_path: mapping.search_path.clone(),
             alone: expressions
                 .iter()
-                .map(|expression| &expression.sql)
-                .chain(&mapping.filter)
-                .map(|sql| (sql.clone(), None))
+                .cloned()
+                .chain(mapping.filter.iter().map(|sql| Expression {
+                    sql: sql.clone(),
+                    key_type: None,
+                }))
+                .map(|expression| (expression, None))
                 .collect(),
             width,
             filter,
         };
         drop(settings);
-        let types = projection.run(&[], &Bump::new())?.returned.types();
+        let types = projection.run(&[], &Bump::new())?.types();
         for (i, column) in columns.iter_mut().enumerate() {
             let Source::Sql(number) = column.source else {
                 continue;
@@ -130,14 +140,15 @@ impl Projection {
 
     /// Whether an expression reads this member of the record, as far as its text says.
     pub fn reads(&self, member: &str) -> bool {
-        self.alone.iter().any(|(sql, _)| reads_member(sql, member))
+        let mut all = self.alone.iter();
+        all.any(|(expression, _)| reads_member(&expression.sql, member))
     }
 
     /// The expressions that read one of these members of the record.
     pub fn readers(&self, members: &[&str]) -> Vec<usize> {
         let reads = |sql: &str| members.iter().any(|member| reads_member(sql, member));
         let all = self.alone.iter().enumerate();
-        all.filter(|(_, (sql, _))| reads(sql))
+        all.filter(|(_, (expression, _))| reads(&expression.sql))
             .map(|(i, _)| i)
             .collect()
     }
@@ -161,7 +172,7 @@ impl Projection {
             return Err(Error::NotOneRow.into());
         }
         Ok(Projected {
-            returned,
+            results: Results::Returned(returned),
             order,
             width: self.width,
         })
@@ -248,16 +259,12 @@ impl Projection {
     fn fails_alone(&mut self, i: usize, inputs: &[Input<'_>], memory: &Bump) -> bool {
         subtransaction(|| {
             let rows = self.rows(inputs, memory).map_err(|(_, error)| error)?;
-            let (sql, plan) = &mut self.alone[i];
+            let (expression, plan) = &mut self.alone[i];
             let plan = match plan {
                 Some(plan) => plan,
                 None => {
-                    let always = true;
-                    let expression = Expression {
-                        sql: sql.clone(),
-                        always,
-                    };
-                    plan.insert(Plan::prepare(&statement::project(&[expression], None))?)
+                    let expression = std::slice::from_ref(&*expression);
+                    plan.insert(Plan::prepare(&statement::project(expression, None))?)
                 }
             };
             plan.run(rows).map(drop)
@@ -278,14 +285,37 @@ impl Input<'_> {
 }
 
 impl Projected {
+    /// The types of the number and of the expressions.
+    fn types(&self) -> Vec<pg_sys::Oid> {
+        match &self.results {
+            Results::Returned(returned) => returned.types(),
+            Results::Copied(_) => Vec::new(),
+        }
+    }
+
+    /// The same results in the current memory context.
+    pub fn copied(self) -> Projected {
+        let results = match self.results {
+            Results::Returned(returned) => {
+                Results::Copied((0..returned.len()).map(|i| returned.copy(i)).collect())
+            }
+            copied => copied,
+        };
+        Projected { results, ..self }
+    }
+
     /// The value of an expression for an input; `None` is null.
     pub fn get(&self, input: usize, expression: usize) -> Option<Datum> {
+        let row = self.order[input];
+        let returned = match &self.results {
+            Results::Returned(returned) => returned,
+            Results::Copied(rows) => return rows[row][expression + 1],
+        };
         let (mut values, mut nulls) = (
             vec![Datum::null(); self.width + 1],
             vec![false; self.width + 1],
         );
-        self.returned
-            .read(self.order[input], &mut values, &mut nulls);
+        returned.read(row, &mut values, &mut nulls);
         (!nulls[expression + 1]).then(|| values[expression + 1])
     }
 }

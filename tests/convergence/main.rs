@@ -7,6 +7,7 @@
 
 mod altered;
 mod appended;
+mod derived;
 mod forgotten;
 mod guards;
 mod keys;

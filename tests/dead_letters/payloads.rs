@@ -90,6 +90,22 @@ fn a_bad_payload_is_one_letter() {
 }
 
 #[test]
+fn a_bad_text_of_a_list_is_one_letter() {
+    let (_database, mut client) = mapped("list");
+    let text = |text: &str| format!("{text:?}");
+    let list = format!(
+        "[{},\"nonsense\",{},{}]",
+        text(&item(1, "a")),
+        text("{\"action\":"),
+        text(&item(2, "b"))
+    );
+    assert_eq!(apply(&mut client, &list), outcome(2, 2));
+    let letters = ["1|22P02|nonsense|1|t", "2|22P02|{\"action\":|1|t"];
+    assert_eq!(rows(&mut client, LETTERS), letters);
+    assert_eq!(value(&mut client, "select count(*) from item"), "2");
+}
+
+#[test]
 fn a_bad_line_is_one_letter() {
     let (_database, mut client) = mapped("lines");
     let lines = |bad: &str| format!("{}\n{bad}\n{}\n", item(1, "a"), item(2, "b"));

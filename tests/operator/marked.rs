@@ -1,65 +1,141 @@
 //! Unique values of rows that are marked as deleted.
 
+use postgres::Client;
 use support::{Database, apply, message, rows, run};
 
-const INDEXES: &str =
-    "select name, statement from sequin_internal.unique_when_deleted('item', '{id}', 'gone')";
+use super::warned;
+
+/// The statements that warnings of `sequin.map` give.
+fn statements(warnings: &[String]) -> Vec<String> {
+    let run = |warning: &String| Some(warning.split_once("Run: ")?.1.to_owned());
+    warnings.iter().filter_map(run).collect()
+}
+
+/// Whether a row takes all values of one that was deleted.
+fn frees(client: &mut Client, record: &str) {
+    let of = |id: u64| format!(r#"{{"id":{id},{record}}}"#);
+    let counts = [
+        apply(client, &message("insert", "item", 1, &of(1))),
+        apply(client, &message("delete", "item", 2, &of(1))),
+        apply(client, &message("insert", "item", 3, &of(2))),
+    ];
+    assert!(counts.iter().all(|count| count.dead == 0), "{counts:?}");
+    let marked = "select id, gone is null or gone::text = 'false' from item order by id";
+    assert_eq!(rows(client, marked), ["1|f", "2|t"]);
+}
 
 #[test]
-fn the_statement_frees_the_values_of_marked_rows() {
+fn the_statements_free_the_values_of_marked_rows() {
     for (mark, unset) in [
-        ("timestamptz", "null"),
-        ("timestamp", "null"),
-        ("boolean default false", "false"),
+        ("timestamptz", "gone is null"),
+        ("timestamp", "gone is null"),
+        ("boolean default false", "not gone"),
     ] {
         let database = Database::new("marked");
-        let mut client = database.connect();
+        let (mut client, warnings) = warned(&database);
+        let notices = || std::mem::take(&mut *warnings.lock().expect("warnings"));
         run(
             &mut client,
             &format!(
-                "set client_min_messages = error;
-                 create table item (id integer primary key, name text unique, code text, gone {mark});
-                 create unique index \"By Code\" on item (lower(code)) where code <> '';
+                "create table item (id integer primary key, name text unique, code text, \"Span\" int4range, gone {mark},
+                                    unique nulls not distinct (name, code), unique (code) deferrable,
+                                    exclude using gist (\"Span\" with &&) deferrable initially deferred,
+                                    constraint \"Some\" exclude (code with =) where (code <> '' or code is null));
+                 create unique index \"By Code\" on item (lower(code)) where code <> '' or code is null;
                  create unique index knows on item (name, gone);
-                 create unique index knows_too on item (name) where gone is null;
+                 create unique index knows_too on item (name) where {unset};
                  create unique index also_key on item (id);
                  create index plain on item (name)"
-            )
-            .replace("where gone is null", if unset == "false" { "where not gone" } else { "where gone is null" }),
+            ),
         );
-        let found = rows(&mut client, INDEXES);
-        assert_eq!(found.len(), 2, "{found:?}");
-        for index in found {
-            let (_, statement) = index.split_once('|').unwrap();
-            run(&mut client, statement);
+        let map = "select sequin.map('public.item', 'item', name => 'item', guard => 'table',
+                                     on_delete => 'soft', soft_delete => 'gone')";
+        run(&mut client, map);
+        let found = statements(&notices());
+        assert_eq!(found.len(), 6, "{found:?}");
+        for statement in found {
+            run(&mut client, &statement);
         }
-        assert!(rows(&mut client, INDEXES).is_empty());
-        run(
-            &mut client,
-            "select sequin.map('public.item', 'item', on_delete => 'soft', soft_delete => 'gone', guard => 'table')",
-        );
-        let of = |action, lsn, id: u64| {
-            message(
-                action,
-                "item",
-                lsn,
-                &format!(r#"{{"id":{id},"name":"a","code":"C"}}"#),
-            )
-        };
-        assert_eq!(apply(&mut client, &of("insert", 1, 1)).upserted, 1);
-        assert_eq!(apply(&mut client, &of("delete", 2, 1)).deleted, 1);
-        assert_eq!(
-            apply(&mut client, &of("insert", 3, 2)).upserted,
-            1,
-            "{mark}"
-        );
+        run(&mut client, map);
+        assert_eq!(notices(), [""; 0]);
         assert_eq!(
             rows(
                 &mut client,
-                "select id, gone is not distinct from null or gone::text = 'false' from item order by id"
+                "select condeferrable, condeferred from pg_constraint where conname = 'item_Span_excl'"
             ),
-            ["1|f", "2|t"],
-            "{mark}"
+            ["t|t"]
         );
+        frees(&mut client, r#""name":"a","code":"C","Span":"[1,3)""#);
     }
+}
+
+/// Each way to change a mapping warns.
+#[test]
+fn a_mapping_that_becomes_soft_warns() {
+    let database = Database::new("marked_later");
+    let (mut client, warnings) = warned(&database);
+    let notices = || std::mem::take(&mut *warnings.lock().expect("warnings"));
+    run(
+        &mut client,
+        "create table item (id integer primary key, name text unique, gone boolean);
+         select sequin.map('public.item', 'item', name => 'item', guard => 'table')",
+    );
+    assert_eq!(notices(), [""; 0]);
+    run(
+        &mut client,
+        "select sequin.alter_mapping('item', on_delete => 'soft', soft_delete => 'gone')",
+    );
+    assert_eq!(statements(&notices()).len(), 1);
+    run(
+        &mut client,
+        "delete from sequin.mapping;
+         insert into sequin.mapping (source, destination, on_delete, soft_delete, guard)
+         values ('public.item', 'item', 'soft', 'gone', 'table')",
+    );
+    assert_eq!(statements(&notices()).len(), 1);
+}
+
+#[test]
+fn partitions_and_referenced_values() {
+    let database = Database::new("marked_parts");
+    let (mut client, warnings) = warned(&database);
+    let notices = || std::mem::take(&mut *warnings.lock().expect("warnings"));
+    run(
+        &mut client,
+        "create table item (id integer primary key, name text, code text, gone timestamptz, unique (id, name))
+             partition by hash (id);
+         create table \"Item 0\" partition of item for values with (modulus 2, remainder 0);
+         create table item_1 partition of item for values with (modulus 2, remainder 1);
+         create unique index on \"Item 0\" (code)",
+    );
+    let map = "select sequin.map('public.item', 'item', name => 'item', guard => 'table',
+                                 on_delete => 'soft', soft_delete => 'gone')";
+    run(&mut client, map);
+    let found = statements(&notices());
+    assert_eq!(found.len(), 2, "{found:?}");
+    for statement in found {
+        run(&mut client, &statement);
+    }
+    assert_eq!(
+        rows(
+            &mut client,
+            "select count(*) from pg_index where not indisvalid"
+        ),
+        ["0"]
+    );
+    run(&mut client, map);
+    assert_eq!(notices(), [""; 0]);
+
+    run(
+        &mut client,
+        "select sequin.unmap('item');
+         create table word (id integer primary key, name text unique, gone boolean);
+         create table use (name text references word (name));
+         select sequin.map('public.word', 'word', on_delete => 'soft', soft_delete => 'gone', guard => 'table')",
+    );
+    let told = notices();
+    assert!(
+        told.len() == 1 && told[0].contains("Foreign keys refer to it"),
+        "{told:?}"
+    );
 }

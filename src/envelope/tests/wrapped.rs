@@ -73,6 +73,38 @@ fn a_list_of_base64() {
 }
 
 #[test]
+fn one_of_a_list_that_is_no_message() {
+    let one = string(MESSAGE);
+    for bad in [
+        r#""nonsense""#,
+        r#""{\"x\":1}""#,
+        r#""{""#,
+        r#""""#,
+        "5",
+        "null",
+        "{}",
+    ] {
+        for list in [
+            format!("[{one},{bad},{one}]"),
+            format!(r#"{{"data":[[{one},{bad},{one}]]}}"#),
+            format!("[{one},{one},{bad}]"),
+        ] {
+            let told = read(&list);
+            assert_eq!(told.matches(GOOD).count(), 2, "{list}: {told}");
+            assert_eq!(told.lines().count(), 3, "{list}: {told}");
+        }
+    }
+    let bad_first = read(&format!(r#"["nonsense",{one}]"#));
+    assert!(bad_first.ends_with(GOOD), "{bad_first}");
+    assert_eq!(bad_first.lines().count(), 2, "{bad_first}");
+    // neither is an ID of the other
+    assert_eq!(read(&format!("[{one},{MESSAGE}]")), GOOD.repeat(2));
+    // fields that make no message are one item, whatever they hold
+    let fields = read(r#"["record","{\"id\":1}","changes","null"]"#);
+    assert_eq!(fields.lines().count(), 1, "{fields}");
+}
+
+#[test]
 fn a_byte_order_mark() {
     let marked = format!("\u{feff}{MESSAGE}");
     assert_eq!(read(&marked), GOOD);
