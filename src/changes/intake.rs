@@ -86,6 +86,8 @@ pub struct Intake<'a> {
     batch: &'a Batch<'a>,
     messages: Vec<Position>,
     projected: HashMap<(MessageNo, bool), (Rc<Projected>, usize)>,
+    /// Earlier results: values of keys are in their memory.
+    replaced: Vec<Rc<Projected>>,
     kept: HashMap<MessageNo, Kept<'a>>,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Intake<'a> {
             batch,
             messages,
             projected: HashMap::new(),
+            replaced: Vec::new(),
             kept: HashMap::new(),
         }
     }
@@ -144,8 +147,9 @@ impl<'a> Intake<'a> {
         projected: &Rc<Projected>,
         row: usize,
     ) {
-        self.projected
-            .insert((message, former), (Rc::clone(projected), row));
+        let results = (Rc::clone(projected), row);
+        let before = self.projected.insert((message, former), results);
+        self.replaced.extend(before.map(|(projected, _)| projected));
     }
 
     /// Keeps the values that a message does not repeat.
