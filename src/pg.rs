@@ -12,6 +12,7 @@ pub mod compiled;
 pub mod constraints;
 pub mod counter;
 pub mod failures;
+pub mod forbidden;
 pub mod function;
 pub mod interrupts;
 pub mod invalidation;
