@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod brings;
+mod contents;
 mod derived;
 mod examine;
 mod find;

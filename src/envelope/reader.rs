@@ -338,14 +338,10 @@ impl<'a> Reader<'a> {
         if self.stream_entry(whole) {
             return true;
         }
-        let (mut any, mut all) = (false, true);
-        for element in whole.elements() {
-            let is_body = is_body(element);
-            (any, all) = (any || is_body, all && is_body);
-        }
-        if !any {
+        if !whole.elements().any(is_body) {
             return false;
         }
+        let all = whole.elements().all(is_body);
         let before = self.items.len();
         for element in whole.elements() {
             if element.kind() == Kind::String {
