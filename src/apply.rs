@@ -173,6 +173,8 @@ fn with_registry<'a>(
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
         attempts.wrote.clear();
+        let takes_along = attempts.takes_along();
+        let patience = takes_along.then(|| Settings::lock_timeout(settings::heal_time()));
         begin_attempt(
             attempts
                 .shortage()
@@ -187,7 +189,9 @@ fn with_registry<'a>(
                 Ok(counts)
             })
         });
+        drop(patience);
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
+            Err(Stop::Failed(error)) if takes_along && is_locked_out(&error) => attempts.go_alone(),
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_stricter_locks(&stop) => {
                 if let Stop::Failed(error) = &stop {
@@ -201,6 +205,11 @@ fn with_registry<'a>(
             result => return result,
         }
     }
+}
+
+/// Whether the time to wait for a lock has run out.
+fn is_locked_out(error: &SqlError) -> bool {
+    error.is(sqlstate::LOCK_NOT_AVAILABLE) && error.origin == Origin::Server
 }
 
 /// The error with the name of the mapping that is to blame for it.

@@ -169,7 +169,7 @@ impl<'b> Work<'_, 'b> {
             return Err(error.into());
         }
         let rows = rows_of(&registry.letters, all);
-        if !attempts.last {
+        if attempts.may_take_along() {
             let (mut due, more) = circles_of(&registry.letters, &rows, &attempts.letters)?;
             attempts.crowded |= more;
             due.retain(|due| attempts.may_retry(&registry.mappings, due));
@@ -315,7 +315,7 @@ impl<'b> Work<'_, 'b> {
         let superseded = supersede(
             &registry.letters,
             &attempts.letters,
-            !attempts.last,
+            attempts.may_take_along(),
             changes,
         )?;
         if !superseded.again.is_empty() {

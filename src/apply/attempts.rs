@@ -67,6 +67,10 @@ pub struct Attempts {
     pub crowded: bool,
     /// The open transaction that has written a row of the attempt.
     pub overtaker: Option<pg_sys::TransactionId>,
+    /// Whether the call locks mappings of letters that it retries beside its own messages.
+    pub for_letters: bool,
+    /// Whether the call goes on without letters, since another session has locked what one of them needs.
+    pub alone: bool,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.
@@ -106,6 +110,26 @@ impl Attempts {
     pub fn shortage(&self) -> Option<Duration> {
         let limit = settings::mapping_timeout();
         self.time.filter(|time| limit.is_zero() || *time < limit)
+    }
+
+    /// Whether the attempt has taken letters along which can also be written later. Letters that were kept for a mapping
+    /// come before its messages.
+    pub fn takes_along(&self) -> bool {
+        let more = self.for_letters || !self.letters.is_empty();
+        more && !(self.beside || self.explicit) && self.replayed.is_empty()
+    }
+
+    /// The call goes on without the letters that it has taken along.
+    pub fn go_alone(&mut self) {
+        self.letters.clear();
+        self.mappings.clear();
+        self.for_letters = false;
+        self.alone = true;
+    }
+
+    /// Whether the call may begin again to write letters together with its rows.
+    pub fn may_take_along(&self) -> bool {
+        !(self.last || self.alone)
     }
 
     /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.

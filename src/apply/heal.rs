@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use crate::error::sqlstate::LOCK_NOT_AVAILABLE;
 use crate::outcome::{Counts, Outcome};
 use crate::pg::clock;
 use crate::pg::memory::Arena;
+use crate::pg::settings::Settings;
 use crate::pg::subtransaction::subtransaction;
 use crate::settings;
 use crate::stop::{Again, Stop};
@@ -34,9 +35,22 @@ const MOST: usize = 2_000;
 /// letters must not use up.
 const FIRST_LIMITED: usize = 10;
 
+/// How many parts of the time one portion may wait for a lock. The portion that meets one is divided, until the letter is
+/// alone that needs the lock.
+const PARTS: u32 = 8;
+
+/// How long a portion may wait for a lock while the session knows letters that met one, and for how long it does.
+const BRIEFLY: Duration = Duration::from_millis(5);
+const KNOWN: Duration = Duration::from_secs(10);
+
+/// After so many letters that met a lock the call leaves the rest to later calls.
+const ENOUGH: usize = 2;
+
 thread_local! {
     /// How many letters the next first portion has at most: fewer after a portion for which the time did not do.
     static AT_FIRST: Cell<usize> = const { Cell::new(MOST) };
+    /// The letters (by number) that met a lock of another session, and when.
+    static LOCKED: RefCell<HashMap<i64, Instant>> = RefCell::new(HashMap::new());
 }
 
 /// A portion that took less is followed by a larger one, and one that took more than twice as long by a smaller one.
@@ -80,13 +94,15 @@ pub fn heal(
         stored: attempts.stored.iter().copied().collect(),
         own: Counts::default(),
         portions: 0,
+        patience: (!attempts.explicit).then(patience),
+        locked: 0,
     };
     let result = healing.portions(registry, attempts, sweep.is_some());
     if let (Err(Stop::BeginAgain(_)), Some(sweep)) = (&result, sweep) {
         sweep.give_back();
     }
     result?;
-    while ready && !healing.is_over() {
+    while ready && healing.locked == 0 && !healing.is_over() {
         healing.rows = due::take_over()?;
         if healing.rows.is_empty() {
             break;
@@ -105,6 +121,18 @@ fn time(explicit: bool) -> Option<Duration> {
         false => Some(left.map_or(settings::heal_time(), |left| {
             left.min(settings::heal_time())
         })),
+    }
+}
+
+/// How long a portion may wait for a lock of another session: a part of the time, which is for the other letters too.
+fn patience() -> Duration {
+    let known = LOCKED.with_borrow_mut(|locked| {
+        locked.retain(|_, at| at.elapsed() < KNOWN);
+        !locked.is_empty()
+    });
+    match known {
+        true => BRIEFLY,
+        false => (settings::heal_time() / PARTS).max(BRIEFLY),
     }
 }
 
@@ -131,12 +159,17 @@ struct Healing {
     stored: BTreeSet<i64>,
     /// The outcomes of these.
     own: Counts,
+    /// How long a portion may wait for a lock; `None`: as long as it takes.
+    patience: Option<Duration>,
+    /// How many letters have met a lock.
+    locked: usize,
 }
 
 impl Healing {
     /// Whether the time is over. Each call that has letters to retry retries some, so that calls get on.
     fn is_over(&self) -> bool {
-        self.portions > 0 && self.time.is_some_and(|time| self.began.elapsed() >= time)
+        self.locked >= ENOUGH
+            || self.portions > 0 && self.time.is_some_and(|time| self.began.elapsed() >= time)
     }
 
     /// Retries the letters that wait for the rows, portion by portion.
@@ -163,6 +196,9 @@ impl Healing {
             if letters.is_empty() {
                 return Ok(());
             }
+            // First those that are free, then those that met a lock longest ago.
+            LOCKED
+                .with_borrow(|locked| letters.sort_by_key(|due| locked.get(&due.letter).copied()));
             let mut letters = letters.as_slice();
             while !letters.is_empty() {
                 if self.is_over() {
@@ -171,6 +207,12 @@ impl Healing {
                 let (portion, rest) = letters.split_at(self.size.min(letters.len()));
                 letters = rest;
                 self.portion(portion, registry, attempts)?;
+            }
+            if self.locked > 0 {
+                // After the rows of others, so that these have their turn.
+                let now = clock::to_unix(clock::now());
+                let rows = self.rows.drain(..).map(|row| row.since(now));
+                return Ok(due::leave(&rows.collect::<Vec<_>>())?);
             }
             if !found.more {
                 // What is left to look for are letters that wait for the rows of these letters.
@@ -240,10 +282,19 @@ impl Healing {
             only: attempts.only,
             ..Attempts::default()
         };
+        let limit = self.patience.map(Settings::lock_timeout);
         let result =
             subtransaction(|| (self.apply)(&mut batch, own, &memory, registry, &mut beside));
+        drop(limit);
         match result {
             Ok(counts) => {
+                LOCKED.with_borrow_mut(|locked| {
+                    if !locked.is_empty() {
+                        portion
+                            .iter()
+                            .for_each(|due| _ = locked.remove(&due.letter));
+                    }
+                });
                 // Others may have come along.
                 if is_own && beside.letters.len() == portion.len() {
                     self.own.add(&counts);
@@ -264,9 +315,10 @@ impl Healing {
                 AT_FIRST.set(self.size);
                 Ok(())
             }
-            Err(Stop::Failed(error)) if is_in_use(&error) => {
+            Err(Stop::Failed(error)) if is_in_use(&error) && !attempts.alone => {
                 // Another call may end without a look at these letters.
                 attempts.mappings.extend(beside.mappings);
+                attempts.for_letters = true;
                 Err(Stop::EXCLUSIVE)
             }
             // The client's time was running out: the call's own work is more important.
@@ -276,9 +328,7 @@ impl Healing {
                 Ok(())
             }
             Err(Stop::Failed(error)) if error.is(LOCK_NOT_AVAILABLE) => {
-                self.tried
-                    .extend(portion.iter().map(|due| (due.letter, TIMES)));
-                Ok(())
+                self.divide(portion, is_own, registry, attempts)
             }
             Err(Stop::Failed(error)) => {
                 self.tried
@@ -291,5 +341,30 @@ impl Healing {
             Err(Stop::BeginAgain(Again::Reload)) => Err(Stop::RELOAD),
             Err(Stop::BeginAgain(_)) => Ok(()),
         }
+    }
+
+    /// Another session has locked what a letter of the portion needs. Retries the portion in halves while there is time.
+    fn divide(
+        &mut self,
+        portion: &[Due],
+        is_own: bool,
+        registry: &mut Registry,
+        attempts: &mut Attempts,
+    ) -> Result<(), Stop> {
+        self.size = (portion.len() / 2).max(1);
+        AT_FIRST.set(self.size);
+        if let [letter] = portion {
+            self.locked += 1;
+            self.tried.insert(letter.letter, TIMES);
+            LOCKED.with_borrow_mut(|locked| locked.insert(letter.letter, Instant::now()));
+            return Ok(());
+        }
+        let (first, rest) = portion.split_at(portion.len() / 2);
+        for half in [first, rest] {
+            if !self.is_over() {
+                self.retry(half, is_own, registry, attempts)?;
+            }
+        }
+        Ok(())
     }
 }

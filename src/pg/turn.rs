@@ -257,7 +257,7 @@ pub fn marks(origin: Origin) -> (&'static CStr, &'static CStr) {
 }
 
 /// Runs `work`, which must undo its effects when it panics. A panic that raised an error in the turn of a
-/// mapping is returned as that error. Other panics continue.
+/// mapping is returned as that error, and so is the end of a wait for a lock. Other panics continue.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, SqlError> {
     PANICKED.set(None);
     EXPIRED.set(None);
@@ -281,6 +281,7 @@ fn of_turn<T>(error: CaughtError) -> Result<T, SqlError> {
     CURRENT.set(before);
     if report.sql_error_code() == PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION
         || !matches!(origin, Origin::Mapping(_) | Origin::OutOfTime(_))
+            && code != sqlstate::LOCK_NOT_AVAILABLE
     {
         error.rethrow();
     }
