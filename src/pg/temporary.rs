@@ -5,6 +5,8 @@
 //! whoever reads it. So a statement that uses a temporary object of another role is not planned. Planning comes
 //! before anything is called, for the statements of triggers and functions too.
 
+pub mod hidden;
+
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 
@@ -48,6 +50,7 @@ pub fn watch() {
         PREVIOUS = pg_sys::planner_hook;
         pg_sys::planner_hook = Some(planner);
     }
+    hidden::watch();
 }
 
 unsafe extern "C-unwind" {

@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use super::compiled;
 use super::settings::{PINNED, Settings};
 use super::temporary::acts_as_owner;
+use super::temporary::hidden::Hidden;
 use super::turn::Turn;
 
 /// While the value lives, the backend acts as another role. Its drop restores the previous role.
@@ -18,6 +19,7 @@ pub struct ActingAs {
     acted_as_owner: bool,
     /// The role, if it is the owner of a mapping.
     owner: Option<pg_sys::Oid>,
+    _hidden: Option<Hidden>,
     _turn: Turn,
 }
 
@@ -36,6 +38,7 @@ impl ActingAs {
     fn in_turn(role: pg_sys::Oid, restricted: bool, owner: bool, turn: Turn) -> ActingAs {
         let mut user = pg_sys::InvalidOid;
         let mut security_context = 0;
+        let hidden = (owner || restricted).then(|| Hidden::from(role));
         // SAFETY: both calls read or write two backend variables.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut user, &mut security_context);
@@ -57,6 +60,7 @@ impl ActingAs {
                 settings: guarded.then(|| Settings::new(PINNED)),
                 acted_as_owner: acts_as_owner(owner),
                 owner: owner.then_some(role),
+                _hidden: hidden,
                 _turn: turn,
             }
         }

@@ -133,7 +133,7 @@ fn a_temporary_type_does_not_stand_in_for_one_that_is_gone() {
     let letter = "select sqlstate, error from sequin.dead_letter";
     assert_eq!(
         value(&mut scene.database.connect(), letter),
-        r#"42501|"mood" is a temporary object of another role"#
+        r#"42704|mapping "item" is broken: type "mood" does not exist"#
     );
 }
 
