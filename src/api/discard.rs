@@ -4,7 +4,7 @@
 use pgrx::datum::DatumWithOid;
 
 use super::dead_letter::own_mappings;
-use super::run::{self, Begun, OF_CALLER};
+use super::run::{self, Begun};
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
 use crate::mapping::grants::{Routine, require_execute};
@@ -21,11 +21,11 @@ function! {
     discard_portion_wrapper, pg_finfo_discard_portion_wrapper = counts(discard_portion)
 }
 
-/// Letters that the run has still to remove. Letters that arrived after its beginning are left out.
-const LETTERS: &str = "
-    l.id > r.last_letter and l.id <= r.upto
-    and (r.mapping is null or l.mapping = r.mapping) and (r.sqlstate is null or l.sqlstate = r.sqlstate)
-    and (r.before is null or l.received_at < r.before)";
+/// Letters that the run has still to remove.
+fn left() -> String {
+    let (letters, before) = (run::letters_left(), run::of_run("before"));
+    format!("{letters} and ({before} is null or l.received_at < {before})")
+}
 
 fn discard_portion(arguments: &Arguments<'_>) -> Result<[i64; 3], SqlError> {
     let commits = i64::from(!is_atomic());
@@ -61,31 +61,32 @@ fn discard_portion(arguments: &Arguments<'_>) -> Result<[i64; 3], SqlError> {
             "before = to_timestamp(0) + $1 * interval '1 microsecond'",
             &[before.into()],
         )?;
-        let left = format!(
-            "update sequin.run w
-             set remaining = (select count(*) from sequin.run r join sequin.dead_letter l on {LETTERS} and {OF_CALLER}
-                              where r.pid = w.pid)
-             where w.pid = pg_backend_pid()"
+        let count = format!(
+            "update sequin.run w set remaining = (select count(*) from sequin.dead_letter l where {})
+             where w.pid = pg_backend_pid()",
+            left()
         );
-        run::change(&left, &args)?;
+        run::change(&count, &args)?;
         return Ok([1, commits, 0]);
     };
     // A call retries those that it has locked: they may be applied.
     let sql = format!(
         "with next as materialized (
-             select l.id from sequin.run r join sequin.dead_letter l on {LETTERS} and {OF_CALLER}
-             where r.pid = pg_backend_pid() order by l.id limit {letters} for update of l skip locked)
-         delete from sequin.dead_letter l using next n where l.id = n.id returning l.id"
+             select l.id from sequin.dead_letter l where {} order by l.id limit {letters} for update skip locked)
+         delete from sequin.dead_letter l using next n where l.id = n.id returning l.id",
+        left()
     );
     let ids = run::ids(&sql, &args)?;
-    let Some(last) = ids.iter().max() else {
-        let done = run::column::<i64>("done")?.unwrap_or_default();
-        run::end()?;
-        return Ok([0, commits, done]);
-    };
+    let removed = ids.len() as i64;
     run::note(
-        "last_letter = $1, done = r.done + $2, remaining = greatest(r.remaining - $2, 0)",
-        &[(*last).into(), (ids.len() as i64).into()],
+        "last_letter = coalesce($1, r.last_letter), done = r.done + $2, remaining = greatest(r.remaining - $2, 0)",
+        &[ids.iter().max().copied().into(), removed.into()],
     )?;
-    Ok([1, commits, 0])
+    let done = run::column::<i64>("done")?.unwrap_or_default();
+    // Fewer than asked for are the last.
+    let more = removed >= letters;
+    if !more {
+        run::end()?;
+    }
+    Ok([more.into(), commits, done])
 }

@@ -4,7 +4,7 @@
 use pgrx::datum::DatumWithOid;
 
 use super::dead_letter::own_mappings;
-use super::run::{self, Begun, OF_CALLER};
+use super::run::{self, Begun};
 use crate::apply::apply_letters;
 use crate::error::{Error, SqlError};
 use crate::mapping::catalog::mine;
@@ -22,11 +22,11 @@ function! {
     retry_portion_wrapper, pg_finfo_retry_portion_wrapper = counts(retry_portion)
 }
 
-/// Letters that the run has still to try. Letters that arrived, or were tried, after its beginning are left
-/// out.
-const LETTERS: &str = "
-    l.id > r.last_letter and l.id <= r.upto and l.last_attempt_at < r.started_at
-    and (r.mapping is null or l.mapping = r.mapping) and (r.sqlstate is null or l.sqlstate = r.sqlstate)";
+/// Letters that the run has still to try. Letters that were tried after its beginning are left out.
+fn left() -> String {
+    let (letters, started) = (run::letters_left(), run::of_run("started_at"));
+    format!("{letters} and l.last_attempt_at < {started}")
+}
 
 fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
     let commits = i64::from(!is_atomic());
@@ -56,9 +56,9 @@ fn retry_portion(arguments: &Arguments<'_>) -> Result<[i64; 5], SqlError> {
         return Ok([i64::from(count_left(&args)? > 0), commits, 0, 0, 0]);
     };
     let sql = format!(
-        "select l.id from sequin.run r join sequin.dead_letter l on {LETTERS} and {OF_CALLER}
-         where r.pid = pg_backend_pid() order by l.id
-         limit (select least({letters}, o.most - o.done) from sequin.run o where o.pid = pg_backend_pid())"
+        "select l.id from sequin.dead_letter l where {} order by l.id
+         limit (select least({letters}, o.most - o.done) from sequin.run o where o.pid = pg_backend_pid())",
+        left()
     );
     let ids = run::ids(&sql, &args)?;
     let Some(&last) = ids.last() else {
@@ -99,10 +99,10 @@ fn count_left(args: &[DatumWithOid<'_>]) -> Result<i64, Error> {
     let sql = format!(
         "update sequin.run w
          set remaining = least(w.most - w.done, (
-                 select count(*) from sequin.run r join sequin.dead_letter l on {LETTERS} and {OF_CALLER}
-                 where r.pid = w.pid)),
+                 select count(*) from sequin.dead_letter l where {})),
              counted_at = w.done
-         where w.pid = pg_backend_pid() returning w.remaining"
+         where w.pid = pg_backend_pid() returning w.remaining",
+        left()
     );
     run::one(&sql, args).map(Option::unwrap_or_default)
 }

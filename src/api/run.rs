@@ -83,9 +83,26 @@ pub(super) fn column<T: pgrx::FromDatum + pgrx::IntoDatum>(name: &str) -> Result
 }
 
 /// The caller's letters that a mapping of these has, or no mapping.
-pub(super) const OF_CALLER: &str = "
+const OF_CALLER: &str = "
     (l.mapping = any ($1) or $2 and (l.mapping is null or not exists (
          select from sequin.mapping m where m.name = l.mapping)))";
+
+/// A column of this session's run, for a condition. After a join with the run, the server would sort all letters that the
+/// run has still to come to, portion by portion.
+pub(super) fn of_run(column: &str) -> String {
+    format!("(select r.{column} from sequin.run r where r.pid = pg_backend_pid())")
+}
+
+/// The condition for letters that this session's run has still to come to, of its mapping and SQLSTATE. Letters that
+/// arrived after its beginning are left out.
+pub(super) fn letters_left() -> String {
+    let [last, upto, mapping, sqlstate] =
+        ["last_letter", "upto", "mapping", "sqlstate"].map(of_run);
+    format!(
+        "l.id > {last} and l.id <= {upto} and ({mapping} is null or l.mapping = {mapping})
+         and ({sqlstate} is null or l.sqlstate = {sqlstate}) and {OF_CALLER}"
+    )
+}
 
 pub(super) fn change(sql: &str, args: &[DatumWithOid<'_>]) -> Result<(), Error> {
     Spi::run_with_args(sql, args).map_err(own_statement("note the progress of a run"))
