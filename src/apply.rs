@@ -44,7 +44,7 @@ use crate::pg::overlap::wait_for;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::turn::{Turn, begin_attempt, caught};
+use crate::pg::turn::{Turn, begin_attempt, caught, mapping_of_servers_error};
 use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
@@ -193,6 +193,7 @@ fn with_registry<'a>(
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if takes_along && is_locked_out(&error) => attempts.go_alone(),
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
+            Err(Stop::Failed(error)) if deadlocks_again(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_stricter_locks(&stop) => {
                 if let Stop::Failed(error) = &stop {
                     note_retried(error);
@@ -267,6 +268,20 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
         .aside
         .insert(mapping.id, SqlError { origin, ..error });
     true
+}
+
+/// Sets aside the mapping in whose turn one attempt after the other ended by a deadlock.
+fn deadlocks_again(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> bool {
+    if !error.is(sqlstate::DEADLOCK_DETECTED) || error.origin != Origin::Server {
+        return false;
+    }
+    mapping_of_servers_error().is_some_and(|mapping| {
+        let of_mapping = SqlError {
+            origin: Origin::Mapping(mapping),
+            ..error.clone()
+        };
+        attempts.deadlocked(mapping) && set_aside(&of_mapping, registry, attempts)
+    })
 }
 
 /// How many rows a call prunes at a time, and how long it may prune, if it took no longer itself than twice that.

@@ -27,6 +27,10 @@ pub const ATTEMPTS: usize = 30;
 /// changes a mapping of his own again and again could hold the call up for ever.
 pub const PATIENT: usize = 5;
 
+/// After so many deadlocks in its turn the call goes on without a mapping: code of the mapping, with another session's
+/// help, could make them for ever.
+const DEADLOCKS: usize = 8;
+
 /// For how long it tries to. Somebody may have changed a mapping, and not commit.
 pub const LOCKING_OUT: Duration = Duration::from_secs(2);
 
@@ -71,6 +75,8 @@ pub struct Attempts {
     pub for_letters: bool,
     /// Whether the call goes on without letters, since another session has locked what one of them needs.
     pub alone: bool,
+    /// How many attempts have ended by a deadlock while the call worked for a mapping (by id).
+    pub deadlocks: HashMap<i32, usize>,
     /// How many attempts have begun.
     pub begun: usize,
     /// Whether this attempt is the last.
@@ -117,6 +123,13 @@ impl Attempts {
     pub fn takes_along(&self) -> bool {
         let more = self.for_letters || !self.letters.is_empty();
         more && !(self.beside || self.explicit) && self.replayed.is_empty()
+    }
+
+    /// Notes a deadlock in the turn of a mapping (by id). Returns whether the call is to go on without it.
+    pub fn deadlocked(&mut self, mapping: i32) -> bool {
+        let deadlocks = self.deadlocks.entry(mapping).or_default();
+        *deadlocks += 1;
+        *deadlocks >= DEADLOCKS
     }
 
     /// The call goes on without the letters that it has taken along.

@@ -47,6 +47,8 @@ thread_local! {
     static LOCK_TIMEOUT: Cell<c_int> = const { Cell::new(0) };
     /// The mapping whose turn ended with a panic after its time had run out.
     static EXPIRED: Cell<Option<i32>> = const { Cell::new(None) };
+    /// The mapping in whose turn the server raised its last error of its own.
+    static OF_SERVER: Cell<Option<i32>> = const { Cell::new(None) };
     /// The mapping whose turn a panic has ended.
     static PANICKED: Cell<Option<i32>> = const { Cell::new(None) };
 }
@@ -175,6 +177,25 @@ const INTERRUPTS: [&str; 3] = [
 /// The functions of the server that refuse a role without a privilege on a sequence.
 const OF_SEQUENCES: [&str; 4] = ["nextval_internal", "currval_oid", "lastval", "do_setval"];
 
+/// Whether there was no room for a lock because the session itself holds most of the server's locks: it is the mapping's
+/// code that has taken so many, or they are those of its tables.
+fn fills_lock_table(function: &str) -> bool {
+    if !function.starts_with("LockAcquire") {
+        return false;
+    }
+    // SAFETY: the server raises this error without a light-weight lock in its hands, so that the list can be read before
+    // the rollback. The list has as many members as it says.
+    unsafe {
+        let list = pg_sys::GetLockStatusData();
+        let locks = std::slice::from_raw_parts((*list).locks, (*list).nelements.max(0) as usize);
+        let own = locks.iter().filter(|lock| lock.pid == pg_sys::MyProcPid);
+        let fills = own.count() > locks.len() / 2;
+        pg_sys::pfree((*list).locks.cast());
+        pg_sys::pfree(list.cast());
+        fills
+    }
+}
+
 /// The origin of an error raised now, in a function and a text domain of the server.
 ///
 /// Errors of the server itself have the server's text domain. Errors that a procedural language raises for a
@@ -206,11 +227,17 @@ fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
         sqlstate::SYSTEM_ERROR => code != sqlstate::UNDEFINED_FILE,
         _ => false,
     };
-    if lacks && domain.starts_with("postgres") {
+    if lacks && domain.starts_with("postgres") && !fills_lock_table(function) {
+        OF_SERVER.set(CURRENT.get());
         Origin::Server
     } else {
         of_turn
     }
+}
+
+/// The mapping (by id) that the backend worked for when the server raised its last error of its own.
+pub fn mapping_of_servers_error() -> Option<i32> {
+    OF_SERVER.get()
 }
 
 /// The origin of a caught error.

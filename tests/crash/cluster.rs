@@ -36,12 +36,15 @@ impl Cluster {
     }
 
     pub(super) fn new(test: &str) -> Cluster {
+        Cluster::with(test, &[])
+    }
+
+    /// With further settings.
+    pub(super) fn with(test: &str, settings: &[&str]) -> Cluster {
         let dir = Cluster::place(test);
-        let arguments = [
-            &*variable("PG_CONFIG"),
-            "max_connections=50",
-            "autovacuum=off",
-        ];
+        let config = variable("PG_CONFIG");
+        let mut arguments = vec![&*config, "max_connections=50", "autovacuum=off"];
+        arguments.extend(settings);
         let host = cluster("start", &dir, &arguments);
         Cluster { dir, host }
     }

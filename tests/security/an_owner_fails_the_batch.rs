@@ -337,3 +337,55 @@ fn by_a_call_within_a_trigger() {
     only_good(&mut scene.forwarder(), 1);
     assert!(letter(&mut admin).starts_with("bad|22P02|"));
 }
+
+/// With another session of its own, whose deadlocks never end.
+#[test]
+fn by_deadlocks() {
+    let scene = Scene::with_item("deadlocks", "guard => 'off'");
+    let (mut admin, mut forwarder) = (scene.admin(), scene.forwarder());
+    run(
+        &mut scene.mallory(),
+        "create table mallory.other (n integer); insert into mallory.other values (0)",
+    );
+    scene.trigger(
+        "begin
+             update mallory.other set n = n + 1;
+             perform pg_advisory_xact_lock(77, hashtext(current_database()));
+             return new;
+         end",
+    );
+    let mut other = scene.mallory();
+    let pid = value(&mut other, "select pg_backend_pid()");
+    let again = thread::spawn(move || {
+        let looped = other.batch_execute(
+            "do $$ begin
+                 loop
+                     perform pg_advisory_xact_lock(77, hashtext(current_database()));
+                     while not exists (select from pg_locks where locktype = 'advisory' and not granted) loop
+                         perform pg_sleep(0.001);
+                     end loop;
+                     begin
+                         update mallory.other set n = n + 1;
+                     exception when deadlock_detected then null;
+                     end;
+                     commit;
+                 end loop;
+             end $$",
+        );
+        looped.expect_err("it is cancelled");
+    });
+    only_good(&mut forwarder, 1);
+    run(&mut admin, &format!("select pg_cancel_backend({pid})"));
+    again.join().expect("it ends");
+    let letter =
+        "select mapping, sqlstate, state, error ~ 'deadlock detected' from sequin.dead_letter";
+    assert_eq!(value(&mut admin, letter), "bad|40P01|waiting|t");
+    assert_eq!(apply(&mut forwarder, &mixed(2)), upserted(2));
+    assert_eq!(
+        value(
+            &mut admin,
+            "select count(*), (select state from sequin.status where name = 'bad') from sequin.dead_letter"
+        ),
+        "0|running"
+    );
+}

@@ -9,6 +9,7 @@ mod a_superusers_mapping_to_anothers_table;
 mod a_temporary_view;
 mod an_owner_ends_the_session;
 mod an_owner_fails_the_batch;
+mod an_owner_fills_the_lock_table;
 mod an_owner_hides_drift;
 mod an_owner_pauses_the_batch;
 mod an_owner_stalls_the_batch;
