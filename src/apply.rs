@@ -49,7 +49,7 @@ use crate::settings;
 use crate::stop::{Again, Stop};
 use attempt::attempt;
 use attempts::{ATTEMPTS, Attempts, LOCKING_OUT, PATIENT};
-use diagnosis::diagnosed;
+use diagnosis::{diagnosed, is_granted_again};
 use explained::{Explained, Observer};
 use heal::heal;
 use registry::Registry;
@@ -174,7 +174,6 @@ fn with_registry<'a>(
         attempts.last = tried == ATTEMPTS;
         attempts.wrote.clear();
         let takes_along = attempts.takes_along();
-        let patience = takes_along.then(|| Settings::lock_timeout(settings::heal_time()));
         begin_attempt(
             attempts
                 .shortage()
@@ -189,7 +188,6 @@ fn with_registry<'a>(
                 Ok(counts)
             })
         });
-        drop(patience);
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if takes_along && is_locked_out(&error) => attempts.go_alone(),
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
@@ -256,6 +254,13 @@ fn set_aside(error: &SqlError, registry: &Registry, attempts: &mut Attempts) -> 
     let Some(mapping) = mapping.filter(|mapping| mapping.on_error == OnError::DeadLetter) else {
         return false;
     };
+    if attempts.observer.is_none()
+        && !attempts.granted.contains(&mapping.id)
+        && is_granted_again(mapping, error)
+    {
+        attempts.granted.insert(mapping.id);
+        return true;
+    }
     let origin = error.origin;
     let error = match origin {
         Origin::OutOfTime(_) => Error::OutOfTime {

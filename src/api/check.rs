@@ -15,9 +15,10 @@ use crate::error::fault::summary;
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
-use crate::mapping::grants::writer;
+use crate::mapping::grants::{internal_functions, writer};
 use crate::mapping::{Mapping, catalog, faults};
 use crate::pg::invalidation;
+use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::{self, Connection};
@@ -144,6 +145,10 @@ fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
     }
     let target = Target::make(mapping).unwrap_or_else(|| Err(registry::gone(mapping)))?;
     noted::check(mapping, &target.destination)?;
+    // As a call would, that the owner has lost the right to.
+    if require_writable("check").is_ok() {
+        internal_functions(target.writer());
+    }
     let _owner = ActingAs::owner(target.writer(), id);
     if let Some(projection) = &target.projection {
         let _path = Settings::search_path(&mapping.search_path);

@@ -141,6 +141,7 @@ impl<'b> Work<'_, 'b> {
         locked: &BTreeSet<i32>,
         all: &mut Vec<Changes<'b>>,
     ) -> Result<Counts, Stop> {
+        let _limit = attempts.lock_limit();
         self.take(registry, attempts, all)?;
         parents_first(all);
         for changes in all.iter_mut() {

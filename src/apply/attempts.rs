@@ -13,6 +13,7 @@ use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
 use crate::pg::clock;
+use crate::pg::turn::LockLimit;
 use crate::pg::user::may_act_as;
 use crate::settings;
 use crate::stop::{Again, Stop};
@@ -71,10 +72,10 @@ pub struct Attempts {
     pub crowded: bool,
     /// The open transaction that has written a row of the attempt.
     pub overtaker: Option<pg_sys::TransactionId>,
-    /// Whether the call locks mappings of letters that it retries beside its own messages.
-    pub for_letters: bool,
     /// Whether the call goes on without letters, since another session has locked what one of them needs.
     pub alone: bool,
+    /// The mappings (by id) whose writers may execute the extension's functions again.
+    pub granted: BTreeSet<i32>,
     /// How many attempts have ended by a deadlock while the call worked for a mapping (by id).
     pub deadlocks: HashMap<i32, usize>,
     /// How many attempts have begun.
@@ -121,8 +122,7 @@ impl Attempts {
     /// Whether the attempt has taken letters along which can also be written later. Letters that were kept for a mapping
     /// come before its messages.
     pub fn takes_along(&self) -> bool {
-        let more = self.for_letters || !self.letters.is_empty();
-        more && !(self.beside || self.explicit) && self.replayed.is_empty()
+        !(self.beside || self.explicit || self.letters.is_empty()) && self.replayed.is_empty()
     }
 
     /// Notes a deadlock in the turn of a mapping (by id). Returns whether the call is to go on without it.
@@ -132,11 +132,16 @@ impl Attempts {
         *deadlocks >= DEADLOCKS
     }
 
+    /// How long the attempt waits for rows that other sessions have locked, if it takes letters along. Calls wait for each
+    /// other's mappings as always.
+    pub fn lock_limit(&self) -> Option<LockLimit> {
+        self.takes_along()
+            .then(|| LockLimit::new(settings::heal_time()))
+    }
+
     /// The call goes on without the letters that it has taken along.
     pub fn go_alone(&mut self) {
         self.letters.clear();
-        self.mappings.clear();
-        self.for_letters = false;
         self.alone = true;
     }
 

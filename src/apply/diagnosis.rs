@@ -13,7 +13,7 @@ use crate::error::fault::{Fault, broken};
 use crate::error::quote::{ident, literal};
 use crate::error::{SqlError, sqlstate};
 use crate::mapping::check::qualified;
-use crate::mapping::grants::writer;
+use crate::mapping::grants::{internal_functions, writer};
 use crate::mapping::{ColumnSource, Mapping, faults, privileges};
 use crate::pg::keys::role_name;
 use crate::pg::subtransaction::subtransaction;
@@ -35,13 +35,27 @@ pub fn diagnosed(mapping: &Mapping, error: &SqlError) -> SqlError {
         _ => Vec::new(),
     };
     if causes.is_empty() {
-        causes.push(Fault::from(error.clone()));
+        causes.push(elsewhere(error));
     }
     SqlError {
         origin: error.origin,
         context: error.context.clone(),
         ..broken(&mapping.name, &causes)
     }
+}
+
+/// Lets the writer of the mapping's rows execute the extension's functions again, if it lost that right: by
+/// `DROP OWNED`, or because somebody revoked it. Returns whether it did.
+pub fn is_granted_again(mapping: &Mapping, error: &SqlError) -> bool {
+    if !heals_by_grant(error) {
+        return false;
+    }
+    let Some(destination) = mapping.destination_oid().and_then(Destination::load) else {
+        return false;
+    };
+    let role = writer(mapping, &destination);
+    let granted = subtransaction(|| Ok::<_, SqlError>(internal_functions(role)));
+    matches!(granted, Ok(true))
 }
 
 /// The faults of the mapping that explain the error.
@@ -74,6 +88,27 @@ fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
             .collect();
     }
     causes
+}
+
+/// The fault of what no check of the mapping finds: a trigger, a default or a function that the rows use. DETAIL says
+/// which function, if it is one.
+fn elsewhere(error: &SqlError) -> Fault {
+    let fault = Fault::from(error.clone());
+    if error.class() != sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION || heals_by_grant(error) {
+        return fault;
+    }
+    let context = error.context.as_deref().unwrap_or_default();
+    let mut lines = context.lines();
+    let place =
+        lines.find(|line| line.contains(" function ") && !line.starts_with("SQL statement"));
+    let fault = match (&error.detail, place) {
+        (None, Some(place)) => fault.detail(format!("It was raised in {place}.")),
+        _ => fault,
+    };
+    fault.hint(
+        "A trigger, a default or a function that the rows use needs what is missing or has changed. Make it right there: \
+         the next call applies the messages.",
+    )
 }
 
 /// The same fault with the search_path in its HINT, where an object was not found under that search_path.
@@ -145,7 +180,15 @@ fn missing_grant(
         "function" => {
             only(found(0)).map(|name| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};"))
         }
-        "sequence" => only(found(1)).map(|name| format!("GRANT USAGE ON SEQUENCE {name} TO {to};")),
+        "sequence" => {
+            let all = destination.map(|table| privileges::sequences(table, role));
+            match all.filter(|all| !all.is_empty()) {
+                Some(all) => Some(all.join(" ")),
+                None => {
+                    only(found(1)).map(|name| format!("GRANT USAGE ON SEQUENCE {name} TO {to};"))
+                }
+            }
+        }
         _ => None,
     };
     match statement {

@@ -315,10 +315,9 @@ impl Healing {
                 AT_FIRST.set(self.size);
                 Ok(())
             }
-            Err(Stop::Failed(error)) if is_in_use(&error) && !attempts.alone => {
+            Err(Stop::Failed(error)) if is_in_use(&error) => {
                 // Another call may end without a look at these letters.
                 attempts.mappings.extend(beside.mappings);
-                attempts.for_letters = true;
                 Err(Stop::EXCLUSIVE)
             }
             // The client's time was running out: the call's own work is more important.

@@ -17,6 +17,7 @@ pub fn with_hint(target: &Target, error: SqlError) -> SqlError {
         sqlstate::CHECK_VIOLATION if error.constraint.is_none() && error.column.is_none() => {
             no_partition(target, &error)
         }
+        sqlstate::CHECK_VIOLATION => check(target, &error),
         _ => None,
     };
     SqlError { hint, ..error }
@@ -45,6 +46,23 @@ fn not_null(target: &Target, error: &SqlError) -> Option<String> {
         "Run: ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL; {} Or map the column to a value that each message has.",
         destination.qualified_name(),
         ident(name),
+        retry(target)
+    ))
+}
+
+/// A check of the table, or of a domain.
+fn check(target: &Target, error: &SqlError) -> Option<String> {
+    let (schema, constraint) = (error.schema.as_deref()?, error.constraint.as_deref()?);
+    let (kind, name) = match (&error.table, &error.datatype) {
+        (Some(table), _) => ("TABLE", table),
+        (None, Some(domain)) => ("DOMAIN", domain),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "The source allows the value. To allow it here too, run: ALTER {kind} {}.{} DROP CONSTRAINT {}; {}",
+        ident(schema),
+        ident(name),
+        ident(constraint),
         retry(target)
     ))
 }

@@ -131,8 +131,9 @@ pub fn writer(mapping: &Mapping, destination: &Destination) -> pg_sys::Oid {
     }
 }
 
-/// Lets the writer of a mapping's rows execute the functions that the statements call. They are nobody else's.
-pub fn internal_functions(writer: pg_sys::Oid) {
+/// Lets the writer of a mapping's rows execute the functions that the statements call. They are nobody else's. Returns
+/// whether the role lacked that right.
+pub fn internal_functions(writer: pg_sys::Oid) -> bool {
     const LACKING: &str = "
         select p.oid::pg_catalog.regprocedure::pg_catalog.text
         from pg_catalog.pg_proc p
@@ -154,7 +155,7 @@ pub fn internal_functions(writer: pg_sys::Oid) {
         .unwrap_or_else(|e| error!("could not read privileges: {e}"))
     };
     let Some(role) = role_name(writer).filter(|_| !lacking().is_empty()) else {
-        return;
+        return false;
     };
     let role = ident(&role);
     let granted = Spi::run(ONE_AT_A_TIME).and_then(|()| {
@@ -163,4 +164,5 @@ pub fn internal_functions(writer: pg_sys::Oid) {
         })
     });
     granted.unwrap_or_else(|e| error!("could not grant the internal functions: {e}"));
+    true
 }

@@ -24,9 +24,24 @@ const PRIVILEGES: &str = "
     cross join pg_catalog.pg_roles r
     where c.oid operator(pg_catalog.=) $1 and r.oid operator(pg_catalog.=) $2";
 
+/// The sequences in defaults of the destination's columns that the role may not use.
+const SEQUENCES: &str = "
+    select distinct pg_catalog.format('%I.%I', n.nspname, s.relname)
+    from pg_catalog.pg_attrdef a
+    join pg_catalog.pg_depend d on d.classid operator(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+         and d.objid operator(pg_catalog.=) a.oid and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+    join pg_catalog.pg_class s on s.oid operator(pg_catalog.=) d.refobjid and s.relkind operator(pg_catalog.=) 'S'
+    join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) s.relnamespace
+    join pg_catalog.pg_roles r on r.rolname operator(pg_catalog.=) $2
+    where a.adrelid operator(pg_catalog.=) $1 and not pg_catalog.has_sequence_privilege(r.oid, s.oid, 'USAGE, UPDATE')
+    order by 1";
+
 thread_local! {
     static QUERY: Lookup = const {
         Lookup::new(PRIVILEGES, &[BuiltinOid::OIDOID, BuiltinOid::OIDOID])
+    };
+    static FIND_SEQUENCES: Lookup = const {
+        Lookup::new(SEQUENCES, &[BuiltinOid::OIDOID, BuiltinOid::TEXTOID])
     };
 }
 
@@ -83,6 +98,7 @@ pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) 
         lacks.push(format!("{} on {table}", list(&missing, "and")));
         grants.push(grant(&missing, &table, &role));
     }
+    grants.extend(sequences(destination, &role));
     Some(
         Fault::new(
             sqlstate::INSUFFICIENT_PRIVILEGE,
@@ -99,6 +115,20 @@ pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) 
         ))
         .hint(format!("Run: {}", grants.join(" "))),
     )
+}
+
+/// The statements that let a role use the sequences in defaults of the destination. Whether the defaults are needed
+/// depends on the messages.
+pub fn sequences(destination: &Destination, role: &str) -> Vec<String> {
+    let found = FIND_SEQUENCES.with(|query| {
+        query.rows(&[destination.oid.into(), role.into()], |row| {
+            Ok(row.get::<String>(1)?.unwrap_or_default())
+        })
+    });
+    found
+        .iter()
+        .map(|sequence| format!("GRANT USAGE ON SEQUENCE {sequence} TO {};", ident(role)))
+        .collect()
 }
 
 /// The statement that grants privileges on a table.

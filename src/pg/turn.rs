@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
 
+use super::settings::Settings;
 use crate::error::SqlError;
 use crate::error::origin::Origin;
 use crate::error::report::cut;
@@ -71,9 +72,33 @@ pub fn begin_attempt(limit: Duration) {
     if LIMITED.get().is_none() {
         LIMIT.set(limit);
         SPENT.with_borrow_mut(HashMap::clear);
-        // SAFETY: reads a setting's variable.
-        LOCK_TIMEOUT.set(unsafe { pg_sys::LockTimeout });
+        see_lock_timeout();
     }
+}
+
+/// While the value lives, the call waits for a lock for a limited time.
+pub struct LockLimit(Option<Settings>);
+
+impl LockLimit {
+    /// The limit, or the session's own if that is shorter.
+    pub fn new(limit: Duration) -> LockLimit {
+        let settings = Settings::lock_timeout(limit);
+        see_lock_timeout();
+        LockLimit(Some(settings))
+    }
+}
+
+impl Drop for LockLimit {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        see_lock_timeout();
+    }
+}
+
+/// Takes the present `lock_timeout` for the call's, not for one that a function has set.
+fn see_lock_timeout() {
+    // SAFETY: reads a setting's variable.
+    LOCK_TIMEOUT.set(unsafe { pg_sys::LockTimeout });
 }
 
 /// While the value lives, the backend works for one mapping, or for none.

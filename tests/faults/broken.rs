@@ -205,6 +205,25 @@ fn faults<'a>() -> Vec<Fault<'a>> {
             )
         },
         Fault {
+            ddl: "alter table shop.item add extra bigserial, add more bigserial",
+            ..fault(
+                "sequences_revoked",
+                "revoke usage on sequence shop.item_extra_seq, shop.item_more_seq from current_user",
+                "42501",
+                "permission denied for sequence item_extra_seq",
+            )
+        },
+        Fault {
+            ddl: "alter table shop.item add extra bigserial",
+            ..fault(
+                "owned_dropped",
+                "revoke usage on sequence shop.item_extra_seq from current_user;
+                 revoke usage on schema shop from current_user; drop owned by {owner}",
+                "42501",
+                "may not write to shop.item",
+            )
+        },
+        Fault {
             ddl: "create function shop.no() returns trigger language plpgsql as
                   $$ begin if exists (select from shop.stop) then raise exception 'stopped'; end if; return null; end $$;
                   create table shop.stop (); create trigger no before insert or update or delete on shop.item
@@ -224,7 +243,7 @@ fn faults<'a>() -> Vec<Fault<'a>> {
                   create trigger calls before insert or update or delete on shop.item for each row
                   execute function shop.calls()",
             mends: Mends::Words(
-                "",
+                "A trigger, a default or a function that the rows use",
                 "create function shop.helper() returns void language sql as 'select'",
             ),
             ..fault(
@@ -302,7 +321,10 @@ fn one(fault: &Fault<'_>, guard: &str) {
             "revoke usage on schema shop from public; revoke {} from {}",
             fault.breaks, scene.owner
         ),
-        _ => fault.breaks.replace("from current_user", "from public"),
+        _ => fault
+            .breaks
+            .replace("from current_user", "from public")
+            .replace("{owner}", &scene.owner),
     };
     run(&mut scene.admin, &breaks);
 
@@ -311,6 +333,7 @@ fn one(fault: &Fault<'_>, guard: &str) {
         "statement_trigger_raises",
         "function_of_a_trigger_dropped",
         "sequence_revoked",
+        "sequences_revoked",
         "unnamed_key_renamed",
     ];
     if !seen_in_writing.contains(&fault.name) {

@@ -229,6 +229,52 @@ fn a_unique_index_that_the_source_does_not_have() {
     assert_eq!(rows(&mut scene.admin, sql), ["600", "601"]);
 }
 
+/// Checks that the source does not have, of the table and of a domain.
+#[test]
+fn a_check_that_the_source_does_not_have() {
+    let mut scene = Scene::new(
+        "check",
+        "create domain shop.\"Small\" as bigint; create table shop.item (id integer primary key, name text, n shop.\"Small\")",
+        "",
+    );
+    scene.send_well();
+    for (id, (ddl, hint)) in [
+        (
+            "alter table shop.item add constraint \"No\" check (n < 0) not valid",
+            "ALTER TABLE shop.item DROP CONSTRAINT \"No\";",
+        ),
+        (
+            "alter domain shop.\"Small\" add constraint no check (value < 0) not valid",
+            "ALTER DOMAIN shop.\"Small\" DROP CONSTRAINT no;",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        run(&mut scene.admin, ddl);
+        let id = 700 + id as u64;
+        let message = item("insert", id, id, r#","name":"a","n":7"#);
+        assert_eq!(apply(&mut scene.forwarder, &message).dead, 1);
+        let letter = value(&mut scene.admin, LETTERS);
+        let wanted = format!(
+            "dead|23514|The source allows the value. To allow it here too, run: {hint} SELECT * FROM sequin.retry('bad');"
+        );
+        assert!(letter.starts_with(&wanted), "{letter}");
+        run(&mut scene.admin, &statements(&letter)[0]);
+        assert_eq!(
+            value(&mut scene.admin, "select count(*) from sequin.dead_letter"),
+            "0"
+        );
+    }
+    assert_eq!(
+        value(
+            &mut scene.admin,
+            "select count(*) from shop.item where n = 7"
+        ),
+        "2"
+    );
+}
+
 /// A partition that is not there any more.
 #[test]
 fn a_partition_that_was_detached() {
