@@ -190,6 +190,9 @@ fn with_registry<'a>(
         });
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
             Err(Stop::Failed(error)) if takes_along && is_locked_out(&error) => attempts.go_alone(),
+            Err(Stop::Failed(error)) if attempts.for_letters && is_locked_out(&error) => {
+                attempts.leave()
+            }
             Err(Stop::Failed(error)) if set_aside(&error, registry, attempts) => tried -= 1,
             Err(Stop::Failed(error)) if deadlocks_again(&error, registry, attempts) => tried -= 1,
             Err(stop) if !attempts.last && needs_stricter_locks(&stop) => {

@@ -68,6 +68,7 @@ pub fn attempt<'a>(
     let mut locked = attempts.mappings.clone();
     locked.extend(routes.taken.keys().map(|i| registry.mappings[*i].id));
     locked.retain(|id| !attempts.aside.contains_key(id));
+    let limit = attempts.mapping_limit();
     for id in &locked {
         let _turn = Turn::of(*id);
         if !attempts.beside {
@@ -76,6 +77,7 @@ pub fn attempt<'a>(
             return Err(Error::MappingInUse.into());
         }
     }
+    drop(limit);
     if invalidation::has_changed(registry.relation) {
         return Err(Stop::RELOAD);
     }

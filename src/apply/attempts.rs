@@ -28,6 +28,9 @@ pub const ATTEMPTS: usize = 30;
 /// changes a mapping of his own again and again could hold the call up for ever.
 pub const PATIENT: usize = 5;
 
+/// How long a call waits for mappings of letters that it retries beside its own messages.
+const IN_USE: Duration = Duration::from_secs(1);
+
 /// After so many deadlocks in its turn the call goes on without a mapping: code of the mapping, with another session's
 /// help, could make them for ever.
 const DEADLOCKS: usize = 8;
@@ -72,6 +75,10 @@ pub struct Attempts {
     pub crowded: bool,
     /// The open transaction that has written a row of the attempt.
     pub overtaker: Option<pg_sys::TransactionId>,
+    /// Whether the call locks mappings for the letters that it retries beside its own messages.
+    pub for_letters: bool,
+    /// Whether these mappings were not to be had in time, so that later calls retry the letters.
+    pub may_leave: bool,
     /// Whether the call goes on without letters, since another session has locked what one of them needs.
     pub alone: bool,
     /// The mappings (by id) whose writers may execute the extension's functions again.
@@ -137,6 +144,18 @@ impl Attempts {
     pub fn lock_limit(&self) -> Option<LockLimit> {
         self.takes_along()
             .then(|| LockLimit::new(settings::heal_time()))
+    }
+
+    /// How long the attempt waits for mappings.
+    pub fn mapping_limit(&self) -> Option<LockLimit> {
+        self.for_letters.then(|| LockLimit::new(IN_USE))
+    }
+
+    /// The call leaves letters whose mappings are in use to later calls.
+    pub fn leave(&mut self) {
+        self.mappings.clear();
+        self.for_letters = false;
+        self.may_leave = true;
     }
 
     /// The call goes on without the letters that it has taken along.

@@ -51,6 +51,8 @@ thread_local! {
     static AT_FIRST: Cell<usize> = const { Cell::new(MOST) };
     /// The letters (by number) that met a lock of another session, and when.
     static LOCKED: RefCell<HashMap<i64, Instant>> = RefCell::new(HashMap::new());
+    /// When a call has waited in vain for the mapping of a letter.
+    static IN_USE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// A portion that took less is followed by a larger one, and one that took more than twice as long by a smaller one.
@@ -139,6 +141,14 @@ fn patience() -> Duration {
 /// Whether a lock on a mapping was not to be had.
 fn is_in_use(error: &SqlError) -> bool {
     error.is(LOCK_NOT_AVAILABLE) && error.origin == Origin::Extension
+}
+
+/// Whether letters whose mapping is in use are left to later calls: this call has waited for it, or one before.
+fn may_leave(attempts: &Attempts) -> bool {
+    if attempts.may_leave {
+        IN_USE.set(Some(Instant::now()));
+    }
+    IN_USE.get().is_some_and(|at| at.elapsed() < KNOWN)
 }
 
 /// The retrying of letters.
@@ -288,6 +298,7 @@ impl Healing {
         drop(limit);
         match result {
             Ok(counts) => {
+                IN_USE.set(None);
                 LOCKED.with_borrow_mut(|locked| {
                     if !locked.is_empty() {
                         portion
@@ -315,9 +326,15 @@ impl Healing {
                 AT_FIRST.set(self.size);
                 Ok(())
             }
+            // A transaction that has called for the mapping stays open. Later calls go on.
+            Err(Stop::Failed(error)) if is_in_use(&error) && may_leave(attempts) => {
+                self.locked = ENOUGH;
+                Ok(())
+            }
             Err(Stop::Failed(error)) if is_in_use(&error) => {
                 // Another call may end without a look at these letters.
                 attempts.mappings.extend(beside.mappings);
+                attempts.for_letters = true;
                 Err(Stop::EXCLUSIVE)
             }
             // The client's time was running out: the call's own work is more important.

@@ -77,21 +77,25 @@ pub fn begin_attempt(limit: Duration) {
 }
 
 /// While the value lives, the call waits for a lock for a limited time.
-pub struct LockLimit(Option<Settings>);
+pub struct LockLimit {
+    settings: Option<Settings>,
+    before: c_int,
+}
 
 impl LockLimit {
     /// The limit, or the session's own if that is shorter.
     pub fn new(limit: Duration) -> LockLimit {
-        let settings = Settings::lock_timeout(limit);
+        let before = LOCK_TIMEOUT.get();
+        let settings = Some(Settings::lock_timeout(limit));
         see_lock_timeout();
-        LockLimit(Some(settings))
+        LockLimit { settings, before }
     }
 }
 
 impl Drop for LockLimit {
     fn drop(&mut self) {
-        drop(self.0.take());
-        see_lock_timeout();
+        drop(self.settings.take());
+        LOCK_TIMEOUT.set(self.before);
     }
 }
 

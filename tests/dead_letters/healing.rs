@@ -208,3 +208,21 @@ fn a_locked_row_of_a_letter_in_a_circle_does_not_hold_up_the_call() {
         "3"
     );
 }
+
+/// The other session has called for the letter's mapping, for other rows, and does not commit.
+#[test]
+fn a_call_that_does_not_commit_does_not_hold_up_others() {
+    let (database, mut client) =
+        Database::mapped("healing_open", FAMILY, &["parent", "child"], "table");
+    send(&mut client, &children(3));
+    let mut holder = hold(&database, "select 1");
+    apply(
+        &mut holder,
+        &message("insert", "child", 500, r#"{"id":500,"parent":null}"#),
+    );
+    assert_eq!(apply(&mut client, &parent()), upserted(1));
+    run(&mut holder, "commit");
+    assert_eq!(apply(&mut client, &other(1)), upserted(1));
+    assert_eq!(value(&mut client, LEFT), "0");
+    assert_eq!(value(&mut client, "select count(*) from child"), "4");
+}
