@@ -59,7 +59,7 @@ fn check(target: &Target, error: &SqlError) -> Option<String> {
         (None, None) => return None,
     };
     Some(format!(
-        "The source allows the value. To allow it here too, run: ALTER {kind} {}.{} DROP CONSTRAINT {}; {}",
+        "If the source allows the value, run: ALTER {kind} {}.{} DROP CONSTRAINT {}; {}",
         ident(schema),
         ident(name),
         ident(constraint),

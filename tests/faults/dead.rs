@@ -257,7 +257,7 @@ fn a_check_that_the_source_does_not_have() {
         assert_eq!(apply(&mut scene.forwarder, &message).dead, 1);
         let letter = value(&mut scene.admin, LETTERS);
         let wanted = format!(
-            "dead|23514|The source allows the value. To allow it here too, run: {hint} SELECT * FROM sequin.retry('bad');"
+            "dead|23514|If the source allows the value, run: {hint} SELECT * FROM sequin.retry('bad');"
         );
         assert!(letter.starts_with(&wanted), "{letter}");
         run(&mut scene.admin, &statements(&letter)[0]);
