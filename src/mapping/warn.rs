@@ -10,7 +10,7 @@ use super::check::qualified;
 use super::marked::held;
 use super::members::large_members;
 use super::{ColumnSource, Mapping, Mode, Root};
-use crate::destination::Destination;
+use crate::destination::{Destination, UniqueIndex};
 use crate::error::quote::ident;
 use crate::error::{SqlError, list, sqlstate};
 use crate::pg::typeio::base_type;
@@ -89,14 +89,18 @@ fn unkept(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
     )
 }
 
-/// A log whose primary key is the source's own: a row's second change cannot be appended.
+/// A log whose primary key, or another unique index, is the source's own: a row's second change cannot be appended.
 fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> {
     if mapping.mode != Mode::Append {
         return None;
     }
     let specs = &mapping.columns;
     let of_row = |name: &String| match specs.source(name) {
-        Some(ColumnSource::Path(path)) => path.root == Root::Record && !path.keys.is_empty(),
+        Some(ColumnSource::Path(path)) => match path.root {
+            Root::Record => !path.keys.is_empty(),
+            Root::Action => true,
+            _ => false,
+        },
         Some(ColumnSource::Value(_)) => true,
         Some(_) => false,
         None => {
@@ -107,23 +111,35 @@ fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> 
                     .is_some_and(|column| !column.generated)
         }
     };
-    let mut indexes = destination.unique_indexes.iter();
-    let index = indexes.find(|index| index.primary && index.columns.iter().all(of_row))?;
+    // Of several columns, one may be the number of the row's version.
+    let counts = |index: &&UniqueIndex| {
+        index.primary || index.valid && !index.partial && index.columns.len() == 1
+    };
+    let mut indexes = destination.unique_indexes.iter().filter(counts);
+    let index = indexes.find(|index| index.columns.iter().all(of_row))?;
+    let (kind, remedy) = match index.primary {
+        true => (
+            "primary key",
+            "Give the table a key of its own, as in: ALTER TABLE {table} DROP CONSTRAINT …, ADD COLUMN log_id bigint \
+             GENERATED ALWAYS AS IDENTITY PRIMARY KEY;",
+        ),
+        false => (
+            "unique index",
+            "Drop the index, or add a column that tells changes apart, as metadata.idempotency_key does.",
+        ),
+    };
     let table = qualified(destination);
     let columns: Vec<String> = index.columns.iter().map(|name| ident(name)).collect();
     Some(
         SqlError::new(
             sqlstate::WARNING,
             format!(
-                "the primary key ({}) of {table} comes from the record, so the second change of a row cannot be \
+                "the {kind} ({}) of {table} comes from the record, so the second change of a row cannot be \
                  appended",
                 columns.join(", ")
             ),
         )
         .with_detail("With mode 'append' every message becomes a row; the next change of a row has the same key.")
-        .with_hint(format!(
-            "Give the table a key of its own, as in: ALTER TABLE {table} DROP CONSTRAINT …, ADD COLUMN log_id bigint \
-             GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
-        )),
+        .with_hint(remedy.replace("{table}", &table)),
     )
 }

@@ -56,5 +56,10 @@ select name from sequin.map('public.pair', 'pair', mode => 'append', columns => 
 select name from sequin.map('public.numbered', 'numbered', mode => 'append', columns => '{"id": "record.id", "name": "record.name"}');
 select name from sequin.map('public.positions', 'positions', mode => 'append',
     columns => '{"id": "record.id", "lsn": "metadata.commit_lsn", "idx": "metadata.commit_idx"}');
+-- another unique index, and the action beside the source's own key
+create table unique_id (id integer unique, name text);
+create table by_action (id integer, action text, primary key (id, action));
+select name from sequin.map('public.unique_id', 'unique_id', mode => 'append');
+select name from sequin.map('public.by_action', 'by_action', mode => 'append', columns => '{"id": "record.id", "action": "action"}');
 delete from sequin.mapping;
 drop schema append_own_key cascade;
