@@ -55,3 +55,33 @@ fn a_stranger_executes_no_internal_function() {
     assert_eq!(apply(&mut admin, &item(1, "one")), upserted(1));
     assert_eq!(value(&mut admin, "table item"), "1|one");
 }
+
+/// The right to a function of the same name is not enough for a step of what others are granted.
+#[test]
+fn a_step_asks_for_the_right_to_the_whole() {
+    let mut database = Database::new("steps");
+    let role = database.role("role");
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        &format!(
+            "grant execute on function sequin.explain(text), sequin.discard(bigint) to {role}"
+        ),
+    );
+    let mut client = database.connect_as(&role);
+    for sql in [
+        "select * from sequin_internal.explain_rows('[]')",
+        "select * from sequin_internal.discard_portion(null, '23514', null, null)",
+    ] {
+        let refused = error(&mut client, sql);
+        assert_eq!(code(&refused), "42501", "{sql}");
+        assert!(refused.hint().expect("a HINT").contains("GRANT EXECUTE ON"));
+    }
+    run(
+        &mut admin,
+        &format!(
+            "grant execute on procedure sequin.discard(text, text, interval, integer) to {role}"
+        ),
+    );
+    run(&mut client, "call sequin.discard(null, '23514')");
+}
