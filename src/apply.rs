@@ -2,7 +2,8 @@
 //! Dead letters that may work now are retried with the batch.
 //!
 //! A call makes attempts until one succeeds. The first attempt takes shared locks on its mappings. Later
-//! attempts take exclusive locks, also on further mappings if needed, and retry dead letters.
+//! attempts lock their rows first, or take exclusive locks on mappings, also on further ones if needed, and retry dead
+//! letters.
 
 #![forbid(unsafe_code)]
 

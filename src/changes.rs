@@ -115,7 +115,7 @@ pub struct Changes<'a> {
     /// For an explained call: the rows before the call, by key.
     pub before: Images,
     /// The keys of rows that were not there when the mapping's SQL needed their values.
-    absent: Vec<Vec<Datum>>,
+    absent: HashMap<Vec<u8>, Vec<Datum>>,
 }
 
 impl<'a> Changes<'a> {
@@ -143,7 +143,7 @@ impl<'a> Changes<'a> {
             lock,
             progress: Progress::default(),
             before: Images::new(),
-            absent: Vec::new(),
+            absent: HashMap::new(),
             target,
         }
     }

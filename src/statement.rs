@@ -67,7 +67,7 @@ pub struct SqlRelation {
 pub enum RowLock {
     /// It does not.
     None,
-    /// Nobody else changes the rows. Rows that refer to them can come.
+    /// Nobody else changes the rows. Foreign keys to them can still be checked.
     Change,
 }
 

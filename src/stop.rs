@@ -21,7 +21,9 @@ pub enum Again {
     Exclusive,
     /// The call must read the mappings anew: one changed while it waited for a lock.
     Reload,
-    /// The set must be folded anew: the stored state of some of its rows has been loaded.
+    /// Rows must be examined that looked simple, or were written by another call meanwhile. With the exclusive lock on the
+    /// mapping, the set is folded anew, with the states that are loaded now; else the call begins again and examines all
+    /// its rows.
     Examine,
 }
 
@@ -32,7 +34,7 @@ impl Stop {
     /// The call begins again with the mappings as they are now.
     pub const RELOAD: Stop = Stop::BeginAgain(Again::Reload);
 
-    /// The set begins again with the stored states that are loaded now.
+    /// The set, or the call, begins again and examines the rows.
     pub const EXAMINE: Stop = Stop::BeginAgain(Again::Examine);
 
     /// The error, if there is one; a request to begin again goes on upwards.

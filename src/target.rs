@@ -36,6 +36,7 @@ use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
+use crate::pg::invalidation;
 use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
 use crate::pg::typeio::base_type;
@@ -73,8 +74,8 @@ pub struct Target {
     pub references: Vec<Vec<usize>>,
     /// Whether the role that writes the rows can lock them.
     pub can_lock_rows: bool,
-    /// Where the rows are; read on first use.
-    pub places: Option<Rc<Places>>,
+    /// Where the rows are, and the edition of the definitions by which that was read.
+    pub places: Option<(u64, Option<Rc<Places>>)>,
     /// The place of the row versions.
     pub versions: VersionsIn,
     /// With guard columns: the home source, the source database whose positions the columns hold. `None`
@@ -279,10 +280,13 @@ impl Target {
     pub fn places(&mut self) -> Option<(Rc<Places>, Vec<usize>)> {
         let names = self.key.iter().map(|&i| self.columns[i].name.as_str());
         let names: Vec<&str> = names.collect();
-        if self.places.is_none() {
-            self.places = Places::of(&self.destination, &names).map(Rc::new);
-        }
-        let places = self.places.clone()?;
+        let edition = invalidation::edition();
+        let places = match &self.places {
+            Some((read, places)) if *read == edition => places.clone(),
+            _ => Places::of(&self.destination, &names).map(Rc::new),
+        };
+        self.places = Some((edition, places.clone()));
+        let places = places?;
         let order = places.columns.iter();
         let order = order.map(|column| names.iter().position(|name| name == column));
         let order = order.collect::<Option<_>>()?;

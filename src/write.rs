@@ -171,7 +171,10 @@ fn claim_these(
     if special.contains(&true) {
         let special = lost.iter().zip(&special).filter(|(_, special)| **special);
         let runs: Vec<_> = special.map(|(&i, _)| nets[claimed[i]].run).collect();
-        changes.load(&runs)?;
+        // A shared lock would be lost with the set, which is rolled back.
+        if changes.lock == MappingLock::Exclusive {
+            changes.load(&runs)?;
+        }
         return Err(Stop::EXAMINE);
     }
     Ok(lost.into_iter().map(|i| claimed[i]).collect())

@@ -18,10 +18,14 @@ use crate::pg::user::may_act_as;
 use crate::settings;
 use crate::stop::{Again, Stop};
 
-/// The most attempts of a call. Each restart escalates: shared locks on the mappings, then on the rows before
-/// they are written, exclusive locks on the mappings, then also the
-/// mappings of tables that messages wait for, then the dead letters that wait for the call's rows. Even
-/// then a session that does not run this extension's code can deadlock with the call.
+/// The most attempts of a call. Each restart is stricter than the attempt before:
+///
+/// 1. The call shares its mappings with others.
+/// 2. It locks all its rows before it writes the first.
+/// 3. It has its mappings alone, then also those of tables that messages wait for, then it takes along the dead letters
+///    that wait for its rows.
+///
+/// Even then a session that does not run this extension's code can deadlock with the call.
 pub const ATTEMPTS: usize = 30;
 
 /// After so many changes of the mappings during a call, the call locks changes out. Otherwise a user who

@@ -5,10 +5,10 @@
 use pgrx::pg_sys::Datum;
 
 use super::keyed::Run;
-use super::{Changes, keys_of};
+use super::{Changes, MappingLock, keys_of};
 use crate::column_set::ColumnSet;
 use crate::guard::home::home_or_unknown;
-use crate::guard::stored::{Asked, load, special};
+use crate::guard::stored::{Asked, Stored, load, special};
 use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
 use crate::stop::Stop;
@@ -28,9 +28,10 @@ impl<'a> Changes<'a> {
         }
         let mut slots = Vec::new();
         let careful = self.intake.call.careful;
-        let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs
-            .iter()
-            .partition(|run| !careful && self.is_simple(**run, &mut slots));
+        let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs.iter().partition(|run| {
+            let known = careful || self.absent.contains_key(self.keyed.key(run.start));
+            !known && self.is_simple(**run, &mut slots)
+        });
         // The comparison with the destination's columns misses tombstones and gaps: look for these first.
         if self.target.versions == VersionsIn::Columns {
             let keys = keys_of(&self.keyed, &simple);
@@ -67,6 +68,13 @@ impl<'a> Changes<'a> {
         let definer = self.intake.call.definer;
         let guard = (definer, self.examined.home);
         let stored = load(&mut self.target, guard, &keys, &values, lock)?;
+        let came = |(run, stored): (&Run, &Stored)| {
+            stored.exists && self.absent.contains_key(self.keyed.key(run.start))
+        };
+        if self.lock == MappingLock::Shared && runs.iter().zip(&stored).any(came) {
+            // The mapping's SQL has been evaluated as if the row were not there.
+            return Err(Stop::EXAMINE);
+        }
         let starts = runs.iter().map(|run| run.start);
         self.examined.stored.extend(starts.zip(stored));
         self.find_others(runs)

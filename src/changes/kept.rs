@@ -290,7 +290,7 @@ impl<'a> Changes<'a> {
         (bytes, key.to_vec())
     }
 
-    /// The rows that the destination has at these keys, which nobody else changes until the transaction ends.
+    /// The rows that the destination has at these keys. With a guard, nobody else changes them until the transaction ends.
     pub(super) fn stored_rows(
         &mut self,
         keys: &HashMap<MessageNo, (Key, Option<Key>)>,
@@ -341,7 +341,7 @@ impl<'a> Changes<'a> {
             rows.insert(asked[reader.index(0)].0.clone(), row);
         }
         let absent = asked.iter().filter(|(key, _)| !rows.contains_key(key));
-        self.absent.extend(absent.map(|(_, values)| values.clone()));
+        self.absent.extend(absent.map(|key| (*key).clone()));
         Ok(rows)
     }
 }

@@ -8,7 +8,8 @@
 //! - The other has found no row, and writes an entry: that the row is deleted, or which of its values are older.
 //!
 //! Both look for what the other has written after they have written themselves, at rows that are not committed yet,
-//! too. Whoever finds something begins again.
+//! too. Whoever finds something begins again. The same is done, with both guards, for rows whose values the mapping's SQL
+//! needed and that were not there.
 
 #![forbid(unsafe_code)]
 
@@ -115,11 +116,11 @@ impl Changes<'_> {
 
     /// A row that is there and was not. With guard table, rows that were examined have entries.
     fn strange_row(&mut self) -> Option<Stranger> {
-        let mut absent = std::mem::take(&mut self.absent);
+        let mut absent: Vec<&[Datum]> = self.absent.values().map(Vec::as_slice).collect();
         if self.target.versions == VersionsIn::Columns {
             let stored = self.examined.stored.iter();
             let gone = stored.filter(|(_, stored)| !stored.exists);
-            absent.extend(gone.map(|(start, _)| self.keyed.key_values(*start).to_vec()));
+            absent.extend(gone.map(|(start, _)| self.keyed.key_values(*start)));
         }
         if absent.is_empty() {
             return None;
@@ -130,13 +131,10 @@ impl Changes<'_> {
         if absent.len().saturating_mul(places.tables.len()) > MOST {
             return Some(Stranger::Committed);
         }
-        let in_order = |key: &Vec<Datum>| order.iter().map(|&i| key[i]).collect();
-        let mut tables = places.tables.iter();
-        let found = tables.find_map(|table| {
+        let in_order = |key: &&[Datum]| order.iter().map(|&i| key[i]).collect();
+        places.tables.iter().find_map(|table| {
             let keys = absent.iter().map(in_order);
             find_stranger(*table, keys, None)
-        });
-        self.absent = absent;
-        found
+        })
     }
 }

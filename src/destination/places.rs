@@ -27,7 +27,10 @@ const TABLES: &str = "
     from part p
     join pg_catalog.pg_index i on i.indexrelid = p.indexrelid
     join pg_catalog.pg_class c on c.oid = i.indexrelid
-    where c.relkind = 'i'";
+    where c.relkind = 'i'
+      and not exists (select from pg_catalog.pg_inherits h
+                      join pg_catalog.pg_class t on t.oid = h.inhparent and t.relkind = 'r'
+                      where h.inhparent = i.indrelid)";
 
 thread_local! {
     static PARTS: Lookup = const {
@@ -36,8 +39,8 @@ thread_local! {
 }
 
 impl Places {
-    /// The places of the rows of a table, and of the index by which rows of this key are found. `None`: no index of the
-    /// whole table has exactly these columns.
+    /// Where the rows of a table are that have this key. `None`: that cannot be told. No valid index of the whole table
+    /// has exactly these columns, or tables inherit from it.
     pub fn of(destination: &Destination, key: &[&str]) -> Option<Places> {
         let index = destination.unique_indexes.iter().find(|index| {
             let columns = &index.columns;
@@ -58,7 +61,7 @@ impl Places {
                 ))
             })
         });
-        Some(Places {
+        (!tables.is_empty()).then(|| Places {
             tables,
             columns: index.columns.clone(),
         })

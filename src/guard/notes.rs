@@ -24,7 +24,9 @@ const READ: &str = "
     insert into sequin.row_version as v (mapping, key, read_at)
     select b.mapping, b.key, b.read_at
     from sequin_internal.batch() b(mapping integer, key bytea, read_at timestamptz)
-    on conflict (mapping, key) do update set read_at = excluded.read_at";
+    on conflict (mapping, key) do update set read_at = excluded.read_at
+    where v.lsn is null and v.committed_at is null and not v.deleted and v.image is null and v.gone is null
+      and v.gaps is null";
 
 const CONFIRMED: &str = "
     insert into sequin.resync_seen (mapping, key)
@@ -80,17 +82,18 @@ pub fn note_tombstones(mapping: i32, keys: &[&[u8]]) -> Result<(), SqlError> {
         .map(drop)
 }
 
-/// With guard columns: notes the times of reads of rows whose columns hold the time of a change.
+/// With guard columns: notes the times of reads of rows whose columns hold the time of a change. Returns whether all
+/// are noted: an entry that says more stays as another call has written it.
 pub fn note_reads(
     mapping: i32,
     definer: pg_sys::Oid,
     reads: &[(Vec<u8>, Option<i64>)],
-) -> Result<(), SqlError> {
+) -> Result<bool, SqlError> {
     if reads.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let _definer = ActingAs::new(definer, false);
-    NOTE_READ.with(|statement| {
+    let noted = NOTE_READ.with(|statement| {
         statement.execute(reads.iter(), |(key, read_at)| {
             let mut row = key_row(mapping, key);
             row.push(clock::datum(*read_at));
@@ -98,7 +101,8 @@ pub fn note_reads(
         })
     })?;
     let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| key.as_slice()).collect();
-    note_tombstones(mapping, &keys)
+    note_tombstones(mapping, &keys)?;
+    Ok(noted.processed as usize == reads.len())
 }
 
 /// Notes that these rows exist at the source. Returns how many of the notes are new.
@@ -150,13 +154,18 @@ const PRUNE_VERSIONS: &str = "
         select t.ctid as place, t.mapping, t.key from sequin.tombstone t
         where t.made_at < (select b.cutoff from b) order by t.made_at limit (select b.most from b)
         for update skip locked),
-    line as (delete from sequin.tombstone t using old where t.ctid = old.place),
-    gone as materialized (
-        select v.ctid as place from old
+    due as materialized (
+        select v.ctid as place, old.place as line from old
         join sequin.row_version v on v.mapping = old.mapping and v.key = old.key
         where v.deleted and (v.committed_at is null or v.committed_at < (select b.cutoff from b))
-           or v.source is null and v.read_at < (select b.cutoff from b)
+           or v.source is null and v.read_at < (select b.cutoff from b)),
+    gone as materialized (
+        select v.ctid as place, due.line from due join sequin.row_version v on v.ctid = due.place
         for update of v skip locked),
+    line as (
+        delete from sequin.tombstone t using old
+        where t.ctid = old.place
+          and old.place not in (select due.line from due except select gone.line from gone)),
     version as (delete from sequin.row_version v using gone where v.ctid = gone.place)
     select count(*) from old";
 

@@ -130,6 +130,17 @@ impl RowContext {
         }
     }
 
+    /// Runs work that allocates in the context around this one.
+    pub fn outside<T>(&self, work: impl FnOnce() -> T) -> T {
+        // SAFETY: both contexts live longer than the work. After an error the server switches to another one.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(self.before);
+            let result = work();
+            pg_sys::MemoryContextSwitchTo(self.context);
+            result
+        }
+    }
+
     /// Declares that all memory allocated so far may be freed.
     pub fn next_row(&self) {
         // SAFETY: the value owns the context. The caller declares that nothing points into the context.

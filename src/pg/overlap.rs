@@ -9,6 +9,8 @@ use std::ptr;
 
 use pgrx::pg_sys::{self, Datum, Oid, TransactionId};
 
+use super::interrupts;
+use super::memory::RowContext;
 use super::trap::trap;
 use crate::error::SqlError;
 
@@ -31,7 +33,7 @@ pub struct Moment {
     next: TransactionId,
     /// The older transactions of others that had not ended.
     running: Vec<TransactionId>,
-    /// Whether there were more of these.
+    /// Whether the list is incomplete: there were too many subtransactions.
     more: bool,
 }
 
@@ -131,6 +133,8 @@ pub fn find_stranger(
     keys: impl Iterator<Item = Vec<Datum>>,
     since: Option<&Moment>,
 ) -> Option<Stranger> {
+    let mut keys = keys.peekable();
+    let first = keys.peek()?.clone();
     // SAFETY: opening raises an error if a relation is gone. All is closed again, or released when an error ends the
     // transaction. The scan keys compare by the operator class of the index, with values of its columns' types.
     unsafe {
@@ -139,25 +143,31 @@ pub fn find_stranger(
         let mut snapshot: pg_sys::SnapshotData = std::mem::zeroed();
         snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
         let slot = pg_sys::table_slot_create(table, ptr::null_mut());
+        let count = first.len() as i32;
+        let mut scan_keys = make_scan_keys(index, first.len());
+        let scan = begin_scan(table, index, &mut snapshot, count);
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
         let mut found = None;
+        // Only for the keys: what the scan keeps must last longer.
+        let memory = RowContext::enter();
         for key in keys {
-            let mut keys = scan_keys(index, &key);
-            let count = keys.len() as i32;
-            #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(table, index, &mut snapshot, count, 0);
-            #[cfg(feature = "pg18")]
-            let scan =
-                pg_sys::index_beginscan(table, index, &mut snapshot, ptr::null_mut(), count, 0);
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            while found.is_none() && pg_sys::index_getnext_slot(scan, forward, slot) {
-                found = stranger(&snapshot, slot, since);
+            interrupts::check();
+            for (scan_key, value) in scan_keys.iter_mut().zip(&key) {
+                scan_key.sk_argument = *value;
             }
-            pg_sys::index_endscan(scan);
+            memory.outside(|| {
+                pg_sys::index_rescan(scan, scan_keys.as_mut_ptr(), count, ptr::null_mut(), 0);
+                while found.is_none() && pg_sys::index_getnext_slot(scan, forward, slot) {
+                    found = stranger(&snapshot, slot, since);
+                }
+            });
             if found.is_some() {
                 break;
             }
+            memory.next_row();
         }
+        drop(memory);
+        pg_sys::index_endscan(scan);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         pg_sys::index_close(index, pg_sys::NoLock as i32);
         pg_sys::table_close(table, pg_sys::NoLock as i32);
@@ -166,11 +176,32 @@ pub fn find_stranger(
 }
 
 /// # Safety
-/// The index is open, and the key has values of the types of its first columns.
-unsafe fn scan_keys(index: pg_sys::Relation, key: &[Datum]) -> Vec<pg_sys::ScanKeyData> {
+/// The relations are open, and the snapshot lives as long as the scan.
+unsafe fn begin_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: &mut pg_sys::SnapshotData,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: the caller upholds the contract.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let scan = pg_sys::index_beginscan(table, index, snapshot, keys, 0);
+        #[cfg(feature = "pg18")]
+        let scan = pg_sys::index_beginscan(table, index, snapshot, ptr::null_mut(), keys, 0);
+        scan
+    }
+}
+
+/// Scan keys for equality with the first columns of the index, without values yet.
+///
+/// # Safety
+/// The index is open, and has so many columns.
+unsafe fn make_scan_keys(index: pg_sys::Relation, count: usize) -> Vec<pg_sys::ScanKeyData> {
     let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-    let of_column = |(i, value): (usize, &Datum)| {
-        // SAFETY: the arrays have an element for each column of the index.
+    let of_column = |i: usize| {
+        // SAFETY: the arrays have an element for each column of the index. The function exists: every operator class of a
+        // B-tree has an equality of its own type.
         unsafe {
             let mut scan_key: pg_sys::ScanKeyData = std::mem::zeroed();
             let family = *(*index).rd_opfamily.add(i);
@@ -184,12 +215,12 @@ unsafe fn scan_keys(index: pg_sys::Relation, key: &[Datum]) -> Vec<pg_sys::ScanK
                 kind,
                 *(*index).rd_indcollation.add(i),
                 pg_sys::get_opcode(operator),
-                *value,
+                Datum::null(),
             );
             scan_key
         }
     };
-    key.iter().enumerate().map(of_column).collect()
+    (0..count).map(of_column).collect()
 }
 
 /// # Safety

@@ -73,18 +73,17 @@ fn lacks(target: &Target, net: &NetChange, column: &Column) -> bool {
 /// Writes the values to the rows that are at the new keys now.
 pub fn write(changes: &mut Changes<'_>, carried: &Carried) -> Result<(), Stop> {
     let count = carried.rows.len();
-    let _owner = changes.acting_as_owner();
-    if changes
-        .open_attempt(|changes| write_rows(changes, carried, 0..count))
-        .is_ok()
-    {
+    let owner = changes.acting_as_owner();
+    let all = changes.open_attempt(|changes| write_rows(changes, carried, 0..count));
+    drop(owner);
+    if all.is_ok() {
         return Ok(());
     }
+    changes.take_exclusive()?;
+    let _owner = changes.acting_as_owner();
     // One row may be at fault: a value of only the destination's can be unique.
     for row in 0..count {
-        if let Err(error) =
-            changes.open_attempt(|changes| write_rows(changes, carried, row..row + 1))
-        {
+        if let Err(error) = changes.attempt(|changes| write_rows(changes, carried, row..row + 1)) {
             forgive(error, &as_two_rows(changes))?;
         }
     }

@@ -119,9 +119,6 @@ fn update<'n>(
 /// Writes rows, whether they exist or not, and notes the outcomes of their messages.
 fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Result<(), SqlError> {
     let outcome = execute(changes, kind, nets)?;
-    if is_absent(changes, nets[0]) && (outcome.processed as usize) < nets.len() {
-        changes.intake.call.overtaken.set(true);
-    }
     let (keyed, ledger) = (&changes.keyed, &mut changes.ledger);
     if kind == WriteKind::UpsertNewerNamed {
         let written = keys_of(&changes.target, &returned(outcome), 0, |_| true);
@@ -149,7 +146,9 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
             }
         }
         let definer = changes.intake.call.definer;
-        note_reads(changes.target.mapping.id, definer, &reads)?;
+        if !note_reads(changes.target.mapping.id, definer, &reads)? {
+            changes.intake.call.overtaken.set(true);
+        }
     }
     let counted = match kind {
         WriteKind::UpsertNewer | WriteKind::UpsertRead => true,

@@ -4,7 +4,7 @@
 //! `STEPS_ROUNDS=2000` tries more than the usual few.
 
 use std::env;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -116,10 +116,14 @@ impl Session {
             if !self.runs {
                 return State::Ready;
             }
-            if let Ok(counts) = self.results.recv_timeout(Duration::from_micros(300)) {
-                self.runs = false;
-                assert!(counts.is_none_or(|counts| counts.dead == 0), "{counts:?}");
-                continue;
+            match self.results.recv_timeout(Duration::from_micros(300)) {
+                Ok(counts) => {
+                    self.runs = false;
+                    assert!(counts.is_none_or(|counts| counts.dead == 0), "{counts:?}");
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("the call has failed"),
+                Err(RecvTimeoutError::Timeout) => {}
             }
             match support::rows(control, &waits).first().map(String::as_str) {
                 // Another step is waited for than the one that it was just told to take.
