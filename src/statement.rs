@@ -427,24 +427,33 @@ pub fn locked_rows(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
 }
 
 /// Selects the numbers of rows of the batch relation whose values of these columns are not those of the row of
-/// their key. None if a trigger may have changed the values of the row when it was written.
+/// their key. With each column: whether a null of the row in the table tells nothing there. None if a trigger may have
+/// changed the values of the row when it was written.
 pub fn different_rows(
     relation: &SqlRelation,
     oid: u32,
     key: &[&SqlColumn],
-    columns: &[&SqlColumn],
+    columns: &[(&SqlColumn, bool)],
 ) -> String {
     let row = |of: &str| {
-        let names = columns.iter().map(|c| match c.type_name.as_str() {
-            // equal whatever the spacing and the order of members
-            "json" => format!("{of}.{}::pg_catalog.jsonb", c.name),
-            "json[]" => format!("{of}.{}::pg_catalog.jsonb[]", c.name),
-            _ => format!("{of}.{}", c.name),
+        let names = columns.iter().map(|(c, emptied)| {
+            let value = match *emptied && of == "b" {
+                true => format!("case when d.{0} is not null then b.{0} end", c.name),
+                false => format!("{of}.{}", c.name),
+            };
+            match c.type_name.as_str() {
+                // equal whatever the spacing and the order of members
+                "json" => format!("({value})::pg_catalog.jsonb"),
+                "json[]" => format!("({value})::pg_catalog.jsonb[]"),
+                _ => value,
+            }
         });
         let names: Vec<_> = names.collect();
         // The cast keeps the server from comparing column by column: not every type has an equality.
         format!("row({})::pg_catalog.record", names.join(", "))
     };
+    let values = [row("d"), row("b")];
+    let columns = columns.iter().map(|(column, _)| column);
     let all: Vec<_> = key.iter().chain(columns).copied().collect();
     let n = number_name(&all);
     // The bits of tgtype: 1 is FOR EACH ROW, 2 BEFORE, 4 INSERT, 16 UPDATE.
@@ -459,8 +468,8 @@ pub fn different_rows(
         batch("b", Some(&n), &all),
         relation.name,
         matches(key),
-        row("d"),
-        row("b"),
+        values[0],
+        values[1],
     )
 }
 
@@ -766,12 +775,12 @@ mod tests {
             &relation(false),
             7,
             &[&column("a", "integer")],
-            &[&column("b", "json"), &column("c", "text")],
+            &[(&column("b", "json"), false), (&column("c", "text"), true)],
         );
         let compared = "select b.sequin_n from sequin_internal.batch() b(sequin_n integer, a integer, b json, c text) \
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
-             offset 0) d where row(d.b, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
-             row(b.b, b.c)::pg_catalog.record and not exists ";
+             offset 0) d where row((d.b)::pg_catalog.jsonb, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
+             row((b.b)::pg_catalog.jsonb, case when d.c is not null then b.c end)::pg_catalog.record and not exists ";
         assert!(sql.starts_with(compared), "{sql}");
     }
 

@@ -14,6 +14,7 @@ use super::Changes;
 use super::keyed::Run;
 use super::project::overlay;
 use super::values::Image;
+use crate::destination::constraints::Constraints;
 use crate::error::SqlError;
 use crate::json::Json;
 use crate::mapping::{Path, Root};
@@ -69,10 +70,15 @@ impl Changes<'_> {
                 groups.entry(columns).or_default().push((change, values));
             }
         }
+        let constraints = Constraints::of(self.target.destination.oid);
         let mut others = Vec::new();
         for (columns, rows) in &groups {
             let target = &self.target;
-            let compared: Vec<_> = columns.iter().map(|&i| &target.columns[i].sql).collect();
+            let compared: Vec<_> = columns
+                .iter()
+                .map(|&i| &target.columns[i])
+                .map(|column| (&column.sql, constraints.may_empty(&column.name)))
+                .collect();
             let sql = statement::different_rows(
                 &target.relation(),
                 target.destination.oid.to_u32(),

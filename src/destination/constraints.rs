@@ -176,6 +176,14 @@ impl Constraints {
         self.exclusions.iter().find(|index| index.name == name)
     }
 
+    /// Whether the destination may have set this column to null itself: a row gives up a unique value that another row is
+    /// to have, and a foreign key may do so.
+    pub fn may_empty(&self, column: &str) -> bool {
+        let mut references = self.foreign_keys.iter().flat_map(|key| &key.columns);
+        let mut unique = self.exclusions.iter().flat_map(|index| &index.reads);
+        references.any(|reference| reference.of == column) || unique.any(|name| name == column)
+    }
+
     /// Reads the constraints of a table from the catalog.
     fn load(table: pg_sys::Oid) -> Constraints {
         let arg = [table.into()];

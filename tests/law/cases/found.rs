@@ -242,5 +242,19 @@ pub fn cases() -> Vec<Case> {
              update a set id = 3 where id = 4; update a set a = 2",
         ],
     ));
+    // the destination empties a column by itself, and the row is still the one that goes
+    let emptied = "create table a (id int primary key, a int unique references a (id) on update set null {deferred})";
+    cases.push(Case::new(
+        "row_that_points_to_itself_comes_and_moves",
+        emptied,
+        "",
+        &["insert into a values (4, 4); update a set id = 1 where id = 4"],
+    ));
+    cases.push(Case::new(
+        "row_that_points_to_itself_moves_and_goes",
+        emptied,
+        "insert into a values (4, 4)",
+        &["update a set id = 5 where id = 4; update a set a = 5 where id = 5; delete from a where id = 5"],
+    ));
     cases
 }
