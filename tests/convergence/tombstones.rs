@@ -172,6 +172,12 @@ fn versions_are_pruned_in_portions() {
                     (select string_agg(distinct mapping::text, ',' order by mapping::text) from sequin.resync_seen),
                     (select count(*) from sequin.run)"
         ),
-        "0|100,300|0"
+        "1|100,300|0"
     );
+    // What was locked is pruned later.
+    run(&mut holder, "commit");
+    run(&mut client, "call sequin.prune(100)");
+    let both =
+        "select (select count(*) from sequin.row_version), (select count(*) from sequin.tombstone)";
+    assert_eq!(value(&mut client, both), "0|0");
 }
