@@ -80,19 +80,31 @@ fn database(name: &str) -> (Database, Client) {
     let mut client = database.connect();
     run(
         &mut client,
-        "set client_min_messages = error;
-         create schema ext;
-         create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "set client_min_messages = error; create schema ext",
     );
+    if has_icu(&mut client) {
+        run(
+            &mut client,
+            "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        );
+    }
     if has_extensions(&mut client, &["citext"]) {
         run(&mut client, "create extension citext schema ext");
     }
     (database, client)
 }
 
-/// The server has the type that the definition names.
+/// The server was built with ICU, which has collations that ignore case.
+fn has_icu(client: &mut Client) -> bool {
+    let made =
+        "create collation any_case (provider = icu, locale = 'und'); drop collation any_case";
+    client.batch_execute(made).is_ok()
+}
+
+/// The server has the type and the collation that the definition names.
 fn can_make(client: &mut Client, definition: &str) -> bool {
-    !definition.contains("citext") || has_extensions(client, &["citext"])
+    (!definition.contains("citext") || has_extensions(client, &["citext"]))
+        && (!definition.contains("collate ci") || has_icu(client))
 }
 
 fn row(id: u64, values: &str) -> String {
@@ -179,6 +191,9 @@ fn a_missing_parent_is_waited_for_by_the_equality_of_the_foreign_key() {
 #[test]
 fn a_parent_waits_for_its_children_by_the_collation_of_its_key() {
     let (_database, mut client) = database("equal_children");
+    if !has_icu(&mut client) {
+        return;
+    }
     run(
         &mut client,
         "create table parent (code text collate ci primary key);
