@@ -200,21 +200,15 @@ impl<'a> Changes<'a> {
     }
 
     /// Runs `work` in a subtransaction. If `work` fails, the outcomes that it noted are undone too.
+    ///
+    /// Under the shared lock, a subtransaction that is kept ends with the one around it: see
+    /// [`open_subtransaction`].
     pub fn attempt<T, E>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
         let mark = self.ledger.begin();
-        let result = subtransaction(|| work(self));
-        self.ledger.end(mark, result.is_ok());
-        result
-    }
-
-    /// Like [`Self::attempt`], but a subtransaction that is kept ends with the one around it: see
-    /// [`open_subtransaction`].
-    pub fn open_attempt<T, E>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mark = self.ledger.begin();
-        let result = open_subtransaction(|| work(self));
+        let result = match self.lock {
+            MappingLock::Shared => open_subtransaction(|| work(self)),
+            MappingLock::Exclusive => subtransaction(|| work(self)),
+        };
         self.ledger.end(mark, result.is_ok());
         result
     }

@@ -17,8 +17,7 @@ use crate::stop::Stop;
 
 /// Finds each message's row and each row's net change, and casts its values.
 pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
-    let examines = changes.target.versions != VersionsIn::Nowhere
-        && changes.target.mapping.mode != Mode::Append;
+    let examines = changes.target.versions != VersionsIn::Nowhere;
     if changes.intake.call.careful && !examines {
         changes.take_exclusive()?;
     }

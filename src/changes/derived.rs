@@ -18,7 +18,6 @@ use super::repeated::repetitions;
 use super::said::Said;
 use super::values::object;
 use crate::json::Json;
-use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, State, Value, commit_order};
 use crate::outcome::MessageNo;
@@ -30,8 +29,7 @@ use crate::target::projection::{Input, Projection};
 impl<'a> Changes<'a> {
     /// Evaluates SQL of columns again whose values are older than their rows.
     pub fn derive(&mut self, runs: &[Run]) -> Result<(), Stop> {
-        let guarded = self.target.versions != VersionsIn::Nowhere;
-        if !guarded || self.target.mapping.mode == Mode::Append {
+        if self.target.versions == VersionsIn::Nowhere {
             return Ok(());
         }
         let Some(mut projection) = self.target.projection.take() else {

@@ -20,7 +20,6 @@ use pgrx::pg_sys::Datum;
 
 use super::{Changes, MappingLock};
 use crate::guard::home::{UNKNOWN, known};
-use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::pg::invalidation;
 use crate::pg::overlap::{Stranger, find_stranger};
@@ -75,14 +74,13 @@ impl Changes<'_> {
         if call.overtaken.get() {
             return true;
         }
-        let guarded =
-            self.target.versions != VersionsIn::Nowhere && self.target.mapping.mode != Mode::Append;
-        if !guarded || !call.began.is_past() {
+        if self.target.versions == VersionsIn::Nowhere || !call.began.is_past() {
             return false;
         }
         let home = || self.finds_home().then_some(Stranger::Committed);
-        let stranger = home().or_else(|| self.strange_entry());
-        let stranger = stranger.or_else(|| self.strange_row());
+        let stranger = home()
+            .or_else(|| self.strange_entry())
+            .or_else(|| self.strange_row());
         if let Some(Stranger::Open(transaction)) = stranger {
             call.overtaker.set(Some(transaction));
         }

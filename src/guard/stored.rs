@@ -228,11 +228,7 @@ fn rows_there(
     keys: &[Vec<Datum>],
     lock: RowLock,
 ) -> Result<Vec<Option<Row>>, SqlError> {
-    let kept = |target: &mut Target| match lock {
-        RowLock::None => target.statements.find.take(),
-        RowLock::Change => target.statements.find_locked.take(),
-    };
-    let mut statement = match kept(target) {
+    let mut statement = match target.statements.find(lock).take() {
         Some(statement) => statement,
         None => {
             let versions = match target.versions {
@@ -250,10 +246,7 @@ fn rows_there(
         row.extend(key.iter().map(|value| Some(*value)));
         row
     });
-    match lock {
-        RowLock::None => target.statements.find = Some(statement),
-        RowLock::Change => target.statements.find_locked = Some(statement),
-    }
+    *target.statements.find(lock) = Some(statement);
     let returned = returned?;
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let mut row = RowReader::new(&returned);

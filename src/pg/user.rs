@@ -116,25 +116,23 @@ pub fn current_user() -> pg_sys::Oid {
 /// Whether it is certain that the calling role may read all of a relation. Inside another function the caller
 /// is not known, because that function may run as its owner.
 pub fn caller_may_read(relation: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
-        let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
-        let caller = pg_sys::GetOuterUserId();
-        is_outermost()
-            && pg_sys::pg_class_aclcheck(relation, caller, select) == pg_sys::AclResult::ACLCHECK_OK
-            && pg_sys::check_enable_rls(relation, caller, true)
-                != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
-    }
+    // SAFETY: reads a backend variable.
+    let caller = unsafe { pg_sys::GetOuterUserId() };
+    is_outermost() && has_for_all_rows(relation, caller, pg_sys::ACL_SELECT)
 }
 
 /// Whether a role may lock all rows of a relation: whether it may update them, and no policy hides some.
 pub fn may_lock_rows(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    has_for_all_rows(relation, role, pg_sys::ACL_UPDATE)
+}
+
+/// Whether a role has a privilege (an `ACL_` constant) for a relation, and no policy hides rows from the role.
+fn has_for_all_rows(relation: pg_sys::Oid, role: pg_sys::Oid, privilege: u32) -> bool {
+    #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
+    let privilege = privilege as pg_sys::AclMode;
     // SAFETY: catalog look-ups.
     unsafe {
-        #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
-        let update = pg_sys::ACL_UPDATE as pg_sys::AclMode;
-        pg_sys::pg_class_aclcheck(relation, role, update) == pg_sys::AclResult::ACLCHECK_OK
+        pg_sys::pg_class_aclcheck(relation, role, privilege) == pg_sys::AclResult::ACLCHECK_OK
             && pg_sys::check_enable_rls(relation, role, true)
                 != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }

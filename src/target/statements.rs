@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::column_set::ColumnSet;
 use crate::prepared::Statement;
+use crate::statement::RowLock;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,13 +67,19 @@ pub struct Statements {
     pub delete: Option<Statement>,
     /// Marks rows as deleted, by key.
     pub mark: Option<Statement>,
-    /// Finds rows by key, with their stored versions.
-    pub find: Option<Statement>,
-    /// Does the same, and locks the rows.
-    pub find_locked: Option<Statement>,
+    find: Option<Statement>,
+    find_locked: Option<Statement>,
 }
 
 impl Statements {
+    /// The statement that finds rows by key, with their stored versions.
+    pub fn find(&mut self, lock: RowLock) -> &mut Option<Statement> {
+        match lock {
+            RowLock::None => &mut self.find,
+            RowLock::Change => &mut self.find_locked,
+        }
+    }
+
     /// Takes out the statement for a shape. [`Self::keep`] puts it back.
     pub fn take(&mut self, shape: &Shape) -> Option<Statement> {
         self.shapes.remove(shape)

@@ -74,7 +74,7 @@ fn lacks(target: &Target, net: &NetChange, column: &Column) -> bool {
 pub fn write(changes: &mut Changes<'_>, carried: &Carried) -> Result<(), Stop> {
     let count = carried.rows.len();
     let owner = changes.acting_as_owner();
-    let all = changes.open_attempt(|changes| write_rows(changes, carried, 0..count));
+    let all = changes.attempt(|changes| write_rows(changes, carried, 0..count));
     drop(owner);
     if all.is_ok() {
         return Ok(());

@@ -16,8 +16,8 @@ use super::carried::{self, Carried, as_two_rows};
 use super::rows::{RowMaker, numbers, settle_delete, shape};
 use super::{cascade, store_states};
 use crate::blame::forgive;
+use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange, NetEffect};
-use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
 use crate::guard::stored::exist;
 use crate::mapping::Mode;
@@ -235,12 +235,7 @@ fn in_order(pairs: Vec<Pair>) -> Vec<Pair> {
 
 /// Updates the keys of these rows of one shape. Those whose update fails are left.
 fn write_some(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<(), Stop> {
-    let work = |changes: &mut Changes<'_>| write_set(changes, pairs);
-    let result = match changes.lock {
-        MappingLock::Shared => changes.open_attempt(work),
-        MappingLock::Exclusive => changes.attempt(work),
-    };
-    match result {
+    match changes.attempt(|changes| write_set(changes, pairs)) {
         Ok(moved) => {
             changes.progress.moved.extend(moved);
             changes.intake.call.wrote();

@@ -126,7 +126,7 @@ fn share<'n>(
             Ok(later)
         };
         let result = if keep {
-            changes.open_attempt(work)
+            changes.attempt(work)
         } else {
             work(changes)
         };

@@ -1,7 +1,7 @@
 //! Keys that are equal and spelled otherwise.
 
 use postgres::Client;
-use support::{Database, GUARDS, Message, run, send, server, stale, upserted, value};
+use support::{Database, GUARDS, Message, has_icu, run, send, server, stale, upserted, value};
 
 use super::item;
 
@@ -47,16 +47,9 @@ fn record(id: &str, name: &str) -> String {
     format!(r#"{{"part":1,"id":{id},"name":"{name}","body":"b"}}"#)
 }
 
-fn has_icu() -> bool {
-    // The catalog lists such collations where the server cannot use them, too.
-    let mut server = server();
-    let made = "begin; create collation any_case (provider = icu, locale = 'und'); rollback";
-    server.batch_execute(made).is_ok()
-}
-
 #[test]
 fn the_newest_change_spells_the_key() {
-    if !has_icu() {
+    if !has_icu(&mut server()) {
         return;
     }
     for guard in GUARDS {
@@ -106,7 +99,7 @@ fn the_newest_change_spells_the_key() {
 /// Rows that are written together, and rows that are there already.
 #[test]
 fn keys_are_spelled_in_every_way_to_write() {
-    if !has_icu() {
+    if !has_icu(&mut server()) {
         return;
     }
     for guard in GUARDS {

@@ -2,7 +2,7 @@
 //! indexes, columns that are only included.
 
 use postgres::Client;
-use support::{Database, has_extensions, message, rows, run, send, value};
+use support::{Database, has_extensions, has_icu, message, rows, run, send, value};
 
 use super::LETTERS;
 
@@ -95,12 +95,6 @@ fn database(name: &str) -> (Database, Client) {
 }
 
 /// The server was built with ICU, which has collations that ignore case.
-fn has_icu(client: &mut Client) -> bool {
-    let made =
-        "create collation any_case (provider = icu, locale = 'und'); drop collation any_case";
-    client.batch_execute(made).is_ok()
-}
-
 /// The server has the type and the collation that the definition names.
 fn can_make(client: &mut Client, definition: &str) -> bool {
     (!definition.contains("citext") || has_extensions(client, &["citext"]))

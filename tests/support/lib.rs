@@ -17,7 +17,9 @@ pub use counts::{
 pub use database::{Database, code, config, connect, error, rows, run, server, value};
 pub use message::{Message, batch, item, message};
 pub use random::{Random, number};
-pub use server::{has_extensions, has_xml, peak_memory, pg_config, resident_memory, variable};
+pub use server::{
+    has_extensions, has_icu, has_xml, peak_memory, pg_config, resident_memory, variable,
+};
 
 /// The values of `guard`.
 pub const GUARDS: [&str; 3] = ["off", "columns", "table"];

@@ -45,6 +45,17 @@ pub fn has_xml(client: &mut Client) -> bool {
     has
 }
 
+/// Whether the server was built with ICU. The catalog lists such collations where the server cannot use them, too.
+pub fn has_icu(client: &mut Client) -> bool {
+    let made =
+        "create collation any_case (provider = icu, locale = 'und'); drop collation any_case";
+    let has = client.batch_execute(made).is_ok();
+    if !has {
+        eprintln!("left out: this server was built without ICU");
+    }
+    has
+}
+
 /// The most memory that a backend has had, without what it shares with others, in kB, where the system tells.
 pub fn peak_memory(pid: &str) -> Option<u64> {
     memory(pid, "VmHWM:")
