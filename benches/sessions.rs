@@ -50,6 +50,11 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("{error}");
+                cause = error.source();
+            }
             ExitCode::FAILURE
         }
     }
@@ -142,7 +147,8 @@ fn run(mix: &str, guard: &str, (rows, size): (u64, u64), sessions: u64, round: u
         let messages: Vec<Message> = (0..rows).map(|_| made.next()).collect();
         work.push(messages.chunks(size as usize).map(batch).collect());
     }
-    owner.batch_execute("vacuum analyze; checkpoint")?;
+    owner.batch_execute("vacuum analyze")?;
+    owner.batch_execute("checkpoint")?;
     let barrier = Barrier::new(sessions as usize + 1);
     let (took, busy) = thread::scope(|scope| -> Result<(Duration, f64)> {
         let mut threads = Vec::new();

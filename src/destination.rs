@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod constraints;
+pub mod partitions;
 pub mod places;
 
 use std::rc::Rc;

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod memory;
 pub mod overlap;
 pub mod parse;
+pub mod partition;
 pub mod plan_size;
 pub mod raise;
 pub mod row;

@@ -60,10 +60,13 @@ pub struct SqlRelation {
     pub name: String,
     /// Whether the relation has identity columns that are always generated.
     pub overriding: bool,
+    /// A condition on `d`, the relation, that holds for all rows with the batch's keys. It tells which partitions can
+    /// have them.
+    pub within: Option<String>,
 }
 
 /// Whether a query locks the rows that it finds, until the transaction ends. The rows are those of the latest commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowLock {
     /// It does not.
     None,
@@ -206,17 +209,21 @@ fn list(columns: &[&SqlColumn], prefix: &str) -> String {
         .join(", ")
 }
 
-fn matches(key: &[&SqlColumn]) -> String {
-    matches_by(key, |i| key[i].name.clone())
+/// The condition that the row `d` of the relation has the key of the row `b`.
+fn matches(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
+    matches_by(relation, key, |i| key[i].name.clone())
 }
 
 /// The same, where the columns of the batch relation have these names.
-fn matches_by(key: &[&SqlColumn], name: impl Fn(usize) -> String) -> String {
+fn matches_by(
+    relation: &SqlRelation,
+    key: &[&SqlColumn],
+    name: impl Fn(usize) -> String,
+) -> String {
     let key = key.iter().enumerate();
-    let equal: Vec<_> = key
-        .map(|(i, c)| format!("d.{} {} b.{}", c.name, c.equals, name(i)))
-        .collect();
-    equal.join(" and ")
+    let equal = key.map(|(i, c)| format!("d.{} {} b.{}", c.name, c.equals, name(i)));
+    let all: Vec<_> = equal.chain(relation.within.clone()).collect();
+    all.join(" and ")
 }
 
 /// The SET list of an update: every column that is not of the key and can be updated takes its value from
@@ -327,7 +334,7 @@ pub fn update(
         // an update must set something, to find the row
         set.push(format!("{0} = b.{0}", key[0].name));
     }
-    update_where(input, relation, columns, &set, &matches(key))
+    update_where(input, relation, columns, &set, &matches(relation, key))
 }
 
 /// `UPDATE` of the rows for which a condition on `d` and `b` holds; `columns` are those of the batch relation.
@@ -366,7 +373,13 @@ pub fn move_rows(
         .collect();
     let set = assignments(columns, &[], constants, "b");
     let all: Vec<&SqlColumn> = former_key.iter().chain(columns.iter().copied()).collect();
-    update_where(input, relation, &all, &set, &matches_by(key, former))
+    update_where(
+        input,
+        relation,
+        &all,
+        &set,
+        &matches_by(relation, key, former),
+    )
 }
 
 /// `DELETE` by key. It returns the number that each deleted row has in the batch relation, in the first
@@ -376,7 +389,7 @@ pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> S
         format!(
             "delete from {} as d using {batch} where {} returning b.{n}",
             relation.name,
-            matches(key),
+            matches(relation, key),
         )
     })
 }
@@ -389,7 +402,7 @@ pub fn images(relation: &SqlRelation, key: &[&SqlColumn], lock: RowLock) -> Stri
          (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0{}) d",
         batch("b", Some(&n), key),
         relation.name,
-        matches(key),
+        matches(relation, key),
         lock.clause(),
     )
 }
@@ -409,7 +422,7 @@ pub fn rows_of_keys(
         columns.join(", "),
         batch("b", Some(&n), key),
         relation.name,
-        matches(key),
+        matches(relation, key),
         lock.clause(),
     )
 }
@@ -422,7 +435,7 @@ pub fn locked_rows(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
          (select from {} d where {} offset 0 for update) d",
         batch("b", Some(&n), key),
         relation.name,
-        matches(key),
+        matches(relation, key),
     )
 }
 
@@ -467,7 +480,7 @@ pub fn different_rows(
          and t.tgtype operator(pg_catalog.&) 20::smallint operator(pg_catalog.<>) 0::smallint)",
         batch("b", Some(&n), &all),
         relation.name,
-        matches(key),
+        matches(relation, key),
         values[0],
         values[1],
     )
@@ -493,56 +506,9 @@ pub fn soft_delete(
              returning b.{n}",
             relation.name,
             mark.name,
-            matches(key),
+            matches(relation, key),
         )
     })
-}
-
-/// An expression of a mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expression {
-    /// As the mapping has it.
-    pub sql: String,
-    /// The type of the key column that the value is for: key bytes are made of values of the column's own type. A key is
-    /// needed even if the filter refuses the message, to delete the row.
-    pub key_type: Option<String>,
-}
-
-impl Expression {
-    /// The expression on lines of its own, so that a comment at its end is harmless.
-    fn spelled(&self) -> String {
-        match &self.key_type {
-            Some(of) => format!("(\n(\n{}\n)::{of}\n)", self.sql),
-            None => format!("(\n{}\n)", self.sql),
-        }
-    }
-}
-
-/// Selects the values of SQL column specs, and last the filter's, for each row of (number, record, changes,
-/// metadata, action). The filter is computed first, so that no expression fails for a message that it refuses.
-pub fn project(expressions: &[Expression], filter: Option<&str>) -> String {
-    let mut sql = String::from("select b.sequin_n");
-    for expression in expressions {
-        let spelled = expression.spelled();
-        if expression.key_type.is_some() || filter.is_none() {
-            write!(sql, ", {spelled}").expect("a String takes all");
-        } else {
-            write!(sql, ", case when b.sequin_taken then {spelled} end")
-                .expect("a String takes all");
-        }
-    }
-    let batch = "sequin_internal.batch() b(sequin_n integer, record pg_catalog.jsonb, changes \
-                 pg_catalog.jsonb, metadata pg_catalog.jsonb, action pg_catalog.text)";
-    match filter {
-        None => sql + " from " + batch,
-        Some(filter) => {
-            sql + ", b.sequin_taken from (select b.*, (\n"
-                + filter
-                + "\n) as sequin_taken from "
-                + batch
-                + " offset 0) b"
-        }
-    }
 }
 
 #[cfg(test)]
@@ -563,6 +529,7 @@ mod tests {
         SqlRelation {
             name: "public.t".into(),
             overriding,
+            within: None,
         }
     }
 
@@ -792,30 +759,5 @@ mod tests {
              cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
              from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"
         );
-    }
-
-    #[test]
-    fn a_comment_cannot_swallow_the_rest() {
-        let expression = |sql: &str, key_type: Option<&str>| Expression {
-            sql: sql.into(),
-            key_type: key_type.map(str::to_owned),
-        };
-        let expressions = [
-            expression("1 -- one", Some("integer")),
-            expression("2", None),
-        ];
-        let sql = project(&expressions, None);
-        assert!(
-            sql.contains("(\n(\n1 -- one\n)::integer\n), (\n2\n) from sequin_internal.batch()"),
-            "{sql}"
-        );
-        let sql = project(&expressions, Some("true -- yes"));
-        assert!(
-            sql.contains(
-                "(\n(\n1 -- one\n)::integer\n), case when b.sequin_taken then (\n2\n) end"
-            ),
-            "{sql}"
-        );
-        assert!(sql.contains("(\ntrue -- yes\n) as sequin_taken"), "{sql}");
     }
 }

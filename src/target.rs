@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod column;
+mod expression;
 pub mod mark;
 pub mod projection;
 pub mod reading;
@@ -21,11 +22,12 @@ pub mod versions;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use crate::backfill::is_unreadable;
 use crate::cast::Caster;
+use crate::destination::partitions;
 use crate::destination::places::Places;
 use crate::destination::{Column, Destination};
 use crate::error::{Error, SqlError};
@@ -41,8 +43,9 @@ use crate::pg::spi;
 use crate::pg::tuples::RowColumn;
 use crate::pg::typeio::base_type;
 use crate::pg::user::{ActingAs, may_lock_rows};
-use crate::statement::{Document, Expression, SqlColumn, SqlRelation};
+use crate::statement::{Document, SqlColumn, SqlRelation};
 use column::{Slot, Source, TargetColumn};
+use expression::Expression;
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
@@ -272,21 +275,54 @@ impl Target {
                     .column(&column.name)
                     .is_some_and(|c| c.identity == Some(b'a'))
             }),
+            within: None,
         }
+    }
+
+    /// The same, for rows with these keys.
+    pub fn relation_of(&self, keys: impl FnOnce() -> Vec<Vec<Datum>>) -> SqlRelation {
+        SqlRelation {
+            within: self.within(keys),
+            ..self.relation()
+        }
+    }
+
+    /// A condition from which the server tells which partitions can have rows with these keys: see
+    /// [`partitions::condition`].
+    pub fn within(&self, keys: impl FnOnce() -> Vec<Vec<Datum>>) -> Option<String> {
+        if self.destination.relkind != b'p' {
+            return None;
+        }
+        let sql = self.key_sql();
+        let key = partitions::Key {
+            names: self.names_of_key(),
+            spelled: sql
+                .iter()
+                .map(|column| (column.name.as_str(), column.type_name.as_str()))
+                .collect(),
+        };
+        let keys = keys();
+        let keys: Vec<&[Datum]> = keys.iter().map(Vec::as_slice).collect();
+        partitions::condition(self.destination.oid, &key, &keys)
+    }
+
+    /// The names of the key's columns, in the key's order.
+    pub fn names_of_key(&self) -> Vec<&str> {
+        let key = self.key.iter();
+        key.map(|&i| self.columns[i].name.as_str()).collect()
     }
 
     /// Where the rows are, and for each column of the index by which they are found its number within the key. `None`:
     /// there is no such index.
     pub fn places(&mut self) -> Option<(Rc<Places>, Vec<usize>)> {
-        let names = self.key.iter().map(|&i| self.columns[i].name.as_str());
-        let names: Vec<&str> = names.collect();
         let edition = invalidation::edition();
         let places = match &self.places {
             Some((read, places)) if *read == edition => places.clone(),
-            _ => Places::of(&self.destination, &names).map(Rc::new),
+            _ => Places::of(&self.destination, &self.names_of_key()).map(Rc::new),
         };
         self.places = Some((edition, places.clone()));
         let places = places?;
+        let names = self.names_of_key();
         let order = places.columns.iter();
         let order = order.map(|column| names.iter().position(|name| name == column));
         let order = order.collect::<Option<_>>()?;

@@ -213,6 +213,7 @@ pub fn written(target: &Target) -> Vec<(&'static str, String)> {
             merges: ColumnSet::new(),
             read_skew: settings::read_skew(),
             absent: false,
+            within: None,
         };
         write_sql(Input::Batch, target, &shape).0
     };
@@ -230,7 +231,10 @@ pub fn written(target: &Target) -> Vec<(&'static str, String)> {
         found.push(("update of rows that are there", write(WriteKind::Update)));
     }
     if mapping.on_delete != OnDelete::Ignore {
-        found.push(("delete", delete_sql(Input::Batch, target, true).0));
+        found.push((
+            "delete",
+            delete_sql(Input::Batch, target, &target.relation(), true).0,
+        ));
     }
     found
 }

@@ -17,9 +17,12 @@ pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     if target.key.is_empty() || keyed.changes().is_empty() {
         return Ok(found);
     }
-    let sql = statement::images(&target.relation(), &target.key_sql(), RowLock::None);
+    let all = 0..keyed.changes().len() as u32;
+    let keys = || all.clone().map(|n| keyed.key_values(n).to_vec()).collect();
+    let relation = target.relation_of(keys);
+    let sql = statement::images(&relation, &target.key_sql(), RowLock::None);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
-    let returned = statement.query(0..keyed.changes().len() as u32, |n| {
+    let returned = statement.query(all, |n| {
         let key = keyed.key_values(n).iter().map(|value| Some(*value));
         std::iter::once(Some(Datum::from(n as i32)))
             .chain(key)

@@ -25,7 +25,7 @@ use crate::merge::{Cell, Stamp, Value};
 use crate::message::Action;
 use crate::outcome::MessageNo;
 use crate::pg::subtransaction::subtransaction;
-use crate::prepared::{RowReader, Statement};
+use crate::prepared::{Recent, RowReader};
 use crate::statement::{self, RowLock};
 use crate::stop::Stop;
 use crate::target::column::{Member, Source, TargetColumn};
@@ -309,8 +309,10 @@ impl<'a> Changes<'a> {
             VersionsIn::Nowhere => RowLock::None,
             _ => self.row_lock(self.target.can_lock_rows)?,
         };
-        let sql = statement::images(&self.target.relation(), &self.target.key_sql(), lock);
-        let mut statement = Statement::new(&sql, &self.target.numbered_key())?;
+        let keys = || asked.iter().map(|(_, values)| values.clone()).collect();
+        let relation = self.target.relation_of(keys);
+        let sql = statement::images(&relation, &self.target.key_sql(), lock);
+        let mut statement = Recent::new(sql, &self.target.numbered_key())?;
         let returned = statement.query(asked.iter().enumerate(), |(n, (_, values))| {
             let number = std::iter::once(Some(Datum::from(n as i32)));
             number

@@ -19,6 +19,7 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::Datum;
 
 use super::{Changes, MappingLock};
+use crate::destination::partitions::by_table;
 use crate::guard::home::{UNKNOWN, known};
 use crate::mapping::versions::VersionsIn;
 use crate::pg::invalidation;
@@ -126,13 +127,17 @@ impl Changes<'_> {
         let Some((places, order)) = self.target.places() else {
             return Some(Stranger::Committed);
         };
-        if absent.len().saturating_mul(places.tables.len()) > MOST {
+        let table = self.target.destination.oid;
+        let (of_table, anywhere) = by_table(table, self.target.names_of_key(), absent);
+        let routed: usize = of_table.values().map(Vec::len).sum();
+        if anywhere.len() * places.tables.len() + routed > MOST {
             return Some(Stranger::Committed);
         }
         let in_order = |key: &&[Datum]| order.iter().map(|&i| key[i]).collect();
-        places.tables.iter().find_map(|table| {
-            let keys = absent.iter().map(in_order);
-            find_stranger(*table, keys, None)
+        places.tables.iter().find_map(|(table, index)| {
+            let of_table = of_table.get(table).into_iter().flatten();
+            let keys = of_table.chain(&anywhere).map(in_order);
+            find_stranger((*table, *index), keys, None)
         })
     }
 }

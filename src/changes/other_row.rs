@@ -79,8 +79,9 @@ impl Changes<'_> {
                 .map(|&i| &target.columns[i])
                 .map(|column| (&column.sql, constraints.may_empty(&column.name)))
                 .collect();
+            let keys = || rows.iter().map(|row| self.keyed.key_values(row.0).to_vec());
             let sql = statement::different_rows(
-                &target.relation(),
+                &target.relation_of(|| keys().collect()),
                 target.destination.oid.to_u32(),
                 &target.key_sql(),
                 &compared,

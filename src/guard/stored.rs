@@ -15,9 +15,10 @@ use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::settings;
-use crate::statement::{self, RowLock};
+use crate::statement::{self, RowLock, SqlRelation};
 use crate::target::Target;
 use crate::target::column::Member;
+use crate::target::statements::Purpose;
 
 /// The stored state of a row.
 #[derive(Debug, Clone)]
@@ -228,7 +229,8 @@ fn rows_there(
     keys: &[Vec<Datum>],
     lock: RowLock,
 ) -> Result<Vec<Option<Row>>, SqlError> {
-    let mut statement = match target.statements.find(lock).take() {
+    let by_key = (Purpose::Read(lock), target.within(|| keys.to_vec()));
+    let mut statement = match target.statements.take_by_key(&by_key) {
         Some(statement) => statement,
         None => {
             let versions = match target.versions {
@@ -236,8 +238,11 @@ fn rows_there(
                 _ => ["null::bigint", "null::integer", "null::timestamptz"],
             };
             let versions = versions.map(str::to_owned);
-            let (relation, key) = (target.relation(), target.key_sql());
-            let sql = statement::rows_of_keys(&relation, &key, &versions, lock);
+            let relation = SqlRelation {
+                within: by_key.1.clone(),
+                ..target.relation()
+            };
+            let sql = statement::rows_of_keys(&relation, &target.key_sql(), &versions, lock);
             Statement::new(&sql, &target.numbered_key())?
         }
     };
@@ -246,7 +251,7 @@ fn rows_there(
         row.extend(key.iter().map(|value| Some(*value)));
         row
     });
-    *target.statements.find(lock) = Some(statement);
+    target.statements.keep_by_key(by_key, statement);
     let returned = returned?;
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let mut row = RowReader::new(&returned);

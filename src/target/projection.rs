@@ -7,6 +7,7 @@ use bumpalo::Bump;
 use pgrx::pg_sys::{self, Datum};
 
 use super::column::{Source, TargetColumn};
+use super::expression::{Expression, project};
 use crate::cast::Caster;
 use crate::destination::Destination;
 use crate::error::{Error, SqlError};
@@ -17,7 +18,6 @@ use crate::pg::settings::Settings;
 use crate::pg::spi::{Plan, Returned};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::{RowColumn, RowType, Rows};
-use crate::statement::{self, Expression};
 
 /// The parts of a message that an expression can use.
 pub struct Input<'a> {
@@ -98,7 +98,7 @@ impl Projection {
             text,
         ]);
         let settings = Settings::search_path(&mapping.search_path);
-        let sql = statement::project(expressions, mapping.filter.as_deref());
+        let sql = project(expressions, mapping.filter.as_deref());
         let mut projection = Projection {
             plan: Plan::prepare(&sql)?,
             sql,
@@ -264,7 +264,7 @@ impl Projection {
                 Some(plan) => plan,
                 None => {
                     let expression = std::slice::from_ref(&*expression);
-                    plan.insert(Plan::prepare(&statement::project(expression, None))?)
+                    plan.insert(Plan::prepare(&project(expression, None))?)
                 }
             };
             plan.run(rows).map(drop)

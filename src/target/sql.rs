@@ -10,7 +10,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{GUARD_COLUMNS, Mode};
 use crate::pg::tuples::RowColumn;
 use crate::prepared::Statement;
-use crate::statement::{self, Input, SqlColumn};
+use crate::statement::{self, Input, SqlColumn, SqlRelation};
 
 /// Prepares the statement that writes rows of this shape.
 pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlError> {
@@ -22,7 +22,10 @@ pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlErr
 /// number of the row, then the columns of the shape, the guard's columns and the mark of a soft delete.
 pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     let kind = shape.kind;
-    let relation = target.relation();
+    let relation = SqlRelation {
+        within: shape.within.clone(),
+        ..target.relation()
+    };
     let columns: Vec<usize> = (0..target.columns.len())
         .filter(|&i| shape.columns.has(i))
         .collect();
@@ -169,22 +172,35 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 }
 
 /// Prepares the statement of [`delete_sql`].
-pub fn prepare_delete(target: &Target, marked: bool) -> Result<Statement, SqlError> {
-    let (sql, row) = delete_sql(Input::Batch, target, marked);
+pub fn prepare_delete(
+    target: &Target,
+    marked: bool,
+    within: Option<String>,
+) -> Result<Statement, SqlError> {
+    let relation = SqlRelation {
+        within,
+        ..target.relation()
+    };
+    let (sql, row) = delete_sql(Input::Batch, target, &relation, marked);
     Statement::new(&sql, &row)
 }
 
 /// The statement that deletes (or marks) rows by key, and the columns of its batch relation: the number of
 /// the row, the mark of a soft delete, the key.
-pub fn delete_sql(input: Input<'_>, target: &Target, marked: bool) -> (String, Vec<RowColumn>) {
-    let (relation, key) = (target.relation(), target.key_sql());
+pub fn delete_sql(
+    input: Input<'_>,
+    target: &Target,
+    relation: &SqlRelation,
+    marked: bool,
+) -> (String, Vec<RowColumn>) {
+    let key = target.key_sql();
     let mut row = vec![RowColumn::number("")];
     let sql = match target.mark().filter(|_| marked) {
-        None => statement::delete(input, &relation, &key),
+        None => statement::delete(input, relation, &key),
         Some(mark) => {
             let (mark, column) = mark.sql();
             row.push(column);
-            statement::soft_delete(input, &relation, &key, &mark)
+            statement::soft_delete(input, relation, &key, &mark)
         }
     };
     row.extend(target.key.iter().map(|&i| target.columns[i].row.clone()));

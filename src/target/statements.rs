@@ -54,32 +54,40 @@ pub struct Shape {
     pub read_skew: i64,
     /// Whether the rows were not there. A row that another call has written since stays.
     pub absent: bool,
+    /// The condition of an update that tells which partitions can have the rows: see [`Target::within`].
+    ///
+    /// [`Target::within`]: super::Target::within
+    pub within: Option<String>,
+}
+
+/// A statement that finds rows by key, with the condition that tells which partitions can have them.
+pub type ByKey = (Purpose, Option<String>);
+
+/// What a statement finds rows for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To delete them.
+    Delete,
+    /// To mark them as deleted.
+    Mark,
+    /// To read their stored versions.
+    Read(RowLock),
 }
 
 /// The most statements that are kept, each for one shape.
 const SHAPES: usize = 64;
 
+/// The most statements that find rows by key, each for some partitions.
+const PLACES: usize = 16;
+
 /// The statements of one mapping.
 #[derive(Default)]
 pub struct Statements {
     shapes: HashMap<Shape, Statement>,
-    /// Deletes rows by key.
-    pub delete: Option<Statement>,
-    /// Marks rows as deleted, by key.
-    pub mark: Option<Statement>,
-    find: Option<Statement>,
-    find_locked: Option<Statement>,
+    by_key: HashMap<ByKey, Statement>,
 }
 
 impl Statements {
-    /// The statement that finds rows by key, with their stored versions.
-    pub fn find(&mut self, lock: RowLock) -> &mut Option<Statement> {
-        match lock {
-            RowLock::None => &mut self.find,
-            RowLock::Change => &mut self.find_locked,
-        }
-    }
-
     /// Takes out the statement for a shape. [`Self::keep`] puts it back.
     pub fn take(&mut self, shape: &Shape) -> Option<Statement> {
         self.shapes.remove(shape)
@@ -91,5 +99,18 @@ impl Statements {
             self.shapes.clear();
         }
         self.shapes.insert(shape, statement);
+    }
+
+    /// Takes out a statement that finds rows by key. [`Self::keep_by_key`] puts it back.
+    pub fn take_by_key(&mut self, by_key: &ByKey) -> Option<Statement> {
+        self.by_key.remove(by_key)
+    }
+
+    /// Keeps a statement for the next rows.
+    pub fn keep_by_key(&mut self, by_key: ByKey, statement: Statement) {
+        if self.by_key.len() >= PLACES {
+            self.by_key.clear();
+        }
+        self.by_key.insert(by_key, statement);
     }
 }

@@ -21,9 +21,16 @@ pub fn by_key(target: &Target, values: &Values, n: usize, net: &NetChange) -> Ba
     row
 }
 
+/// The keys of net changes.
+pub fn keys_of(target: &Target, values: &Values, nets: &[&NetChange]) -> Vec<Vec<Datum>> {
+    let nets = nets.iter();
+    nets.map(|net| key_values(target, values, net)).collect()
+}
+
 /// Locks the rows that are there, and tells how many there are.
 pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<usize, SqlError> {
-    let sql = statement::locked_rows(&target.relation(), &target.key_sql());
+    let relation = target.relation_of(|| keys_of(target, values, nets));
+    let sql = statement::locked_rows(&relation, &target.key_sql());
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     let nets = nets.iter().enumerate();
     let found = statement.query(nets, |(n, net)| by_key(target, values, n, net))?;
@@ -37,14 +44,16 @@ pub fn read_rows<'n>(
     columns: &[&Column],
     nets: impl Iterator<Item = &'n NetChange>,
 ) -> Result<Returned, SqlError> {
+    let nets: Vec<&NetChange> = nets.collect();
     let names: Vec<String> = columns
         .iter()
         .map(|column| format!("d.{}", quote_identifier(&column.name)))
         .collect();
-    let (relation, key) = (target.relation(), target.key_sql());
-    let sql = statement::rows_of_keys(&relation, &key, &names, RowLock::None);
+    let relation = target.relation_of(|| keys_of(target, values, &nets));
+    let sql = statement::rows_of_keys(&relation, &target.key_sql(), &names, RowLock::None);
     let mut statement = Recent::new(sql, &target.numbered_key())?;
-    statement.query(nets.enumerate(), |(n, net)| by_key(target, values, n, net))
+    let nets = nets.iter().enumerate();
+    statement.query(nets, |(n, net)| by_key(target, values, n, net))
 }
 
 /// The encodings of the columns that a query returned, from column `from` on.

@@ -27,7 +27,7 @@ use crate::pg::tuples::Rows;
 use crate::prepared::returned;
 use crate::stop::Stop;
 use crate::target::sql::prepare_write;
-use crate::target::statements::WriteKind;
+use crate::target::statements::{Shape, WriteKind};
 
 /// A row that gets another key.
 #[derive(Clone)]
@@ -256,7 +256,15 @@ fn write_some(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<(), Stop> {
 
 /// Updates the keys of these rows. Returns the net changes that this has written, by the start of their run.
 fn write_set(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<Vec<u32>, SqlError> {
-    let shape = shape(&changes.intake, WriteKind::Move, &pairs[0].new);
+    let former = || {
+        pairs
+            .iter()
+            .map(|pair| changes.keyed.key_values(pair.old.run.start).to_vec())
+    };
+    let shape = Shape {
+        within: changes.target.within(|| former().collect()),
+        ..shape(&changes.intake, WriteKind::Move, &pairs[0].new)
+    };
     let kept = changes.target.statements.take(&shape);
     let mut statement = match kept {
         Some(statement) => statement,

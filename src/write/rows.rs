@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use pgrx::pg_sys::Datum;
 
 use super::cascade;
-use super::keys::by_key;
+use super::keys::{by_key, keys_of as keys_of_nets};
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::changes::{Changes, MappingLock};
@@ -25,7 +25,7 @@ use crate::prepared::{BatchRow, RowReader, returned};
 use crate::target::Target;
 use crate::target::mark::Mark;
 use crate::target::sql::{prepare_delete, prepare_write, version_columns};
-use crate::target::statements::{Shape, WriteKind};
+use crate::target::statements::{Purpose, Shape, WriteKind};
 use crate::target::versions::version_values;
 
 /// The statement that writes the row of a net change; `None` if the row is deleted. With `several`, a
@@ -173,8 +173,11 @@ pub fn execute(
     kind: WriteKind,
     nets: &[&NetChange],
 ) -> Result<Executed, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let within = || target.within(|| keys_of_nets(target, values, nets));
     let shape = Shape {
         absent: is_absent(changes, nets[0]),
+        within: kind.is_update().then(within).flatten(),
         ..shape(&changes.intake, kind, nets[0])
     };
     let target = &mut changes.target;
@@ -212,6 +215,7 @@ pub fn shape(intake: &Intake<'_>, kind: WriteKind, net: &NetChange) -> Shape {
             _ => 0,
         },
         absent: false,
+        within: None,
     }
 }
 
@@ -260,22 +264,21 @@ fn delete_rows(
     marked: bool,
 ) -> Result<(), SqlError> {
     let target = &mut changes.target;
-    let kept = match marked {
-        true => target.statements.mark.take(),
-        false => target.statements.delete.take(),
-    };
-    let mut statement = match kept {
-        Some(statement) => statement,
-        None => prepare_delete(target, marked)?,
-    };
     let (intake, values) = (&changes.intake, &changes.nets.values);
+    let purpose = match marked {
+        true => Purpose::Mark,
+        false => Purpose::Delete,
+    };
+    let within = target.within(|| keys_of_nets(target, values, nets));
+    let by_key = (purpose, within);
+    let mut statement = match target.statements.take_by_key(&by_key) {
+        Some(statement) => statement,
+        None => prepare_delete(target, marked, by_key.1.clone())?,
+    };
     let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
         deleted_row(target, intake, values, marked, (n, net))
     });
-    match marked {
-        true => target.statements.mark = Some(statement),
-        false => target.statements.delete = Some(statement),
-    }
+    target.statements.keep_by_key(by_key, statement);
     if let Err(error) = &deleted {
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }

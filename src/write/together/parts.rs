@@ -159,7 +159,7 @@ impl<'s, 'a> Together<'s, 'a> {
         self.parts.push(Part {
             mapping,
             work: Work::Delete { marked },
-            row: delete_sql(Input::Batch, target, marked).1,
+            row: delete_sql(Input::Batch, target, &target.relation(), marked).1,
             rows: rows.collect(),
             nodes,
         });
@@ -412,7 +412,7 @@ impl<'s, 'a> Together<'s, 'a> {
             after: &condition,
         };
         match &part.work {
-            Work::Delete { marked } => delete_sql(input, target, *marked).0,
+            Work::Delete { marked } => delete_sql(input, target, &target.relation(), *marked).0,
             Work::GiveUp(columns) => give_up_sql(input, target, columns).unwrap_or_default(),
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;
