@@ -4,7 +4,7 @@
 export PG PG_CONFIG DESTDIR ARGS BENCH ROOM SUITES SETTINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help all setup install package test-package test test-examples accept demo bench soak fuzz mutants fmt lint ci clean-clusters
+.PHONY: help all setup install package test-package test test-examples accept demo bench instructions soak fuzz mutants fmt lint ci clean-clusters
 
 help:
 	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15; DESTDIR=…)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test             all tests (PG=18: on that version; ARGS=name: those; SUITES=unit, regress, client)'
 	@echo 'make test-examples    each program of examples/ with its broker, killed in the middle (ARGS=…: those)'
 	@echo 'make accept           run tests/pg_regress and take what comes out as expected'
+	@echo 'make instructions     the instructions of fixed batches, against the committed counts (ACCEPT=1 takes them)'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
 	@echo '                      BENCH=failures: what messages that fail cost; BENCH=waiting: what letters that wait cost;'
 	@echo '                      BENCH=sessions: what several sessions bring'
@@ -25,7 +26,7 @@ help:
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
 
-setup install package test-package test test-examples demo bench mutants lint:
+setup install package test-package test test-examples demo bench instructions mutants lint:
 	@.ci/$@
 
 # what PGXN's client runs before `make install`
