@@ -50,7 +50,7 @@ pub struct Superseded {
     pub again: Vec<i64>,
 }
 
-/// A letter of a row that the call has written.
+/// A letter of a row of the call.
 struct LetterOfRow {
     id: i64,
     unapplied: Unapplied,
@@ -89,21 +89,22 @@ pub fn supersede(
     Ok(superseded)
 }
 
-/// The letters of the rows that the call wrote. Letters that the call retries are left out: they have
-/// outcomes of their own.
+/// The letters of the call's rows. Letters that the call retries are left out: they have outcomes of their own.
 fn letters_of_rows(
     changes: &Changes<'_>,
     has: &BTreeSet<i64>,
 ) -> Result<Vec<LetterOfRow>, SqlError> {
     // A statement does not always report which rows were stale, so all rows count here. The stored state
-    // decides.
-    let decided: Vec<u32> = changes
-        .nets
-        .list
-        .iter()
-        // Although the message failed, another change of its row may have been written.
-        .filter(|net| !changes.ledger.is_dead(net.message) || net.run.len() > 1)
-        .map(|net| net.run.start)
+    // decides. A row of which the call writes nothing counts too: what the call repeats for it may have been written
+    // with a message that failed then, so that no call has looked at the row's letters.
+    let runs = changes.keyed.runs().into_iter();
+    let decided: Vec<u32> = runs
+        // Although the deciding message failed, another change of its row may have been written.
+        .filter(|run| {
+            let mut messages = run.changes().map(|i| changes.keyed.change(i).message);
+            messages.any(|message| !changes.ledger.is_dead(message))
+        })
+        .map(|run| run.start)
         .collect();
     let returned = ROWS.with(|statement| {
         statement.query(decided.iter().enumerate(), |(n, change)| {

@@ -25,6 +25,8 @@ pub struct Case {
     pub transactions: Vec<String>,
     /// Table, more arguments of `sequin.map`, and which of its rows the source has too.
     pub mapped: Vec<(String, String, String)>,
+    /// Deliveries that are tried whatever the number of deliveries is.
+    pub delivered: Vec<Delivery>,
 }
 
 impl Case {
@@ -42,6 +44,7 @@ impl Case {
             initial: initial.into(),
             transactions: transactions.iter().map(|&sql| sql.to_owned()).collect(),
             mapped: Vec::new(),
+            delivered: Vec::new(),
         }
     }
 
@@ -61,6 +64,12 @@ impl Case {
     pub fn mapped(mut self, table: &str, arguments: &str, only: &str) -> Case {
         let of = [table, arguments, only].map(str::to_owned);
         self.mapped.push(of.into());
+        self
+    }
+
+    /// With this delivery among those that are tried, as it is printed: `[m1 m2] [m0]`.
+    pub fn delivered(mut self, calls: &str) -> Case {
+        self.delivered.push(Delivery::parsed(calls));
         self
     }
 
@@ -240,7 +249,8 @@ pub fn run_case(
         .make(&case.destination_ddl(), &history.tables, guard)
         .unwrap_or_else(|error| panic!("{}: {}", case.name, said(&error)));
     let mut random = Random::new(number("LAW_SEED", 1));
-    let all = deliveries(&history.transactions(), limit, &mut random);
+    let mut all = deliveries(&history.transactions(), limit, &mut random);
+    all.extend(case.delivered.iter().cloned());
     let mut verdict = Verdict {
         name: case.name.clone(),
         guard,

@@ -15,6 +15,16 @@ impl Delivery {
         calls.join(" ")
     }
 
+    /// The delivery of which [`Self::text`] gives this text.
+    pub fn parsed(text: &str) -> Delivery {
+        let number = |message: &str| message.trim_start_matches('m').parse().expect("a message");
+        let calls = text.split_terminator(']').map(|call| {
+            let call = call.trim_start().trim_start_matches('[');
+            call.split_whitespace().map(number).collect()
+        });
+        Delivery(calls.collect())
+    }
+
     /// How far it is from one call in commit order: what is simpler is smaller.
     pub fn difficulty(&self) -> (usize, usize) {
         let order: Vec<usize> = self.0.iter().flatten().copied().collect();
