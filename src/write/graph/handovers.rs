@@ -1,7 +1,7 @@
 //! Handovers: a row loses a referenced value and another row gets it, while a foreign key acts on deletes.
 //!
 //! Such a foreign key acts when the first row is deleted, although the second row has the value when the statement
-//! ends. Two rules of PostgreSQL offer a way around that:
+//! ends. A foreign key that acts on updates does so when the first row gets another value. Two rules of PostgreSQL offer a way around that:
 //!
 //! * An update that keeps the value triggers no action. So the first row is not deleted: an update of its key and of
 //!   all other columns makes it the second row. Several rows can follow each other in such a chain. They are updated
@@ -65,7 +65,8 @@ impl Collector<'_, '_> {
         }
         let mut chains = Chains::default();
         for referrer in &table.target.destination.referrers {
-            if referrer.on_delete != Action::Nothing {
+            // A row that stays cannot be deleted and inserted again, so updates of its values act, too.
+            if referrer.on_delete != Action::Nothing || referrer.on_update != Action::Nothing {
                 self.find_handovers_of(table, nets, referrer, &mut chains);
             }
         }
@@ -107,6 +108,10 @@ impl Collector<'_, '_> {
             let Some(&new) = takers.get(&now) else {
                 continue;
             };
+            if table.then[old].is_none() && referrer.on_delete == Action::Nothing {
+                // The server checks the delete when the statement ends.
+                continue;
+            }
             let goes = matches!(nets[old].effect, NetEffect::Delete { refused: false });
             let there = table.now[new].is_some();
             if is_move(target, (nets[old], true), (nets[new], there)) {

@@ -270,5 +270,22 @@ pub fn cases() -> Vec<Case> {
         )
         .delivered("[m1 m2 m3] [m4] [m0 m5]"),
     );
+    // rows cannot be deleted for one foreign key, and values cannot be updated for another one
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+        ("restrict", "on update restrict"),
+    ] {
+        cases.push(Case::new(
+            format!("key_moves_and_a_new_row_takes_it_{name}"),
+            format!(
+                "create table a (id int primary key, u text unique);
+                 create table b (id int primary key, a int references a on delete set null);
+                 create table c (id int primary key, a text references a (u) {action})"
+            ),
+            "insert into a values (2, 'b'); insert into c values (1, 'b')",
+            &["update a set id = 6 - id; insert into a (id, u) values (2, 'd')"],
+        ));
+    }
     cases
 }
