@@ -1,9 +1,12 @@
 //! Letters that wait in a circle with rows of a call. They can only be written together with these rows: the call starts
 //! over with its own messages and these letters.
+//!
+//! A message that is older than a letter of its row waits for that letter, whatever else it waits for: the newer message
+//! decides the row, and the older one may free what the newer one needs. The same is true of two letters.
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
@@ -11,37 +14,44 @@ use pgrx::pg_sys::{self, Datum};
 use super::due::{Due, Touched};
 use super::presence::Presence;
 use crate::error::SqlError;
+use crate::message::Version;
 use crate::prepared::{Kept, RowReader};
 
 /// Finds the letters that the call's unwritten rows wait for, then the letters that these letters wait for,
-/// and so on. A letter is found by the key of its row, and by the other keys and values that it brings.
+/// and so on. A letter is found by the key of its row, and by the other keys and values that it brings. Also finds
+/// the newer letters of a row, from a position on.
 macro_rules! awaited {
     ($brings:literal) => {
         concat!(
             "
     with recursive awaited as (
-        select null::bigint as id, null::integer as mapping, null::oid as relation, null::bytea as key,
-               null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or
-        from sequin_internal.batch() b(waits_on oid, waits_for bytea)
+        select null::bigint as id, null::integer as mapping, b.relation, sha256(b.key) as key,
+               null::bytea[] as brings, b.waits_on, sha256(b.waits_for) as waits_for, null::bytea as waits_or,
+               b.lsn, b.idx
+        from sequin_internal.batch() b(waits_on oid, waits_for bytea, relation oid, key bytea, lsn bigint, idx integer)
         union
         select l.* from awaited a
-        cross join lateral (values (a.waits_on, a.waits_for), (a.relation, a.waits_or)) w(waits_on, waits_for)
         cross join lateral (
-            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or
+            values (a.waits_on, a.waits_for, null::bigint, null::integer), (a.relation, a.waits_or, null, null),
+                   (a.relation, case when a.lsn is not null then a.key end, a.lsn, a.idx)
+            ) w(waits_on, waits_for, lsn, idx)
+        cross join lateral (
+            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or, i.lsn, i.idx
              from sequin.dead_letter i
-             where i.state = 'waiting' and sha256(i.row_key) = w.waits_for offset 0)",
+             where i.state = 'waiting' and sha256(i.row_key) = w.waits_for
+               and (w.lsn is null or (i.lsn, i.idx) > (w.lsn, w.idx)) offset 0)",
             $brings,
             ") i
         cross join lateral (
             select i.id, m.id as mapping, m.destination::oid as relation, sha256(i.row_key) as key, i.brings,
-                   i.waits_on::oid as waits_on, i.waits_for, i.waits_or
+                   i.waits_on::oid as waits_on, i.waits_for, i.waits_or, i.lsn, i.idx
             from sequin.mapping m
             where m.name = i.mapping and m.destination = w.waits_on and m.enabled and m.on_error = 'dead_letter'
             offset 0) l
         where w.waits_for is not null)
     select a.id, a.mapping, a.relation, a.key, (
                select pg_catalog.string_agg(u, ''::bytea) from pg_catalog.unnest(a.brings) u),
-           a.waits_on, a.waits_for, a.waits_or
+           a.waits_on, a.waits_for, a.waits_or, a.lsn, a.idx
     from awaited a where a.id is not null limit 20000"
         )
     };
@@ -52,15 +62,20 @@ const AWAITED: &str = awaited!("");
 const AWAITED_BRINGING: &str = awaited!(
     "
             union all
-            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or
+            (select i.id, i.mapping, i.row_key, i.brings, i.waits_on, i.waits_for, i.waits_or, i.lsn, i.idx
              from sequin.dead_letter i
-             where i.state = 'waiting' and i.brings is not null and i.brings @> array[w.waits_for] offset 0)"
+             where i.state = 'waiting' and i.brings is not null and i.brings @> array[w.waits_for]
+               and (w.lsn is null or (i.lsn, i.idx) > (w.lsn, w.idx)) offset 0)"
 );
 
 /// The columns of their batch relations.
-const WAITS: [(&str, pg_sys::Oid); 2] = [
+const WAITS: [(&str, pg_sys::Oid); 6] = [
     ("waits_on", pg_sys::OIDOID),
     ("waits_for", pg_sys::BYTEAOID),
+    ("relation", pg_sys::OIDOID),
+    ("key", pg_sys::BYTEAOID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
 ];
 
 /// Hashes keys of rows (or values) as letters store them.
@@ -88,6 +103,12 @@ struct Node {
     /// Its row, and the other keys and values that it brings.
     is: Vec<Thing>,
     waits_for: Vec<Thing>,
+    /// The call's message, which can have several nodes.
+    message: Option<usize>,
+    /// Whether the first of what it is, is the row that its message is about.
+    is_subject: bool,
+    /// The position of its message in the source.
+    version: Option<Version>,
 }
 
 /// Letters that must be applied together with the call's messages, without the letters that the call `has` already.
@@ -132,18 +153,40 @@ fn things_of(row: &Touched) -> Vec<(pg_sys::Oid, &[u8])> {
     of_row.into_iter().chain(of_value).collect()
 }
 
+/// Whether each of these rows is the one that its message is about: the first of the message's rows.
+fn subjects<'r>(rows: &'r [&Touched]) -> impl Iterator<Item = bool> + 'r {
+    let mut seen = HashSet::new();
+    let first = move |row: &&Touched| row.by.is_some_and(|by| seen.insert((row.table, by.number)));
+    rows.iter().map(first)
+}
+
 /// The letters that rows of the call wait for, the letters that these wait for, and so on.
 fn awaited(rows: &[&Touched], brings: bool) -> Result<(Vec<Due>, Vec<Node>), SqlError> {
     let waits = rows.iter().flat_map(|row| things_of(row));
+    let waits = waits.map(|(table, key)| {
+        let wait = vec![Some(Datum::from(table)), key.into_datum()];
+        [wait, vec![None; 4]].concat()
+    });
+    let own = rows
+        .iter()
+        .zip(subjects(rows))
+        .filter_map(|(row, is_subject)| {
+            let version = row.by.and_then(|by| by.version).filter(|_| is_subject)?;
+            let key = vec![
+                Some(Datum::from(row.table)),
+                row.key.as_slice().into_datum(),
+            ];
+            let position = vec![
+                Some(Datum::from(version.lsn as i64)),
+                Some(Datum::from(version.idx as i32)),
+            ];
+            Some([vec![None; 2], key, position].concat())
+        });
     let statement = match brings {
         true => &BRINGING,
         false => &AWAITER,
     };
-    let returned = statement.with(|statement| {
-        statement.query(waits, |(table, key)| {
-            vec![Some(Datum::from(table)), key.into_datum()]
-        })
-    })?;
+    let returned = statement.with(|statement| statement.query(waits.chain(own), |row| row))?;
     let mut letters = Vec::with_capacity(returned.len());
     let mut nodes = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
@@ -163,6 +206,9 @@ fn awaited(rows: &[&Touched], brings: bool) -> Result<(Vec<Due>, Vec<Node>), Sql
             waits_for: waits_for
                 .chain(row.bytes(7).map(|or| (table, or)))
                 .collect(),
+            message: None,
+            is_subject: true,
+            version: row.version(8, 9),
         });
     }
     Ok((letters, nodes))
@@ -186,7 +232,13 @@ fn hashed(rows: &[&Touched]) -> Result<Vec<Node>, SqlError> {
             vec![Some(Datum::from(n as i32)), key.into_datum()]
         })
     })?;
-    let mut nodes: Vec<Node> = rows.iter().map(|_| Node::default()).collect();
+    let of_row = |(row, is_subject): (&&Touched, bool)| Node {
+        message: row.by.map(|by| by.number),
+        version: row.by.and_then(|by| by.version),
+        is_subject,
+        ..Node::default()
+    };
+    let mut nodes: Vec<Node> = rows.iter().zip(subjects(rows)).map(of_row).collect();
     let mut row = RowReader::new(&returned);
     while row.next() {
         // The server returns them as it got them.
@@ -211,9 +263,11 @@ fn together(nodes: &[Node], written: usize, own: usize) -> BTreeSet<usize> {
             by_wait.entry(wait).or_default().push(i);
         }
     }
+    let older = older(nodes);
     let behind = |i: usize| {
         let things = nodes[i].is.iter();
-        things.flat_map(|thing| by_wait.get(thing).into_iter().flatten().copied())
+        let waiting = things.flat_map(|thing| by_wait.get(thing).into_iter().flatten());
+        waiting.chain(older.get(&i).into_iter().flatten()).copied()
     };
     let mut reached: BTreeSet<usize> = (0..written).collect();
     let mut next: Vec<usize> = (0..written).collect();
@@ -227,6 +281,39 @@ fn together(nodes: &[Node], written: usize, own: usize) -> BTreeSet<usize> {
         }
     }
     found
+}
+
+/// For each node, those of older messages of its row, of which no node is between.
+fn older(nodes: &[Node]) -> HashMap<usize, Vec<usize>> {
+    let mut by_thing: HashMap<&Thing, Vec<(Version, usize, bool)>> = HashMap::new();
+    let mut by_message: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        if let Some(message) = node.message {
+            by_message.entry(message).or_default().push(i);
+        }
+        let Some(version) = node.version else {
+            continue;
+        };
+        for (n, thing) in node.is.iter().enumerate() {
+            let is_subject = n == 0 && node.is_subject;
+            let of_thing = by_thing.entry(thing).or_default();
+            of_thing.push((version, i, is_subject));
+        }
+    }
+    let mut older: HashMap<usize, Vec<usize>> = HashMap::new();
+    for mut all in by_thing.into_values().filter(|all| all.len() > 1) {
+        all.sort_by_key(|(version, ..)| (version.lsn, version.index()));
+        for (at, (version, i, is_subject)) in all.iter().enumerate() {
+            let mut newer = all[at + 1..].iter();
+            let newer = newer.find(|(other, ..)| version.is_before(*other));
+            if let Some((_, newer, _)) = newer.filter(|_| *is_subject) {
+                let message = nodes[*i].message;
+                let same = message.map_or(vec![*i], |message| by_message[&message].clone());
+                older.entry(*newer).or_default().extend(same);
+            }
+        }
+    }
+    older
 }
 
 /// The nodes of a graph in groups whose members all reach each other, by Tarjan's algorithm without recursion.
@@ -286,6 +373,7 @@ mod tests {
         Node {
             is: vec![thing(is)],
             waits_for: waits_for.iter().copied().map(thing).collect(),
+            ..Node::default()
         }
     }
 
@@ -322,6 +410,28 @@ mod tests {
             node(6, &[7]),
         ];
         assert_eq!(together(&nodes, 1, 3), BTreeSet::from([3, 4, 5]));
+    }
+
+    #[test]
+    fn a_newer_letter_of_a_row_that_waits_comes_along() {
+        let of = |idx: u32, is: &[u32], node: Node| Node {
+            is: is.iter().map(|&n| (n, Vec::new())).collect(),
+            is_subject: true,
+            version: Some(Version { lsn: 1, idx }),
+            ..node
+        };
+        // The message 0 moves its row from 1 to 2 and waits for 9; the letter waits for 1.
+        let own = |is_subject: bool, is: u32| Node {
+            message: Some(0),
+            is_subject,
+            ..of(1, &[is], node(is, &[9]))
+        };
+        let nodes =
+            |newer: u32, is: &[u32]| [own(true, 2), own(false, 1), of(newer, is, node(0, &[1]))];
+        assert_eq!(together(&nodes(2, &[2]), 0, 2), BTreeSet::from([2]));
+        assert_eq!(together(&nodes(2, &[3, 2]), 0, 2), BTreeSet::from([2]));
+        assert!(together(&nodes(0, &[2]), 0, 2).is_empty());
+        assert!(together(&nodes(2, &[3]), 0, 2).is_empty());
     }
 
     #[test]

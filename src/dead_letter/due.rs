@@ -15,6 +15,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::presence::{Presence, announced};
 use crate::changes::Changes;
 use crate::error::SqlError;
+use crate::message::Version;
 use crate::outcome::Wait;
 use crate::pg::{clock, invalidation};
 use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
@@ -144,6 +145,17 @@ pub struct Touched {
     pub key: Vec<u8>,
     /// What the row waits for; `None`: it is written.
     pub wait: Option<Wait>,
+    /// The message that waits.
+    pub by: Option<Waiting>,
+}
+
+/// A message of the call that waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// Its number among those that wait.
+    pub number: usize,
+    /// Its position in the source.
+    pub version: Option<Version>,
 }
 
 /// Adds the rows that a mapping's changes concern.
@@ -170,10 +182,15 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
             let keys = std::iter::once(changes.table_key(change))
                 .chain(moved.map(|i| changes.table_key(i)))
                 .chain(brought);
+            let by = Waiting {
+                number: rows.len(),
+                version: changes.intake.message(failure.message).version,
+            };
             rows.extend(keys.map(|key| Touched {
                 table,
                 key,
                 wait: failure.wait.clone(),
+                by: Some(by),
             }));
         }
     }
@@ -189,6 +206,7 @@ fn touched(changes: &Changes<'_>, presence: &Presence, rows: &mut Vec<Touched>) 
                 table,
                 key,
                 wait: None,
+                by: None,
             }));
         }
     }

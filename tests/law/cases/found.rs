@@ -287,5 +287,19 @@ pub fn cases() -> Vec<Case> {
             &["update a set id = 6 - id; insert into a (id, u) values (2, 'd')"],
         ));
     }
+    // a change waits that a newer letter of its row makes needless, and the letter for the key that the change leaves
+    cases.push(
+        Case::new(
+            "letter_is_newer_than_the_move_that_it_waits_for",
+            "create table a (id int primary key);
+             create table c (id int primary key, u text unique, a int references a {deferred})",
+            "insert into a values (5); insert into c values (1, 'c', 5)",
+            &[
+                "update a set id = 6; update c set a = 6",
+                "update c set id = 5; update a set id = 7; update c set a = 7",
+            ],
+        )
+        .delivered("[m0 m1 m3 m4] [m2]"),
+    );
     cases
 }
