@@ -2,14 +2,19 @@
 //!
 //! A message that changes the key of a row can say of a large value that it did not change. The value is then of an
 //! older change of the batch, under the old key, or it is stored under the old key.
+//!
+//! Several rows can come to a key and go from it within a batch. The stored row is the one that goes first, and the row
+//! of the net change the one that comes last.
 
 #![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 
 use super::Changes;
+use super::keyed::Run;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
+use crate::outcome::MessageNo;
 use crate::target::column::{Slot, Source};
 use crate::target::reading::is_unchanged;
 
@@ -42,10 +47,7 @@ impl<'a> Changes<'a> {
         let run = keyed.run_of(left);
         let arrival = self.target.versions == VersionsIn::Nowhere;
         let leaves = keyed.change(left);
-        let newer = |a: u32, b: u32| match arrival {
-            true => keyed.change(a).message > keyed.change(b).message,
-            false => keyed.change(a).stamp.compare(&keyed.change(b).stamp) == Ordering::Greater,
-        };
+        let newer = |a: u32, b: u32| self.is_newer(a, b);
         let mut before: Vec<u32> = run
             .changes()
             .filter(|&i| i != left && keyed.change(i).message != leaves.message)
@@ -91,5 +93,70 @@ impl<'a> Changes<'a> {
             }
         }
         None
+    }
+
+    /// Whether a change of a row is newer than another one.
+    fn is_newer(&self, a: u32, b: u32) -> bool {
+        let (a, b) = (self.keyed.change(a), self.keyed.change(b));
+        match self.target.versions {
+            VersionsIn::Nowhere => a.message > b.message,
+            _ => a.stamp.compare(&b.stamp) == Ordering::Greater,
+        }
+    }
+
+    /// The message by which the stored row has left the key of this run, as far as that is certain. It is not if another
+    /// row came to the key before: then the stored row has gone by a message that the batch lacks, or the other one has.
+    pub fn stored_row_left_by(&self, run: Run) -> Option<MessageNo> {
+        let keyed = &self.keyed;
+        let stored = self.examined.stored.get(&run.start);
+        let stored = stored.and_then(|stored| stored.state.row);
+        let is_news = |i: u32| {
+            let stamp = &keyed.change(i).stamp;
+            stored.is_none_or(|row| stamp.compare(&row) == Ordering::Greater)
+        };
+        let news: Vec<u32> = run
+            .changes()
+            .filter(|&i| is_news(i) && !self.ledger.is_dead(keyed.change(i).message))
+            .collect();
+        let mut removes = news
+            .iter()
+            .copied()
+            .filter(|&i| keyed.change(i).event.removes());
+        let mut first = removes.next()?;
+        for other in removes {
+            match (self.is_newer(first, other), self.is_newer(other, first)) {
+                (true, false) => first = other,
+                (false, true) => {}
+                _ => return None,
+            }
+        }
+        // Without a position of the stored row, what came may be that row.
+        let mut came = news
+            .iter()
+            .filter(|&&i| stored.is_some() && keyed.change(i).event == Event::Appear);
+        let certain = keyed.leaves(first) && !came.any(|&came| !self.is_newer(came, first));
+        certain.then(|| keyed.change(first).message)
+    }
+
+    /// Whether a change brought the last of the rows that came to its key.
+    pub fn came_last(&self, change: u32) -> bool {
+        let keyed = &self.keyed;
+        let mut others = keyed.run_of(change).changes().filter(|&i| {
+            i != change
+                && keyed.change(i).event == Event::Appear
+                && !self.ledger.is_dead(keyed.change(i).message)
+        });
+        others.all(|other| !self.is_newer(other, change))
+    }
+
+    /// Whether no change tells that the row which a change brought to its key has left it. A departure of the same
+    /// transaction can be that of the row before, where the key is deferrable.
+    pub fn stayed(&self, change: u32) -> bool {
+        let keyed = &self.keyed;
+        let stamp = &keyed.change(change).stamp;
+        let mut removes = keyed.run_of(change).changes().filter(|&i| {
+            keyed.change(i).event.removes() && !self.ledger.is_dead(keyed.change(i).message)
+        });
+        removes.all(|i| !self.is_newer(i, change) || keyed.change(i).stamp.same_transaction(stamp))
     }
 }

@@ -167,6 +167,65 @@ pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>,
     Ok(followed)
 }
 
+/// For each row that goes from one key (with the first of its net changes) to another (with the second), whether the
+/// foreign keys of the table to itself would take one of these rows along that refers to another row by the old value.
+/// They act when the statement ends, on all rows that have the value then.
+pub fn catches(
+    changes: &Changes<'_>,
+    nets: &[(&NetChange, &NetChange)],
+) -> Result<Vec<bool>, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let mut catches = vec![false; nets.len()];
+    for referrer in &target.destination.referrers {
+        if referrer.oid != target.destination.oid || referrer.on_update == Action::Nothing {
+            continue;
+        }
+        let old: Vec<&NetChange> = nets.iter().map(|(old, _)| *old).collect();
+        let others = others(target, referrer);
+        let found = Rows::read(target, values, referrer, &old)?.others;
+        let mut rows: Vec<Option<usize>> = vec![None; nets.len()];
+        if let Some(found) = &found {
+            let mut row = RowReader::new(found);
+            for at in 0..found.len() {
+                row.go_to(at);
+                rows[row.index(0)] = Some(at);
+            }
+        }
+        let mut dropped: HashMap<Vec<u8>, usize> = HashMap::new();
+        for (n, (old, new)) in nets.iter().enumerate() {
+            let now = |to: &str| match (&found, others.iter().position(|c| c.name == to)) {
+                (Some(found), Some(at)) => {
+                    let mut row = RowReader::new(found);
+                    row.go_to(rows[n]?);
+                    row.datum(at + 1)
+                }
+                _ => values.get(old.row, target.column_number(to)?),
+            };
+            let then = |to: &str| {
+                let i = target.column_number(to).filter(|i| new.has(*i));
+                i.map_or_else(|| now(to), |i| values.get(new.row, i))
+            };
+            let columns = || referrer.columns.iter().map(|(_, to, _)| to);
+            let before = tuple(target, columns().map(|to| (to, now(to))));
+            let after = tuple(target, columns().map(|to| (to, then(to))));
+            if before != after {
+                dropped.extend(before.map(|before| (before, n)));
+            }
+        }
+        for (_, new) in nets {
+            let value = |of: &str| {
+                let i = target.column_number(of).filter(|i| new.has(*i))?;
+                values.get(new.row, i)
+            };
+            let refers = referrer.columns.iter().map(|(of, to, _)| (to, value(of)));
+            if let Some(n) = tuple(target, refers).and_then(|value| dropped.get(&value)) {
+                catches[*n] = true;
+            }
+        }
+    }
+    Ok(catches)
+}
+
 /// Values of columns as bytes; `None` if one is null.
 fn tuple<'c>(
     target: &Target,

@@ -254,12 +254,14 @@ impl Work<'_, '_> {
 
     /// The changes of a component to write first. If a row is deleted and another row gets its referenced value in
     /// the same statement, the foreign key's action hits the rows that refer to the new row too. So the delete is
-    /// written first, if it can be written without the other change.
+    /// written first, if it can be written without the other change and those rows. The same is true of a row that
+    /// moves while another row comes to its key.
     fn first(&self, component: &[usize]) -> Vec<usize> {
         let graph = self.graph;
         let mut late: Vec<usize> = Vec::new();
         let mut acting: Vec<usize> = Vec::new();
         let mut givers: HashMap<ValueNo, Vec<usize>> = HashMap::new();
+        let mut needers: HashMap<ValueNo, Vec<usize>> = HashMap::new();
         if component
             .iter()
             .any(|&node| !graph.acting_drops[node].is_empty())
@@ -268,13 +270,19 @@ impl Work<'_, '_> {
                 for value in &graph.nodes[node].gives {
                     givers.entry(*value).or_default().push(node);
                 }
+                for (value, _) in &graph.nodes[node].needs {
+                    needers.entry(*value).or_default().push(node);
+                }
             }
         }
         for &node in component {
             for value in &graph.acting_drops[node] {
-                let givers = givers.get(value).into_iter().flatten();
+                let Some(givers) = givers.get(value) else {
+                    continue;
+                };
+                let needers = needers.get(value).into_iter().flatten();
                 let before = late.len();
-                late.extend(givers.filter(|&&giver| giver != node));
+                late.extend(givers.iter().chain(needers).filter(|&&other| other != node));
                 if late.len() > before {
                     acting.push(node);
                 }

@@ -109,7 +109,8 @@ fn found(changes: &Changes<'_>, nets: &[NetChange]) -> Vec<Pair> {
                 break;
             }
             if net.present() {
-                if arrivals(changes, net).eq([change]) && !net.is_untouched() && taken.insert(at) {
+                let is_it = arrivals(changes, net).eq([change]) && changes.stayed(change);
+                if is_it && !net.is_untouched() && taken.insert(at) {
                     pairs.push(Pair {
                         old: old.clone(),
                         frees: !old.present(),
@@ -118,7 +119,8 @@ fn found(changes: &Changes<'_>, nets: &[NetChange]) -> Vec<Pair> {
                 }
                 break;
             }
-            if net.columns().is_some() || !keyed.has_left(net.run, net.message) {
+            let goes_on = changes.came_last(change) && keyed.has_left(net.run, net.message);
+            if net.columns().is_some() || !goes_on {
                 break;
             }
             message = net.message;
@@ -149,9 +151,7 @@ fn left_by(changes: &Changes<'_>, net: &NetChange) -> Option<MessageNo> {
         return None;
     }
     match net.effect {
-        NetEffect::Delete { refused: false } => {
-            keyed.has_left(net.run, net.message).then_some(net.message)
-        }
+        NetEffect::Delete { refused: false } => changes.stored_row_left_by(net.run),
         NetEffect::Write { .. } => {
             // Another row has come to the key.
             let mut all = net.run.changes().filter(leaves);
@@ -170,7 +170,7 @@ fn left_by(changes: &Changes<'_>, net: &NetChange) -> Option<MessageNo> {
 }
 
 /// The pairs whose rows can get the new key: the destination has the row under the old key, none under the new one, and
-/// no row that a mapping writes would follow. Also reads what only the destination has of the rows.
+/// no row that a mapping writes would follow, be it there or new. Also reads what only the destination has of the rows.
 fn there(
     changes: &mut Changes<'_>,
     mut pairs: Vec<Pair>,
@@ -200,6 +200,9 @@ fn there(
     let carried = carried::read(changes, &old, new)?;
     let mut followed = cascade::followed(changes, &old)?.into_iter();
     pairs.retain(|_| followed.next() == Some(false));
+    let nets: Vec<_> = pairs.iter().map(|pair| (&pair.old, &pair.new)).collect();
+    let mut catches = cascade::catches(changes, &nets)?.into_iter();
+    pairs.retain(|_| catches.next() == Some(false));
     let leaving: HashSet<u32> = pairs.iter().map(|pair| pair.old.run.start).collect();
     let keys: Vec<Vec<Datum>> = pairs.iter().map(|pair| key(changes, &pair.new)).collect();
     let mut taken = exist(&mut changes.target, &keys)?.into_iter();

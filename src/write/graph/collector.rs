@@ -61,6 +61,9 @@ impl Collector<'_, '_> {
                 continue;
             }
             let there = |n: usize| (nets[n], table.now[n].is_some());
+            if self.graph.move_targets.contains(&(self.first + new)) {
+                continue;
+            }
             if is_move(table.target, there(old), there(new)) && !nets[new].replaces() {
                 self.moves(old, new);
             }
@@ -100,18 +103,25 @@ impl Collector<'_, '_> {
         by_run: &HashMap<u32, usize>,
         old: usize,
     ) -> Option<usize> {
-        let keyed = &self.changes.keyed;
-        let mut at = old;
+        let (changes, keyed) = (self.changes, &self.changes.keyed);
+        if nets[old].columns().is_some() {
+            return None;
+        }
+        let mut message = changes.stored_row_left_by(nets[old].run)?;
         for _ in 0..nets.len() {
+            let change = keyed.of_subject(message)?;
+            let at = *by_run.get(&keyed.run_of(change).start)?;
             let net = nets[at];
+            if !changes.came_last(change) {
+                return None;
+            }
+            if net.present() {
+                return changes.stayed(change).then_some(at);
+            }
             if net.columns().is_some() || !keyed.has_left(net.run, net.message) {
                 return None;
             }
-            let change = keyed.of_subject(net.message)?;
-            at = *by_run.get(&keyed.run_of(change).start)?;
-            if nets[at].present() {
-                return Some(at);
-            }
+            message = net.message;
         }
         None
     }

@@ -270,6 +270,33 @@ pub fn cases() -> Vec<Case> {
         )
         .delivered("[m1 m2 m3] [m4] [m0 m5]"),
     );
+    // two stored rows whose keys a row has passed: one of them was deleted before the row came
+    for (name, action) in [
+        ("cascade", "on delete cascade"),
+        ("set_null", "on delete set null"),
+    ] {
+        for (name, from, by) in [(format!("{name}_up"), 1, 5), (format!("{name}_down"), 6, 5)] {
+            cases.push(
+                Case::new(
+                    format!("row_passes_the_key_of_a_deleted_row_{name}"),
+                    format!(
+                        "create table a (id int primary key, u text unique, w text unique);
+                         create table b (id int primary key, a text references a (u) {action} {{deferred}})"
+                    ),
+                    format!(
+                        "insert into a values ({from}, 'c', 'e'), ({by}, 'b', 'b'); insert into b values (2, 'c')"
+                    ),
+                    &[
+                        "update b set a = 'a'; update a set u = 'a' where u = 'c'",
+                        &format!("delete from a where id = {by}"),
+                        &format!("update a set id = {by} where id = {from}"),
+                        "update a set id = 4 where u = 'a'",
+                    ],
+                )
+                .delivered("[m0 m1 m2 m3 m4]"),
+            );
+        }
+    }
     // rows cannot be deleted for one foreign key, and values cannot be updated for another one
     for (name, action) in [
         ("cascade", "on update cascade"),
@@ -301,5 +328,40 @@ pub fn cases() -> Vec<Case> {
         )
         .delivered("[m0 m1 m3 m4] [m2]"),
     );
+    for (name, action) in [
+        ("cascade", "on update cascade"),
+        ("set_null", "on update set null"),
+    ] {
+        // a foreign key that acts on an update of a key must not reach rows that refer to the next row of that key
+        let ddl = format!(
+            "create table a (id int primary key, a int references a {action} {{deferred}})"
+        );
+        cases.push(
+            Case::new(
+                format!("rows_that_refer_to_themselves_shift_{name}"),
+                &ddl,
+                "insert into a values (5, 5)",
+                &[
+                    "insert into a values (4, 4)",
+                    "update a set id = 6 where id = 5; update a set id = 5 where id = 4;
+                     update a set a = id",
+                ],
+            )
+            .delivered("[m0] [m1 m2 m3 m4 m5 m6]"),
+        );
+        cases.push(
+            Case::new(
+                format!("row_returns_and_another_refers_to_it_{name}"),
+                &ddl,
+                "insert into a values (4, 4), (2, null)",
+                &[
+                    "update a set id = 3 where id = 4; update a set a = 3 where id = 3",
+                    "update a set id = 4 where id = 3; update a set a = null where id = 4;
+                     update a set id = 3 where id = 2; update a set a = 4 where id = 3",
+                ],
+            )
+            .delivered("[m0 m1 m2 m3 m4 m5 m7] [m6]"),
+        );
+    }
     cases
 }
