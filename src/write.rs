@@ -36,6 +36,7 @@ use crate::guard::store::{NewState, store};
 use crate::guard::stored::{Asked, Lost, special};
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
+use crate::merge::State;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};
@@ -178,6 +179,41 @@ fn claim_these(
         return Err(Stop::EXAMINE);
     }
     Ok(lost.into_iter().map(|i| claimed[i]).collect())
+}
+
+/// Stores the images of rows that stay for now, and that their net changes remove later. Another call cannot find them
+/// out if a change of the same transaction wrote the row.
+fn store_images(changes: &Changes<'_>, gone: &[&NetChange]) -> Result<(), SqlError> {
+    let mut nets = Vec::new();
+    for net in gone {
+        let Guarded::Examined { state, .. } = &net.guarded else {
+            continue;
+        };
+        let stored = changes.examined.stored.get(&net.run.start);
+        let stored = stored.filter(|it| it.state.present && it.state.row_image.is_none());
+        let Some((stored, gone)) = stored.zip(state.gone) else {
+            continue;
+        };
+        let row = stored.state.row;
+        if row.is_some_and(|row| gone.stamp.same_transaction(&row)) {
+            let state = State {
+                row_image: gone.image,
+                ..stored.state.clone()
+            };
+            let guarded = Guarded::Examined {
+                state: Box::new(state),
+                members: stored.members.clone(),
+                has_version_row: stored.has_version_row,
+                exists: stored.exists,
+                touched: true,
+            };
+            nets.push(NetChange {
+                guarded,
+                ..(*net).clone()
+            });
+        }
+    }
+    store_states(changes, &nets.iter().collect::<Vec<_>>())
 }
 
 /// Stores the states of examined rows.

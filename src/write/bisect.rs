@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use super::constraint::unique_columns;
 use super::give_up::{can_give_up, give_up};
 use super::pending::Pending;
-use super::{violations, wait, write_set};
+use super::{store_images, violations, wait, write_set};
 use crate::blame::{deserves_another_try, forgive, is_of_all};
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Unit};
@@ -274,6 +274,8 @@ fn arrive(changes: &mut Changes<'_>, unit: &Unit) -> Result<Option<Unit>, Stop> 
             return Err(Stop::Failed(error.clone()));
         };
         give_up(target, &changes.nets.values, column, &gone)?;
+        // Its values do not tell any more that it is the row which goes.
+        store_images(changes, &gone)?;
         write_set(changes, &arrives)
     });
     match result {

@@ -363,5 +363,28 @@ pub fn cases() -> Vec<Case> {
             .delivered("[m0 m1 m2 m3 m4 m5 m7] [m6]"),
         );
     }
+    // a row gives a value up and stays for its child: its values do not tell later that it is the row which goes
+    for (name, of) in [
+        ("text", "text not null"),
+        ("bytea", "bytea not null"),
+        ("null", "text"),
+    ] {
+        cases.push(
+            Case::new(
+                format!("row_that_gave_a_value_up_goes_{name}"),
+                format!(
+                    "create table b (id int primary key, v text, u {of} unique);
+                     create table c (id int primary key, b int references b on update cascade {{deferred}})"
+                ),
+                "insert into b values (1, 'c', 'c')",
+                &[
+                    "update b set id = 3",
+                    "insert into c values (1, 3)",
+                    "update b set v = 'd'; update b set id = 4",
+                ],
+            )
+            .delivered("[m2 m3] [m0 m1] [m4]"),
+        );
+    }
     cases
 }
