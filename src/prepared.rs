@@ -17,7 +17,7 @@ use crate::pg::interrupts;
 use crate::pg::isolation::is_standby;
 use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
-use crate::pg::spi::{Executed, Plan, Returned, select};
+use crate::pg::spi::{CatalogPlans, Executed, Plan, Returned, select};
 use crate::pg::tuples::{Counts, RowColumn, RowType, Rows};
 use crate::pg::user::current_user;
 use crate::statement::NEXT_ROW;
@@ -358,6 +358,7 @@ impl Lookup {
                     prepared.keep()
                 }
             };
+            let _plans = CatalogPlans::begin();
             // Not read-only for SPI: with the caller's snapshot, the query would miss a change that the
             // call has just waited for.
             let rows: Result<Vec<T>, _> = select(client, &statement, args)?.map(read).collect();

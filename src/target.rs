@@ -23,13 +23,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Datum};
-use pgrx::prelude::*;
 
 use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::partitions;
 use crate::destination::places::Places;
-use crate::destination::{Column, Destination};
+use crate::destination::{Column, Destination, UniqueIndex};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
@@ -39,7 +38,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::mapping::{ColumnSource, Mapping, Mode, Root, catalog};
 use crate::message::{Action, Field, Message};
 use crate::pg::invalidation;
-use crate::pg::spi;
+use crate::pg::relation;
 use crate::pg::tuples::RowColumn;
 use crate::pg::typeio::base_type;
 use crate::pg::user::{ActingAs, may_lock_rows};
@@ -391,7 +390,7 @@ fn written_columns(
     destination: &Destination,
     key_names: &[String],
 ) -> (Vec<TargetColumn>, Vec<Expression>) {
-    let equality = equality_operators(destination.oid, key_names);
+    let equality = equality_operators(destination, key_names);
     let mut expressions = Vec::new();
     let mut columns = Vec::new();
     for column in &destination.columns {
@@ -461,38 +460,32 @@ fn source(
     })
 }
 
-const EQUALITY: &str = "
-    select a.attname::text,
-           'operator(' || pg_catalog.quote_ident(n.nspname) || '.' || o.oprname || ')'
-    from pg_catalog.pg_index i
-    cross join lateral rows from (pg_catalog.unnest(i.indkey::smallint[]),
-                                  pg_catalog.unnest(i.indclass::oid[])) k(attnum, opclass)
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    join pg_catalog.pg_opclass c on c.oid = k.opclass
-    join pg_catalog.pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype
-         and m.amoprighttype = c.opcintype and m.amopstrategy = 3
-    join pg_catalog.pg_operator o on o.oid = m.amopopr
-    join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
-    where i.indrelid = $1 and i.indisunique and i.indimmediate and i.indisvalid
-          and i.indpred is null and i.indnkeyatts = pg_catalog.cardinality($2)
-          and not exists (select from pg_catalog.generate_series(0, i.indnkeyatts - 1) n
-                          where not exists (select from pg_catalog.pg_attribute x
-                                            where x.attrelid = i.indrelid and x.attnum = i.indkey[n]
-                                                  and x.attname::text = any ($2)))
-    order by i.indisprimary, i.indexrelid";
-
 /// The equality operator of each key column, from the unique index on the key. The search_path is pinned,
 /// so a plain `=` would miss the operators of extension types.
-fn equality_operators(relation: pg_sys::Oid, key: &[String]) -> Vec<String> {
-    let found = Spi::connect_mut(|client| {
-        spi::select(client, EQUALITY, &[relation.into(), key.to_vec().into()])?
-            .map(|row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)))
-            .collect::<Result<HashMap<_, _>, pgrx::spi::Error>>()
-    })
-    .unwrap_or_else(|e| error!("could not read the catalog: {e}"));
+fn equality_operators(destination: &Destination, key: &[String]) -> Vec<String> {
+    let fits = |index: &&UniqueIndex| {
+        let columns = &index.columns;
+        index.immediate
+            && index.valid
+            && !index.partial
+            && columns.len() == key.len()
+            && columns.iter().all(|column| key.contains(column))
+    };
+    let mut fitting: Vec<&UniqueIndex> = destination.unique_indexes.iter().filter(fits).collect();
+    fitting.sort_by_key(|index| (index.primary, index.oid.to_u32()));
+    let mut found = HashMap::new();
+    for index in fitting {
+        let operators = relation::equalities(index.oid);
+        for (column, operator) in index.columns.iter().zip(operators) {
+            if let Some((schema, operator)) = operator {
+                let schema = pgrx::spi::quote_identifier(schema);
+                found.insert(column, format!("operator({schema}.{operator})"));
+            }
+        }
+    }
     key.iter()
         .map(|name| {
-            let operator = found.get(&Some(name.clone())).cloned().flatten();
+            let operator = found.get(name).cloned();
             operator.unwrap_or_else(|| "operator(pg_catalog.=)".to_owned())
         })
         .collect()

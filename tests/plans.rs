@@ -109,3 +109,25 @@ fn plans_use_indexes_when_a_table_has_grown() {
         );
     }
 }
+
+#[test]
+fn a_first_message_takes_no_query_of_the_catalog() {
+    let (database, _) = Database::mapped(
+        "plans_first",
+        "create table plain (id bigint primary key, name text, price numeric(10, 2))",
+        &["plain"],
+        "table",
+    );
+    let mut client = database.connect();
+    let counts = apply(
+        &mut client,
+        &message("insert", "plain", 1, r#"{"id":1,"name":"x","price":1.5}"#),
+    );
+    assert_eq!(counts.upserted, 1);
+    let queries = value(
+        &mut client,
+        "select coalesce(string_agg(ident, ';'), 'none') from pg_backend_memory_contexts
+         where name = 'CachedPlanSource' and ident like '%pg_catalog.pg_%'",
+    );
+    assert_eq!(queries, "none");
+}

@@ -62,6 +62,7 @@ thread_local! {
     };
     static NOTE_CONFIRMED: Kept = const { Kept::new(CONFIRMED, KEY) };
     static NOTE_FIRST_READ: Kept = const { Kept::new(FIRST_READ, &[("mapping", pg_sys::INT4OID)]) };
+    static LOOK: Kept = const { Kept::new(ANY_DUE, PRUNING) };
     static PRUNED_VERSIONS: Kept = const { Kept::new(PRUNE_VERSIONS, PRUNING) };
     static PRUNED_FORMER: Kept = const { Kept::new(PRUNE_FORMER, PRUNING) };
     static PRUNED_SEEN: Kept = const { Kept::new(PRUNE_SEEN, PRUNING) };
@@ -146,6 +147,13 @@ pub struct Pruned {
     pub more: bool,
 }
 
+/// Whether anything may be due. Most of the time nothing is, and planning what prunes takes a session some milliseconds.
+const ANY_DUE: &str = "
+    select exists (select from sequin.tombstone t where t.made_at < b.cutoff)
+           or exists (select from sequin.former_mapping f where f.removed_at < b.cutoff)
+           or exists (select from sequin.resync_seen s order by s.mapping limit 1)
+    from sequin_internal.batch() b(cutoff timestamptz, most bigint)";
+
 /// Removes the oldest tombstones, and notes of reads, with their versions.
 const PRUNE_VERSIONS: &str = "
     with b as materialized (
@@ -215,12 +223,14 @@ pub fn prune(most: i64) -> Result<Pruned, SqlError> {
         rows: 0,
         more: false,
     };
+    let arguments = || vec![clock::datum(Some(cutoff)), Some(Datum::from(most))];
+    let found = LOOK.with(|statement| statement.query_of(arguments()))?;
+    let mut row = RowReader::new(&found);
+    if row.next() && row.bool(0) == Some(false) {
+        return Ok(pruned);
+    }
     for statement in [&PRUNED_VERSIONS, &PRUNED_FORMER, &PRUNED_SEEN] {
-        let returned = statement.with(|statement| {
-            statement.query(std::iter::once(()), |()| {
-                vec![clock::datum(Some(cutoff)), Some(Datum::from(most))]
-            })
-        })?;
+        let returned = statement.with(|statement| statement.query_of(arguments()))?;
         let mut row = RowReader::new(&returned);
         row.next();
         let rows = row.bigint(0).unwrap_or_default();

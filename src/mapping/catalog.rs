@@ -9,22 +9,28 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::{Mapping, MappingRow};
-use crate::error::Error;
 use crate::error::nearest::nearest;
+use crate::error::{Error, SqlError};
 use crate::pg::keys::extension_owner;
-use crate::pg::spi;
+use crate::pg::raise::raise;
+use crate::pg::relation;
+use crate::pg::spi::{self, Connection};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
-use crate::prepared::Lookup;
+use crate::prepared::{BatchRow, Kept, RowReader};
 
 const MAPPINGS: &str = "
-    select id, name, source, destination::oid, columns::text, key, filter, mode, on_delete,
-           soft_delete, on_error, guard, enabled, owner::oid, search_path
+    select id, name, source, destination::oid, columns::text, pg_catalog.array_to_json(key)::text, filter, mode,
+           on_delete, soft_delete, on_error, guard, enabled, owner::oid, search_path
     from sequin.mapping order by id";
+
+thread_local! {
+    static LOAD: Kept = const { Kept::new(MAPPINGS, &[("nothing", pg_sys::INT4OID)]) };
+}
 
 /// Every mapping of the database, by id. A row with faults, which the trigger has not checked, must not keep the others from
 /// being read.
 pub fn load() -> Result<Vec<Mapping>, Error> {
-    let rows = select().unwrap_or_else(|e| error!("could not read sequin.mapping: {e}"));
+    let rows = select().unwrap_or_else(|error| raise(error));
     let read = |row: MappingRow| {
         let (mapping, faults) = row.read();
         Mapping { faults, ..mapping }
@@ -32,30 +38,35 @@ pub fn load() -> Result<Vec<Mapping>, Error> {
     Ok(rows.into_iter().map(read).collect())
 }
 
-fn select() -> Result<Vec<MappingRow>, pgrx::spi::Error> {
-    Spi::connect_mut(|client| {
-        spi::select(client, MAPPINGS, &[])?
-            .map(|row| {
-                Ok(MappingRow {
-                    id: row.get(1)?.expect("not null"),
-                    name: row.get(2)?.expect("not null"),
-                    source: row.get(3)?.expect("not null"),
-                    destination: row.get::<pg_sys::Oid>(4)?.map(pg_sys::Oid::to_u32),
-                    columns: row.get(5)?,
-                    key: row.get(6)?,
-                    filter: row.get(7)?,
-                    mode: row.get(8)?.expect("not null"),
-                    on_delete: row.get(9)?.expect("not null"),
-                    soft_delete: row.get(10)?,
-                    on_error: row.get(11)?.expect("not null"),
-                    guard: row.get(12)?.expect("not null"),
-                    enabled: row.get(13)?.expect("not null"),
-                    owner: row.get::<pg_sys::Oid>(14)?.expect("not null").to_u32(),
-                    search_path: row.get(15)?.expect("not null"),
-                })
-            })
-            .collect()
-    })
+fn select() -> Result<Vec<MappingRow>, SqlError> {
+    let _connection = Connection::open();
+    let returned = LOAD.with(|query| query.query(std::iter::empty(), |row: BatchRow| row))?;
+    let mut row = RowReader::new(&returned);
+    let mut rows = Vec::with_capacity(returned.len());
+    while row.next() {
+        let text = |column| row.text(column).expect("not null");
+        let oid = |column| row.datum(column).map(|oid| oid.value() as u32);
+        rows.push(MappingRow {
+            id: row.int(0).expect("not null"),
+            name: text(1),
+            source: text(2),
+            destination: oid(3),
+            columns: row.text(4),
+            key: row
+                .text(5)
+                .map(|key| serde_json::from_str(&key).expect("a list of texts")),
+            filter: row.text(6),
+            mode: text(7),
+            on_delete: text(8),
+            soft_delete: row.text(9),
+            on_error: text(10),
+            guard: text(11),
+            enabled: row.bool(12).expect("not null"),
+            owner: oid(13).expect("not null"),
+            search_path: text(14),
+        });
+    }
+    Ok(rows)
 }
 
 /// The mapping of this name, if the caller has the rights of its owner.
@@ -97,18 +108,10 @@ pub fn relation() -> pg_sys::Oid {
     oid("sequin.mapping")
 }
 
-thread_local! {
-    static OID: Lookup = const {
-        Lookup::new("select $1::regclass::oid", &[pg_sys::BuiltinOid::TEXTOID])
-    };
-}
-
 /// The OID of one of the extension's tables.
 pub fn oid(table: &str) -> pg_sys::Oid {
-    OID.with(|query| query.rows(&[table.into()], |row| row.get(1)))
-        .pop()
-        .flatten()
-        .expect("a regclass is not null")
+    let name = table.strip_prefix("sequin.").unwrap_or(table);
+    relation::named("sequin", name).unwrap_or_else(|| error!("table {table} is gone"))
 }
 
 /// The ids of the mappings that are being resynced.

@@ -59,6 +59,9 @@ pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) 
 }
 
 fn rules(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+    if !destination.rules {
+        return None;
+    }
     let commands: &[&str] = match mapping.mode {
         Mode::Append => &["3"],
         Mode::Upsert => &["2", "3", "4"],
@@ -90,6 +93,9 @@ fn rules(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
 }
 
 fn policies(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Option<Fault> {
+    if !destination.row_security {
+        return None;
+    }
     let upsert = mapping.mode == Mode::Upsert;
     let deletes = upsert && mapping.on_delete == OnDelete::Delete;
     let commands: Vec<String> = [(true, "a"), (upsert, "r"), (upsert, "w"), (deletes, "d")]

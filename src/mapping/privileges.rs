@@ -10,6 +10,7 @@ use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
+use crate::pg::user::has_privileges;
 use crate::prepared::Lookup;
 
 const PRIVILEGES: &str = "
@@ -63,6 +64,9 @@ pub fn needed(mapping: &Mapping) -> Vec<&'static str> {
 /// The fault of a role that lacks privileges which it needs to write the mapping's rows. A role that does not exist has
 /// none.
 pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Option<Fault> {
+    if has_privileges(destination.oid, writer, &needed(mapping)) {
+        return None;
+    }
     let found = QUERY.with(|query| {
         query.rows(&[destination.oid.into(), writer.into()], |row| {
             let mut has = [false; 5];

@@ -43,6 +43,55 @@ pub fn select<'c, Q: pgrx::spi::Query<'c>>(
     }
 }
 
+/// While it lives, queries of the catalog are planned for all values of their parameters, and by indexes.
+///
+/// By itself the server plans a statement anew for each of its first five executions, which takes longer than a query of
+/// the catalog runs. And it reads whole catalogs while they are small. The settings are the server's variables: a query
+/// of the catalog takes no longer than ten settings.
+pub struct CatalogPlans {
+    mode: c_int,
+    ways: [bool; 4],
+}
+
+impl CatalogPlans {
+    /// Until it is dropped, plans are made like that.
+    pub fn begin() -> CatalogPlans {
+        let generic = pg_sys::PlanCacheMode::PLAN_CACHE_MODE_FORCE_GENERIC_PLAN as c_int;
+        CatalogPlans::set(generic, [false; 4])
+    }
+
+    /// Returns the values before.
+    fn set(mode: c_int, ways: [bool; 4]) -> CatalogPlans {
+        // SAFETY: the variables of settings. Their values are put back when the value is dropped, also by an error.
+        unsafe {
+            use pg_sys::{enable_hashjoin, enable_mergejoin, enable_seqscan, jit_enabled};
+            let before = CatalogPlans {
+                mode: pg_sys::plan_cache_mode,
+                ways: [
+                    enable_seqscan,
+                    enable_hashjoin,
+                    enable_mergejoin,
+                    jit_enabled,
+                ],
+            };
+            pg_sys::plan_cache_mode = mode;
+            [
+                enable_seqscan,
+                enable_hashjoin,
+                enable_mergejoin,
+                jit_enabled,
+            ] = ways;
+            before
+        }
+    }
+}
+
+impl Drop for CatalogPlans {
+    fn drop(&mut self) {
+        std::mem::forget(CatalogPlans::set(self.mode, self.ways));
+    }
+}
+
 /// A connection to SPI. Memory allocated while the connection lives is freed with the connection.
 pub struct Connection;
 

@@ -104,7 +104,8 @@ pub fn fields(composite: pg_sys::Oid) -> Vec<(String, pg_sys::Oid, i32)> {
         .collect()
 }
 
-fn name_text(name: &pg_sys::NameData) -> String {
+/// A name of the catalog as text.
+pub(super) fn name_text(name: &pg_sys::NameData) -> String {
     // SAFETY: a name of the catalog ends with a NUL within its 64 bytes.
     let name = unsafe { CStr::from_ptr(name.data.as_ptr()) };
     name.to_string_lossy().into_owned()

@@ -126,6 +126,54 @@ pub fn may_lock_rows(relation: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     has_for_all_rows(relation, role, pg_sys::ACL_UPDATE)
 }
 
+/// Whether a role may use a relation's schema, and has these privileges on the relation: `DELETE` on the whole, others on
+/// a column at least.
+pub fn has_privileges(relation: pg_sys::Oid, role: pg_sys::Oid, privileges: &[&str]) -> bool {
+    // SAFETY: catalog look-ups.
+    unsafe {
+        let schema = pg_sys::get_rel_namespace(relation);
+        schema != pg_sys::InvalidOid
+            && may_use_schema(schema, role)
+            && privileges.iter().all(|privilege| {
+                let (privilege, of_columns) = match *privilege {
+                    "SELECT" => (pg_sys::ACL_SELECT, true),
+                    "INSERT" => (pg_sys::ACL_INSERT, true),
+                    "UPDATE" => (pg_sys::ACL_UPDATE, true),
+                    "DELETE" => (pg_sys::ACL_DELETE, false),
+                    _ => return false,
+                };
+                #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
+                let privilege = privilege as pg_sys::AclMode;
+                let mut gone = false;
+                let of_relation =
+                    pg_sys::pg_class_aclcheck_ext(relation, role, privilege, &mut gone);
+                of_relation == pg_sys::AclResult::ACLCHECK_OK
+                    || of_columns
+                        && !gone
+                        && pg_sys::pg_attribute_aclcheck_all(
+                            relation,
+                            role,
+                            privilege,
+                            pg_sys::AclMaskHow::ACLMASK_ANY,
+                        ) == pg_sys::AclResult::ACLCHECK_OK
+            })
+    }
+}
+
+fn may_use_schema(schema: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    // SAFETY: a catalog look-up.
+    let result = unsafe {
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::pg_namespace_aclcheck(schema, role, usage);
+        #[cfg(not(feature = "pg15"))]
+        let result = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage);
+        result
+    };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Whether a role has a privilege (an `ACL_` constant) for a relation, and no policy hides rows from the role.
 fn has_for_all_rows(relation: pg_sys::Oid, role: pg_sys::Oid, privilege: u32) -> bool {
     #[allow(clippy::unnecessary_cast)] // wider since PostgreSQL 16

@@ -13,6 +13,7 @@ use crate::error::SqlError;
 use crate::key::KeyColumn;
 use crate::mapping::Mapping;
 use crate::pg::keys::TypeFacts;
+use crate::pg::relation;
 use crate::prepared::{Kept, Lookup};
 
 /// A column of a key.
@@ -49,14 +50,6 @@ pub struct Shape(pub Vec<Part>);
 /// The columns of a relation: name, number, and collation.
 pub type Columns = HashMap<String, (i64, String)>;
 
-const COLUMNS: &str = "
-    select a.attname::text, a.attnum::bigint,
-           case when a.attcollation = 0 then '' else a.attcollation::regcollation::text end
-    from pg_catalog.pg_attribute a
-    where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped";
-
-const TYPE: &str = "select pg_catalog.format_type($1, -1)";
-
 const STORED: &str = "select k.columns::text from sequin.key_shape k where k.mapping = $1";
 
 const STORE: &str = "
@@ -65,8 +58,6 @@ const STORE: &str = "
     on conflict (mapping) do update set columns = excluded.columns where k.columns <> excluded.columns";
 
 thread_local! {
-    static FIND_COLUMNS: Lookup = const { Lookup::new(COLUMNS, &[BuiltinOid::OIDOID]) };
-    static FIND_TYPE: Lookup = const { Lookup::new(TYPE, &[BuiltinOid::OIDOID]) };
     static READ: Lookup = const { Lookup::new(STORED, &[BuiltinOid::INT4OID]) };
     static WRITE: Kept = const {
         Kept::new(STORE, &[("mapping", pg_sys::INT4OID), ("columns", pg_sys::TEXTOID)])
@@ -74,21 +65,14 @@ thread_local! {
 }
 
 /// The columns of a relation.
-pub fn columns_of(relation: pg_sys::Oid) -> Columns {
-    FIND_COLUMNS.with(|query| {
-        let rows = query.rows(&[relation.into()], |row| {
-            let name: String = row.get(1)?.expect("not null");
-            let number: i64 = row.get(2)?.expect("not null");
-            let collation: String = row.get(3)?.unwrap_or_default();
-            Ok((name, (number, collation)))
-        });
-        rows.into_iter().collect()
-    })
-}
-
-fn type_name(base: pg_sys::Oid) -> String {
-    let found = FIND_TYPE.with(|query| query.rows(&[base.into()], |row| row.get(1)));
-    found.into_iter().next().flatten().expect("not null")
+pub fn columns_of(of: pg_sys::Oid) -> Columns {
+    let columns = relation::columns(of).into_iter();
+    columns
+        .map(|column| {
+            let collation = relation::collation_text(column.collation);
+            (column.name, (column.number.into(), collation))
+        })
+        .collect()
 }
 
 impl Shape {
@@ -101,7 +85,7 @@ impl Shape {
                 let column = destination.column(name)?;
                 let (number, collation) = columns.get(name)?;
                 let base = TypeFacts::load(column.type_oid).base;
-                let type_name = type_name(base);
+                let type_name = relation::type_name(base, -1);
                 let is_integer = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
                 let encoding = match KeyColumn::new(column.type_oid, column.collation) {
                     KeyColumn::Int(_) if is_integer.contains(&base) => "integer".to_owned(),

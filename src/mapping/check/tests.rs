@@ -41,6 +41,7 @@ fn column(name: &str, type_oid: u32) -> Column {
 
 fn index(name: &str, columns: &[&str]) -> UniqueIndex {
     UniqueIndex {
+        oid: pg_sys::InvalidOid,
         name: name.into(),
         columns: columns.iter().map(|c| (*c).to_owned()).collect(),
         primary: false,
@@ -68,6 +69,8 @@ fn products() -> Destination {
             primary: true,
             ..index("products_pkey", &["id"])
         }],
+        rules: false,
+        row_security: false,
         deferred: false,
         deferred_triggers: false,
         checks_sets: false,
