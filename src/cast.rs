@@ -29,7 +29,8 @@ use fast::Fast;
 
 /// Makes the values of one destination column.
 pub struct Caster {
-    input: TypeInput,
+    /// Made for the first value that is not read here: it takes a kilobyte, and most columns never need it.
+    input: Option<TypeInput>,
     shape: Shape,
     fast: Fast,
     encoder: Encoder,
@@ -60,7 +61,7 @@ impl Caster {
         let (base, base_typmod) = typeio::base_type(type_oid, typmod);
         let is_domain = base != type_oid;
         Caster {
-            input: TypeInput::new(type_oid, typmod),
+            input: None,
             shape: match shape(base, MAX_DEPTH, &mut relations) {
                 Shape::Json if is_over_domain(type_oid) => Shape::JsonInString,
                 shape => shape,
@@ -87,7 +88,7 @@ impl Caster {
     pub fn cast(&mut self, value: Json<'_>, out: &Bump) -> Result<Option<Datum>, SqlError> {
         if value.is_null() {
             if self.is_domain {
-                self.input.read_null()?;
+                self.input().read_null()?;
             }
             return Ok(None);
         }
@@ -124,18 +125,23 @@ impl Caster {
         &self.relations
     }
 
+    fn input(&mut self) -> &mut TypeInput {
+        let (type_oid, typmod) = (self.type_oid, self.typmod);
+        self.input
+            .get_or_insert_with(|| TypeInput::new(type_oid, typmod))
+    }
+
     /// Makes a datum by the input function.
     fn read(&mut self, value: Json<'_>, out: &Bump) -> Result<Datum, SqlError> {
         // before PostgreSQL 15 some intervals have no text that the server reads
         if self.shape == Shape::Interval && value.kind() == Kind::Object {
             let interval = fast::interval(spell::interval(value)?, out);
-            return self
-                .input
-                .interval(interval, self.base_typmod, self.is_domain);
+            let (typmod, is_domain) = (self.base_typmod, self.is_domain);
+            return self.input().interval(interval, typmod, is_domain);
         }
         self.text.clear();
         spell(value, &self.shape, &mut self.text)?;
-        if self.text.len() > LONGEST_FIXED && self.input.is_fixed() {
+        if self.text.len() > LONGEST_FIXED && self.input().is_fixed() {
             let size = std::mem::take(&mut self.text).len();
             let message = format!("value of {size} bytes is too long for its type");
             return Err(SqlError::new(
@@ -151,8 +157,12 @@ impl Caster {
             return Err(Misfit::String(fault).into());
         }
         self.text.push('\0');
+        let (type_oid, typmod) = (self.type_oid, self.typmod);
+        let input = self
+            .input
+            .get_or_insert_with(|| TypeInput::new(type_oid, typmod));
         let datum = match CStr::from_bytes_with_nul(self.text.as_bytes()) {
-            Ok(text) => self.input.read(text).map_err(of_the_value),
+            Ok(text) => input.read(text).map_err(of_the_value),
             Err(_) => Err(Misfit::String(crate::json::StringFault::Nul).into()),
         };
         self.text.clear();

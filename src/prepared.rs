@@ -45,6 +45,11 @@ impl Statement {
         })
     }
 
+    /// How many bytes the server keeps for the statement and its plan.
+    pub fn memory(&self) -> usize {
+        self.plan.memory()
+    }
+
     /// Executes the statement over rows of type [`Self::rows`].
     pub fn execute_over(&mut self, rows: Rows) -> Result<Executed, SqlError> {
         self.plan.run(rows)

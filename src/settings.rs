@@ -17,6 +17,7 @@ static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SUPERUSER_MAPPINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_BATCH_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 << 20);
 static MAX_BATCH_MESSAGES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 << 10);
 static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60 * 60);
 
 /// Defines the settings. Only a superuser, or a role with a GRANT, can change them: a forwarder must not.
@@ -81,6 +82,16 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"sequin.cache_size",
+        c"How much memory a session keeps for the plans of its mappings.",
+        c"The plans of the mappings that were used least recently are dropped when a call ends.",
+        &CACHE_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
     GucRegistry::define_bool_guc(
         c"sequin.keep_paused",
         c"Whether messages of paused mappings are kept in sequin.dead_letter.",
@@ -122,6 +133,11 @@ pub fn mapping_timeout() -> Duration {
 /// `sequin.heal_time`.
 pub fn heal_time() -> Duration {
     Duration::from_millis(HEAL_TIME.get().unsigned_abs().into())
+}
+
+/// `sequin.cache_size` in bytes.
+pub fn cache_size() -> usize {
+    CACHE_SIZE.get() as usize * 1024
 }
 
 /// `sequin.keep_paused`.

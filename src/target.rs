@@ -96,6 +96,11 @@ pub struct Target {
     reading: Reading,
 }
 
+/// What a target takes beside its plans, in bytes, as measured with few columns and with many: by itself, and for each
+/// column.
+const PER_TARGET: usize = 4 << 10;
+const PER_COLUMN: usize = 512;
+
 impl Target {
     /// Prepares the mapping. `None`: the destination is gone.
     pub fn make(mapping: &Mapping) -> Option<Result<Target, SqlError>> {
@@ -178,6 +183,13 @@ impl Target {
             shapes: Shapes::default(),
             depends_on,
         })
+    }
+
+    /// About how many bytes the target takes, with its plans.
+    pub fn memory(&self) -> usize {
+        let own = PER_TARGET + PER_COLUMN * self.destination.columns.len();
+        let projection = self.projection.as_ref().map_or(0, Projection::memory);
+        own + projection + self.statements.memory()
     }
 
     /// The role that writes the mapping's rows.

@@ -111,6 +111,59 @@ fn plans_use_indexes_when_a_table_has_grown() {
 }
 
 #[test]
+fn a_session_keeps_plans_up_to_the_setting() {
+    let database = Database::new("plans_kept");
+    let mut client = database.connect();
+    let columns: String = (2..=31).map(|n| format!(", c{n} text")).collect();
+    run(
+        &mut client,
+        &format!(
+            "do $$ begin
+                 for i in 1..30 loop
+                     execute format('create table wide_%s (id bigint primary key{columns})', i);
+                     perform sequin.map('public.wide_' || i, ('wide_' || i)::regclass, guard => 'table');
+                 end loop;
+             end $$;
+             set sequin.cache_size = '1MB'"
+        ),
+    );
+    let values: String = (2..=31).map(|n| format!(r#","c{n}":"x""#)).collect();
+    let mut lsn = 0;
+    let mut send = |client: &mut Client, table: u64| {
+        lsn += 1;
+        let record = format!(r#"{{"id":{lsn}{values}}}"#);
+        apply(
+            client,
+            &message("insert", &format!("wide_{table}"), lsn, &record),
+        )
+    };
+    let kept = |client: &mut Client, table: &str| -> u64 {
+        let sql = format!(
+            "select count(*) from pg_backend_memory_contexts
+             where name = 'CachedPlanSource' and ident like '%into public.wide_{table} as %'"
+        );
+        value(client, &sql).parse().expect("a number")
+    };
+    for table in 1..=30 {
+        assert_eq!(send(&mut client, table).upserted, 1);
+    }
+    let all = kept(&mut client, "%");
+    assert!((1..=10).contains(&all), "{all} statements are kept");
+    // the one that was used last
+    assert_eq!(kept(&mut client, "30"), 1);
+    assert_eq!(send(&mut client, 1).upserted, 1);
+    assert_eq!(kept(&mut client, "1"), 1);
+    run(&mut client, "set sequin.cache_size = '64MB'");
+    for table in 1..=30 {
+        assert_eq!(send(&mut client, table).upserted, 1);
+    }
+    assert_eq!(kept(&mut client, "%"), 30);
+    run(&mut client, "set sequin.cache_size = 0");
+    assert_eq!(send(&mut client, 7).upserted, 1);
+    assert_eq!(kept(&mut client, "%"), 0);
+}
+
+#[test]
 fn a_first_message_takes_no_query_of_the_catalog() {
     let (database, _) = Database::mapped(
         "plans_first",

@@ -20,6 +20,7 @@ use crate::pg::invalidation;
 use crate::pg::keys::role_name;
 use crate::pg::user::{is_superuser, may_act_as, role_exists};
 use crate::route::Router;
+use crate::settings;
 use crate::stop::Stop;
 use crate::target::Target;
 
@@ -39,14 +40,19 @@ pub struct Registry {
     pub relation: pg_sys::Oid,
     announced: pg_sys::Oid,
     letters_changed: bool,
-    /// By the mapping's id: the number of the last use, and the target.
-    ready: HashMap<i32, (u64, Target)>,
+    /// By the mapping's id.
+    ready: HashMap<i32, Ready>,
     uses: u64,
 }
 
-/// How many targets a session keeps ready. With its plans, a target takes some 50 to 200 kB. Making it
-/// ready again takes about a millisecond.
-const READY: usize = 250;
+/// A target that is ready, with its plans.
+struct Ready {
+    target: Target,
+    /// The number of the last use.
+    used: u64,
+    /// How many bytes it takes.
+    memory: usize,
+}
 
 thread_local! {
     static KEPT: RefCell<Option<Registry>> = const { RefCell::new(None) };
@@ -124,7 +130,7 @@ impl Registry {
         self.letters_changed |= changed.contains(self.announced);
         if !changed.is_empty() {
             self.ready
-                .retain(|_, (_, target)| !target.depends_on.iter().any(|o| changed.contains(*o)));
+                .retain(|_, ready| !ready.target.depends_on.iter().any(|o| changed.contains(*o)));
         }
     }
 
@@ -145,8 +151,8 @@ impl Registry {
             let error = owner_gone(&self.mappings[index]);
             return Err(error.of_mapping(id).into());
         }
-        if let Some((_, target)) = self.ready.remove(&id) {
-            return Ok(target);
+        if let Some(ready) = self.ready.remove(&id) {
+            return Ok(ready.target);
         }
         let mapping = &self.mappings[index];
         let target = Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)));
@@ -176,17 +182,35 @@ impl Registry {
     /// Puts a mapping back, ready for the next call.
     pub fn put_back(&mut self, target: Target) {
         self.uses += 1;
-        self.ready.insert(target.mapping.id, (self.uses, target));
+        let ready = Ready {
+            used: self.uses,
+            memory: target.memory(),
+            target,
+        };
+        self.ready.insert(ready.target.mapping.id, ready);
     }
 
-    /// Drops the least recently used targets if too many are ready.
+    /// Drops the least recently used targets if they take more than `sequin.cache_size`. To make one ready again takes
+    /// about a millisecond.
     fn trim(&mut self) {
-        if self.ready.len() <= READY {
+        let most = settings::cache_size();
+        let all: usize = self.ready.values().map(|ready| ready.memory).sum();
+        if all <= most {
             return;
         }
-        let mut uses: Vec<u64> = self.ready.values().map(|(used, _)| *used).collect();
-        let (_, &mut oldest, _) = uses.select_nth_unstable(self.ready.len() - READY);
-        self.ready.retain(|_, (used, _)| *used >= oldest);
+        let mut uses: Vec<(u64, usize)> = self
+            .ready
+            .values()
+            .map(|ready| (ready.used, ready.memory))
+            .collect();
+        uses.sort_unstable_by(|a, b| b.cmp(a));
+        let mut kept = 0;
+        let fit = uses.iter().take_while(|(_, memory)| {
+            kept += memory;
+            kept <= most
+        });
+        let oldest = fit.last().map_or(u64::MAX, |(used, _)| *used);
+        self.ready.retain(|_, ready| ready.used >= oldest);
     }
 }
 

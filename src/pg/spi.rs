@@ -163,6 +163,30 @@ impl Plan {
         })
     }
 
+    /// How many bytes the server keeps for the statement and its plan.
+    pub fn memory(&self) -> usize {
+        // SAFETY: the plan is kept, and so are its sources, and the plans of these.
+        unsafe {
+            let sources = pg_sys::SPI_plan_get_plan_sources(self.plan);
+            let count = if sources.is_null() {
+                0
+            } else {
+                (*sources).length
+            };
+            let of_source = |n: usize| {
+                let source = (*(*sources).elements.add(n)).ptr_value;
+                let source = source.cast::<pg_sys::CachedPlanSource>();
+                let plan = (*source).gplan;
+                let of_plan = match plan.is_null() {
+                    true => 0,
+                    false => pg_sys::MemoryContextMemAllocated((*plan).context, true),
+                };
+                pg_sys::MemoryContextMemAllocated((*source).context, true) + of_plan
+            };
+            (0..count as usize).map(of_source).sum()
+        }
+    }
+
     /// For a statement that calls `sequin_internal.next_row()`: an error of the statement then has the number of rows
     /// that were read.
     pub fn counting(mut self, counts: Counts) -> Plan {

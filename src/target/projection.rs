@@ -68,6 +68,12 @@ enum Results {
 }
 
 impl Projection {
+    /// How many bytes the server keeps for the statements and their plans.
+    pub fn memory(&self) -> usize {
+        let alone = self.alone.iter().filter_map(|(_, plan)| plan.as_ref());
+        self.plan.memory() + alone.map(Plan::memory).sum::<usize>()
+    }
+
     /// Prepares the expressions of `columns` and the filter; `None` if there are none. A column outside the
     /// key takes the type of its expression: the statement that writes the column coerces the value as an
     /// assignment does.

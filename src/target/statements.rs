@@ -88,6 +88,12 @@ pub struct Statements {
 }
 
 impl Statements {
+    /// How many bytes the server keeps for the statements and their plans.
+    pub fn memory(&self) -> usize {
+        let all = self.shapes.values().chain(self.by_key.values());
+        all.map(Statement::memory).sum()
+    }
+
     /// Takes out the statement for a shape. [`Self::keep`] puts it back.
     pub fn take(&mut self, shape: &Shape) -> Option<Statement> {
         self.shapes.remove(shape)
