@@ -433,7 +433,9 @@ declare
     statement text;
     relation  record;
 begin
-    select c.oid::regclass::text as name, c.relkind, pg_has_role(c.relowner, 'USAGE') as owned into relation
+    select c.oid::regclass::text as name, c.relkind, pg_has_role(c.relowner, 'USAGE') as owned,
+           (select h.inhparent::regclass::text from pg_inherits h where h.inhrelid = c.oid and c.relispartition) as parent
+    into relation
     from pg_class c where c.oid = add_guard_columns.destination;
     select format('ALTER TABLE %s %s;', relation.name,
                   string_agg(format('ADD COLUMN %s %s', w.name, w.type), ', ' order by w.n))
@@ -446,6 +448,13 @@ begin
     having count(*) > 0;
     if statement is null or relation.relkind is null or relation.relkind not in ('r', 'p') then
         return;
+    end if;
+    if relation.parent is not null then
+        raise exception 'partition % lacks columns that guard ''columns'' needs', relation.name
+            using errcode = 'wrong_object_type',
+                  detail = 'A partition has the columns of its partitioned table.',
+                  hint = format('Add them to all partitions, by a role that owns the table: %s or use guard => ''table''.',
+                                replace(statement, 'ALTER TABLE ' || relation.name || ' ', 'ALTER TABLE ' || relation.parent || ' '));
     end if;
     if not relation.owned then
         raise exception 'must be owner of table %', relation.name

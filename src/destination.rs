@@ -37,6 +37,8 @@ pub struct Destination {
     pub columns: Vec<Column>,
     /// The unique indexes, the primary key's first.
     pub unique_indexes: Vec<UniqueIndex>,
+    /// Whether the relation has no other access method than `heap`.
+    pub is_heap: bool,
     /// Whether the relation may have rules.
     pub rules: bool,
     /// Whether row security is switched on.
@@ -185,6 +187,7 @@ impl Destination {
                 .map(|index| UniqueIndex::of(index, &columns))
                 .collect(),
             columns: columns.into_iter().map(Column::of).collect(),
+            is_heap: row.is_heap,
             rules: row.has_rules,
             row_security: row.has_row_security,
             deferred: links.deferred,

@@ -1,4 +1,4 @@
-//! Checks that neither rules nor row security of a destination refuse every row.
+//! Checks that a destination does not refuse every row: by rules, by row security, by publications, by its access method.
 
 #![forbid(unsafe_code)]
 
@@ -38,7 +38,71 @@ const POLICIES: &str = "
                                       else pg_catalog.pg_has_role(r.oid, o.role, 'USAGE') end))
     group by r.rolname";
 
+/// A published table without replica identity, whose updates ($2) or deletes ($3) fail: the destination or a partition, a
+/// publication, and an index that can be the replica identity.
+const PUBLISHED: &str = "
+    with recursive part(oid) as (
+        select $1
+        union all
+        select h.inhrelid
+        from part join pg_catalog.pg_inherits h on h.inhparent = part.oid
+        join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition),
+    whole(oid) as (
+        select $1
+        union all
+        select h.inhparent from whole join pg_catalog.pg_inherits h on h.inhrelid = whole.oid)
+    select t.oid::pg_catalog.regclass::pg_catalog.text, p.pubname::pg_catalog.text,
+           (select c.relname::pg_catalog.text
+            from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+            where i.indrelid = t.oid and i.indisunique and i.indimmediate and i.indisvalid
+                  and i.indpred is null and i.indexprs is null
+                  and not exists (select from pg_catalog.pg_attribute a
+                                  where a.attrelid = t.oid and a.attnum = any (i.indkey) and not a.attnotnull)
+            order by 1 limit 1)
+    from pg_catalog.pg_publication p cross join part
+    join pg_catalog.pg_class t on t.oid = part.oid and t.relkind = 'r' and t.relpersistence = 'p'
+    where (p.pubupdate and $2 or p.pubdelete and $3)
+          and (p.puballtables
+               or exists (select from pg_catalog.pg_publication_rel r
+                          where r.prpubid = p.oid
+                                and (r.prrelid = t.oid or r.prrelid in (select oid from whole)))
+               or exists (select from pg_catalog.pg_publication_namespace n
+                          join pg_catalog.pg_class o on o.relnamespace = n.pnnspid
+                          where n.pnpubid = p.oid
+                                and (o.oid = t.oid or o.oid in (select oid from whole))))
+          and t.relreplident <> 'f'
+          and not exists (select from pg_catalog.pg_index i
+                          where i.indrelid = t.oid and i.indisvalid and i.indimmediate
+                                and case t.relreplident when 'd' then i.indisprimary
+                                                        when 'i' then i.indisreplident end)
+    order by 2, 1 limit 1";
+
+/// The access method of a table that takes inserts alone.
+const INSERTS_ONLY: &str = "
+    select a.amname::pg_catalog.text
+    from pg_catalog.pg_class c join pg_catalog.pg_am a on a.oid = c.relam
+    where c.oid = $1 and a.amname = 'columnar'";
+
+/// A foreign table among the partitions.
+const FOREIGN_PART: &str = "
+    with recursive part(oid, parent) as (
+        select $1, $1
+        union all
+        select h.inhrelid, h.inhparent
+        from part join pg_catalog.pg_inherits h on h.inhparent = part.oid)
+    select part.parent::pg_catalog.regclass::pg_catalog.text, c.oid::pg_catalog.regclass::pg_catalog.text
+    from part join pg_catalog.pg_class c on c.oid = part.oid and c.relkind = 'f'
+    order by 2 limit 1";
+
 thread_local! {
+    static FIND_PUBLICATION: Lookup = const {
+        Lookup::new("select from pg_catalog.pg_publication limit 1", &[])
+    };
+    static FIND_FOREIGN_PART: Lookup = const { Lookup::new(FOREIGN_PART, &[BuiltinOid::OIDOID]) };
+    static FIND_PUBLISHED: Lookup = const {
+        Lookup::new(PUBLISHED, &[BuiltinOid::OIDOID, BuiltinOid::BOOLOID, BuiltinOid::BOOLOID])
+    };
+    static FIND_INSERTS_ONLY: Lookup = const { Lookup::new(INSERTS_ONLY, &[BuiltinOid::OIDOID]) };
     static FIND_RULES: Lookup = const {
         Lookup::new(RULES, &[BuiltinOid::OIDOID, BuiltinOid::TEXTARRAYOID])
     };
@@ -50,12 +114,93 @@ thread_local! {
     };
 }
 
-/// The faults of a destination whose rules or row security refuse every row that the role writes.
+/// The faults of a destination that refuses every row that the role writes.
 pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Vec<Fault> {
     rules(mapping, destination)
         .into_iter()
         .chain(policies(mapping, destination, writer))
+        .chain(inserts_only(mapping, destination))
+        .chain(foreign_part(mapping, destination))
+        .chain(published(mapping, destination))
         .collect()
+}
+
+fn inserts_only(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+    if mapping.mode == Mode::Append || destination.is_heap {
+        return None;
+    }
+    let found =
+        FIND_INSERTS_ONLY.with(|query| query.rows(&[destination.oid.into()], |row| row.get(1)));
+    let method: String = found.into_iter().next().flatten()?;
+    let table = qualified(destination);
+    Some(
+        Fault::kind(format!("mode 'upsert' cannot write to table {table}, whose access method is {method}"))
+            .detail("This access method has inserts alone.")
+            .hint(format!(
+                "Use mode => 'append', or run, where the server has the statement: ALTER TABLE {table} SET ACCESS METHOD heap;"
+            )),
+    )
+}
+
+/// No unique index can be made then.
+fn foreign_part(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+    if mapping.mode == Mode::Append || destination.relkind != b'p' {
+        return None;
+    }
+    let found = FIND_FOREIGN_PART.with(|query| {
+        query.rows(&[destination.oid.into()], |row| {
+            Ok((row.get::<String>(1)?, row.get::<String>(2)?))
+        })
+    });
+    let (parent, part) = found.into_iter().next()?;
+    let (table, parent, part) = (qualified(destination), parent?, part?);
+    Some(
+        Fault::kind(format!(
+            "mode 'upsert' cannot write to partitioned table {table}, which has a foreign partition"
+        ))
+        .detail(format!(
+            "With foreign table {part}, no unique index can find a row."
+        ))
+        .hint(format!(
+            "Run: ALTER TABLE {parent} DETACH PARTITION {part}; or use mode => 'append'."
+        )),
+    )
+}
+
+fn published(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
+    if mapping.mode == Mode::Append {
+        return None;
+    }
+    // The query is large: most databases have no publication.
+    if FIND_PUBLICATION.with(|query| query.rows(&[], |_| Ok(())).is_empty()) {
+        return None;
+    }
+    let deletes = mapping.on_delete == OnDelete::Delete;
+    let args = [destination.oid.into(), true.into(), deletes.into()];
+    let found = FIND_PUBLISHED.with(|query| {
+        query.rows(&args, |row| {
+            let text = |n| row.get::<String>(n);
+            Ok((text(1)?, text(2)?, text(3)?))
+        })
+    });
+    let (table, publication, index) = found.into_iter().next()?;
+    let (table, publication) = (table?, publication?);
+    let identity = match index {
+        Some(index) => format!("USING INDEX {}", ident(&index)),
+        None => String::from("FULL"),
+    };
+    Some(
+        Fault::new(
+            sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("table {table} is published and has no replica identity"),
+        )
+        .detail(format!(
+            "Publication \"{publication}\" sends its updates and deletes, which fail."
+        ))
+        .hint(format!(
+            "Run: ALTER TABLE {table} REPLICA IDENTITY {identity};"
+        )),
+    )
 }
 
 fn rules(mapping: &Mapping, destination: &Destination) -> Option<Fault> {

@@ -33,6 +33,8 @@ pub struct RelationRow {
     pub has_rules: bool,
     /// Whether row security is switched on.
     pub has_row_security: bool,
+    /// Whether `relam` is `heap`, or the relation has no rows of its own.
+    pub is_heap: bool,
 }
 
 /// A row of `pg_attribute`.
@@ -56,6 +58,9 @@ pub struct AttributeRow {
     /// Whether the column is generated from others.
     pub generated: bool,
 }
+
+/// The OID of the access method `heap` in `pg_am.dat`.
+const HEAP_TABLE_AM: u32 = 2;
 
 /// A row of `pg_index`, of a unique index.
 pub struct IndexRow {
@@ -123,6 +128,7 @@ pub fn row(relation: pg_sys::Oid) -> Option<RelationRow> {
                 is_partition: row.relispartition,
                 has_rules: row.relhasrules,
                 has_row_security: row.relrowsecurity,
+                is_heap: matches!(row.relam.to_u32(), 0 | HEAP_TABLE_AM),
             },
         )
     }

@@ -69,6 +69,7 @@ fn products() -> Destination {
             primary: true,
             ..index("products_pkey", &["id"])
         }],
+        is_heap: true,
         rules: false,
         row_security: false,
         deferred: false,

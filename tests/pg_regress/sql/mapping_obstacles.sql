@@ -46,9 +46,56 @@ select name from sequin.map('public.own', 'own', name => 'own');
 alter table own force row level security;
 select name from sequin.map('public.own', 'own', name => 'forced');
 reset role;
+
+-- a publication sends updates and deletes, which need a replica identity
+create table published (id integer not null, other integer, name text);
+create unique index published_id on published (id);
+create unique index published_other on published (other);
+create publication changes for table published;
+select name from sequin.map('public.published', 'published', key => '{id}', name => 'published');
+\echo :LAST_ERROR_SQLSTATE
+select name from sequin.map('public.published', 'published', mode => 'append', name => 'log');
+alter publication changes set (publish = 'insert, delete');
+alter table published add primary key (other);
+select name from sequin.map('public.published', 'published', name => 'published');
+alter table published drop constraint published_pkey;
+select name from sequin.map('public.published', 'published', key => '{id}', on_delete => 'ignore', name => 'published');
+drop publication changes;
+create table parted (id integer, name text, unique (id)) partition by list (id);
+create table parted_1 partition of parted for values in (1);
+create publication whole for tables in schema mapping_obstacles;
+select name from sequin.map('public.parted', 'parted', key => '{id}', name => 'parted');
+alter table parted_1 replica identity full;
+select name from sequin.map('public.parted', 'parted', key => '{id}', name => 'parted');
+-- it breaks a mapping that is there, too
+alter table parted_1 replica identity default;
+select * from sequin_apply(batch(message('insert', 'parted', '{"id": 1, "name": "a"}')));
+select state, sqlstate, hint from sequin.status where name = 'parted';
+delete from sequin.dead_letter;
+drop publication whole;
+
+-- guard columns of one partition
+select name from sequin.map('public.parted', 'parted_1', key => '{id}', guard => 'columns', name => 'one');
+\echo :LAST_ERROR_SQLSTATE
+
+-- a foreign partition
+create foreign data wrapper nothing;
+create server nowhere foreign data wrapper nothing;
+create table half (id integer, name text) partition by list (id);
+create foreign table half_1 partition of half for values in (1) server nowhere;
+select name from sequin.map('public.half', 'half', key => '{id}', name => 'half');
+
+-- an access method that has inserts alone
+create access method columnar type table handler heap_tableam_handler;
+create table columns (id integer primary key) using columnar;
+select name from sequin.map('public.columns', 'columns', name => 'columns');
+\echo :LAST_ERROR_SQLSTATE
+select name from sequin.map('public.columns', 'columns', mode => 'append', name => 'columns');
 \set VERBOSITY terse
 delete from sequin.mapping;
 drop schema mapping_obstacles cascade;
+drop access method columnar;
+drop foreign data wrapper nothing cascade;
 revoke all on sequin.mapping from mapping_obstacles_owner;
 drop owned by mapping_obstacles_owner;
 drop role mapping_obstacles_owner;
