@@ -118,10 +118,12 @@ impl Collector<'_, '_> {
                 takers.remove(&now);
                 self.moves(old, new);
                 self.graph.handed_over.insert(first + new);
-            } else if goes && there && referrer.on_update == Action::Nothing {
-                if let Some(column) = gives_up_in(target, referrer) {
-                    self.graph.given_up.insert(first + old, column);
-                }
+            } else if goes
+                && there
+                && referrer.on_update == Action::Nothing
+                && let Some(column) = gives_up_in(target, referrer)
+            {
+                self.graph.given_up.insert(first + old, column);
             } else if can_change_key(target) && chains.is_free(old, new) {
                 chains.add(old, new);
             }
