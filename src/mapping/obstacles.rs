@@ -10,6 +10,7 @@ use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
+use crate::pg::links::is_published;
 use crate::prepared::Lookup;
 
 /// The rules for one of the commands ($2: 2 update, 3 insert, 4 delete).
@@ -95,9 +96,6 @@ const FOREIGN_PART: &str = "
     order by 2 limit 1";
 
 thread_local! {
-    static FIND_PUBLICATION: Lookup = const {
-        Lookup::new("select from pg_catalog.pg_publication limit 1", &[])
-    };
     static FIND_FOREIGN_PART: Lookup = const { Lookup::new(FOREIGN_PART, &[BuiltinOid::OIDOID]) };
     static FIND_PUBLISHED: Lookup = const {
         Lookup::new(PUBLISHED, &[BuiltinOid::OIDOID, BuiltinOid::BOOLOID, BuiltinOid::BOOLOID])
@@ -171,8 +169,7 @@ fn published(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
     if mapping.mode == Mode::Append {
         return None;
     }
-    // The query is large: most databases have no publication.
-    if FIND_PUBLICATION.with(|query| query.rows(&[], |_| Ok(())).is_empty()) {
+    if !is_published(destination.oid) {
         return None;
     }
     let deletes = mapping.on_delete == OnDelete::Delete;

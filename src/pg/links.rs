@@ -50,6 +50,17 @@ fn opened<T>(relation: pg_sys::Oid, read: impl FnOnce(pg_sys::Relation) -> T) ->
     }
 }
 
+/// Whether a publication sends updates or deletes of a relation, itself or as a part of a partitioned table.
+pub fn is_published(relation: pg_sys::Oid) -> bool {
+    let read = |open: pg_sys::Relation| {
+        let mut found = pg_sys::PublicationDesc::default();
+        // SAFETY: the relation is open. The function fills in the struct, and keeps a copy with the relation.
+        unsafe { pg_sys::RelationBuildPublicationDesc(open, &mut found) };
+        found.pubactions.pubupdate || found.pubactions.pubdelete
+    };
+    opened(relation, read).unwrap_or(false)
+}
+
 /// The triggers of a relation, internal ones included.
 pub fn triggers(relation: pg_sys::Oid) -> Vec<TriggerRow> {
     let read = |open: pg_sys::Relation| {
