@@ -157,14 +157,12 @@ impl Caster {
             return Err(Misfit::String(fault).into());
         }
         self.text.push('\0');
-        let (type_oid, typmod) = (self.type_oid, self.typmod);
-        let input = self
-            .input
-            .get_or_insert_with(|| TypeInput::new(type_oid, typmod));
-        let datum = match CStr::from_bytes_with_nul(self.text.as_bytes()) {
-            Ok(text) => input.read(text).map_err(of_the_value),
+        let spelled = std::mem::take(&mut self.text);
+        let datum = match CStr::from_bytes_with_nul(spelled.as_bytes()) {
+            Ok(text) => self.input().read(text).map_err(of_the_value),
             Err(_) => Err(Misfit::String(crate::json::StringFault::Nul).into()),
         };
+        self.text = spelled;
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
         datum

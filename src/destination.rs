@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod constraints;
-mod links;
+pub mod links;
 pub mod partitions;
 pub mod places;
 
@@ -43,24 +43,8 @@ pub struct Destination {
     pub rules: bool,
     /// Whether row security is switched on.
     pub row_security: bool,
-    /// Whether the relation has constraints that are checked at commit.
-    pub deferred: bool,
-    /// Whether constraint triggers are among these constraints. Such triggers must run as the mapping's
-    /// owner.
-    pub deferred_triggers: bool,
-    /// Whether the end of a statement may check a constraint over several rows of the relation: one
-    /// statement must write such rows.
-    pub checks_sets: bool,
-    /// Whether the relation (or a partition) has user-defined triggers that fire after its rows are written.
-    /// Such a trigger may refuse the row, or complain that another row is missing.
-    pub after_triggers: bool,
-    /// OIDs of the other tables that the relation's foreign keys refer to.
-    pub refers_to: Vec<pg_sys::Oid>,
-    /// Foreign keys by which the relation refers to itself, or a partition to its partitioned table: the
-    /// columns of each, with the column that each refers to.
-    pub self_references: Vec<Vec<(String, String)>>,
-    /// Foreign keys that refer to the relation.
-    pub referrers: Vec<Referrer>,
+    /// What its triggers, foreign keys and children make of it.
+    pub links: Links,
 }
 
 /// A column of a destination.
@@ -190,13 +174,7 @@ impl Destination {
             is_heap: row.is_heap,
             rules: row.has_rules,
             row_security: row.has_row_security,
-            deferred: links.deferred,
-            deferred_triggers: links.deferred_triggers,
-            checks_sets: links.checks_sets,
-            after_triggers: links.after_triggers,
-            refers_to: links.refers_to,
-            self_references: links.self_references,
-            referrers: links.referrers,
+            links,
         })
     }
 

@@ -292,8 +292,13 @@ impl Target {
 
     /// The same, for rows with these keys.
     pub fn relation_of(&self, keys: impl FnOnce() -> Vec<Vec<Datum>>) -> SqlRelation {
+        self.relation_within(self.within(keys))
+    }
+
+    /// The same, under a condition that [`Self::within`] has made.
+    pub fn relation_within(&self, within: Option<String>) -> SqlRelation {
         SqlRelation {
-            within: self.within(keys),
+            within,
             ..self.relation()
         }
     }
@@ -379,7 +384,7 @@ fn references(
     key: &[usize],
 ) -> Vec<Vec<usize>> {
     let mut lists: Vec<Vec<usize>> = Vec::new();
-    for referrer in &destination.referrers {
+    for referrer in &destination.links.referrers {
         let number = |name: &str| columns.iter().position(|column| column.name == name);
         let list: Option<Vec<usize>> = referrer
             .columns

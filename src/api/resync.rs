@@ -279,8 +279,9 @@ pub(super) fn deferred_at_once(
     mapping: &Mapping,
     destination: &Destination,
 ) -> Result<(), SqlError> {
-    let at_once = destination.deferred_triggers || is_restricted(writer(mapping, destination));
-    if destination.deferred && at_once {
+    let at_once =
+        destination.links.deferred_triggers || is_restricted(writer(mapping, destination));
+    if destination.links.deferred && at_once {
         Spi::connect(|_| check_at_once())?;
     }
     Ok(())

@@ -526,6 +526,7 @@ fn parents_first(all: &mut Vec<Changes<'_>>) {
         let free = waiting.iter().position(|changes| {
             let destination = &changes.target.destination;
             !destination
+                .links
                 .refers_to
                 .iter()
                 .any(|o| *o != destination.oid && oids.contains(o))

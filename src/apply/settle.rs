@@ -52,10 +52,11 @@ pub fn write_all(
     // defer, and for triggers, which run as the role that writes.
     let deferred = all
         .iter()
-        .any(|changes| changes.target.destination.deferred);
+        .any(|changes| changes.target.destination.links.deferred);
     let at_once = attempts.exclusive
         || all.iter().any(|changes| {
-            changes.target.destination.deferred_triggers || is_restricted(changes.target.writer())
+            changes.target.destination.links.deferred_triggers
+                || is_restricted(changes.target.writer())
         });
     if deferred && at_once {
         constraints::check_at_once()?;

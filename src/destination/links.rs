@@ -13,19 +13,28 @@ use crate::pg::links::{
 use crate::pg::relation::{self, AttributeRow};
 use crate::prepared::Lookup;
 
-/// What triggers, foreign keys and children make of a relation. The fields are those of [`Destination`].
-///
-/// [`Destination`]: super::Destination
-#[derive(Debug, Default)]
+/// What triggers, foreign keys and children make of a relation.
+#[derive(Debug, Clone, Default)]
 pub struct Links {
     /// The role whose rights the relation's triggers run with, if it is another one than the owner.
     pub owner: Option<pg_sys::Oid>,
+    /// Whether the relation has constraints that are checked at commit.
     pub deferred: bool,
+    /// Whether constraint triggers are among these constraints. Such triggers must run as the mapping's
+    /// owner.
     pub deferred_triggers: bool,
+    /// Whether the end of a statement may check a constraint over several rows of the relation: one
+    /// statement must write such rows.
     pub checks_sets: bool,
+    /// Whether the relation (or a partition) has user-defined triggers that fire after its rows are written.
+    /// Such a trigger may refuse the row, or complain that another row is missing.
     pub after_triggers: bool,
+    /// OIDs of the other tables that the relation's foreign keys refer to.
     pub refers_to: Vec<pg_sys::Oid>,
+    /// Foreign keys by which the relation refers to itself, or a partition to its partitioned table: the
+    /// columns of each, with the column that each refers to.
     pub self_references: Vec<Vec<(String, String)>>,
+    /// Foreign keys that refer to the relation.
     pub referrers: Vec<Referrer>,
 }
 

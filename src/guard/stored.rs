@@ -15,7 +15,7 @@ use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::settings;
-use crate::statement::{self, RowLock, SqlRelation};
+use crate::statement::{self, RowLock};
 use crate::target::Target;
 use crate::target::column::Member;
 use crate::target::statements::Purpose;
@@ -230,7 +230,7 @@ fn rows_there(
     lock: RowLock,
 ) -> Result<Vec<Option<Row>>, SqlError> {
     let by_key = (Purpose::Read(lock), target.within(|| keys.to_vec()));
-    let mut statement = match target.statements.take_by_key(&by_key) {
+    let mut statement = match target.statements.by_key.take(&by_key) {
         Some(statement) => statement,
         None => {
             let versions = match target.versions {
@@ -238,10 +238,7 @@ fn rows_there(
                 _ => ["null::bigint", "null::integer", "null::timestamptz"],
             };
             let versions = versions.map(str::to_owned);
-            let relation = SqlRelation {
-                within: by_key.1.clone(),
-                ..target.relation()
-            };
+            let relation = target.relation_within(by_key.1.clone());
             let sql = statement::rows_of_keys(&relation, &target.key_sql(), &versions, lock);
             Statement::new(&sql, &target.numbered_key())?
         }
@@ -251,7 +248,7 @@ fn rows_there(
         row.extend(key.iter().map(|value| Some(*value)));
         row
     });
-    target.statements.keep_by_key(by_key, statement);
+    target.statements.by_key.keep(by_key, statement);
     let returned = returned?;
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let mut row = RowReader::new(&returned);

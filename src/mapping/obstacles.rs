@@ -166,10 +166,7 @@ fn foreign_part(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
 }
 
 fn published(mapping: &Mapping, destination: &Destination) -> Option<Fault> {
-    if mapping.mode == Mode::Append {
-        return None;
-    }
-    if !is_published(destination.oid) {
+    if mapping.mode == Mode::Append || !is_published(destination.oid) {
         return None;
     }
     let deletes = mapping.on_delete == OnDelete::Delete;

@@ -4,6 +4,8 @@ use std::ffi::c_void;
 
 use pgrx::pg_sys;
 
+use super::relation::{constraint_name, opened};
+
 /// A trigger of a relation, and how a constraint needs it.
 pub struct TriggerRow {
     /// `tgconstraint`; `InvalidOid` for a trigger that belongs to no constraint.
@@ -34,20 +36,6 @@ pub struct ForeignKeyRow {
     pub to: pg_sys::Oid,
     /// For each column: its number, the number of the column that it refers to, and the operator that compares the two.
     pub columns: Vec<(i16, i16, pg_sys::Oid)>,
-}
-
-/// Calls `read` with a relation of the cache; `None` if it is gone.
-fn opened<T>(relation: pg_sys::Oid, read: impl FnOnce(pg_sys::Relation) -> T) -> Option<T> {
-    // SAFETY: the relation is closed after its last use. At an error the (sub)transaction's end closes it.
-    unsafe {
-        let open = pg_sys::RelationIdGetRelation(relation);
-        if open.is_null() {
-            return None;
-        }
-        let result = read(open);
-        pg_sys::RelationClose(open);
-        Some(result)
-    }
 }
 
 /// Whether a publication sends updates or deletes of a relation, itself or as a part of a partitioned table.
@@ -111,7 +99,7 @@ pub fn foreign_keys(relation: pg_sys::Oid) -> Vec<ForeignKeyRow> {
         .into_iter()
         .map(|(oid, to, columns)| ForeignKeyRow {
             oid,
-            name: super::relation::constraint_name(oid),
+            name: constraint_name(oid),
             to,
             columns,
         })

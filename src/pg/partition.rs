@@ -7,6 +7,8 @@ use std::ptr;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::relation;
+
 unsafe extern "C-unwind" {
     fn RelationGetPartitionKey(table: pg_sys::Relation) -> *const Key;
 }
@@ -161,17 +163,16 @@ impl Partitioned {
             (_, Comparison::AtLeast) => pg_sys::BTGreaterEqualStrategyNumber,
         };
         let key = self.key();
-        // SAFETY: catalog look-ups. The arrays have an element for each column of the partition key; the name is copied.
-        unsafe {
+        // SAFETY: a catalog look-up. The arrays have an element for each column of the partition key.
+        let operator = unsafe {
             let (family, kind) = (*key.families.add(i), *key.types.add(i));
-            let operator = pg_sys::get_opfamily_member(family, kind, kind, strategy as i16);
-            let name = pg_sys::get_opname(operator);
-            if operator.to_u32() >= FIRST_NORMAL || name.is_null() {
-                return None;
-            }
-            let name = CStr::from_ptr(name).to_str().ok()?;
-            Some(format!("operator(pg_catalog.{name})"))
+            pg_sys::get_opfamily_member(family, kind, kind, strategy as i16)
+        };
+        if operator.to_u32() >= FIRST_NORMAL {
+            return None;
         }
+        let (_, name) = relation::operator(operator)?;
+        Some(format!("operator(pg_catalog.{name})"))
     }
 
     /// The type and the collation of a column of the partition key.

@@ -104,6 +104,23 @@ unsafe fn look<F, T>(
     }
 }
 
+/// Calls `read` with a relation of the cache; `None` if it is gone.
+pub(super) fn opened<T>(
+    relation: pg_sys::Oid,
+    read: impl FnOnce(pg_sys::Relation) -> T,
+) -> Option<T> {
+    // SAFETY: the relation is closed after its last use. At an error the (sub)transaction's end closes it.
+    unsafe {
+        let open = pg_sys::RelationIdGetRelation(relation);
+        if open.is_null() {
+            return None;
+        }
+        let result = read(open);
+        pg_sys::RelationClose(open);
+        Some(result)
+    }
+}
+
 /// Takes note of what other sessions have committed. Without it the caches may be as old as the last lock.
 pub fn refresh() {
     // SAFETY: needs a transaction, and every call runs in one.
@@ -138,14 +155,9 @@ pub fn row(relation: pg_sys::Oid) -> Option<RelationRow> {
 /// needs: the cache of `pg_attribute` would keep each row for itself.
 pub fn columns(relation: pg_sys::Oid) -> Vec<AttributeRow> {
     // SAFETY: the descriptor is copied while the relation is open.
-    let descriptor = unsafe {
-        let open = pg_sys::RelationIdGetRelation(relation);
-        if open.is_null() {
-            return Vec::new();
-        }
-        let descriptor = pgrx::PgTupleDesc::from_pg_copy((*open).rd_att);
-        pg_sys::RelationClose(open);
-        descriptor
+    let copy = |open: pg_sys::Relation| unsafe { pgrx::PgTupleDesc::from_pg_copy((*open).rd_att) };
+    let Some(descriptor) = opened(relation, copy) else {
+        return Vec::new();
     };
     let columns = descriptor.iter().filter(|column| !column.attisdropped);
     columns
@@ -166,20 +178,16 @@ pub fn columns(relation: pg_sys::Oid) -> Vec<AttributeRow> {
 /// The unique indexes of a relation, the primary key's first, then by name.
 pub fn unique_indexes(relation: pg_sys::Oid) -> Vec<IndexRow> {
     // SAFETY: the list of OIDs is read while the relation is open.
-    let oids: Vec<pg_sys::Oid> = unsafe {
-        let open = pg_sys::RelationIdGetRelation(relation);
-        if open.is_null() {
-            return Vec::new();
-        }
+    let list = |open: pg_sys::Relation| unsafe {
         let list = pg_sys::RelationGetIndexList(open);
         let count = if list.is_null() { 0 } else { (*list).length };
-        let oids = (0..count as usize)
+        let oids: Vec<pg_sys::Oid> = (0..count as usize)
             .map(|n| (*(*list).elements.add(n)).oid_value)
             .collect();
         pg_sys::list_free(list);
-        pg_sys::RelationClose(open);
         oids
     };
+    let oids = opened(relation, list).unwrap_or_default();
     let mut indexes: Vec<IndexRow> = oids.into_iter().filter_map(unique_index).collect();
     indexes.sort_by(|a, b| (b.primary, &a.name).cmp(&(a.primary, &b.name)));
     indexes

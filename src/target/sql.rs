@@ -22,10 +22,7 @@ pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlErr
 /// number of the row, then the columns of the shape, the guard's columns and the mark of a soft delete.
 pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     let kind = shape.kind;
-    let relation = SqlRelation {
-        within: shape.within.clone(),
-        ..target.relation()
-    };
+    let relation = target.relation_within(shape.within.clone());
     let columns: Vec<usize> = (0..target.columns.len())
         .filter(|&i| shape.columns.has(i))
         .collect();
@@ -177,10 +174,7 @@ pub fn prepare_delete(
     marked: bool,
     within: Option<String>,
 ) -> Result<Statement, SqlError> {
-    let relation = SqlRelation {
-        within,
-        ..target.relation()
-    };
+    let relation = target.relation_within(within);
     let (sql, row) = delete_sql(Input::Batch, target, &relation, marked);
     Statement::new(&sql, &row)
 }

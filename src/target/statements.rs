@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use crate::column_set::ColumnSet;
 use crate::prepared::Statement;
@@ -74,49 +75,43 @@ pub enum Purpose {
     Read(RowLock),
 }
 
-/// The most statements that are kept, each for one shape.
-const SHAPES: usize = 64;
+/// Statements that are kept, at most `MOST`. With one more, all others go.
+pub struct Shelf<K, const MOST: usize>(HashMap<K, Statement>);
 
-/// The most statements that find rows by key, each for some partitions.
-const PLACES: usize = 16;
+impl<K, const MOST: usize> Default for Shelf<K, MOST> {
+    fn default() -> Self {
+        Shelf(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash, const MOST: usize> Shelf<K, MOST> {
+    /// Takes out a statement. [`Self::keep`] puts it back.
+    pub fn take(&mut self, of: &K) -> Option<Statement> {
+        self.0.remove(of)
+    }
+
+    /// Keeps a statement for the next rows.
+    pub fn keep(&mut self, of: K, statement: Statement) {
+        if self.0.len() >= MOST {
+            self.0.clear();
+        }
+        self.0.insert(of, statement);
+    }
+}
 
 /// The statements of one mapping.
 #[derive(Default)]
 pub struct Statements {
-    shapes: HashMap<Shape, Statement>,
-    by_key: HashMap<ByKey, Statement>,
+    /// Those that write rows of a shape.
+    pub shapes: Shelf<Shape, 64>,
+    /// Those that find rows by key, each for some partitions.
+    pub by_key: Shelf<ByKey, 16>,
 }
 
 impl Statements {
     /// How many bytes the server keeps for the statements and their plans.
     pub fn memory(&self) -> usize {
-        let all = self.shapes.values().chain(self.by_key.values());
+        let all = self.shapes.0.values().chain(self.by_key.0.values());
         all.map(Statement::memory).sum()
-    }
-
-    /// Takes out the statement for a shape. [`Self::keep`] puts it back.
-    pub fn take(&mut self, shape: &Shape) -> Option<Statement> {
-        self.shapes.remove(shape)
-    }
-
-    /// Keeps a statement for the next rows of its shape.
-    pub fn keep(&mut self, shape: Shape, statement: Statement) {
-        if self.shapes.len() >= SHAPES {
-            self.shapes.clear();
-        }
-        self.shapes.insert(shape, statement);
-    }
-
-    /// Takes out a statement that finds rows by key. [`Self::keep_by_key`] puts it back.
-    pub fn take_by_key(&mut self, by_key: &ByKey) -> Option<Statement> {
-        self.by_key.remove(by_key)
-    }
-
-    /// Keeps a statement for the next rows.
-    pub fn keep_by_key(&mut self, by_key: ByKey, statement: Statement) {
-        if self.by_key.len() >= PLACES {
-            self.by_key.clear();
-        }
-        self.by_key.insert(by_key, statement);
     }
 }

@@ -29,8 +29,8 @@ use crate::target::Target;
 /// cascades.
 pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (target, values) = (&mut changes.target, &changes.nets.values);
-    for i in 0..target.destination.referrers.len() {
-        let referrer = &target.destination.referrers[i];
+    for i in 0..target.destination.links.referrers.len() {
+        let referrer = &target.destination.links.referrers[i];
         if referrer.on_delete != Action::Cascade
             || !changes.intake.call.mapped.contains(&referrer.oid)
         {
@@ -50,7 +50,7 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
         if row.next() {
             let message = nets[row.index(0)].message;
             changes.progress.suspects.position = Some(changes.intake.position(message));
-            return Err(error(target, &target.destination.referrers[i], false));
+            return Err(error(target, &target.destination.links.referrers[i], false));
         }
     }
     Ok(())
@@ -60,7 +60,7 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
 /// would cascade to these rows.
 pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
-    for referrer in &target.destination.referrers {
+    for referrer in &target.destination.links.referrers {
         if referrer.on_update != Action::Cascade
             || !changes.intake.call.mapped.contains(&referrer.oid)
         {
@@ -150,7 +150,7 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
 pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let mut followed = vec![false; nets.len()];
-    for referrer in &target.destination.referrers {
+    for referrer in &target.destination.links.referrers {
         if !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
         }
@@ -176,7 +176,7 @@ pub fn catches(
 ) -> Result<Vec<bool>, SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let mut catches = vec![false; nets.len()];
-    for referrer in &target.destination.referrers {
+    for referrer in &target.destination.links.referrers {
         if referrer.oid != target.destination.oid || referrer.on_update == Action::Nothing {
             continue;
         }

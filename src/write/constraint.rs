@@ -166,6 +166,6 @@ pub fn referrer<'t>(
     child: pg_sys::Oid,
     constraint: Option<&str>,
 ) -> Option<&'t Referrer> {
-    let mut referrers = target.destination.referrers.iter();
+    let mut referrers = target.destination.links.referrers.iter();
     referrers.find(|r| r.oid == child && Some(&*r.constraint) == constraint)
 }

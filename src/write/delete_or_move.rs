@@ -18,7 +18,7 @@ pub fn can_come_back(target: &Target, net: &NetChange) -> bool {
 
 /// Whether rows of the destination can be deleted without an action of a foreign key.
 pub fn may_be_deleted(target: &Target) -> bool {
-    let mut referrers = target.destination.referrers.iter();
+    let mut referrers = target.destination.links.referrers.iter();
     referrers.all(|referrer| referrer.on_delete == Action::Nothing)
 }
 

@@ -268,7 +268,7 @@ fn write_set(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<Vec<u32>, SqlE
         within: changes.target.within(|| former().collect()),
         ..shape(&changes.intake, WriteKind::Move, &pairs[0].new)
     };
-    let kept = changes.target.statements.take(&shape);
+    let kept = changes.target.statements.shapes.take(&shape);
     let mut statement = match kept {
         Some(statement) => statement,
         None => prepare_write(&changes.target, &shape)?,
@@ -293,7 +293,7 @@ fn write_set(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<Vec<u32>, SqlE
         rows.put(&statement.rows, &mut values, &mut nulls)?;
     }
     let outcome = statement.execute_over(rows);
-    changes.target.statements.keep(shape, statement);
+    changes.target.statements.shapes.keep(shape, statement);
     let there = numbers(&returned(outcome?), pairs.len());
     let mut states = Vec::new();
     for (pair, _) in pairs.iter().zip(there).filter(|(_, there)| *there) {

@@ -28,7 +28,7 @@ impl Pending {
     pub fn may_work_together(&self, target: &Target) -> bool {
         let error = &self.error;
         let of_a_value = || error.column.is_some() || error.datatype.is_some();
-        target.destination.after_triggers && !of_a_value() && !is_of_constraint(error)
+        target.destination.links.after_triggers && !of_a_value() && !is_of_constraint(error)
     }
 
     /// Whether the unit can succeed later: when another row arrives or leaves, or when an older change of the

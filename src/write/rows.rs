@@ -181,7 +181,7 @@ pub fn execute(
         ..shape(&changes.intake, kind, nets[0])
     };
     let target = &mut changes.target;
-    let mut statement = match target.statements.take(&shape) {
+    let mut statement = match target.statements.shapes.take(&shape) {
         Some(statement) => statement,
         None => prepare_write(target, &shape)?,
     };
@@ -194,7 +194,7 @@ pub fn execute(
         nets,
     );
     let outcome = rows.and_then(|rows| statement.execute_over(rows));
-    target.statements.keep(shape, statement);
+    target.statements.shapes.keep(shape, statement);
     if let Err(error) = &outcome {
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }
@@ -271,14 +271,14 @@ fn delete_rows(
     };
     let within = target.within(|| keys_of_nets(target, values, nets));
     let by_key = (purpose, within);
-    let mut statement = match target.statements.take_by_key(&by_key) {
+    let mut statement = match target.statements.by_key.take(&by_key) {
         Some(statement) => statement,
         None => prepare_delete(target, marked, by_key.1.clone())?,
     };
     let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
         deleted_row(target, intake, values, marked, (n, net))
     });
-    target.statements.keep_by_key(by_key, statement);
+    target.statements.by_key.keep(by_key, statement);
     if let Err(error) = &deleted {
         changes.progress.suspects = suspects(&changes.intake, error, nets);
     }

@@ -22,17 +22,17 @@ pub fn set_size(changes: &Changes<'_>) -> usize {
     let destination = &target.destination;
     // A constraint that checks sets may compare several rows of a statement. Under `raise` the first failure
     // fails the call, so no row may need a row of a later set.
-    if destination.checks_sets || target.mapping.on_error == OnError::Raise {
+    if destination.links.checks_sets || target.mapping.on_error == OnError::Raise {
         return usize::MAX;
     }
     // An after trigger does not show which row it refuses. The search halves the set, so smaller sets help.
-    let sets = if destination.after_triggers {
+    let sets = if destination.links.after_triggers {
         2 * SETS
     } else {
         SETS
     };
     let size = nets.len().div_ceil(sets).max(MIN_SET);
-    let mut keys = destination.self_references.iter();
+    let mut keys = destination.links.self_references.iter();
     let values = &changes.nets.values;
     if nets.len() > size
         && keys.any(|columns| refers_ahead(target, &changes.keyed, values, columns, nets, size))

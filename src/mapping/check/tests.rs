@@ -11,6 +11,7 @@ mod versions;
 use pgrx::pg_sys;
 
 use super::*;
+use crate::destination::links::Links;
 use crate::destination::{Column, UniqueIndex};
 use crate::mapping::check::fit::SOFT_DELETE_TYPES;
 use crate::mapping::versions::guard;
@@ -72,13 +73,7 @@ fn products() -> Destination {
         is_heap: true,
         rules: false,
         row_security: false,
-        deferred: false,
-        deferred_triggers: false,
-        checks_sets: false,
-        after_triggers: false,
-        refers_to: vec![],
-        self_references: vec![],
-        referrers: vec![],
+        links: Links::default(),
     }
 }
 

@@ -98,7 +98,7 @@ fn add(this: &mut Collector<'_, '_>, nets: &[&NetChange]) -> Result<(), SqlError
     for key in &constraints.foreign_keys {
         this.if_possible(|this| this.needs(&table, key))?;
     }
-    for referrer in &this.changes.target.destination.referrers {
+    for referrer in &this.changes.target.destination.links.referrers {
         this.if_possible(|this| this.referred_to(&table, referrer))?;
     }
     for exclusion in &constraints.exclusions {

@@ -16,7 +16,7 @@ pub struct Givers(Vec<ByValue>);
 impl Givers {
     /// The deleted rows of a table.
     pub fn of(table: &Table<'_>) -> Givers {
-        let referrers = table.target.destination.referrers.iter();
+        let referrers = table.target.destination.links.referrers.iter();
         let acting = referrers.filter(|referrer| referrer.on_delete != Action::Nothing);
         let columns = acting.filter_map(|referrer| table.referred(referrer));
         let givers = columns.map(|columns| {

@@ -1,7 +1,8 @@
 //! Handovers: a row loses a referenced value and another row gets it, while a foreign key acts on deletes.
 //!
 //! Such a foreign key acts when the first row is deleted, although the second row has the value when the statement
-//! ends. A foreign key that acts on updates does so when the first row gets another value. Two rules of PostgreSQL offer a way around that:
+//! ends. A foreign key that acts on updates does so when the first row gets another value. Two rules of PostgreSQL offer a
+//! way around that:
 //!
 //! * An update that keeps the value triggers no action. So the first row is not deleted: an update of its key and of
 //!   all other columns makes it the second row. Several rows can follow each other in such a chain. They are updated
@@ -64,7 +65,7 @@ impl Collector<'_, '_> {
             return;
         }
         let mut chains = Chains::default();
-        for referrer in &table.target.destination.referrers {
+        for referrer in &table.target.destination.links.referrers {
             // A row that stays cannot be deleted and inserted again, so updates of its values act, too.
             if referrer.on_delete != Action::Nothing || referrer.on_update != Action::Nothing {
                 self.find_handovers_of(table, nets, referrer, &mut chains);
@@ -182,7 +183,7 @@ fn is_whole(target: &Target, net: &NetChange) -> bool {
 /// Whether a row can be deleted while another row moves to its key: no referenced value on which a foreign key acts
 /// stays.
 fn can_be_evicted(table: &Table<'_>, n: usize) -> bool {
-    let mut referrers = table.target.destination.referrers.iter();
+    let mut referrers = table.target.destination.links.referrers.iter();
     referrers.all(|referrer| {
         let Some(columns) = table.referred(referrer) else {
             return false;
@@ -200,7 +201,7 @@ fn can_be_evicted(table: &Table<'_>, n: usize) -> bool {
 /// The column in which rows give a referenced value up. No foreign key acts on updates of this column.
 fn gives_up_in(target: &Target, referrer: &Referrer) -> Option<usize> {
     let acts = |name: &String| {
-        let mut referrers = target.destination.referrers.iter();
+        let mut referrers = target.destination.links.referrers.iter();
         referrers.any(|referrer| {
             referrer.on_update != Action::Nothing
                 && referrer.columns.iter().any(|(_, to, _)| to == name)

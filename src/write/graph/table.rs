@@ -230,7 +230,7 @@ impl<'t> Table<'t> {
 fn columns<'t>(target: &'t Target, constraints: &Constraints) -> Vec<&'t Column> {
     let key = target.key.iter().map(|&i| target.columns[i].name.as_str());
     let of = constraints.foreign_keys.iter().flat_map(|key| &key.columns);
-    let referrers = target.destination.referrers.iter();
+    let referrers = target.destination.links.referrers.iter();
     let to = referrers.flat_map(|r| r.columns.iter().map(|(_, to, _)| to.as_str()));
     let exclusive = constraints.exclusions.iter().flat_map(|e| &e.reads);
     let names: Vec<&str> = key
