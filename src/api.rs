@@ -5,13 +5,16 @@ mod dead_letter;
 mod discard;
 mod explain;
 mod fingerprint;
+mod finishing;
 mod prune;
 mod resync;
 mod resync_portion;
+mod resync_shards;
 mod retry_all;
 mod row_key;
 mod run;
 mod versions;
+mod versions_shards;
 
 use bumpalo::Bump;
 

@@ -6,6 +6,7 @@ pub mod constraints;
 pub mod links;
 pub mod partitions;
 pub mod places;
+mod shards;
 
 pub use links::{Action, Equality, Referrer};
 
@@ -17,6 +18,7 @@ use pgrx::spi::quote_qualified_identifier;
 use crate::memo::Memo;
 use crate::pg::relation::{self, AttributeRow, IndexRow};
 use crate::pg::tuples::RowColumn;
+use crate::statement::Shards;
 use links::Links;
 
 /// A relation that messages are written to, as the catalog describes it.
@@ -45,6 +47,8 @@ pub struct Destination {
     pub row_security: bool,
     /// What its triggers, foreign keys and children make of it.
     pub links: Links,
+    /// For a table of Citus: how its rows are spread. The relation itself has none of them.
+    pub shards: Option<Shards>,
 }
 
 /// A column of a destination.
@@ -175,6 +179,7 @@ impl Destination {
             rules: row.has_rules,
             row_security: row.has_row_security,
             links,
+            shards: shards::of(oid),
         })
     }
 

@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod origin;
 pub mod quote;
 pub mod report;
+pub mod shards;
 pub mod sqlstate;
 mod texts;
 

@@ -18,6 +18,7 @@ pub mod claim;
 mod encoding;
 pub mod home;
 pub mod notes;
+pub mod pages;
 pub mod rekey;
 pub mod store;
 pub mod stored;

@@ -253,16 +253,6 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// The keys (as bytes) that a statement returned behind row numbers; a place for each of `count` rows.
-pub fn numbered_keys(returned: &Returned, count: usize) -> Vec<Option<Vec<u8>>> {
-    let mut keys = vec![None; count];
-    let mut row = RowReader::new(returned);
-    while row.next() {
-        keys[row.index(0)] = row.bytes(1);
-    }
-    keys
-}
-
 /// A statement that the backend prepares on first use, and keeps.
 pub struct Kept {
     sql: &'static str,

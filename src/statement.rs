@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod lookup;
+
 use std::fmt::Write;
 
 /// A column in the words of a statement.
@@ -63,23 +65,23 @@ pub struct SqlRelation {
     /// A condition on `d`, the relation, that holds for all rows with the batch's keys. It tells which partitions can
     /// have them.
     pub within: Option<String>,
+    /// For a table of Citus: how its rows are spread.
+    pub shards: Option<Shards>,
 }
 
-/// Whether a query locks the rows that it finds, until the transaction ends. The rows are those of the latest commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RowLock {
-    /// It does not.
-    None,
-    /// Nobody else changes the rows. Foreign keys to them can still be checked.
-    Change,
+/// How Citus spreads the rows of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shards {
+    /// The quoted name of the column whose value tells the shard of a row. It cannot be updated. None if one shard has
+    /// all rows.
+    pub column: Option<String>,
 }
 
-impl RowLock {
-    fn clause(self) -> &'static str {
-        match self {
-            RowLock::None => "",
-            RowLock::Change => " for no key update",
-        }
+impl SqlRelation {
+    /// Whether Citus refuses updates of a column.
+    pub fn is_fixed(&self, column: &str) -> bool {
+        let shards = self.shards.as_ref();
+        shards.and_then(|shards| shards.column.as_deref()) == Some(column)
     }
 }
 
@@ -269,20 +271,42 @@ pub fn upsert(
 
 /// Condition under guard columns: the row's version is older than the change's. A row without a position has the
 /// time of its read, which must not be more than `read_skew` microseconds after the change.
-pub fn newer(read_skew: i64) -> String {
+pub fn newer(relation: &SqlRelation, read_skew: i64) -> String {
+    let after = match relation.shards {
+        None => format!(
+            "d.sequin_committed_at > excluded.sequin_committed_at + {read_skew} * interval '1 microsecond'"
+        ),
+        Some(_) => later("d", "excluded", &read_skew.to_string()),
+    };
     format!(
-        "d.sequin_lsn is null and (d.sequin_committed_at > excluded.sequin_committed_at + \
-         {read_skew} * interval '1 microsecond') is not true or (d.sequin_lsn, d.sequin_idx) < \
+        "d.sequin_lsn is null and ({after}) is not true or (d.sequin_lsn, d.sequin_idx) < \
          (excluded.sequin_lsn, excluded.sequin_idx)"
     )
 }
 
 /// Condition under guard columns: the row's last change was committed more than `read_skew` microseconds
 /// before the read, and no later read was applied.
-pub fn late_enough(read_skew: i64) -> String {
+pub fn late_enough(relation: &SqlRelation, read_skew: i64) -> String {
+    let skew = format!("case when d.sequin_lsn is null then 0 else {read_skew} end");
+    let after = match relation.shards {
+        None => format!(
+            "excluded.sequin_committed_at > d.sequin_committed_at + {skew} * interval '1 microsecond'"
+        ),
+        Some(_) => later("excluded", "d", &skew),
+    };
+    format!("d.sequin_committed_at is null or {after}")
+}
+
+/// Whether the time of the row `a` is more than some microseconds after that of the row `b`, by immutable functions alone:
+/// Citus demands that. A difference of times is one, a sum is none. Infinite times have no difference.
+fn later(a: &str, b: &str, microseconds: &str) -> String {
+    let (a, b) = (
+        format!("{a}.sequin_committed_at"),
+        format!("{b}.sequin_committed_at"),
+    );
     format!(
-        "d.sequin_committed_at is null or excluded.sequin_committed_at > d.sequin_committed_at + \
-         case when d.sequin_lsn is null then 0 else {read_skew} end * interval '1 microsecond'"
+        "case when isfinite({a}) and isfinite({b}) \
+         then {a} - {b} > {microseconds} * interval '1 microsecond' else {a} > {b} end"
     )
 }
 
@@ -304,6 +328,23 @@ pub fn insert(input: Input<'_>, relation: &SqlRelation, columns: &[&SqlColumn]) 
         list(columns, "b."),
         input.relation(None, columns),
     )
+}
+
+/// An insert that returns a list of values. For a table of Citus it is a part of a query: as a statement it fails where it
+/// writes fewer rows than it reads, and its count is that of the rows that it reads.
+pub fn returning(relation: &SqlRelation, insert: &str, list: &str) -> String {
+    match relation.shards {
+        None => format!("{insert} returning {list}"),
+        Some(_) => format!("with w as ({insert} returning {list}) select * from w"),
+    }
+}
+
+/// An insert of which the rows are counted that it writes.
+pub fn counted(relation: &SqlRelation, insert: String) -> String {
+    match relation.shards {
+        None => insert,
+        Some(_) => returning(relation, &insert, "true as written"),
+    }
 }
 
 /// `INSERT … ON CONFLICT (key) DO NOTHING`: rows of `columns`.
@@ -332,7 +373,12 @@ pub fn update(
     let mut set = assignments(columns, key, constants, "b");
     if set.is_empty() {
         // an update must set something, to find the row
-        set.push(format!("{0} = b.{0}", key[0].name));
+        let name = &key[0].name;
+        let from = match relation.is_fixed(name) {
+            true => "d",
+            false => "b",
+        };
+        set.push(format!("{name} = {from}.{name}"));
     }
     update_where(input, relation, columns, &set, &matches(relation, key))
 }
@@ -371,7 +417,12 @@ pub fn move_rows(
             ..key[i].clone()
         })
         .collect();
-    let set = assignments(columns, &[], constants, "b");
+    let fixed: Vec<&SqlColumn> = key
+        .iter()
+        .filter(|c| relation.is_fixed(&c.name))
+        .copied()
+        .collect();
+    let set = assignments(columns, &fixed, constants, "b");
     let all: Vec<&SqlColumn> = former_key.iter().chain(columns.iter().copied()).collect();
     update_where(
         input,
@@ -392,98 +443,6 @@ pub fn delete(input: Input<'_>, relation: &SqlRelation, key: &[&SqlColumn]) -> S
             matches(relation, key),
         )
     })
-}
-
-/// Selects the rows of these keys as JSON, each with the number that its key has in the batch relation.
-pub fn images(relation: &SqlRelation, key: &[&SqlColumn], lock: RowLock) -> String {
-    let n = number_name(key);
-    format!(
-        "select b.{n}, d.image from {} cross join lateral \
-         (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image from {} d where {} offset 0{}) d",
-        batch("b", Some(&n), key),
-        relation.name,
-        matches(relation, key),
-        lock.clause(),
-    )
-}
-
-/// Selects columns (`d.name`, quoted) of the rows of these keys, after the number that each key has in the
-/// batch relation.
-pub fn rows_of_keys(
-    relation: &SqlRelation,
-    key: &[&SqlColumn],
-    columns: &[String],
-    lock: RowLock,
-) -> String {
-    let n = number_name(key);
-    format!(
-        "select b.{n}, {} from {} cross join lateral \
-         (select d.* from {} d where {} offset 0{}) d",
-        columns.join(", "),
-        batch("b", Some(&n), key),
-        relation.name,
-        matches(relation, key),
-        lock.clause(),
-    )
-}
-
-/// Locks the rows of these keys, and selects the number that each key has in the batch relation.
-pub fn locked_rows(relation: &SqlRelation, key: &[&SqlColumn]) -> String {
-    let n = number_name(key);
-    format!(
-        "select b.{n} from {} cross join lateral \
-         (select from {} d where {} offset 0 for update) d",
-        batch("b", Some(&n), key),
-        relation.name,
-        matches(relation, key),
-    )
-}
-
-/// Selects the numbers of rows of the batch relation whose values of these columns are not those of the row of
-/// their key. With each column: whether a null of the row in the table tells nothing there. None if a trigger may have
-/// changed the values of the row when it was written.
-pub fn different_rows(
-    relation: &SqlRelation,
-    oid: u32,
-    key: &[&SqlColumn],
-    columns: &[(&SqlColumn, bool)],
-) -> String {
-    let row = |of: &str| {
-        let names = columns.iter().map(|(c, emptied)| {
-            let value = match *emptied && of == "b" {
-                true => format!("case when d.{0} is not null then b.{0} end", c.name),
-                false => format!("{of}.{}", c.name),
-            };
-            match c.type_name.as_str() {
-                // equal whatever the spacing and the order of members
-                "json" => format!("({value})::pg_catalog.jsonb"),
-                "json[]" => format!("({value})::pg_catalog.jsonb[]"),
-                _ => value,
-            }
-        });
-        let names: Vec<_> = names.collect();
-        // The cast keeps the server from comparing column by column: not every type has an equality.
-        format!("row({})::pg_catalog.record", names.join(", "))
-    };
-    let values = [row("d"), row("b")];
-    let columns = columns.iter().map(|(column, _)| column);
-    let all: Vec<_> = key.iter().chain(columns).copied().collect();
-    let n = number_name(&all);
-    // The bits of tgtype: 1 is FOR EACH ROW, 2 BEFORE, 4 INSERT, 16 UPDATE.
-    format!(
-        "select b.{n} from {} cross join lateral \
-         (select d.* from {} d where {} offset 0) d \
-         where {} operator(pg_catalog.*<>) {} and not exists \
-         (select from pg_catalog.pg_trigger t where t.tgrelid operator(pg_catalog.=) {oid}::pg_catalog.oid \
-         and not t.tgisinternal and t.tgenabled operator(pg_catalog.<>) 'D' \
-         and t.tgtype operator(pg_catalog.&) 3::smallint operator(pg_catalog.=) 3::smallint \
-         and t.tgtype operator(pg_catalog.&) 20::smallint operator(pg_catalog.<>) 0::smallint)",
-        batch("b", Some(&n), &all),
-        relation.name,
-        matches(relation, key),
-        values[0],
-        values[1],
-    )
 }
 
 /// Marks rows as deleted: sets the column to the batch relation's value in rows that are not yet marked.
@@ -512,10 +471,11 @@ pub fn soft_delete(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn column(name: &str, type_name: &str) -> SqlColumn {
+    /// A column of a type.
+    pub fn column(name: &str, type_name: &str) -> SqlColumn {
         SqlColumn {
             name: name.into(),
             type_name: type_name.into(),
@@ -525,11 +485,13 @@ mod tests {
         }
     }
 
-    fn relation(overriding: bool) -> SqlRelation {
+    /// A plain table.
+    pub fn relation(overriding: bool) -> SqlRelation {
         SqlRelation {
             name: "public.t".into(),
             overriding,
             within: None,
+            shards: None,
         }
     }
 
@@ -717,47 +679,49 @@ mod tests {
         let id = column("id", "bigint");
         let sql = insert_new(Input::Batch, &relation(false), &[&id], &[&id]);
         assert!(sql.ends_with("on conflict (id) do nothing"), "{sql}");
-        assert!(late_enough(250).contains("else 250 end"));
-        assert!(newer(250).contains("excluded.sequin_committed_at + 250 * interval"));
+        let plain = relation(false);
+        assert!(late_enough(&plain, 250).contains("else 250 end"));
+        assert!(newer(&plain, 250).contains("excluded.sequin_committed_at + 250 * interval"));
+    }
+
+    /// A relation that is distributed over its column `id`.
+    pub fn spread() -> SqlRelation {
+        let shards = Shards {
+            column: Some("id".into()),
+        };
+        SqlRelation {
+            shards: Some(shards),
+            ..relation(false)
+        }
     }
 
     #[test]
-    fn columns_of_rows_are_looked_up_by_key() {
-        let id = column("a", "integer");
-        let columns = ["d.b".to_owned(), "d.c".to_owned()];
-        let sql = |lock| rows_of_keys(&relation(false), &[&id], &columns, lock);
-        let start = "select b.sequin_n, d.b, d.c from sequin_internal.batch() b(sequin_n integer, a integer) \
-             cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
-             offset 0";
-        assert_eq!(sql(RowLock::None), format!("{start}) d"));
+    fn citus_counts_what_is_returned() {
+        let id = column("id", "integer");
+        let new = insert_new(Input::Batch, &spread(), &[&id], &[&id]);
         assert_eq!(
-            sql(RowLock::Change),
-            format!("{start} for no key update) d")
+            counted(&spread(), new.clone()),
+            format!("with w as ({new} returning true as written) select * from w")
         );
+        assert_eq!(counted(&relation(false), new.clone()), new);
     }
 
     #[test]
-    fn rows_are_compared_by_their_values() {
-        let sql = different_rows(
-            &relation(false),
-            7,
-            &[&column("a", "integer")],
-            &[(&column("b", "json"), false), (&column("c", "text"), true)],
-        );
-        let compared = "select b.sequin_n from sequin_internal.batch() b(sequin_n integer, a integer, b json, c text) \
-             cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
-             offset 0) d where row((d.b)::pg_catalog.jsonb, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
-             row((b.b)::pg_catalog.jsonb, case when d.c is not null then b.c end)::pg_catalog.record and not exists ";
-        assert!(sql.starts_with(compared), "{sql}");
+    fn citus_gets_immutable_conditions() {
+        let both = newer(&spread(), 250) + &late_enough(&spread(), 250);
+        assert!(!both.contains("_at +"), "{both}");
+        let read = "then excluded.sequin_committed_at - d.sequin_committed_at > \
+                    case when d.sequin_lsn is null then 0 else 250 end * interval '1 microsecond'";
+        assert!(both.contains(read), "{both}");
     }
 
     #[test]
-    fn images_are_looked_up_by_key() {
-        assert_eq!(
-            images(&relation(false), &[&column("a", "integer")], RowLock::None),
-            "select b.sequin_n, d.image from sequin_internal.batch() b(sequin_n integer, a integer) \
-             cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
-             from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"
-        );
+    fn citus_updates_no_distribution_column() {
+        let (id, tenant) = (column("id", "integer"), column("tenant", "integer"));
+        let key = [&tenant, &id];
+        let sql = move_rows(Input::Batch, &spread(), &key, &key, &[]);
+        assert!(sql.contains(" set tenant = b.tenant from"), "{sql}");
+        let sql = update(Input::Batch, &spread(), &[&id], &[&id], &[]);
+        assert!(sql.contains(" set id = d.id from"), "{sql}");
     }
 }

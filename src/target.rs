@@ -155,6 +155,7 @@ impl Target {
             depends_on.push(catalog::unreadable_members());
         }
         let can_lock_rows = matches!(destination.relkind, b'r' | b'p')
+            && destination.shards.is_none()
             && may_lock_rows(destination.oid, writer(&mapping, &destination));
         // The server may run parts of the mapping's SQL while it plans.
         let owner = ActingAs::owner(writer(&mapping, &destination), mapping.id);
@@ -287,6 +288,7 @@ impl Target {
                     .is_some_and(|c| c.identity == Some(b'a'))
             }),
             within: None,
+            shards: self.destination.shards.clone(),
         }
     }
 
@@ -334,6 +336,7 @@ impl Target {
         let edition = invalidation::edition();
         let places = match &self.places {
             Some((read, places)) if *read == edition => places.clone(),
+            _ if self.destination.shards.is_some() => None,
             _ => Places::of(&self.destination, &self.names_of_key()).map(Rc::new),
         };
         self.places = Some((edition, places.clone()));
@@ -343,6 +346,13 @@ impl Target {
         let order = order.map(|column| names.iter().position(|name| name == column));
         let order = order.collect::<Option<_>>()?;
         Some((places, order))
+    }
+
+    /// The number, within the key, of the column by which Citus finds the shard of a row.
+    pub fn shard_column(&self) -> Option<usize> {
+        let column = self.destination.shards.as_ref()?.column.as_ref()?;
+        let mut key = self.key.iter();
+        key.position(|&i| self.columns[i].sql.name == *column)
     }
 
     /// The columns of a batch relation of keys: a number, then the key.

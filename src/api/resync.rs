@@ -3,13 +3,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::finishing::Finishing;
 use super::own_statement;
+use super::resync_shards::Sharded;
 use super::run::one;
 use crate::destination::Destination;
 use crate::error::{Error, SqlError};
@@ -22,7 +22,7 @@ use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::constraints::check_at_once;
 use crate::pg::invalidation;
 use crate::pg::isolation::{is_snapshot, require_writable};
-use crate::pg::keys::{extension_owner, random};
+use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::Connection;
 use crate::pg::user::{ActingAs, is_restricted};
@@ -235,44 +235,6 @@ pub(super) fn forget_seen(id: i32, most: Option<i64>) -> Result<i64, Error> {
     count(if most.is_some() { &gone } else { &all }, &[])
 }
 
-thread_local! {
-    static FINISHING: Cell<Option<(i32, i64)>> = const { Cell::new(None) };
-}
-
-/// While the value lives, this session is finishing a resync of a mapping, or carries its versions to another
-/// guard.
-pub(super) struct Finishing {
-    /// A random number, which only the resync's own statement knows.
-    pub(super) token: i64,
-    before: Option<(i32, i64)>,
-}
-
-impl Finishing {
-    pub(super) fn new(mapping: i32) -> Finishing {
-        let token = random();
-        Finishing {
-            token,
-            before: FINISHING.replace(Some((mapping, token))),
-        }
-    }
-}
-
-impl Drop for Finishing {
-    fn drop(&mut self) {
-        FINISHING.set(self.before);
-    }
-}
-
-/// `sequin_internal.in_resync(mapping, token)`: true for the statement that finishes a resync of the mapping right
-/// now. Any other call is an error, also by a trigger that the statement fires.
-#[pg_extern(sql = false)]
-fn in_resync(mapping: Option<i32>, token: Option<i64>) -> Result<bool, ErrorReport> {
-    match FINISHING.get() {
-        Some((of, its)) if mapping == Some(of) && token == Some(its) => Ok(true),
-        _ => Err(Error::OutsideResync.into()),
-    }
-}
-
 /// Has deferred constraints and triggers come when a statement ends, if the writer may not defer. Triggers would else
 /// run at commit, as the caller.
 pub(super) fn deferred_at_once(
@@ -299,6 +261,8 @@ pub(super) struct Compared<'m> {
     /// SQL: no message has confirmed the row `d`.
     pub(super) unconfirmed: String,
     mark: Option<Mark<'m>>,
+    /// A table of Citus is compared in another way.
+    pub(super) sharded: Option<Sharded>,
 }
 
 /// How many rows there are, and how many were confirmed.
@@ -364,7 +328,8 @@ impl<'m> Compared<'m> {
             "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
             destination.oid.to_u32()
         );
-        if count(&others, &[])? > 0 {
+        let shared = count(&others, &[])? > 0;
+        if shared {
             if VersionsIn::of(mapping, destination) != VersionsIn::Table {
                 return Err(Error::SharedDestination {
                     name: mapping.name.clone(),
@@ -383,6 +348,10 @@ impl<'m> Compared<'m> {
             row_key,
             is_its,
             mark,
+            sharded: match &destination.shards {
+                Some(_) => Some(Sharded::new(mapping, shared)?),
+                None => None,
+            },
         })
     }
 
@@ -404,7 +373,11 @@ impl<'m> Compared<'m> {
     }
 
     /// Counts all rows.
-    pub(super) fn count(&self) -> Result<Standing, Error> {
+    pub(super) fn count(&self) -> Result<Standing, SqlError> {
+        if let Some(sharded) = &self.sharded {
+            let (rows, confirmed) = sharded.count()?;
+            return Ok(Standing { rows, confirmed });
+        }
         let sql = format!(
             "select count(*), count(*) filter (where {}) from {} d where {}",
             self.unconfirmed, self.relation, self.is_its
@@ -417,6 +390,7 @@ impl<'m> Compared<'m> {
                 confirmed: rows - unconfirmed.unwrap_or_default(),
             })
         })
+        .map_err(SqlError::from)
     }
 
     /// Deletes the rows that no message has confirmed and for which the condition holds, or marks them. The
@@ -424,6 +398,9 @@ impl<'m> Compared<'m> {
     pub(super) fn remove(&self, condition: &str) -> Result<i64, SqlError> {
         let (id, relation, row_key) = (self.mapping.id, &self.relation, &self.row_key);
         deferred_at_once(self.mapping, self.destination)?;
+        if let Some(sharded) = &self.sharded {
+            return sharded.remove_all();
+        }
         let rows = format!("{condition} and {} and {}", self.unconfirmed, self.is_its);
         let versions = match VersionsIn::of(self.mapping, self.destination) {
             VersionsIn::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",

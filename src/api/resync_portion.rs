@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::resync::{
-    Compared, SEEN, forget, forget_seen, lock, require_begun, require_confirmable, settle, share,
+    Compared, SEEN, deferred_at_once, forget, forget_seen, lock, require_begun,
+    require_confirmable, settle, share,
 };
+use super::resync_shards::Sharded;
 use super::run::{self, Begun};
 use crate::destination::Destination;
 use crate::error::{Error, SqlError};
@@ -22,6 +24,7 @@ use crate::pg::function::{Arguments, counts, function};
 use crate::pg::isolation::{is_atomic, require_writable};
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{PINNED, Settings};
+use crate::pg::spi::Connection;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::{ActingAs, current_user};
 
@@ -44,6 +47,9 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// The most blocks that a step looks at.
 const MOST_BLOCKS: i64 = 4096;
+
+/// The place of a run that has not looked at rows yet.
+const FIRST: &str = "(0,0)";
 
 const WORK: &str = "finish_resync_in_portions";
 
@@ -228,6 +234,9 @@ impl Step {
         let blocks = run::column::<i64>("blocks")?.unwrap_or(1);
         let upto = block(&place) + blocks;
         let rows = Compared::new(&self.mapping, destination)?;
+        if let Some(sharded) = &rows.sharded {
+            return self.delete_sharded(sharded, destination);
+        }
         let found = self.find(&rows, &place, upto)?;
         let took = began.elapsed();
         if let Some(places) = &found.places {
@@ -261,6 +270,37 @@ impl Step {
         )?;
         let is_over = upto >= size(destination)?;
         self.next(Some(if is_over { Phase::End } else { Phase::Delete }))
+    }
+
+    /// Does the same with a page of the rows of a table of Citus, whose place is a key.
+    fn delete_sharded(
+        &self,
+        sharded: &Sharded,
+        destination: &Destination,
+    ) -> Result<Taken, SqlError> {
+        let place = run::column::<String>("place")?.filter(|place| place != FIRST);
+        let connection = Connection::open();
+        let step = sharded.step(place, self.most)?;
+        if let Some(found) = &step.found {
+            let deleted = self.locked(|| {
+                settle(&self.mapping, destination)?;
+                deferred_at_once(&self.mapping, destination)?;
+                sharded.remove(found)
+            })?;
+            let Some(deleted) = deleted else {
+                return Ok(Taken::Waits);
+            };
+            run::note("deleted = r.deleted + $1", &[deleted.into()])?;
+        }
+        drop(connection);
+        let Some(place) = step.place else {
+            return self.next(Some(Phase::End));
+        };
+        run::note(
+            "place = $1, done = r.done + $2, remaining = greatest(r.remaining - $2, 0)",
+            &[place.into(), step.rows.into()],
+        )?;
+        Ok(Taken::More)
     }
 
     /// Finds rows that no message has confirmed, after a place and before a block.

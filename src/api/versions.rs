@@ -10,8 +10,10 @@ use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::finishing::Finishing;
 use super::own_statement;
-use super::resync::{Finishing, deferred_at_once, settle};
+use super::resync::{deferred_at_once, settle};
+use super::versions_shards;
 use crate::destination::Destination;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::Settled;
@@ -159,6 +161,10 @@ fn row_key(mapping: &Mapping, destination: &Destination) -> String {
 
 /// Clears guard columns with former versions, where `sequin.row_version` has newer ones.
 fn clear(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
+    if destination.shards.is_some() {
+        deferred_at_once(mapping, destination)?;
+        return versions_shards::clear(mapping);
+    }
     let clearing = Finishing::new(mapping.id);
     let sql = format!(
         "update {} d set sequin_lsn = null, sequin_idx = null, sequin_committed_at = null
@@ -178,23 +184,10 @@ fn clear(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
 /// Copies the versions in the guard columns to `sequin.row_version`.
 fn copy(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
     let id = mapping.id;
-    let copying = Finishing::new(id);
-    let sql = format!(
-        "select count(*) from (
-             select sequin_internal.note_version({id}, k.key, k.sequin_lsn, k.sequin_idx, k.sequin_committed_at, $1) as noted
-             from (select {} as key, d.sequin_lsn, d.sequin_idx, d.sequin_committed_at
-                   from {} d
-                   where d.sequin_lsn is not null or d.sequin_committed_at is not null) k
-             where k.key is not null offset 0) n
-         where n.noted",
-        row_key(mapping, destination),
-        destination.qualified_name()
-    );
-    {
-        let _owner = ActingAs::untrusted(writer(mapping, destination));
-        Spi::run_with_args(&sql, &[copying.token.into()]).map_err(own_statement(
-            "copy versions from the guard columns".to_owned(),
-        ))?;
+    if destination.shards.is_some() {
+        versions_shards::copy(mapping)?;
+    } else {
+        copy_here(mapping, destination)?;
     }
     let sql = format!("select count(*) from sequin.row_version v where v.mapping = {id}");
     let rows = Spi::get_one::<i64>(&sql)
@@ -212,6 +205,28 @@ fn copy(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
             ),
         );
     }
+    Ok(())
+}
+
+/// Does that where the rows are in the destination itself.
+fn copy_here(mapping: &Mapping, destination: &Destination) -> Result<(), SqlError> {
+    let id = mapping.id;
+    let copying = Finishing::new(id);
+    let sql = format!(
+        "select count(*) from (
+             select sequin_internal.note_version({id}, k.key, k.sequin_lsn, k.sequin_idx, k.sequin_committed_at, $1) as noted
+             from (select {} as key, d.sequin_lsn, d.sequin_idx, d.sequin_committed_at
+                   from {} d
+                   where d.sequin_lsn is not null or d.sequin_committed_at is not null) k
+             where k.key is not null offset 0) n
+         where n.noted",
+        row_key(mapping, destination),
+        destination.qualified_name()
+    );
+    let _owner = ActingAs::untrusted(writer(mapping, destination));
+    Spi::run_with_args(&sql, &[copying.token.into()]).map_err(own_statement(
+        "copy versions from the guard columns".to_owned(),
+    ))?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::error::SqlError;
 use crate::prepared::{RowReader, Statement};
-use crate::statement::{self, RowLock};
+use crate::statement::lookup::{self, RowLock};
 
 /// The rows that the destination has now at the keys of these changes, as the mapping's owner sees them.
 pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
@@ -20,7 +20,7 @@ pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     let all = 0..keyed.changes().len() as u32;
     let keys = || all.clone().map(|n| keyed.key_values(n).to_vec()).collect();
     let relation = target.relation_of(keys);
-    let sql = statement::images(&relation, &target.key_sql(), RowLock::None);
+    let sql = lookup::images(&relation, &target.key_sql(), RowLock::None);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     let returned = statement.query(all, |n| {
         let key = keyed.key_values(n).iter().map(|value| Some(*value));

@@ -26,7 +26,7 @@ use crate::message::Action;
 use crate::outcome::MessageNo;
 use crate::pg::subtransaction::subtransaction;
 use crate::prepared::{Recent, RowReader};
-use crate::statement::{self, RowLock};
+use crate::statement::lookup::{self, RowLock};
 use crate::stop::Stop;
 use crate::target::column::{Member, Source, TargetColumn};
 use crate::target::projection::Projection;
@@ -311,7 +311,7 @@ impl<'a> Changes<'a> {
         };
         let keys = || asked.iter().map(|(_, values)| values.clone()).collect();
         let relation = self.target.relation_of(keys);
-        let sql = statement::images(&relation, &self.target.key_sql(), lock);
+        let sql = lookup::images(&relation, &self.target.key_sql(), lock);
         let mut statement = Recent::new(sql, &self.target.numbered_key())?;
         let returned = statement.query(asked.iter().enumerate(), |(n, (_, values))| {
             let number = std::iter::once(Some(Datum::from(n as i32)));

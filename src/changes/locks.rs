@@ -25,7 +25,7 @@ use crate::mapping::versions::VersionsIn;
 use crate::pg::invalidation;
 use crate::pg::overlap::{Stranger, find_stranger};
 use crate::pg::row_version;
-use crate::statement::RowLock;
+use crate::statement::lookup::RowLock;
 use crate::stop::Stop;
 
 /// At most so many look-ups are made. With more, another call counts as met.

@@ -21,7 +21,7 @@ use crate::mapping::{Path, Root};
 use crate::merge::Value;
 use crate::pg::subtransaction::subtransaction;
 use crate::prepared::{RowReader, Statement};
-use crate::statement;
+use crate::statement::lookup;
 use crate::stop::Stop;
 use crate::target::column::{Slot, Source};
 
@@ -80,7 +80,7 @@ impl Changes<'_> {
                 .map(|column| (&column.sql, constraints.may_empty(&column.name)))
                 .collect();
             let keys = || rows.iter().map(|row| self.keyed.key_values(row.0).to_vec());
-            let sql = statement::different_rows(
+            let sql = lookup::different_rows(
                 &target.relation_of(|| keys().collect()),
                 target.destination.oid.to_u32(),
                 &target.key_sql(),

@@ -18,7 +18,7 @@ use crate::mapping::{Mode, OnError};
 use crate::merge::{Change, Effect, Event, Provided, Stamp, State};
 use crate::outcome::{Failure, Outcome};
 use crate::prepared::{Kept, RowReader};
-use crate::statement::RowLock;
+use crate::statement::lookup::RowLock;
 
 const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,

@@ -9,6 +9,7 @@
 
 pub mod noted;
 mod shape;
+mod sharded;
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +30,8 @@ use crate::pg::tuples::{RowColumn, Rows};
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, Lookup, RowReader, Statement};
 use crate::stop::Stop;
-use shape::{Columns, Part, Shape, columns_of, name_now};
+use shape::{Columns, Part, Shape, columns_of, name_now, type_oid, with_collation};
+use sharded::{BothKeys, both_keys};
 
 /// What has become of a mapping's stored keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,9 +165,6 @@ thread_local! {
         [Kept::new(STORE[0], PAIR), Kept::new(STORE[1], PAIR), Kept::new(STORE[2], PAIR)]
     };
     static MOVE_LETTERS: Kept = const { Kept::new(LETTERS, PAIR) };
-    static TYPE: Lookup = const {
-        Lookup::new("select pg_catalog.to_regtype($1)::pg_catalog.oid", &[BuiltinOid::TEXTOID])
-    };
 }
 
 /// How many keys are computed by one statement.
@@ -368,6 +367,20 @@ impl Rekey<'_> {
             .iter()
             .map(|p| format!("d.{}", quoted(&p.name)))
             .collect();
+        let wanted: HashMap<&[u8], usize> = entries
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| !keys.contains_key(i))
+            .map(|(i, entry)| (entry.key.as_slice(), i))
+            .collect();
+        if self.destination.shards.is_some() {
+            for (before, now) in self.keys_in_shards(old, new)? {
+                if let Some(i) = wanted.get(before.as_slice()) {
+                    keys.insert(*i, now);
+                }
+            }
+            return Ok(());
+        }
         let sql = format!(
             "select k.old, k.new
              from (select sequin.row_key({}) as old, sequin.row_key({}) as new from {} d offset 0) k
@@ -381,12 +394,6 @@ impl Rekey<'_> {
         let Some(mut statement) = prepared(&sql, &row)? else {
             return Ok(());
         };
-        let wanted: HashMap<&[u8], usize> = entries
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| !keys.contains_key(i))
-            .map(|(i, entry)| (entry.key.as_slice(), i))
-            .collect();
         let found =
             subtransaction(|| statement.query(wanted.keys(), |key| vec![(*key).into_datum()]));
         match found {
@@ -402,6 +409,28 @@ impl Rekey<'_> {
             }
             Err(error) if error.origin == Origin::Server => Err(error),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Both keys of each row, where Citus has the rows; none if they cannot be read.
+    fn keys_in_shards(
+        &self,
+        old: Vec<String>,
+        new: Vec<String>,
+    ) -> Result<Vec<BothKeys>, SqlError> {
+        let collation = |part: &Part| {
+            let name = name_now(part, self.columns);
+            let column = name.and_then(|name| self.destination.column(name));
+            column.map_or(pg_sys::InvalidOid, |column| column.collation)
+        };
+        let of = |sql: Vec<String>, parts: &[Part]| -> Vec<_> {
+            sql.into_iter().zip(parts.iter().map(collation)).collect()
+        };
+        let (old, new) = (of(old, &self.stored.0), of(new, &self.now.0));
+        let _owner = ActingAs::untrusted(writer(self.mapping, self.destination));
+        match both_keys(&self.destination.qualified_name(), &old, &new) {
+            Err(error) if error.origin != Origin::Server => Ok(Vec::new()),
+            found => found,
         }
     }
 
@@ -511,16 +540,4 @@ fn run(sql: &str) -> Result<(), SqlError> {
 
 fn quoted(name: &str) -> String {
     pgrx::spi::quote_identifier(name)
-}
-
-fn with_collation(value: String, part: &Part) -> String {
-    match part.collation.as_str() {
-        "" => value,
-        collation => format!("({value} collate {collation})"),
-    }
-}
-
-fn type_oid(name: &str) -> Option<pg_sys::Oid> {
-    let found = TYPE.with(|query| query.rows(&[name.into()], |row| row.get(1)));
-    found.into_iter().next().flatten()
 }

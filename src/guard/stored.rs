@@ -15,7 +15,7 @@ use crate::pg::row_version::has_any;
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::settings;
-use crate::statement::{self, RowLock};
+use crate::statement::lookup::{self, RowLock};
 use crate::target::Target;
 use crate::target::column::Member;
 use crate::target::statements::Purpose;
@@ -239,7 +239,7 @@ fn rows_there(
             };
             let versions = versions.map(str::to_owned);
             let relation = target.relation_within(by_key.1.clone());
-            let sql = statement::rows_of_keys(&relation, &target.key_sql(), &versions, lock);
+            let sql = lookup::rows_of_keys(&relation, &target.key_sql(), &versions, lock);
             Statement::new(&sql, &target.numbered_key())?
         }
     };

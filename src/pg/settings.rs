@@ -49,6 +49,12 @@ pub fn reserve(prefix: &CStr) {
     }
 }
 
+/// Whether the server, or a library that the session has loaded, defines this setting.
+pub fn is_defined(name: &CStr) -> bool {
+    // SAFETY: a look-up by name; the answer is not read.
+    unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
+}
+
 /// Whether the limit of [`Settings::lock_timeout`] caused the error, and not the session's own
 /// `lock_timeout`.
 pub fn is_own_lock_timeout(error: &SqlError) -> bool {

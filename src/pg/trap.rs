@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use super::turn::origin_of;
 use crate::error::SqlError;
 use crate::error::report::{KEPT, cut};
+use crate::error::shards::with_table_names;
 use crate::error::sqlstate::Sqlstate;
 
 thread_local! {
@@ -85,6 +86,6 @@ pub unsafe fn trap<T: Copy>(f: impl FnOnce() -> T) -> Result<T, SqlError> {
             origin: origin_of(data),
         };
         pg_sys::FreeErrorData(data);
-        Err(error)
+        Err(with_table_names(error))
     }
 }

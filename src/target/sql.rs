@@ -75,7 +75,9 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             .collect();
         names.join(", ")
     };
-    let newer = statement::newer(shape.read_skew);
+    let newer = statement::newer(&relation, shape.read_skew);
+    let counted = |sql| statement::counted(&relation, sql);
+    let returning = |sql: String, list: &str| statement::returning(&relation, &sql, list);
     let sql = match (kind, target.mapping.mode) {
         (_, Mode::Append) if target.repeats.is_empty() => {
             statement::insert(input, &relation, &sql_columns)
@@ -83,7 +85,12 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
         (_, Mode::Append) => {
             let repeats = target.repeats.iter();
             let repeats: Vec<_> = repeats.map(|&i| &target.columns[i].sql).collect();
-            statement::insert_new(input, &relation, &sql_columns, &repeats)
+            counted(statement::insert_new(
+                input,
+                &relation,
+                &sql_columns,
+                &repeats,
+            ))
         }
         _ if shape.absent => statement::insert_new(input, &relation, &sql_columns, &key),
         (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
@@ -91,15 +98,13 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
             constants.extend(defaults(target, &columns));
             upsert(&constants, None)
         }
-        (WriteKind::UpsertNewer, _) => upsert(&constants, Some(&newer)),
-        (WriteKind::UpsertNewerNamed, _) => {
-            upsert(&constants, Some(&newer)) + " returning " + &named()
-        }
+        (WriteKind::UpsertNewer, _) => counted(upsert(&constants, Some(&newer))),
+        (WriteKind::UpsertNewerNamed, _) => returning(upsert(&constants, Some(&newer)), &named()),
         (WriteKind::UpsertRead, _) => {
             constants.extend(read_time(target));
-            let late = statement::late_enough(shape.read_skew);
-            let sql = upsert(&constants, Some(&late));
-            format!("{sql} returning d.sequin_lsn is not null, {}", named())
+            let late = statement::late_enough(&relation, shape.read_skew);
+            let list = format!("d.sequin_lsn is not null, {}", named());
+            returning(upsert(&constants, Some(&late)), &list)
         }
         (WriteKind::Update, _) => {
             row.insert(0, RowColumn::number(""));
@@ -130,6 +135,7 @@ fn spellings(target: &Target, shape: &Shape) -> Vec<(String, String)> {
         .spelled_key()
         .filter(|&i| !shape.merges.has(i))
         .map(|i| target.columns[i].sql.name.clone())
+        .filter(|name| !target.relation().is_fixed(name))
         .map(|name| (name.clone(), format!("{from}.{name}")))
         .collect()
 }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 
 use crate::column_set::ColumnSet;
 use crate::prepared::Statement;
-use crate::statement::RowLock;
+use crate::statement::lookup::RowLock;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ use crate::mapping::{Mapping, OnError};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::prepared::{BatchRow, RowReader, Statement};
+use crate::statement::lookup::differ;
 use crate::stop::Stop;
 use crate::target::Target;
 
@@ -142,14 +143,15 @@ fn prepare(target: &Target, columns: &[&Column]) -> Result<Statement, SqlError> 
         .iter()
         .map(|column| format!("d.{0} {1} b.{0}", column.name, column.equals))
         .collect();
+    let relation = target.relation();
+    let row = |of: &str| format!("row({})::record", list(&|name| format!("{of}.{name}")));
     let sql = format!(
-        "update {} as d set {} from sequin_internal.batch() b({}) where {} and row({})::record operator(pg_catalog.*<>) row({})::record",
-        target.relation().name,
+        "update {} as d set {} from sequin_internal.batch() b({}) where {} and {}",
+        relation.name,
         list(&|name| format!("{name} = b.{name}")),
         declared.join(", "),
         matches.join(" and "),
-        list(&|name| format!("d.{name}")),
-        list(&|name| format!("b.{name}")),
+        differ(&relation, &row("d"), &row("b")),
     );
     let mut row: Vec<RowColumn> = target
         .key

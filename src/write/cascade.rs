@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
-use super::keys::{by_key, read_rows};
+use super::keys::{by_key, collations, encoding, keys_found, read_rows};
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Values};
 use crate::destination::{Action, Column, Referrer};
@@ -21,7 +21,7 @@ use crate::error::{Error, SqlError};
 use crate::key::KeyColumn;
 use crate::pg::spi::Returned;
 use crate::pg::user::ActingAs;
-use crate::prepared::{Recent, RowReader, Statement, numbered_keys};
+use crate::prepared::{Recent, RowReader, Statement};
 use crate::statement::free_name;
 use crate::target::Target;
 
@@ -253,19 +253,15 @@ pub fn holders(
 ) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
     let rows = Rows::read(target, values, referrer, nets)?;
     let _owner = ActingAs::untrusted(referrer.owner);
-    let columns: Vec<String> = key
+    let also: String = key
         .iter()
-        .map(|name| format!("c.{}", pgrx::spi::quote_identifier(name)))
+        .map(|name| format!(", c.{}", pgrx::spi::quote_identifier(name)))
         .collect();
-    let bytes = match key {
-        [] => String::from("''::bytea"),
-        _ => format!("sequin.row_key({})", columns.join(", ")),
-    };
-    let also = format!(", {bytes}");
     let sql = referring(target, referrer, &also, Beside::Together);
     let mut statement = prepare(target, referrer, sql)?;
-    let returned = rows.query(target, values, &mut statement, nets)?;
-    Ok(numbered_keys(&returned, nets.len()))
+    let found = rows.query(target, values, &mut statement, nets)?;
+    let encoding = encoding(&found, 1, &collations(referrer.oid, key));
+    Ok(keys_found(&found, &encoding, nets.len()))
 }
 
 /// The rows among these that another row refers to, by number, with the referenced values as DETAIL shows them.
@@ -433,11 +429,19 @@ fn referring(target: &Target, referrer: &Referrer, also: &str, beside: Beside) -
         Beside::Together => format!(" and not exists (select from b o where {})", same("c", "o")),
         Beside::Itself => format!(" and not ({})", same("c", "b")),
     };
+    let name = &referrer.name;
+    let joined = match target.destination.shards {
+        None => format!(
+            "select b.{n}{also} from b cross join lateral
+             (select c.* from {name} c where {refers}{unless} limit 1) c"
+        ),
+        Some(_) => format!(
+            "select distinct on (b.{n}) b.{n}{also} from b join {name} c on {refers}{unless}"
+        ),
+    };
     format!(
         "with b as materialized (select * from sequin_internal.batch() b({n} integer, {definition}))
-         select b.{n}{also} from b cross join lateral
-             (select c.* from {} c where {refers}{unless} limit 1) c",
-        referrer.name,
+         {joined}"
     )
 }
 

@@ -8,10 +8,10 @@ use pgrx::spi::quote_identifier;
 use crate::changes::net::{NetChange, Values, key_values};
 use crate::destination::{Column, Destination};
 use crate::error::SqlError;
-use crate::key::KeyColumn;
+use crate::key::{self, KeyColumn};
 use crate::pg::spi::Returned;
-use crate::prepared::{BatchRow, Recent};
-use crate::statement::{self, RowLock};
+use crate::prepared::{BatchRow, Recent, RowReader};
+use crate::statement::lookup::{self, RowLock};
 use crate::target::Target;
 
 /// A row of a batch relation of [`Target::numbered_key`]: a number and the key.
@@ -30,7 +30,7 @@ pub fn keys_of(target: &Target, values: &Values, nets: &[&NetChange]) -> Vec<Vec
 /// Locks the rows that are there, and tells how many there are.
 pub fn lock_rows(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<usize, SqlError> {
     let relation = target.relation_of(|| keys_of(target, values, nets));
-    let sql = statement::locked_rows(&relation, &target.key_sql());
+    let sql = lookup::locked_rows(&relation, &target.key_sql());
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     let nets = nets.iter().enumerate();
     let found = statement.query(nets, |(n, net)| by_key(target, values, n, net))?;
@@ -50,7 +50,7 @@ pub fn read_rows<'n>(
         .map(|column| format!("d.{}", quote_identifier(&column.name)))
         .collect();
     let relation = target.relation_of(|| keys_of(target, values, &nets));
-    let sql = statement::rows_of_keys(&relation, &target.key_sql(), &names, RowLock::None);
+    let sql = lookup::rows_of_keys(&relation, &target.key_sql(), &names, RowLock::None);
     let mut statement = Recent::new(sql, &target.numbered_key())?;
     let nets = nets.iter().enumerate();
     statement.query(nets, |(n, net)| by_key(target, values, n, net))
@@ -65,6 +65,20 @@ pub fn encoding(found: &Returned, from: usize, collations: &[pg_sys::Oid]) -> Ve
             KeyColumn::new(type_oid, collation)
         })
         .collect()
+}
+
+/// The keys as bytes that a query returned behind row numbers; a place for each of `count` rows.
+pub fn keys_found(found: &Returned, encoding: &[KeyColumn], count: usize) -> Vec<Option<Vec<u8>>> {
+    let mut keys = vec![None; count];
+    let mut row = RowReader::new(found);
+    while row.next() {
+        if let Some(values) = row.datums_from(1) {
+            let mut bytes = Vec::new();
+            key::encode(encoding, values, &mut bytes);
+            keys[row.index(0)] = Some(bytes);
+        }
+    }
+    keys
 }
 
 /// The collations of columns of a table.

@@ -198,6 +198,8 @@ fn there(
     let old: Vec<&NetChange> = pairs.iter().map(|pair| &pair.old).collect();
     let new: Vec<NetChange> = pairs.iter().map(|pair| pair.new.clone()).collect();
     let carried = carried::read(changes, &old, new)?;
+    pairs.retain(|pair| stays_in_shard(changes, pair));
+    let old: Vec<&NetChange> = pairs.iter().map(|pair| &pair.old).collect();
     let mut followed = cascade::followed(changes, &old)?.into_iter();
     pairs.retain(|_| followed.next() == Some(false));
     let nets: Vec<_> = pairs.iter().map(|pair| (&pair.old, &pair.new)).collect();
@@ -208,6 +210,20 @@ fn there(
     let mut taken = exist(&mut changes.target, &keys)?.into_iter();
     pairs.retain(|pair| taken.next() == Some(false) || leaving.contains(&pair.new.run.start));
     Ok((pairs, carried))
+}
+
+/// Whether the row can have both keys where it is. Citus moves no row to another shard.
+fn stays_in_shard(changes: &Changes<'_>, pair: &Pair) -> bool {
+    let Some(at) = changes.target.shard_column() else {
+        return true;
+    };
+    let bytes = |net: &NetChange| {
+        let mut bytes = Vec::new();
+        let value = changes.keyed.key_values(net.run.start)[at];
+        changes.target.key_encoding[at].encode(value, &mut bytes);
+        bytes
+    };
+    bytes(&pair.old) == bytes(&pair.new)
 }
 
 /// The pairs in an order in which each new key is free when its row comes. Rows that exchange their keys are left out.

@@ -196,7 +196,7 @@ pub fn execute(
     let outcome = rows.and_then(|rows| statement.execute_over(rows));
     target.statements.shapes.keep(shape, statement);
     if let Err(error) = &outcome {
-        changes.progress.suspects = suspects(&changes.intake, error, nets);
+        changes.progress.suspects = suspects(changes, error, nets);
     }
     outcome
 }
@@ -222,7 +222,7 @@ pub fn shape(intake: &Intake<'_>, kind: WriteKind, net: &NetChange) -> Shape {
 static NO_COLUMNS: ColumnSet = ColumnSet::new();
 
 /// The suspects after a statement for these rows raised the error.
-fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
+fn suspects(changes: &Changes<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspects {
     if error.violates_foreign_key() {
         return Suspects {
             position: None,
@@ -230,11 +230,13 @@ fn suspects(intake: &Intake<'_>, error: &SqlError, nets: &[&NetChange]) -> Suspe
         };
     }
     // Once all rows are read, the error can be about the last row, or come from the end of the statement.
+    // Citus reads rows before it writes them.
     let at = error
         .rows_read
+        .filter(|_| changes.target.destination.shards.is_none())
         .filter(|read| (1..nets.len()).contains(read) || *read == 1 && nets.len() == 1);
     Suspects {
-        position: at.map(|read| intake.position(nets[read - 1].message)),
+        position: at.map(|read| changes.intake.position(nets[read - 1].message)),
         foreign_key: None,
     }
 }
@@ -280,7 +282,7 @@ fn delete_rows(
     });
     target.statements.by_key.keep(by_key, statement);
     if let Err(error) = &deleted {
-        changes.progress.suspects = suspects(&changes.intake, error, nets);
+        changes.progress.suspects = suspects(changes, error, nets);
     }
     let there = numbers(&deleted?, nets.len());
     for (net, there) in nets.iter().zip(there) {

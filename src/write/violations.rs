@@ -136,13 +136,25 @@ fn orphans(
     let spelled: Vec<&SqlColumn> = columns.iter().map(|&i| &target.columns[i].sql).collect();
     let (n, batch) = numbered_batch(&spelled);
     let declared: Vec<String> = key.declared.iter().map(name).collect();
-    let sql = format!(
-        "select b.{n}, pg_catalog.concat_ws(', ', {}) from {batch} \
-         where {}{unless} and not exists (select from {} p where {})",
+    let (declared, given, there) = (
         declared.join(", "),
         given.join(" and "),
-        key.name,
-        there.join(" and ")
+        there.join(" and "),
+    );
+    let name = &key.name;
+    let (parents, missing) = match target.destination.shards {
+        None => (
+            String::new(),
+            format!("not exists (select from {name} p where {there})"),
+        ),
+        Some(_) => (
+            format!(" left join {name} p on {there}"),
+            format!("p.{} is null", quote_identifier(&key.to[0])),
+        ),
+    };
+    let sql = format!(
+        "select b.{n}, pg_catalog.concat_ws(', ', {declared}) from {batch}{parents} \
+         where {given}{unless} and {missing}"
     );
     let mut row = vec![RowColumn::number(&n)];
     row.extend(columns.iter().map(|&i| target.columns[i].row.clone()));

@@ -19,7 +19,7 @@ use super::cascade;
 use super::constraint::{ForeignKey, exclusive, referrer};
 use super::graph::exclusions::holders;
 use super::graph::table::Table;
-use super::keys::{collations, encoding};
+use super::keys::{collations, encoding, keys_found};
 use super::pending::Pending;
 use crate::blame::forgive;
 use crate::changes::Changes;
@@ -27,12 +27,11 @@ use crate::changes::net::{NetChange, Unit, Values};
 use crate::destination::Destination;
 use crate::error::SqlError;
 use crate::error::sqlstate::{EXCLUSION_VIOLATION, UNIQUE_VIOLATION};
-use crate::key;
 use crate::mapping::Mapping;
 use crate::outcome::Wait;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::RowColumn;
-use crate::prepared::{Recent, RowReader};
+use crate::prepared::Recent;
 use crate::statement::{SqlColumn, numbered_batch};
 use crate::stop::Stop;
 use crate::target::Target;
@@ -166,15 +165,7 @@ fn parents(
         row
     })?;
     let encoding = encoding(&found, 1, &collations(foreign_key.parent, &foreign_key.to));
-    let mut keys = vec![None; nets.len()];
-    let mut row = RowReader::new(&found);
-    while row.next() {
-        if let Some(values) = row.datums_from(1) {
-            let mut bytes = Vec::new();
-            key::encode(&encoding, values, &mut bytes);
-            keys[row.index(0)] = Some(bytes);
-        }
-    }
+    let keys = keys_found(&found, &encoding, nets.len());
     Ok(waits(foreign_key.parent, keys))
 }
 

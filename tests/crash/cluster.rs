@@ -74,6 +74,12 @@ impl Cluster {
         }
     }
 
+    /// The directory of its socket, by which clients and other servers reach it.
+    #[allow(dead_code, reason = "for the tests of Citus")]
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     pub(super) fn start(&self) {
         cluster("start", &self.dir, &[]);
     }

@@ -157,3 +157,23 @@ pub fn name_now<'c>(part: &'c Part, columns: &'c Columns) -> Option<&'c str> {
     all.find(|(_, (number, _))| *number == part.number)
         .map(|(name, _)| name.as_str())
 }
+
+/// A value of a part of a key, as SQL, under the part's collation.
+pub fn with_collation(value: String, part: &Part) -> String {
+    match part.collation.as_str() {
+        "" => value,
+        collation => format!("({value} collate {collation})"),
+    }
+}
+
+thread_local! {
+    static TYPE: Lookup = const {
+        Lookup::new("select pg_catalog.to_regtype($1)::pg_catalog.oid", &[BuiltinOid::TEXTOID])
+    };
+}
+
+/// The type of this name; `None` if there is none any more.
+pub fn type_oid(name: &str) -> Option<pg_sys::Oid> {
+    let found = TYPE.with(|query| query.rows(&[name.into()], |row| row.get(1)));
+    found.into_iter().next().flatten()
+}

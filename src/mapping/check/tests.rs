@@ -74,6 +74,7 @@ fn products() -> Destination {
         rules: false,
         row_security: false,
         links: Links::default(),
+        shards: None,
     }
 }
 

@@ -265,13 +265,15 @@ impl Collector<'_, '_> {
             .collect();
         let n = table.number();
         let most = self.counts.get(&referrer.oid).copied().unwrap_or(0) + 1;
-        let query = format!(
-            "select x.{n}, c.* from x cross join lateral \
-             (select {} from {} c where {} limit {most}) c",
-            list.join(", "),
-            referrer.name,
-            refers.join(" and "),
-        );
+        let (list, refers) = (list.join(", "), refers.join(" and "));
+        let name = &referrer.name;
+        let query = match self.changes.target.destination.shards {
+            None => format!(
+                "select x.{n}, c.* from x cross join lateral \
+                 (select {list} from {name} c where {refers} limit {most}) c"
+            ),
+            Some(_) => format!("select x.{n}, {list} from x join {name} c on {refers}"),
+        };
         let found = {
             let _owner = ActingAs::untrusted(referrer.owner);
             let images = dropped

@@ -160,15 +160,25 @@ pub fn holders(
         .iter()
         .map(|column| format!("d.{}", column.name))
         .collect();
-    let query = format!(
-        "select e.{n}, d.* from (select {} from x{outer} offset 0) e cross join lateral \
-         (select {} from {} d where {} {}) d",
-        list.join(", "),
-        names.join(", "),
-        target.relation().name,
-        inner.join(" and "),
-        if all { "offset 0" } else { "limit 1" },
-    );
+    let (list, names, inner) = (list.join(", "), names.join(", "), inner.join(" and "));
+    let name = target.relation().name;
+    let rows = format!("(select {list} from x{outer} offset 0) e");
+    let query = match target.destination.shards {
+        None => {
+            let most = if all { "offset 0" } else { "limit 1" };
+            format!(
+                "select e.{n}, d.* from {rows} cross join lateral \
+                 (select {names} from {name} d where {inner} {most}) d"
+            )
+        }
+        Some(_) => {
+            let one = match all {
+                true => String::new(),
+                false => format!("distinct on (e.{n}) "),
+            };
+            format!("select {one}e.{n}, {names} from {rows} join {name} d on {inner}")
+        }
+    };
     let columns = columns_of(table, exclusion);
     let found = table.ask_of_all(&columns, &query)?;
     let mut row = RowReader::new(&found);
