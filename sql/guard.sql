@@ -150,7 +150,23 @@ declare
     forgotten bigint;
     kept      boolean = tg_op = 'DELETE' and old.mode = 'upsert' and old.guard <> 'off'
                         and exists (select from pg_class c where c.oid = old.destination);
+    anew      boolean = false;
 begin
+    -- Citus makes a table anew, with its rows, to distribute it otherwise or not at all.
+    if tg_op = 'UPDATE' and to_regclass('pg_catalog.pg_dist_partition') is not null
+       and not exists (select from pg_class c where c.oid = old.destination) then
+        anew = exists (select from pg_dist_partition p where p.logicalrelid = new.destination)
+               or exists (select from pg_class c where c.oid = new.destination and c.relkind = 'r'
+                                                       and pg_relation_size(c.oid) > 0);
+    end if;
+    if anew then
+        update sequin.dead_letter set waits_on = new.destination where waits_on = old.destination;
+        if exists (select from sequin.row_version v where v.mapping = old.id) then
+            raise notice 'the versions of the rows of mapping "%" are kept', new.name
+                using hint = format('If they are of other rows than those of %s, run: SELECT sequin.forget_versions(%L);', new.destination, new.name);
+        end if;
+        return null;
+    end if;
     if kept then
         perform sequin_internal.forget_former(f.id) from sequin.former_mapping f
         where f.source = old.source and f.destination = old.destination and f.owner = old.owner;

@@ -42,3 +42,68 @@ begin
     execute statement;
 end
 $add$;
+
+create or replace function sequin_internal.mapping_removed() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    forgotten bigint;
+    kept      boolean = tg_op = 'DELETE' and old.mode = 'upsert' and old.guard <> 'off'
+                        and exists (select from pg_class c where c.oid = old.destination);
+    anew      boolean = false;
+begin
+    -- Citus makes a table anew, with its rows, to distribute it otherwise or not at all.
+    if tg_op = 'UPDATE' and to_regclass('pg_catalog.pg_dist_partition') is not null
+       and not exists (select from pg_class c where c.oid = old.destination) then
+        anew = exists (select from pg_dist_partition p where p.logicalrelid = new.destination)
+               or exists (select from pg_class c where c.oid = new.destination and c.relkind = 'r'
+                                                       and pg_relation_size(c.oid) > 0);
+    end if;
+    if anew then
+        update sequin.dead_letter set waits_on = new.destination where waits_on = old.destination;
+        if exists (select from sequin.row_version v where v.mapping = old.id) then
+            raise notice 'the versions of the rows of mapping "%" are kept', new.name
+                using hint = format('If they are of other rows than those of %s, run: SELECT sequin.forget_versions(%L);', new.destination, new.name);
+        end if;
+        return null;
+    end if;
+    if kept then
+        perform sequin_internal.forget_former(f.id) from sequin.former_mapping f
+        where f.source = old.source and f.destination = old.destination and f.owner = old.owner;
+        insert into sequin.former_mapping (id, source, destination, owner, in_columns, home_source, key_shape)
+        values (old.id, old.source, old.destination, old.owner,
+                old.guard = 'columns' or old.guard = 'auto' and sequin_internal.has_guard_columns(old.destination),
+                (select h.source from sequin.home_source h where h.mapping = old.id),
+                (select k.columns from sequin.key_shape k where k.mapping = old.id));
+        with gone as (delete from sequin.row_version v where v.mapping = old.id returning v)
+        insert into sequin.former_version (mapping, key, version)
+        select old.id, (g.v).key, to_jsonb(g.v) from gone g;
+    else
+        delete from sequin.row_version where mapping = old.id;
+    end if;
+    get diagnostics forgotten = row_count;
+    if forgotten > 0 and tg_op = 'UPDATE' then
+        raise warning 'the versions of % rows of mapping "%" are forgotten', forgotten, new.name
+            using detail = 'They are kept for the rows of the former destination. Until the next message of a row, an older change is applied, and a deleted row can come back.',
+                  hint = format('Run: SELECT sequin.begin_resync(%L); then start a backfill in Sequin, and run: SELECT sequin.finish_resync(%L);', new.name, new.name);
+    elsif forgotten > 0 and kept then
+        raise notice 'the versions of % rows of mapping "%" are put aside', forgotten, old.name
+            using hint = format('If %s is mapped to %s again within sequin.tombstone_retention, the new mapping takes them over. After that, run a backfill in Sequin: until then, an older change is applied, and a deleted row can come back.', old.source, old.destination);
+    elsif forgotten > 0 then
+        raise notice 'the versions of % rows of mapping "%" are forgotten', forgotten, old.name
+            using hint = 'If you map the source to the table again, run a backfill in Sequin: until then, an older change is applied, and a deleted row can come back.';
+    end if;
+    delete from sequin.tombstone where mapping = old.id;
+    delete from sequin.home_source where mapping = old.id;
+    delete from sequin.key_shape where mapping = old.id;
+    delete from sequin.unreadable_member where mapping = old.id;
+    delete from sequin.lacking_column where mapping = old.id;
+    delete from sequin.resync where mapping = old.id;
+    delete from sequin.resync_seen where mapping = old.id;
+    delete from sequin.broken_mapping where mapping = old.id;
+    if tg_op = 'DELETE' then
+        -- A later mapping of the same name must not take over the dead letters.
+        update sequin.dead_letter set mapping = null, row_key = null, former_key = null
+        where mapping = old.name;
+    end if;
+    return null;
+end $$;

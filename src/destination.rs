@@ -6,7 +6,7 @@ pub mod constraints;
 pub mod links;
 pub mod partitions;
 pub mod places;
-mod shards;
+pub mod shards;
 
 pub use links::{Action, Equality, Referrer};
 

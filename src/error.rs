@@ -160,6 +160,15 @@ pub enum Error {
         /// Name of the mapping.
         mapping: String,
     },
+    /// A mapping writes a table of Citus through a node that is not the coordinator.
+    NotCoordinator {
+        /// The table, as SQL spells it.
+        destination: String,
+        /// The coordinator: host and port.
+        coordinator: String,
+        /// The database, as SQL spells it.
+        database: String,
+    },
     /// A mapping's owner was dropped.
     OwnerGone {
         /// Name of the mapping.

@@ -15,6 +15,7 @@ static MAPPING_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static HEAL_TIME: GucSetting<i32> = GucSetting::<i32>::new(200);
 static KEEP_PAUSED: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SUPERUSER_MAPPINGS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static OTHER_NODES: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_BATCH_BYTES: GucSetting<i32> = GucSetting::<i32>::new(256 << 20);
 static MAX_BATCH_MESSAGES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 << 10);
@@ -109,6 +110,14 @@ pub fn define() {
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
+        c"sequin.allow_other_nodes",
+        c"Whether tables of Citus are written through a node that is not the coordinator.",
+        c"Each node orders only the changes that come through it.",
+        &OTHER_NODES,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
         c"sequin.log_failures",
         c"Whether failed calls are kept in sequin.failed_call.",
         c"A background worker writes them, every few seconds at most.",
@@ -148,6 +157,11 @@ pub fn keep_paused() -> bool {
 /// `sequin.allow_superuser_mappings`.
 pub fn allow_superuser_mappings() -> bool {
     SUPERUSER_MAPPINGS.get()
+}
+
+/// `sequin.allow_other_nodes`.
+pub fn allow_other_nodes() -> bool {
+    OTHER_NODES.get()
 }
 
 /// `sequin.max_batch_bytes`.

@@ -28,6 +28,7 @@ use crate::backfill::is_unreadable;
 use crate::cast::Caster;
 use crate::destination::partitions;
 use crate::destination::places::Places;
+use crate::destination::shards::require_coordinator;
 use crate::destination::{Column, Destination, UniqueIndex};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
@@ -109,6 +110,9 @@ impl Target {
     }
 
     fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
+        if destination.shards.is_some() {
+            require_coordinator(&destination.qualified_name())?;
+        }
         let key_names = mapping.key_of(&destination).to_vec();
         let faults = since_changed(&mapping, &destination, writer(&mapping, &destination));
         if !faults.is_empty() {

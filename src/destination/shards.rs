@@ -4,10 +4,13 @@
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
+use crate::error::origin::Origin;
 use crate::error::shards::{Sharded, know};
+use crate::error::{Error, SqlError};
 use crate::pg::relation::named;
 use crate::pg::settings::is_defined;
 use crate::prepared::Lookup;
+use crate::settings::allow_other_nodes;
 use crate::statement::Shards;
 
 /// The column over which a table is distributed; null for a table that is not, but that Citus knows.
@@ -37,7 +40,15 @@ const NAMES: &str = "
     join pg_catalog.pg_class c on c.oid = t.relid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace";
 
+/// The coordinator, if this node is another one: its host and port, and the database.
+const COORDINATOR: &str = "
+    select coalesce((select n.nodename || ':' || n.nodeport from pg_catalog.pg_dist_node n where n.groupid = 0 limit 1),
+                    'the coordinator'),
+           pg_catalog.quote_ident(pg_catalog.current_database())
+    from pg_catalog.pg_dist_local_group g where g.groupid <> 0";
+
 thread_local! {
+    static FIND_COORDINATOR: Lookup = const { Lookup::new(COORDINATOR, &[]) };
     static FIND: Lookup = const { Lookup::new(SHARDS, &[BuiltinOid::OIDOID]) };
     static FIND_NAMES: Lookup = const { Lookup::new(NAMES, &[BuiltinOid::OIDOID]) };
 }
@@ -65,7 +76,35 @@ pub fn of(relation: pg_sys::Oid) -> Option<Shards> {
     Some(Shards { column })
 }
 
+/// Fails for this table of Citus on a node that is not the coordinator, unless a setting allows it.
+pub fn require_coordinator(table: &str) -> Result<(), SqlError> {
+    if allow_other_nodes() {
+        return Ok(());
+    }
+    let other = FIND_COORDINATOR.with(|find| {
+        find.rows(&[], |row| {
+            Ok((
+                row.get(1)?.expect("not null"),
+                row.get(2)?.expect("not null"),
+            ))
+        })
+    });
+    let Some((coordinator, database)) = other.into_iter().next() else {
+        return Ok(());
+    };
+    let error = Error::NotCoordinator {
+        destination: table.to_owned(),
+        coordinator,
+        database,
+    };
+    // The mapping is right, and its messages must not wait here.
+    Err(SqlError {
+        origin: Origin::Server,
+        ..error.into()
+    })
+}
+
 /// Whether the database has Citus.
-pub fn is_there() -> bool {
+fn is_there() -> bool {
     is_defined(c"citus.shard_count") && named("pg_catalog", "pg_dist_partition").is_some()
 }

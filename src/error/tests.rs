@@ -30,6 +30,11 @@ fn every_error() -> Vec<Error> {
             other: Some("o".into()),
             needs_grant: true,
         },
+        Error::NotCoordinator {
+            destination: "public.t".into(),
+            coordinator: "localhost:5432".into(),
+            database: "shop".into(),
+        },
         Error::OutsideApply { function: "batch" },
         Error::OutsideResync,
         Error::NoSetting {

@@ -265,6 +265,15 @@ impl Error {
                  'schema.table'); to remove the mapping, run: SELECT sequin.unmap({0});",
                 quote::literal(mapping)
             )),
+            Error::NotCoordinator { destination, coordinator, database } => SqlError::new(
+                sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("this node is not the coordinator of {destination}"),
+            )
+            .with_detail("The order of changes is kept on the node that they come through.")
+            .with_hint(format!(
+                "Connect to {coordinator}. If all calls come through this node, run there: \
+                 ALTER DATABASE {database} SET sequin.allow_other_nodes = on;"
+            )),
             Error::OwnerGone { mapping, source, other, needs_grant } => {
                 let role = other.as_deref().map_or("role_name".to_owned(), quote::ident);
                 let grant = format!(

@@ -21,6 +21,10 @@ const SETTINGS: &[&str] = &[
     "wal_level=logical",
 ];
 
+/// On one node alone: nothing of the extension runs on another one.
+pub const EXTENSION: &str =
+    "begin; set local citus.enable_ddl_propagation = off; create extension pg_sequin; commit";
+
 impl Nodes {
     /// `None` if the server does not offer Citus.
     pub fn new(test: &str) -> Option<Nodes> {
@@ -46,7 +50,7 @@ impl Nodes {
             nodes.coordinator.host()
         );
         value(&mut client, &shards);
-        run(&mut client, "create extension pg_sequin");
+        run(&mut client, EXTENSION);
         Some(nodes)
     }
 
