@@ -350,3 +350,63 @@ fn calls_with_other_rows_do_not_wait() {
         }
     }
 }
+
+/// How a parent goes, or loses the value that children refer to: the foreign key's action, the messages, and what is
+/// there when the call is over.
+const LOSSES: [(&str, &str, &str); 3] = [
+    (
+        "on delete cascade",
+        r#"{"action":"delete","record":{"id":1,"u":"a"}}"#,
+        "1 a",
+    ),
+    (
+        "on update cascade",
+        r#"{"action":"update","record":{"id":1,"u":"b"},"changes":{"u":"a"}}"#,
+        "1 a",
+    ),
+    (
+        "on delete cascade on update cascade",
+        r#"{"action":"update","record":{"id":2,"u":"b"},"changes":{"id":1,"u":"a"}}"#,
+        "1 a",
+    ),
+];
+
+#[test]
+fn a_foreign_key_does_not_act_on_a_row_that_another_call_is_writing() {
+    for guard in GUARDS {
+        for (n, (action, loss, parents)) in LOSSES.iter().enumerate() {
+            let database = Database::new(&format!("acting_{guard}_{n}"));
+            let (mut first, mut second) = (database.connect(), database.connect());
+            let mut watcher = database.connect();
+            run(
+                &mut first,
+                &format!(
+                    "create table a (id integer primary key, u text unique);
+                     create table b (id integer primary key, u text references a (u) {action});
+                     select sequin.map('public.a', 'a', guard => '{guard}');
+                     select sequin.map('public.b', 'b', guard => '{guard}')"
+                ),
+            );
+            let parent = message("insert", "a", 1, r#"{"id":1,"u":"a"}"#);
+            assert_eq!(apply(&mut first, &parent), upserted(1));
+            run(&mut first, "begin");
+            let child = message("insert", "b", 3, r#"{"id":1,"u":"a"}"#);
+            assert_eq!(apply(&mut first, &child), upserted(1));
+            let pid = value(&mut second, "select pg_backend_pid()");
+            let metadata = r#""metadata":{"table_schema":"public","table_name":"a","commit_lsn":2,"commit_idx":0,"commit_timestamp":"2026-01-01T00:00:02Z"}}"#;
+            let loss = format!("{},{metadata}", loss.strip_suffix('}').expect("an object"));
+            thread::scope(|scope| {
+                let call = scope.spawn(|| apply(&mut second, &loss));
+                wait_for_lock(&mut watcher, &pid);
+                run(&mut first, "commit");
+                let counts = call.join().expect("the call");
+                assert_eq!(counts.dead, 1, "guard {guard}, {action}: {counts:?}");
+            });
+            let now = "select string_agg(id || ' ' || u, ',' order by id) from ";
+            let of = |table: &str, client: &mut Client| value(client, &format!("{now} {table}"));
+            let left = of("a", &mut first);
+            assert!(left.starts_with(parents), "guard {guard}, {action}: {left}");
+            assert_eq!(of("b", &mut first), "1 a", "guard {guard}, {action}");
+        }
+    }
+}

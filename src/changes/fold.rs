@@ -130,7 +130,7 @@ impl<'a> Changes<'a> {
             merge::commit_order(&mut changes, |change| said.change_no(change.id) as usize);
         }
         let stored = self.examined.stored.get(&run.start).cloned();
-        let merged = self.merge(&said, &changes, stored.as_ref());
+        let merged = self.merge(run, &said, &changes, stored.as_ref());
         let changed = merged.state != merged.before;
         // Even if no change decided, the state may differ: the changes can show that the row is the
         // departed one, or that its values belong to an earlier row.
@@ -143,6 +143,7 @@ impl<'a> Changes<'a> {
     /// Applies the rule. Notes the outcomes of the changes that did not decide.
     fn merge(
         &mut self,
+        run: Run,
         said: &Said<'a>,
         changes: &[Change<'_>],
         stored: Option<&Stored>,
@@ -189,7 +190,7 @@ impl<'a> Changes<'a> {
                 Effect::Stale => self.ledger.note(&self.keyed, number, Outcome::Stale),
             }
         }
-        if stored.is_some() {
+        if stored.is_some() && !self.leaves_later(run, &state) {
             merge::forget_plain_image(&mut state, &before, changes, |id| {
                 let message = self.keyed.change(said.change_no(id)).message;
                 self.target.changes_key(self.intake.message(message))
@@ -202,6 +203,18 @@ impl<'a> Changes<'a> {
             removed,
             last_cells,
         }
+    }
+
+    /// Whether the row goes in the transaction that brought it, by a message that has failed. When that message is written,
+    /// the image tells that it is this row which goes: its values may not, if it gives some of them up meanwhile.
+    fn leaves_later(&self, run: Run, state: &State) -> bool {
+        let Some(row) = state.row else { return false };
+        run.changes().any(|i| {
+            let change = self.keyed.change(i);
+            change.event.image_gone().is_some()
+                && change.stamp.same_transaction(&row)
+                && self.ledger.is_dead(change.message)
+        })
     }
 
     /// Makes the net change from the result of the rule.

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys::Datum;
 
-use super::keys::{by_key, collations, encoding, keys_found, read_rows};
+use super::keys::{by_key, collations, encoding, keys_found, lock_rows, read_rows};
 use crate::changes::Changes;
 use crate::changes::net::{NetChange, Values};
 use crate::destination::{Action, Column, Referrer};
@@ -28,13 +28,17 @@ use crate::target::Target;
 /// Fails if a row that a mapping writes refers to a row that is to be deleted, through a foreign key that
 /// cascades.
 pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
-    let (target, values) = (&mut changes.target, &changes.nets.values);
-    for i in 0..target.destination.links.referrers.len() {
-        let referrer = &target.destination.links.referrers[i];
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let mut locked = false;
+    for referrer in &target.destination.links.referrers {
         if referrer.on_delete != Action::Cascade
             || !changes.intake.call.mapped.contains(&referrer.oid)
         {
             continue;
+        }
+        if !locked {
+            close(target, values, nets)?;
+            locked = true;
         }
         let rows = Rows::read(target, values, referrer, nets)?;
         // The server's own checks of foreign keys run as the owner of the referring table, too.
@@ -49,9 +53,19 @@ pub fn check(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlEr
         let mut row = RowReader::new(&found);
         if row.next() {
             let message = nets[row.index(0)].message;
+            let error = error(target, referrer, false);
             changes.progress.suspects.position = Some(changes.intake.position(message));
-            return Err(error(target, &target.destination.links.referrers[i], false));
+            return Err(error);
         }
+    }
+    Ok(())
+}
+
+/// Keeps other calls from writing rows that refer to these rows, until the transaction ends; waits for those that have.
+/// A search would miss a row that is not committed yet, and the foreign key would act on it.
+fn close(target: &Target, values: &Values, nets: &[&NetChange]) -> Result<(), SqlError> {
+    if target.can_lock_rows {
+        lock_rows(target, values, nets)?;
     }
     Ok(())
 }
@@ -107,8 +121,12 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             }
             changed
         });
-        // If the table refers to itself, the statement may write rows that refer to a value that another row
-        // loses.
+        let losers: Vec<&NetChange> = rows.numbers().map(|n| nets[n]).collect();
+        if !losers.is_empty() {
+            close(target, values, &losers)?;
+        }
+        // If the table refers to itself, the statement may write rows that refer to a value that one of them
+        // loses: the foreign key would give them the new value.
         let own = match dropped.is_empty() {
             true => &[],
             false => nets.as_slice(),
@@ -121,7 +139,7 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
             let values = referrer.columns.iter().map(|(of, to, _)| (to, value(of)));
             dropped.get(&tuple(target, values)?).copied()
         });
-        if let Some(n) = refers.filter(|_| nets.len() > 1) {
+        if let Some(n) = refers {
             let error = error(target, referrer, true);
             let message = nets[n].message;
             changes.progress.suspects.position = Some(changes.intake.position(message));
@@ -150,9 +168,14 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
 pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let mut followed = vec![false; nets.len()];
+    let mut locked = nets.is_empty();
     for referrer in &target.destination.links.referrers {
         if !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
+        }
+        if !locked {
+            close(target, values, nets)?;
+            locked = true;
         }
         let found = Rows::read(target, values, referrer, nets)?;
         let _owner = ActingAs::untrusted(referrer.owner);
@@ -343,6 +366,20 @@ impl Rows {
             }
         }
         self.only = Some(only);
+    }
+
+    /// The numbers of the rows to use; none if their keys are enough.
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        let others = self.others.iter();
+        others.flat_map(|others| {
+            let mut row = RowReader::new(others);
+            let all = || (0..others.len()).collect();
+            let only = self.only.clone().unwrap_or_else(all);
+            only.into_iter().map(move |i| {
+                row.go_to(i);
+                row.index(0)
+            })
+        })
     }
 
     /// Runs a statement of [`prepare`] over the rows.

@@ -3,26 +3,16 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::pg_sys::{self, BuiltinOid};
+use pgrx::pg_sys;
 
 use super::keys::by_key;
 use crate::changes::net::{NetChange, Values};
+use crate::destination::{Action, Referrer};
 use crate::error::SqlError;
 use crate::pg::typeio::base_type;
-use crate::prepared::{Lookup, Recent};
+use crate::prepared::Recent;
 use crate::statement::{self, Input};
 use crate::target::Target;
-
-const REFERRED_TO: &str = "
-    select exists (select from pg_catalog.pg_constraint k
-                   join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = any (k.confkey)
-                   where k.contype = 'f' and k.confrelid = $1 and a.attname = $2)";
-
-thread_local! {
-    static REFERRED: Lookup = const {
-        Lookup::new(REFERRED_TO, &[BuiltinOid::OIDOID, BuiltinOid::TEXTOID])
-    };
-}
 
 /// The number of a column in which rows can give their value of a unique index up; `columns` are the columns of the
 /// index. No foreign key refers to the column, `allowed` accepts it, and it is nullable or its type has an unused
@@ -32,18 +22,38 @@ pub fn can_give_up(
     columns: &[String],
     allowed: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let relation = target.destination.oid;
-    let referred_to = |column: &str| {
-        let args = [relation.into(), column.into()];
-        REFERRED.with(|query| query.rows(&args, |row| row.get(1))) == [Some(true)]
-    };
-    let columns = columns
-        .iter()
-        .filter_map(|name| target.column_number(name))
-        .filter(|&i| !target.key.contains(&i) && allowed(i));
-    columns
-        .filter(|&i| unused_value(target, i).is_some())
-        .find(|&i| !referred_to(&target.columns[i].name))
+    let mut columns = with_unused_value(target, columns, allowed);
+    columns.find(|&i| !is_referred(target, i, |_| true))
+}
+
+/// The same for a column to which foreign keys refer, if none acts on its updates. Rows can give their values up that no
+/// row refers to.
+pub fn can_give_up_referred(
+    target: &Target,
+    columns: &[String],
+    allowed: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let mut columns = with_unused_value(target, columns, allowed);
+    let acts = |referrer: &Referrer| referrer.on_update == Action::Cascade;
+    columns.find(|&i| !is_referred(target, i, acts))
+}
+
+/// Whether such a foreign key refers to the column.
+fn is_referred(target: &Target, column: usize, such: impl Fn(&Referrer) -> bool) -> bool {
+    let name = &target.columns[column].name;
+    let mut referrers = target.destination.links.referrers.iter();
+    referrers.any(|referrer| such(referrer) && referrer.columns.iter().any(|(_, to, _)| to == name))
+}
+
+fn with_unused_value(
+    target: &Target,
+    columns: &[String],
+    allowed: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = usize> {
+    let columns = columns.iter().filter_map(|name| target.column_number(name));
+    columns.filter(move |&i| {
+        !target.key.contains(&i) && allowed(i) && unused_value(target, i).is_some()
+    })
 }
 
 /// Replaces the value of each row in a column from [`can_give_up`].

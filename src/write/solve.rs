@@ -267,10 +267,13 @@ impl<'n> Search<'n> {
             if given {
                 continue;
             }
-            let needers = Index::of(&self.index.needers, value).iter();
-            let mut others = needers.filter(|&&other| other != i && self.takes_part(other));
-            if let Some(&other) = others.next() {
-                return Some(Blocked::Referenced(self.nodes[other].row, *value));
+            let mut needers = Index::of(&self.index.needers, value).iter();
+            if let Some(&needer) = needers.find(|&&needer| self.takes_part(needer)) {
+                return Some(match needer == i {
+                    // The row would refer to its own value, which it loses.
+                    true => Blocked::Missing(*value),
+                    false => Blocked::Referenced(self.nodes[needer].row, *value),
+                });
             }
         }
         None

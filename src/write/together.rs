@@ -20,13 +20,14 @@
 mod handovers;
 mod parts;
 mod refused;
+mod turns;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::{self};
 
 use super::delete_or_move::can_come_back;
-use super::give_up::{can_give_up, give_up};
+use super::give_up::{can_give_up, can_give_up_referred, give_up};
 use super::graph::{Graph, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
@@ -40,6 +41,7 @@ use crate::pg::user::is_restricted;
 use crate::stop::Stop;
 
 use parts::Together;
+use turns::Turns;
 
 pub use refused::{Blamed, Refused};
 
@@ -58,13 +60,18 @@ pub fn write(
         if defers {
             constraints::defer().map_err(Refused::artifact)?;
         }
-        for (_, group) in &groups {
-            let prepared = lock(all, pending, graph, group)
-                .and_then(|()| give_up_values(all, pending, graph, group, nodes));
+        let displaced = displaced(graph, nodes);
+        let turns = |group| Turns::of(all, pending, graph, (group, &displaced));
+        let turns: Vec<Turns> = groups.iter().map(|(_, group)| turns(group)).collect();
+        for ((_, group), turns) in groups.iter().zip(&turns) {
+            let prepared = lock(all, pending, graph, group).and_then(|()| {
+                give_up_values(all, pending, graph, group, (&displaced, &turns.circles))
+            });
             prepared.map_err(Refused::artifact)?;
         }
-        for (_, group) in &groups {
-            let mut statement = Together::new(all, pending, graph, nodes, group);
+        for ((_, group), turns) in groups.iter().zip(turns) {
+            let turns = (displaced.clone(), turns);
+            let mut statement = Together::new(all, pending, graph, group, turns);
             statement.collect().map_err(Refused::artifact)?;
             statement.execute()?;
             statement.then().execute()?;
@@ -130,9 +137,8 @@ fn give_up_values(
     pending: &[Vec<Pending>],
     graph: &Graph,
     group: &[usize],
-    nodes: &[usize],
+    (displaced, circles): (&HashSet<u32>, &HashSet<usize>),
 ) -> Result<(), SqlError> {
-    let displaced = displaced(graph, nodes);
     let mut given_up: HashMap<(usize, usize), Vec<&NetChange>> = HashMap::new();
     for &node in group {
         let place = graph.places[node];
@@ -140,7 +146,7 @@ fn give_up_values(
         let row = graph.nodes[node].row;
         if !displaced.contains(&row)
             || !graph.nodes[node].present
-            || graph.makes_room(node, &displaced) && can_come_back(target, net_of(pending, place))
+            || graph.makes_room(node, displaced) && can_come_back(target, net_of(pending, place))
         {
             continue;
         }
@@ -150,7 +156,11 @@ fn give_up_values(
         for columns in graph.held.get(&row).into_iter().flatten() {
             // The change must bring a value, or the row would lose its own for good.
             let brought = |i: usize| becomes.has(i);
-            if let Some(column) = can_give_up(target, columns, brought) {
+            let column = can_give_up(target, columns, brought).or_else(|| {
+                let circle = circles.contains(&node);
+                circle.then(|| can_give_up_referred(target, columns, brought))?
+            });
+            if let Some(column) = column {
                 given_up
                     .entry((place.mapping, column))
                     .or_default()

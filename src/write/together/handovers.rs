@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::parts::{Part, Together, Work};
+use super::turns::Turns;
 use crate::target::statements::WriteKind;
 use crate::write::give_up::can_give_up;
 use crate::write::keys::by_key;
@@ -112,6 +113,7 @@ impl<'s, 'a> Together<'s, 'a> {
     pub fn then(&self) -> Together<'s, 'a> {
         let mut then = Together {
             displaced: HashSet::new(),
+            turns: Turns::default(),
             parts: Vec::new(),
             late: Vec::new(),
             returned: Vec::new(),

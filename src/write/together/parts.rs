@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::spi::quote_identifier;
 
 use super::refused::{Blamed, Refused};
+use super::turns::Turns;
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
 use crate::destination::Column;
@@ -23,7 +24,7 @@ use crate::target::statements::{Shape, WriteKind};
 use crate::target::versions::version_values;
 use crate::write::delete_or_move::can_come_back;
 use crate::write::give_up::give_up_sql;
-use crate::write::graph::{Graph, displaced, net_of};
+use crate::write::graph::{Graph, net_of};
 use crate::write::keys::read_rows;
 use crate::write::pending::Pending;
 use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
@@ -76,6 +77,7 @@ pub struct Together<'s, 'a> {
     pub(super) graph: &'s Graph,
     pub(super) group: &'s [usize],
     pub(super) displaced: HashSet<u32>,
+    pub(super) turns: Turns,
     pub(super) parts: Vec<Part>,
     /// The nodes of rows that a later statement deletes.
     pub(super) late: Vec<usize>,
@@ -84,20 +86,21 @@ pub struct Together<'s, 'a> {
 }
 
 impl<'s, 'a> Together<'s, 'a> {
-    /// A statement for `group`: the nodes of one role, among all `nodes` that are written together.
+    /// A statement for `group`: the nodes of one role. `displaced`: the rows whose values rows of any role get.
     pub fn new(
         all: &'s [Changes<'a>],
         pending: &'s [Vec<Pending>],
         graph: &'s Graph,
-        nodes: &[usize],
         group: &'s [usize],
+        (displaced, turns): (HashSet<u32>, Turns),
     ) -> Together<'s, 'a> {
         Together {
             all,
             pending,
             graph,
             group,
-            displaced: displaced(graph, nodes),
+            displaced,
+            turns,
             parts: Vec::new(),
             late: Vec::new(),
             returned: Vec::new(),
@@ -120,6 +123,11 @@ impl<'s, 'a> Together<'s, 'a> {
             let evicted = moved.iter().map(|(_, new)| *new);
             let evicted = evicted.filter(|new| self.graph.evicted.contains(new));
             self.delete(mapping, evicted.collect(), false);
+            for turn in &self.turns.in_order {
+                let turn: Vec<usize> = turn.iter().copied().filter(of_mapping).collect();
+                writes.extend(self.upserts(mapping, &turn));
+            }
+            let nodes = nodes.into_iter().filter(|&n| !self.turns.has(n)).collect();
             writes.extend(self.moves(mapping, &moved));
             let nodes = self.give_up(mapping, nodes);
             let (back, rest): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(|&n| {

@@ -406,5 +406,94 @@ pub fn cases() -> Vec<Case> {
             .delivered("[m1] [m0]"),
         );
     }
+    // a row gives its value to another one and stays, while rows refer to it by its key and to the value
+    let ddl = "create table a (id int primary key, u text unique);
+               create table b (id int primary key, a int references a on delete cascade);
+               create table c (id int primary key, a text references a (u) {deferred})";
+    cases.push(
+        Case::new(
+            "key_moves_with_its_value_and_another_row_comes",
+            ddl,
+            "insert into a values (5, 'e')",
+            &[
+                "update a set id = 1 where id = 5",
+                "insert into a values (5, 'b')",
+                "insert into c values (1, 'e')",
+            ],
+        )
+        .delivered("[m2] [m0 m1]"),
+    );
+    cases.push(Case::new(
+        "values_move_along_rows_that_stay",
+        ddl,
+        "insert into a values (1, 'a'), (2, 'b'), (3, 'c');
+         insert into b values (1, 1), (2, 2), (3, 3);
+         insert into c values (1, 'a'), (2, 'b'), (3, 'c')",
+        &[
+            "update a set u = 'd' where id = 3; update a set u = 'c' where id = 2;
+           update a set u = 'b' where id = 1; update c set a = 'd' where id = 1",
+        ],
+    ));
+    // a foreign key of the row to itself would act on the row that gets another value
+    for action in ["cascade", "set null"] {
+        cases.push(
+            Case::new(
+                format!("row_refers_to_the_value_it_loses_{}", action.replace(' ', "_")),
+                format!(
+                    "create table a (id int primary key, u text unique, a text references a (u) on update {action} {{deferred}})"
+                ),
+                "insert into a values (3, 'c', 'c')",
+                &["delete from a; insert into a values (3, 'a', 'c'); delete from a"],
+            )
+            .delivered("[m1] [m0 m2]"),
+        );
+    }
+    // a row gives a value up, stays for its child, and goes in the transaction that brought it
+    for (name, of) in [("text", "text not null"), ("bytea", "bytea not null")] {
+        cases.push(
+            Case::new(
+                format!("row_that_gave_a_value_up_goes_in_its_transaction_{name}"),
+                format!(
+                    "create table a (id int primary key, v text, u {of} unique);
+                     create table c (id int primary key, a int not null references a {{deferred}})"
+                ),
+                "insert into a values (4, 'c', 'a')",
+                &[
+                    "delete from a; insert into c values (5, 4); delete from c",
+                    "insert into a values (4, 'c', 'a'); update a set id = 2",
+                ],
+            )
+            .delivered("[m0 m1 m3 m4] [m2]"),
+        );
+    }
+    // a row loses the value that it is to refer to, and another row gets it
+    cases.push(
+        Case::new(
+            "row_is_to_refer_to_the_value_it_loses",
+            "create table a (id int primary key, u text unique, a text references a (u) on update cascade {deferred})",
+            "insert into a values (4, 'a', null)",
+            &[
+                "delete from a",
+                "insert into a values (3, 'c', 'a'); insert into a values (1, 'a', 'c')",
+                "update a set id = 4 where id = 3",
+            ],
+        )
+        .delivered("[m1] [m0 m2 m3]"),
+    );
+    // rows exchange values to which a foreign key refers, but no row
+    for action in ["on delete set null", "on delete cascade on update restrict"] {
+        cases.push(Case::new(
+            format!(
+                "rows_exchange_values_nobody_refers_to_{}",
+                action.replace(' ', "_")
+            ),
+            format!(
+                "create table a (id int primary key {{deferred}}, u text unique);
+                 create table b (id int primary key, a text references a (u) {action})"
+            ),
+            "insert into a values (5, 'd'), (4, 'e')",
+            &["update a set id = 9 - id"],
+        ));
+    }
     cases
 }
