@@ -28,6 +28,7 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys::{self, panic::ErrorReport};
 
 use crate::blame::mapping_at_fault;
+use crate::counters::{self, Tally};
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
@@ -174,6 +175,7 @@ fn with_registry<'a>(
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
         attempts.wrote.clear();
+        attempts.tally = Tally::default();
         let takes_along = attempts.takes_along();
         begin_attempt(
             attempts
@@ -190,6 +192,11 @@ fn with_registry<'a>(
             })
         });
         match result.unwrap_or_else(|error| Err(Stop::Failed(error))) {
+            // Outside of the attempt's subtransaction: a call that writes nothing else takes no transaction id for that.
+            Ok(counts) => {
+                counters::store(&attempts.tally)?;
+                return Ok(counts);
+            }
             Err(Stop::Failed(error)) if takes_along && is_locked_out(&error) => attempts.go_alone(),
             Err(Stop::Failed(error)) if attempts.for_letters && is_locked_out(&error) => {
                 attempts.leave()

@@ -26,6 +26,7 @@ mod members;
 mod moved;
 pub mod net;
 mod other_row;
+mod past;
 mod project;
 mod remedy;
 mod repeated;
@@ -70,8 +71,12 @@ pub enum MappingLock {
 pub struct Examined {
     /// With guard columns: the home source, whose positions the destination's columns hold.
     pub home: i64,
+    /// Whether the mapping had entries in `sequin.row_version` before the call wrote, once that is asked.
+    pub entries: Option<bool>,
     /// The stored states, by the start of the row's run.
     pub stored: HashMap<u32, Stored>,
+    /// Rows (by the start of their run) whose changes are all stale: they are neither loaded nor written.
+    pub past: HashSet<u32>,
     /// Deletes and departures whose row is another one than the stored row, by its values.
     pub others: HashSet<u32>,
 }

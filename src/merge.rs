@@ -35,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 mod order;
+mod past;
 mod reads;
 mod state;
 
@@ -106,12 +107,7 @@ impl State {
         }
         let mut filled = false;
         for (cell, provided) in self.cells.iter_mut().zip(change.provided) {
-            let missing = match (cell.value, &cell.gap) {
-                (Value::Unknown, gap) => change.stamp.is_newer_than(gap.as_ref()),
-                (_, Some(gap)) => change.stamp.compare(gap) == Ordering::Greater,
-                (_, None) => false,
-            };
-            if missing && *provided == Provided::Value {
+            if cell.lacks(&change.stamp) && *provided == Provided::Value {
                 *cell = Cell {
                     value: Value::Of(change.id),
                     gap: Some(change.stamp),

@@ -37,4 +37,5 @@ pub mod trap;
 pub mod tuples;
 pub mod turn;
 pub mod typeio;
+pub mod unique_scan;
 pub mod user;

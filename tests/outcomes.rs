@@ -233,3 +233,70 @@ fn both_overloads_do_the_same() {
         assert_eq!(after_jsonb, after_text, "seed {seed}");
     }
 }
+
+/// What a redelivered batch leaves alone: the places of all rows and entries, and who wrote and locked them.
+const PLACES: [&str; 2] = [
+    "select ctid, xmin, xmax from item order by id",
+    "select ctid, xmin, xmax from sequin.row_version order by mapping, key",
+];
+
+/// How many ids the transaction has taken for itself and its subtransactions.
+const TRANSACTIONS: &str =
+    "select count(*) from pg_locks where locktype = 'transactionid' and pid = pg_backend_pid()";
+
+#[test]
+fn a_batch_that_comes_again_writes_and_locks_nothing() {
+    for guard in ["columns", "table"] {
+        let database = Database::new(&format!("again_{guard}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            &format!(
+                "create table item (id integer primary key, name text, body text);
+                 select sequin.map('public.item', 'item', guard => '{guard}')"
+            ),
+        );
+        let full =
+            |id: u64, name: &str| format!(r#"{{"id":{id},"name":"{name}","body":"body {id}"}}"#);
+        let toast = |id: u64| format!(r#"{{"id":{id},"name":"b","body":"unchanged_toast"}}"#);
+        let moved = |id: u64, lsn: u64| {
+            Message::new("update", "item", lsn, full(id + 500, "moved"))
+                .changes(format!(r#"{{"id":{id}}}"#))
+                .to_string()
+        };
+        let mut messages: Vec<String> = Vec::new();
+        for id in 1..=100 {
+            messages.push(message("insert", "item", id, &full(id, "a")));
+            messages.push(match id % 4 {
+                0 => message("update", "item", 1000 + id, &full(id, "b")),
+                1 => message("update", "item", 1000 + id, &toast(id)),
+                2 => message("delete", "item", 1000 + id, &full(id, "a")),
+                _ => moved(id, 1000 + id),
+            });
+        }
+        let (first, second): (Vec<_>, Vec<_>) =
+            messages.chunks(2).map(|pair| (&pair[0], &pair[1])).unzip();
+        assert_eq!(apply(&mut client, &batch(&first)), upserted(100));
+        let changed = apply(&mut client, &batch(&second));
+        assert_eq!((changed.upserted, changed.deleted), (75, 25), "{guard}");
+        let places = |client: &mut Client| PLACES.map(|sql| rows(client, sql));
+        let before = places(&mut client);
+        for again in [first.clone(), second.clone(), [first, second].concat()] {
+            run(&mut client, "begin");
+            let counts = apply(&mut client, &batch(&again));
+            assert_eq!(counts.stale, again.len() as i64, "{guard}: {counts:?}");
+            // The transaction's id is for the counters.
+            assert_eq!(value(&mut client, TRANSACTIONS), "1", "{guard}");
+            run(&mut client, "commit");
+            assert_eq!(places(&mut client), before, "{guard}");
+        }
+        // Only the rows at the ends have come before.
+        let mut new: Vec<String> = vec![messages[0].clone(), messages[198].clone()];
+        new.push(message("update", "item", 3000, &full(4, "c")));
+        new.push(message("insert", "item", 3001, &full(1000, "c")));
+        let counts = apply(&mut client, &batch(&new));
+        assert_eq!((counts.upserted, counts.stale), (2, 2), "{guard}");
+        let sql = "select count(*) from item where name = 'c'";
+        assert_eq!(value(&mut client, sql), "2", "{guard}");
+    }
+}

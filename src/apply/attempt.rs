@@ -20,7 +20,7 @@ use super::routes::{Kept, Refused, Routes};
 use super::settle::write_all;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
-use crate::counters::{self, Tally};
+use crate::counters::Tally;
 use crate::dead_letter::circles::circles_of;
 use crate::dead_letter::due::{kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
@@ -302,7 +302,7 @@ impl<'b> Work<'_, 'b> {
             observer.see(self.own, refused, ignored, kept, &failed, all)?;
         }
         attempts.stored = self.keep(registry, attempts.crowded, &failed, all, &mut tally)?;
-        counters::store(&tally)?;
+        attempts.tally = tally;
         drift::note(all, current_user())?;
         Ok(counts)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::explained::Observer;
+use crate::counters::Tally;
 use crate::dead_letter::due::{Due, Written};
 use crate::error::SqlError;
 use crate::mapping::Mapping;
@@ -69,6 +70,8 @@ pub struct Attempts {
     pub missed: bool,
     /// The rows that the attempt has written and letters may wait for.
     pub wrote: Vec<Written>,
+    /// What the attempt has counted.
+    pub tally: Tally,
     /// The letters (by number) that the attempt has stored.
     pub stored: Vec<i64>,
     /// Whether the call retries letters beside the batch of another call, which holds locks: it waits for no lock.

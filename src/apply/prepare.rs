@@ -25,7 +25,8 @@ pub fn prepare(changes: &mut Changes<'_>) -> Result<(), Stop> {
     changes.find_kept()?;
     changes.project()?;
     changes.find_rows()?;
-    let runs = changes.keyed.runs();
+    changes.find_home()?;
+    let runs = changes.settle_past(changes.keyed.runs())?;
     changes.examine(&runs)?;
     changes.derive(&runs)?;
     if changes.intake.call.explained {

@@ -7,25 +7,31 @@ use pgrx::pg_sys::Datum;
 use super::keyed::Run;
 use super::{Changes, MappingLock, keys_of};
 use crate::column_set::ColumnSet;
+use crate::error::SqlError;
 use crate::guard::home::home_or_unknown;
-use crate::guard::stored::{Asked, Stored, load, special};
+use crate::guard::stored::{Asked, Stored, load, may_have_entries, special};
 use crate::mapping::versions::VersionsIn;
 use crate::merge::Event;
 use crate::stop::Stop;
 use crate::target::column::Slot;
 
 impl<'a> Changes<'a> {
+    /// With guard columns: finds the home source.
+    pub fn find_home(&mut self) -> Result<(), SqlError> {
+        if self.target.versions == VersionsIn::Columns && !self.keyed.changes().is_empty() {
+            let first = self.keyed.change(0).stamp.source;
+            let by = (self.intake.call.definer, self.intake.call.mappings);
+            self.examined.home = home_or_unknown(&mut self.target, by, first)?;
+        }
+        Ok(())
+    }
+
     /// Finds the rows that must be examined, and loads their stored state.
     pub fn examine(&mut self, runs: &[Run]) -> Result<(), Stop> {
         if self.target.versions == VersionsIn::Nowhere || runs.is_empty() {
             return Ok(());
         }
         let definer = self.intake.call.definer;
-        if self.target.versions == VersionsIn::Columns {
-            let first = self.keyed.change(0).stamp.source;
-            let by = (definer, self.intake.call.mappings);
-            self.examined.home = home_or_unknown(&mut self.target, by, first)?;
-        }
         let mut slots = Vec::new();
         let careful = self.intake.call.careful;
         let (simple, mut examined): (Vec<Run>, Vec<Run>) = runs.iter().partition(|run| {
@@ -33,7 +39,7 @@ impl<'a> Changes<'a> {
             !known && self.is_simple(**run, &mut slots)
         });
         // The comparison with the destination's columns misses tombstones and gaps: look for these first.
-        if self.target.versions == VersionsIn::Columns {
+        if self.target.versions == VersionsIn::Columns && self.may_have_entries() {
             let keys = keys_of(&self.keyed, &simple);
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
             let asked = |i: usize| {
@@ -53,6 +59,14 @@ impl<'a> Changes<'a> {
         self.load(&examined)
     }
 
+    /// Whether the mapping may have entries, before the call writes: asked once. Of entries that other calls write later,
+    /// [`Self::require_undisturbed`] tells.
+    pub(super) fn may_have_entries(&mut self) -> bool {
+        let target = &self.target;
+        let entries = &mut self.examined.entries;
+        *entries.get_or_insert_with(|| may_have_entries(target))
+    }
+
     /// Loads the stored state of these rows, which stay as they are until the transaction ends.
     pub fn load(&mut self, runs: &[Run]) -> Result<(), Stop> {
         if runs.is_empty() {
@@ -67,7 +81,9 @@ impl<'a> Changes<'a> {
             .collect();
         let definer = self.intake.call.definer;
         let guard = (definer, self.examined.home);
-        let stored = load(&mut self.target, guard, &keys, &values, lock)?;
+        // The call may have written some itself.
+        let entries = self.examined.entries == Some(true) || may_have_entries(&self.target);
+        let stored = load(&mut self.target, guard, (&keys, &values), lock, entries)?;
         let came = |(run, stored): (&Run, &Stored)| {
             stored.exists && self.absent.contains_key(self.keyed.key(run.start))
         };

@@ -202,7 +202,13 @@ impl<'a> Changes<'a> {
         let (keys, values): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         // The rows are locked already.
         let guard = (definer, home_source);
-        let stored = load(&mut self.target, guard, &keys, &values, RowLock::None)?;
+        let stored = load(
+            &mut self.target,
+            guard,
+            (&keys, &values),
+            RowLock::None,
+            true,
+        )?;
         Ok(keys.into_iter().zip(stored).collect())
     }
 

@@ -103,7 +103,8 @@ impl Changes<'_> {
         let runs = self.keyed.runs();
         let free = runs.iter().filter(|run| {
             let stored = self.examined.stored.get(&run.start);
-            stored.is_none_or(|stored| !stored.has_version_row)
+            let free = stored.is_none_or(|stored| !stored.has_version_row);
+            free && !self.examined.past.contains(&run.start)
         });
         let keys = free.filter_map(|run| {
             let key = self.keyed.key(run.start).into_datum()?;

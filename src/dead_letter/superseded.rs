@@ -249,7 +249,13 @@ fn standings<'u>(
     let _owner = changes.acting_as_owner();
     let (definer, read_skew) = (changes.intake.call.definer, changes.intake.call.read_skew);
     let guard = (definer, changes.examined.home);
-    let stored = load(&mut changes.target, guard, &keys, &values, RowLock::None)?;
+    let stored = load(
+        &mut changes.target,
+        guard,
+        (&keys, &values),
+        RowLock::None,
+        true,
+    )?;
     Ok(unapplied
         .zip(stored)
         .map(|(unapplied, stored)| standing(unapplied, &stored.state, read_skew))

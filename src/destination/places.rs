@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
-use super::Destination;
+use super::{Destination, UniqueIndex};
 use crate::prepared::Lookup;
 
 /// The tables that hold the rows, each with its part of a unique index.
@@ -42,16 +42,7 @@ impl Places {
     /// Where the rows of a table are that have this key. `None`: that cannot be told. No valid index of the whole table
     /// has exactly these columns, or tables inherit from it.
     pub fn of(destination: &Destination, key: &[&str]) -> Option<Places> {
-        let index = destination.unique_indexes.iter().find(|index| {
-            let columns = &index.columns;
-            index.immediate
-                && index.valid
-                && !index.partial
-                && columns.len() == key.len()
-                && key
-                    .iter()
-                    .all(|name| columns.iter().any(|column| column == name))
-        })?;
+        let index = key_index(destination, key)?;
         let tables = PARTS.with(|parts| {
             let name = index.name.clone();
             parts.rows(&[destination.oid.into(), name.into()], |row| {
@@ -66,4 +57,18 @@ impl Places {
             columns: index.columns.clone(),
         })
     }
+}
+
+/// The valid index of the whole table that has exactly these columns.
+pub fn key_index<'d>(destination: &'d Destination, key: &[&str]) -> Option<&'d UniqueIndex> {
+    destination.unique_indexes.iter().find(|index| {
+        let columns = &index.columns;
+        index.immediate
+            && index.valid
+            && !index.partial
+            && columns.len() == key.len()
+            && key
+                .iter()
+                .all(|name| columns.iter().any(|column| column == name))
+    })
 }

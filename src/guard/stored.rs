@@ -2,16 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+use std::ops::ControlFlow;
+
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
 use super::encoding::{read_gap, read_gone};
+use crate::destination::places::key_index;
 use crate::error::SqlError;
+use crate::mapping::GUARD_COLUMNS;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Gone, Stamp, State, Value, is_seen};
 use crate::message::Version;
-use crate::pg::row_version::has_any;
+use crate::pg::clock;
+use crate::pg::keys::output_text;
+use crate::pg::row_version::{has_any, relations};
+use crate::pg::unique_scan::{Sees, scan};
 use crate::pg::user::ActingAs;
 use crate::prepared::{Kept, RowReader, Statement};
 use crate::settings;
@@ -33,21 +40,26 @@ pub struct Stored {
     pub has_version_row: bool,
 }
 
-/// The query for entries, which ends in this.
-macro_rules! version_rows {
-    ($lock:literal) => {
-        concat!(
-            "
+/// Locks entries and reads them.
+const VERSION_ROWS: &str = "
     select b.n, v.source, v.lsn, v.idx, v.committed_at, v.read_at, v.deleted, v.image,
            v.gone::text, v.gaps::text
     from sequin_internal.batch() b(n integer, mapping integer, key bytea)
     cross join lateral (select r.* from sequin.row_version r
-                        where r.mapping = b.mapping and r.key = b.key offset 0",
-            $lock,
-            ") v"
-        )
-    };
-}
+                        where r.mapping = b.mapping and r.key = b.key offset 0 for update) v";
+
+/// The columns of an entry, behind its number.
+const VERSION: &[&str] = &[
+    "source",
+    "lsn",
+    "idx",
+    "committed_at",
+    "read_at",
+    "deleted",
+    "image",
+    "gone",
+    "gaps",
+];
 
 const KEY: &[(&str, pg_sys::Oid)] = &[
     ("n", pg_sys::INT4OID),
@@ -56,8 +68,7 @@ const KEY: &[(&str, pg_sys::Oid)] = &[
 ];
 
 thread_local! {
-    static LOAD: Kept = const { Kept::new(version_rows!(""), KEY) };
-    static LOAD_LOCKED: Kept = const { Kept::new(version_rows!(" for update"), KEY) };
+    static LOCKED: Kept = const { Kept::new(VERSION_ROWS, KEY) };
 }
 
 /// A row of `sequin.row_version`.
@@ -101,16 +112,50 @@ fn version_rows(
     keys: &[&[u8]],
     lock: RowLock,
 ) -> Result<Vec<Option<VersionRow>>, SqlError> {
+    match lock {
+        RowLock::None => Ok(seen_versions(mapping, keys)),
+        RowLock::Change => locked_versions(mapping, definer, keys),
+    }
+}
+
+fn seen_versions(mapping: i32, keys: &[&[u8]]) -> Vec<Option<VersionRow>> {
+    let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
+    let of_keys = keys.iter().map(|key| {
+        let key = key.into_datum();
+        vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
+    });
+    scan(relations(), Sees::Committed, VERSION, of_keys, |n, row| {
+        let number = |column| row.value(column).map(|value| value.value() as i64);
+        let parse = |column| {
+            let text = output_text(pg_sys::JSONBOID, row.value(column)?);
+            serde_json::from_str(&text).ok()
+        };
+        found[n] = Some(VersionRow {
+            source: number(0).unwrap_or_default(),
+            version: number(1).map(|lsn| Version {
+                lsn: lsn as u64,
+                idx: number(2).unwrap_or_default() as u32,
+            }),
+            committed_at: number(3).map(clock::to_unix),
+            read_at: number(4).map(clock::to_unix),
+            deleted: number(5).is_some_and(|deleted| deleted as u8 != 0),
+            image: number(6).map(|image| image as u64),
+            gone: parse(7),
+            gaps: parse(8),
+        });
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+fn locked_versions(
+    mapping: i32,
+    definer: pg_sys::Oid,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<VersionRow>>, SqlError> {
     let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
     let _definer = ActingAs::new(definer, false);
-    if keys.is_empty() || !has_any(mapping) {
-        return Ok(found);
-    }
-    let load = match lock {
-        RowLock::None => &LOAD,
-        RowLock::Change => &LOAD_LOCKED,
-    };
-    let returned = load.with(|statement| {
+    let returned = LOCKED.with(|statement| {
         statement.query(keys.iter().enumerate(), |(n, key)| {
             vec![
                 Some(Datum::from(n as i32)),
@@ -178,6 +223,15 @@ pub enum Asked {
     Read(Option<i64>),
 }
 
+/// Whether the mapping may have entries. With guard table, every row has one.
+pub fn may_have_entries(target: &Target) -> bool {
+    match target.versions {
+        VersionsIn::Nowhere => false,
+        VersionsIn::Columns => has_any(target.mapping.id),
+        VersionsIn::Table => true,
+    }
+}
+
 /// For each of these keys, whether the entry holds more than a version, or a read that is not older.
 pub fn special(
     target: &Target,
@@ -218,6 +272,7 @@ pub fn special(
 }
 
 /// A row of the destination, with its version columns.
+#[derive(Default)]
 struct Row {
     version: Option<Version>,
     committed_at: Option<i64>,
@@ -269,24 +324,29 @@ pub fn exist(target: &mut Target, keys: &[Vec<Datum>]) -> Result<Vec<bool>, SqlE
         .collect())
 }
 
-/// The stored states of the rows with these keys (as bytes, and as values). `home` is the home source.
+/// The stored states of the rows with these keys (as bytes, and as values). `home` is the home source. `entries`: whether
+/// they may have entries.
 ///
 /// With a lock, the rows and their entries are locked in the order in which other calls write them: first the entry
 /// with guard table, first the row with guard columns.
 pub fn load(
     target: &mut Target,
     (definer, home): (pg_sys::Oid, i64),
-    keys: &[Vec<u8>],
-    values: &[Vec<Datum>],
+    (keys, values): (&[Vec<u8>], &[Vec<Datum>]),
     lock: RowLock,
+    entries: bool,
 ) -> Result<Vec<Stored>, SqlError> {
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let mapping = target.mapping.id;
+    let read = || match entries {
+        true => version_rows(mapping, definer, &keys, lock),
+        false => Ok(keys.iter().map(|_| None).collect()),
+    };
     let (versions, rows) = if target.versions == VersionsIn::Columns {
         let rows = rows_there(target, values, lock)?;
-        (version_rows(mapping, definer, &keys, lock)?, rows)
+        (read()?, rows)
     } else {
-        let versions = version_rows(mapping, definer, &keys, lock)?;
+        let versions = read()?;
         (versions, rows_there(target, values, RowLock::None)?)
     };
     Ok(versions
@@ -294,6 +354,81 @@ pub fn load(
         .zip(rows)
         .map(|(version, row)| stored(target, home, version, row))
         .collect())
+}
+
+/// The states of the rows with these keys (as bytes, and as values), without a lock and without a statement. `None`
+/// for a row of which nothing is stored. With guard table, a row counts as there unless its entry says that it is
+/// deleted.
+pub fn glance(
+    target: &Target,
+    (definer, home): (pg_sys::Oid, i64),
+    (keys, values): (&[&[u8]], &[&[Datum]]),
+    entries: bool,
+) -> Result<Vec<Option<State>>, SqlError> {
+    let rows: Vec<Option<Row>> = match target.versions {
+        VersionsIn::Columns => seen_rows(target, values),
+        _ => keys.iter().map(|_| Some(Row::default())).collect(),
+    };
+    let versions = match entries {
+        true => version_rows(target.mapping.id, definer, keys, RowLock::None)?,
+        false => keys.iter().map(|_| None).collect(),
+    };
+    let both = versions.into_iter().zip(rows);
+    Ok(both
+        .map(|(version, row)| {
+            let told = match target.versions {
+                VersionsIn::Columns => version.is_some() || row.is_some(),
+                _ => version.is_some(),
+            };
+            told.then(|| stored(target, home, version, row).state)
+        })
+        .collect())
+}
+
+/// With guard columns, whether the destination has each of these rows in no older version than this position; `None` if it
+/// does not have the row. Entries are left out.
+pub fn has_version(target: &Target, rows: &[(&[Datum], Option<Version>)]) -> Vec<Option<bool>> {
+    let keys: Vec<&[Datum]> = rows.iter().map(|(key, _)| *key).collect();
+    let found = seen_rows(target, &keys);
+    let found = found.into_iter().zip(rows);
+    found
+        .map(|(row, (_, version))| {
+            let row = row?;
+            let both = row.version.zip(*version);
+            Some(both.is_some_and(|(stored, version)| !stored.is_before(version)))
+        })
+        .collect()
+}
+
+/// The rows with these keys. None is found where that takes a statement: in partitions, under row security.
+fn seen_rows(target: &Target, keys: &[&[Datum]]) -> Vec<Option<Row>> {
+    let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
+    let destination = &target.destination;
+    let plain = destination.relkind == b'r' && destination.is_heap && !destination.row_security;
+    let names = target.names_of_key();
+    let Some(index) = key_index(destination, &names).filter(|_| plain) else {
+        return found;
+    };
+    let order = index.columns.iter();
+    let order = order.filter_map(|column| names.iter().position(|name| name == column));
+    let order: Vec<usize> = order.collect();
+    let keys = keys
+        .iter()
+        .map(|key| order.iter().map(|&i| key[i]).collect());
+    let columns = GUARD_COLUMNS.map(|(name, ..)| name);
+    let relations = (destination.oid, index.oid);
+    scan(relations, Sees::Committed, &columns, keys, |n, row| {
+        let number = |column| row.value(column).map(|value| value.value() as i64);
+        found[n] = Some(Row {
+            version: number(0).map(|lsn| Version {
+                lsn: lsn as u64,
+                idx: number(1).unwrap_or_default() as u32,
+            }),
+            committed_at: number(2).map(clock::to_unix),
+        });
+        ControlFlow::Continue(())
+    });
+    found
 }
 
 /// The change that wrote or deleted the row last.

@@ -154,6 +154,15 @@ impl Cell {
             lacked: false,
         }
     }
+
+    /// Whether an older change than the row's, with this stamp, has a newer value for the column, if it has one.
+    pub(super) fn lacks(&self, stamp: &Stamp) -> bool {
+        match (self.value, &self.gap) {
+            (Value::Unknown, gap) => stamp.is_newer_than(gap.as_ref()),
+            (_, Some(gap)) => stamp.compare(gap) == Ordering::Greater,
+            (_, None) => false,
+        }
+    }
 }
 
 /// A tombstone, or the floor under a row that came back.

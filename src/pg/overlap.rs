@@ -5,13 +5,13 @@
 //! tombstone, the other inserts that row. Each writes first, and looks for the other's row then. So at least one of
 //! them finds the other, and begins again.
 
+use std::ops::ControlFlow;
 use std::ptr;
 
 use pgrx::pg_sys::{self, Datum, Oid, TransactionId};
 
-use super::interrupts;
-use super::memory::RowContext;
 use super::trap::trap;
+use super::unique_scan::{Found, Sees, scan};
 use crate::error::SqlError;
 
 unsafe extern "C-unwind" {
@@ -126,122 +126,29 @@ pub fn wait_for(transaction: TransactionId) -> Result<(), SqlError> {
 }
 
 /// The first row with one of these keys (in the order of the index) that another transaction has written, committed or
-/// not. With a moment, only what was not visible then counts. The index is a unique B-tree, without expressions, of the
-/// whole table.
+/// not. With a moment, only what was not visible then counts. For the index see [`scan`].
 pub fn find_stranger(
     (table, index): (Oid, Oid),
     keys: impl Iterator<Item = Vec<Datum>>,
     since: Option<&Moment>,
 ) -> Option<Stranger> {
-    let mut keys = keys.peekable();
-    let first = keys.peek()?.clone();
-    // SAFETY: opening raises an error if a relation is gone. All is closed again, or released when an error ends the
-    // transaction. The scan keys compare by the operator class of the index, with values of its columns' types.
-    unsafe {
-        let table = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
-        let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
-        let mut snapshot: pg_sys::SnapshotData = std::mem::zeroed();
-        snapshot.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
-        let slot = pg_sys::table_slot_create(table, ptr::null_mut());
-        let count = first.len() as i32;
-        let mut scan_keys = make_scan_keys(index, first.len());
-        let scan = begin_scan(table, index, &mut snapshot, count);
-        let forward = pg_sys::ScanDirection::ForwardScanDirection;
-        let mut found = None;
-        // Only for the keys: what the scan keeps must last longer.
-        let memory = RowContext::enter();
-        for key in keys {
-            interrupts::check();
-            for (scan_key, value) in scan_keys.iter_mut().zip(&key) {
-                scan_key.sk_argument = *value;
-            }
-            memory.outside(|| {
-                pg_sys::index_rescan(scan, scan_keys.as_mut_ptr(), count, ptr::null_mut(), 0);
-                while found.is_none() && pg_sys::index_getnext_slot(scan, forward, slot) {
-                    found = stranger(&snapshot, slot, since);
-                }
-            });
-            if found.is_some() {
-                break;
-            }
-            memory.next_row();
+    let mut stranger = None;
+    scan((table, index), Sees::Dirty, &[], keys, |_, row| {
+        stranger = stranger_in(row, since);
+        match stranger {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
         }
-        drop(memory);
-        pg_sys::index_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        pg_sys::index_close(index, pg_sys::NoLock as i32);
-        pg_sys::table_close(table, pg_sys::NoLock as i32);
-        found
-    }
+    });
+    stranger
 }
 
-/// # Safety
-/// The relations are open, and the snapshot lives as long as the scan.
-unsafe fn begin_scan(
-    table: pg_sys::Relation,
-    index: pg_sys::Relation,
-    snapshot: &mut pg_sys::SnapshotData,
-    keys: i32,
-) -> pg_sys::IndexScanDesc {
-    // SAFETY: the caller upholds the contract.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        let scan = pg_sys::index_beginscan(table, index, snapshot, keys, 0);
-        #[cfg(feature = "pg18")]
-        let scan = pg_sys::index_beginscan(table, index, snapshot, ptr::null_mut(), keys, 0);
-        scan
+fn stranger_in(row: &Found<'_>, since: Option<&Moment>) -> Option<Stranger> {
+    let open = row.open_transaction();
+    if open != pg_sys::InvalidTransactionId {
+        return Some(Stranger::Open(open));
     }
-}
-
-/// Scan keys for equality with the first columns of the index, without values yet.
-///
-/// # Safety
-/// The index is open, and has so many columns.
-unsafe fn make_scan_keys(index: pg_sys::Relation, count: usize) -> Vec<pg_sys::ScanKeyData> {
-    let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-    let of_column = |i: usize| {
-        // SAFETY: the arrays have an element for each column of the index. The function exists: every operator class of a
-        // B-tree has an equality of its own type.
-        unsafe {
-            let mut scan_key: pg_sys::ScanKeyData = std::mem::zeroed();
-            let family = *(*index).rd_opfamily.add(i);
-            let kind = *(*index).rd_opcintype.add(i);
-            let operator = pg_sys::get_opfamily_member(family, kind, kind, equal as i16);
-            pg_sys::ScanKeyEntryInitialize(
-                &mut scan_key,
-                0,
-                i as i16 + 1,
-                equal,
-                kind,
-                *(*index).rd_indcollation.add(i),
-                pg_sys::get_opcode(operator),
-                Datum::null(),
-            );
-            scan_key
-        }
-    };
-    (0..count).map(of_column).collect()
-}
-
-/// # Safety
-/// The scan has put the row into the slot, and what it knows of its transactions into the snapshot.
-unsafe fn stranger(
-    snapshot: &pg_sys::SnapshotData,
-    slot: *mut pg_sys::TupleTableSlot,
-    since: Option<&Moment>,
-) -> Option<Stranger> {
-    if snapshot.xmin != pg_sys::InvalidTransactionId {
-        return Some(Stranger::Open(snapshot.xmin));
-    }
-    // SAFETY: the slot is of the table's kind, which knows the row's transaction.
-    let written_by = unsafe {
-        let mut null = false;
-        let attribute = pg_sys::MinTransactionIdAttributeNumber;
-        let of_kind = (*(*slot).tts_ops).getsysattr;
-        of_kind.map(|read| read(slot, attribute, &mut null))
-    };
-    let known = written_by.is_some_and(|written_by| {
-        let written_by = TransactionId::from(written_by.value() as u32);
+    let known = row.written_by().is_some_and(|written_by| {
         is_own(written_by) || since.is_some_and(|moment| moment.shows(written_by))
     });
     (!known).then_some(Stranger::Committed)

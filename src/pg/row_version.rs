@@ -1,19 +1,35 @@
 //! Looks into `sequin.row_version`.
 
+use std::cell::Cell;
 use std::ptr;
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::invalidation;
+
+thread_local! {
+    /// The result of [`relations`], and the edition of the definitions by which it was read.
+    static RELATIONS: Cell<Option<(u64, (Oid, Oid))>> = const { Cell::new(None) };
+}
 
 /// The table, and the index of its primary key: mapping and key.
-pub fn relations() -> (pg_sys::Oid, pg_sys::Oid) {
+pub fn relations() -> (Oid, Oid) {
+    let edition = invalidation::edition();
+    if let Some((read, relations)) = RELATIONS.get()
+        && read == edition
+    {
+        return relations;
+    }
     // SAFETY: catalog look-ups of three names.
-    unsafe {
+    let relations = unsafe {
         let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
         (
             pg_sys::get_relname_relid(c"row_version".as_ptr(), schema),
             pg_sys::get_relname_relid(c"row_version_pkey".as_ptr(), schema),
         )
-    }
+    };
+    RELATIONS.set(Some((edition, relations)));
+    relations
 }
 
 /// Whether the table has any row of the mapping. The look-up works as the server's look-ups in its catalogs

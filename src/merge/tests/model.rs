@@ -219,6 +219,13 @@ impl Destination {
         let mut came = Vec::new();
         for (key, run) in runs {
             let stored = self.rows.entry(key).or_default();
+            if is_past(stored, self.place, &run)? {
+                came.extend(run.iter().map(|(_, entry)| Came {
+                    event: entry.event,
+                    effect: Effect::Stale,
+                }));
+                continue;
+            }
             came.extend(match self.place {
                 Place::Table if is_simple(&run) => match claim(stored, &run)? {
                     Some(came) => came,
@@ -228,6 +235,21 @@ impl Destination {
             });
         }
         Ok(came)
+    }
+}
+
+/// Whether all entries are surely stale. Folded they must be, too, and the row must stay as it is.
+fn is_past(stored: &Stored, place: Place, run: &[(&Sent, &Entry)]) -> Result<bool, String> {
+    let state = stored.load(place);
+    let past = |(sent, entry): &(&Sent, &Entry)| state.is_past(entry.event, &sent.stamp);
+    if !run.iter().all(past) {
+        return Ok(false);
+    }
+    let mut folded = stored.clone();
+    let came = fold(&mut folded, place, run)?;
+    match came.iter().all(|came| came.effect == Effect::Stale) && folded.row == stored.row {
+        true => Ok(true),
+        false => Err(format!("past, but {came:?}: {stored:?} becomes {folded:?}")),
     }
 }
 
