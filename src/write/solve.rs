@@ -486,6 +486,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_does_not_refer_to_a_value_that_it_loses() {
+        let mut row = node(1, 0);
+        row.needs = vec![(1, true)];
+        row.drops = vec![drops(1, &[], false)];
+        let blocked = |nodes: &[Node]| solve(nodes, &[]).blocked;
+        assert_eq!(blocked(&[row.clone()]), [Some(Blocked::Missing(1))]);
+        let mut giver = node(2, 1);
+        giver.gives = vec![1];
+        assert_eq!(blocked(&[row, giver]), [None, None]);
+    }
+
+    #[test]
     fn the_caller_can_leave_a_change_out() {
         let (mut parent, mut child) = (node(1, 0), node(2, 1));
         parent.gives = vec![1];
