@@ -94,16 +94,15 @@ impl Changes<'_> {
         self.examined.home == UNKNOWN && !matches!(known(&self.target, definer), Ok(None))
     }
 
-    /// With guard columns: a new entry of a row whose entry is not locked.
+    /// A new entry of a row whose entry is not locked. With guard table, only rows that were examined and had none: the
+    /// entries of the others are written before their rows.
     fn strange_entry(&self) -> Option<Stranger> {
-        if self.target.versions != VersionsIn::Columns {
-            return None;
-        }
+        let table = self.target.versions == VersionsIn::Table;
         let mapping = Datum::from(self.target.mapping.id);
         let runs = self.keyed.runs();
         let free = runs.iter().filter(|run| {
             let stored = self.examined.stored.get(&run.start);
-            let free = stored.is_none_or(|stored| !stored.has_version_row);
+            let free = stored.map_or(!table, |stored| !stored.has_version_row);
             free && !self.examined.past.contains(&run.start)
         });
         let keys = free.filter_map(|run| {

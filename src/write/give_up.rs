@@ -108,6 +108,10 @@ pub fn unused_value(target: &Target, column: usize) -> Option<String> {
 fn unused_of_type(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
     let (base, typmod) = base_type(type_oid, typmod);
     let digest = "pg_catalog.md5(pg_catalog.concat(pg_catalog.random(), b.sequin_n))";
+    let range = |constructor: &str, (of, name): (pg_sys::Oid, &str)| {
+        let bound = format!("({})::pg_catalog.{name}", unused_of_type(of, -1)?);
+        Some(format!("pg_catalog.{constructor}({bound}, {bound}, '[]')"))
+    };
     Some(match base {
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => {
             // The type modifier is the length plus the size of a header (4).
@@ -117,14 +121,39 @@ fn unused_of_type(type_oid: pg_sys::Oid, typmod: i32) -> Option<String> {
         }
         pg_sys::BYTEAOID => format!("pg_catalog.decode({digest}, 'hex')"),
         pg_sys::UUIDOID => String::from("pg_catalog.gen_random_uuid()"),
+        pg_sys::JSONBOID => format!("pg_catalog.to_jsonb({digest})"),
         pg_sys::INT2OID => String::from("-32768 + b.sequin_n"),
         pg_sys::INT4OID => String::from("-2147483648 + b.sequin_n"),
         pg_sys::INT8OID => String::from("-9223372036854775807 + b.sequin_n"),
+        pg_sys::FLOAT4OID => String::from("-16777216 + b.sequin_n"),
+        pg_sys::FLOAT8OID => String::from("-9007199254740991 + b.sequin_n"),
         pg_sys::NUMERICOID if typmod < 0 => String::from("-1e30 + b.sequin_n"),
+        pg_sys::NUMERICOID => {
+            // The type modifier holds the precision and the scale, plus the size of a header (4).
+            let (precision, scale) = ((typmod - 4) >> 16, (typmod - 4) & 0x7ff);
+            let digits = usize::try_from(precision - scale).ok()?;
+            (6..=1000)
+                .contains(&digits)
+                .then(|| format!("-{}::numeric + b.sequin_n", "9".repeat(digits)))?
+        }
         pg_sys::DATEOID => String::from("pg_catalog.date '0001-01-01' + b.sequin_n"),
-        pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => {
+        pg_sys::TIMESTAMPOID => {
             String::from("pg_catalog.timestamp '0001-01-01' + b.sequin_n * interval '1 second'")
         }
+        pg_sys::TIMESTAMPTZOID => String::from(
+            "pg_catalog.timestamptz '0001-01-01 00:00:00+00' + b.sequin_n * interval '1 second'",
+        ),
+        pg_sys::INTERVALOID => {
+            String::from("pg_catalog.make_interval(years => -100000 - b.sequin_n)")
+        }
+        // The prefix of addresses that are discarded: RFC 6666.
+        pg_sys::INETOID => String::from("pg_catalog.inet '100::' + b.sequin_n"),
+        pg_sys::INT4RANGEOID => range("int4range", (pg_sys::INT4OID, "int4"))?,
+        pg_sys::INT8RANGEOID => range("int8range", (pg_sys::INT8OID, "int8"))?,
+        pg_sys::NUMRANGEOID => range("numrange", (pg_sys::NUMERICOID, "numeric"))?,
+        pg_sys::DATERANGEOID => range("daterange", (pg_sys::DATEOID, "date"))?,
+        pg_sys::TSRANGEOID => range("tsrange", (pg_sys::TIMESTAMPOID, "timestamp"))?,
+        pg_sys::TSTZRANGEOID => range("tstzrange", (pg_sys::TIMESTAMPTZOID, "timestamptz"))?,
         _ => return None,
     })
 }

@@ -495,5 +495,42 @@ pub fn cases() -> Vec<Case> {
             &["update a set id = 9 - id"],
         ));
     }
+    // rows that cannot be deleted exchange values of types that have no null here
+    for (of, one, two) in [
+        ("int4range", "[1,3)", "[3,4)"),
+        ("int8range", "[1,3)", "[3,4)"),
+        ("numrange", "[1,3)", "[3,4)"),
+        (
+            "daterange",
+            "[2026-01-01,2026-01-03)",
+            "[2026-01-03,2026-01-04)",
+        ),
+        (
+            "tstzrange",
+            "[\"2026-01-01 00:00:00+00\",\"2026-01-03 00:00:00+00\")",
+            "[\"2026-01-03 00:00:00+00\",\"2026-01-04 00:00:00+00\")",
+        ),
+        ("inet", "10.0.0.1", "10.0.0.2"),
+        ("float8", "1.5", "2.5"),
+        ("numeric(10,2)", "1.50", "2.50"),
+        ("interval", "1 day", "2 days"),
+    ] {
+        let index = match of.ends_with("range") {
+            true => "exclude using gist (r with &&) {deferred}",
+            false => "unique (r) {deferred}",
+        };
+        cases.push(Case::new(
+            format!(
+                "rows_that_stay_exchange_values_of_{}",
+                of.split('(').next().unwrap_or_default()
+            ),
+            format!(
+                "create table a (id int primary key, r {of} not null, {index});
+                 create table b (id int primary key, a int references a on delete cascade)"
+            ),
+            format!("insert into a values (3, '{one}'), (2, '{two}'); insert into b values (1, 3)"),
+            &["update a t set r = o.r from a o where o.id = 5 - t.id"],
+        ));
+    }
     cases
 }
