@@ -410,3 +410,42 @@ fn a_foreign_key_does_not_act_on_a_row_that_another_call_is_writing() {
         }
     }
 }
+
+/// A row moves to a key whose newer row another call is writing: the older row does not come over it.
+#[test]
+fn a_row_does_not_move_over_a_newer_one_that_is_being_written() {
+    for guard in ["columns", "table"] {
+        let database = Database::new(&format!("over_{guard}"));
+        let (mut first, mut second) = (database.connect(), database.connect());
+        let mut watcher = database.connect();
+        run(
+            &mut first,
+            &format!(
+                "create table item (id integer primary key, name text);
+                 select sequin.map('public.item', 'item', guard => '{guard}')"
+            ),
+        );
+        let row = |id: u64, name: &str| format!(r#"{{"id":{id},"name":"{name}"}}"#);
+        let moved = |id: u64, from: u64, idx: u64| {
+            Message::new("update", "item", 200, row(id, "c"))
+                .idx(idx)
+                .changes(format!(r#"{{"id":{from}}}"#))
+        };
+        let initial = message("insert", "item", 100, &row(4, "c"));
+        assert_eq!(apply(&mut first, &initial), upserted(1));
+        run(&mut first, "begin");
+        let newer = Message::new("insert", "item", 300, row(5, "d"));
+        let counts = apply(&mut first, &batch(&[moved(1, 5, 1), newer]));
+        assert_eq!(counts.outcomes(), 2, "guard {guard}");
+        let pid = value(&mut second, "select pg_backend_pid()");
+        let older = moved(5, 4, 0).to_string();
+        thread::scope(|scope| {
+            let call = scope.spawn(|| apply(&mut second, &older));
+            wait_for_lock(&mut watcher, &pid);
+            run(&mut first, "commit");
+            call.join().expect("the call");
+        });
+        let sql = "select id, name from item order by id";
+        assert_eq!(rows(&mut first, sql), ["1|c", "5|d"], "guard {guard}");
+    }
+}
