@@ -42,8 +42,9 @@ impl Fit<'_> {
             return;
         }
         let Some(key) = &self.mapping.key else {
-            if upsert {
-                self.check_primary_key();
+            match upsert {
+                true => self.check_primary_key(),
+                false => self.check_primary_key_of_log(),
             }
             return;
         };
@@ -63,8 +64,25 @@ impl Fit<'_> {
         let known = key
             .iter()
             .all(|name| self.destination.column(name).is_some());
-        if upsert && known {
+        // A foreign table, to which a log may be written, shows no indexes.
+        if known && self.destination.relkind != b'f' {
             self.check_unique(key);
+        }
+    }
+
+    /// A log whose messages bring the primary key recognises a repeated message by it.
+    fn check_primary_key_of_log(&mut self) {
+        let mut indexes = self.destination.unique_indexes.iter();
+        let Some(index) = indexes.find(|index| index.primary) else {
+            return;
+        };
+        let columns = index.columns.clone();
+        let brought = |name: &String| {
+            let column = self.destination.column(name);
+            column.is_some_and(|column| self.has_source(column))
+        };
+        if columns.iter().all(brought) {
+            self.check_unique(&columns);
         }
     }
 
