@@ -6,7 +6,8 @@
 //! other rows (deletes under `columns`, moved keys, unchanged TOAST, gaps, several sources) are *examined*:
 //! their state is loaded, the rule applied here, and the new state stored. Examined rows and their entries are locked
 //! when they are loaded, so that nothing changes between load and store. What is not there cannot be locked: the call
-//! looks afterwards whether another call has written it meanwhile, and begins again if so.
+//! looks afterwards whether another call has written it meanwhile, and begins again if so. Before all that, a look without
+//! locks finds the rows of a batch that came before ([`glance`]).
 //!
 //! With guard columns one source database, the *home source*, has its positions in the destination. The
 //! versions of other sources are in `sequin.row_version`.
@@ -16,6 +17,7 @@
 pub mod appended;
 pub mod claim;
 mod encoding;
+pub mod glance;
 pub mod home;
 pub mod notes;
 pub mod pages;

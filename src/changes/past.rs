@@ -8,7 +8,7 @@ use pgrx::pg_sys::Datum;
 use super::Changes;
 use super::keyed::Run;
 use crate::error::SqlError;
-use crate::guard::stored::{glance, has_version};
+use crate::guard::glance::{glance, has_version};
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::Outcome;
 
