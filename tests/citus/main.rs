@@ -11,10 +11,11 @@ mod cluster;
 mod features;
 mod nodes;
 mod scene;
+mod sessions;
 
 use std::env;
 
-use support::{apply_error, batch, code, item, message, run, send, stale, upserted, value};
+use support::{apply_error, batch, code, item, message, number, run, send, stale, upserted, value};
 
 use features::FEATURES;
 use nodes::{EXTENSION, Nodes};
@@ -142,6 +143,20 @@ fn a_table_is_distributed_while_it_is_mapped() {
         }
         assert_eq!(value(&mut client, "select name from item"), "b");
         run(&mut client, "select sequin.unmap('item'); drop table item");
+    }
+}
+
+/// However many sessions bring the changes.
+#[test]
+fn sessions_converge() {
+    let Some(nodes) = Nodes::new("citus_sessions") else {
+        return;
+    };
+    let seed = number("CITUS_SEED", 7);
+    for guard in ["columns", "table"] {
+        for round in 0..2 {
+            sessions::converge(&nodes, guard, seed + round);
+        }
     }
 }
 
