@@ -16,6 +16,10 @@ const SETS: usize = 4;
 /// The fewest rows for which a separate set pays.
 const MIN_SET: usize = 100;
 
+/// The same for a table of Citus, where a statement takes some tens of milliseconds, however few rows it writes. Measured
+/// with 32 shards and batches of 1000: 3 times as many rows a second as with four sets.
+const MIN_SHARDED_SET: usize = 5000;
+
 /// How many rows one statement should write.
 pub fn set_size(changes: &Changes<'_>) -> usize {
     let (target, nets) = (&changes.target, &changes.nets.list);
@@ -31,7 +35,11 @@ pub fn set_size(changes: &Changes<'_>) -> usize {
     } else {
         SETS
     };
-    let size = nets.len().div_ceil(sets).max(MIN_SET);
+    let least = match destination.shards {
+        None => MIN_SET,
+        Some(_) => MIN_SHARDED_SET,
+    };
+    let size = nets.len().div_ceil(sets).max(least);
     let mut keys = destination.links.self_references.iter();
     let values = &changes.nets.values;
     if nets.len() > size
