@@ -28,10 +28,12 @@ pub fn glance(
     (keys, values): (&[&[u8]], &[&[Datum]]),
     entries: bool,
 ) -> Result<Vec<Option<State>>, SqlError> {
-    let rows: Vec<Option<Row>> = match target.versions {
+    let seen = match target.versions {
         VersionsIn::Columns => seen_rows(target, values),
-        _ => keys.iter().map(|_| Some(Row::default())).collect(),
+        _ => Some(keys.iter().map(|_| Some(Row::default())).collect()),
     };
+    let unseen = seen.is_none();
+    let rows = seen.unwrap_or_else(|| keys.iter().map(|_| None).collect());
     let versions = match entries {
         true => version_rows(target.mapping.id, definer, keys, RowLock::None)?,
         false => keys.iter().map(|_| None).collect(),
@@ -40,6 +42,8 @@ pub fn glance(
     Ok(both
         .map(|(version, row)| {
             let told = match target.versions {
+                // Only of a deleted row does the entry tell all.
+                _ if unseen => version.as_ref().is_some_and(|version| version.deleted),
                 VersionsIn::Columns => version.is_some() || row.is_some(),
                 _ => version.is_some(),
             };
@@ -52,7 +56,9 @@ pub fn glance(
 /// does not have the row. Entries are left out.
 pub fn has_version(target: &Target, rows: &[(&[Datum], Option<Version>)]) -> Vec<Option<bool>> {
     let keys: Vec<&[Datum]> = rows.iter().map(|(key, _)| *key).collect();
-    let found = seen_rows(target, &keys);
+    let Some(found) = seen_rows(target, &keys) else {
+        return rows.iter().map(|_| None).collect();
+    };
     let found = found.into_iter().zip(rows);
     found
         .map(|(row, (_, version))| {
@@ -63,15 +69,16 @@ pub fn has_version(target: &Target, rows: &[(&[Datum], Option<Version>)]) -> Vec
         .collect()
 }
 
-/// The rows with these keys. None is found where that takes a statement: in partitions, under row security.
-fn seen_rows(target: &Target, keys: &[&[Datum]]) -> Vec<Option<Row>> {
+/// The rows with these keys. `None` where that takes a statement: in partitions, in shards, under row security.
+fn seen_rows(target: &Target, keys: &[&[Datum]]) -> Option<Vec<Option<Row>>> {
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let destination = &target.destination;
-    let plain = destination.relkind == b'r' && destination.is_heap && !destination.row_security;
+    let plain = destination.relkind == b'r'
+        && destination.is_heap
+        && destination.shards.is_none()
+        && !destination.row_security;
     let names = target.names_of_key();
-    let Some(index) = key_index(destination, &names).filter(|_| plain) else {
-        return found;
-    };
+    let index = key_index(destination, &names).filter(|_| plain)?;
     let order = index.columns.iter();
     let order = order.filter_map(|column| names.iter().position(|name| name == column));
     let order: Vec<usize> = order.collect();
@@ -91,5 +98,5 @@ fn seen_rows(target: &Target, keys: &[&[Datum]]) -> Vec<Option<Row>> {
         });
         ControlFlow::Continue(())
     });
-    found
+    Some(found)
 }

@@ -75,7 +75,7 @@ pub(super) struct VersionRow {
     version: Option<Version>,
     committed_at: Option<i64>,
     read_at: Option<i64>,
-    deleted: bool,
+    pub(super) deleted: bool,
     image: Option<u64>,
     gone: Option<JsonValue>,
     gaps: Option<JsonValue>,

@@ -64,6 +64,22 @@ fn a_late_change_fills_just_what_is_missing() {
     }
 }
 
+/// A look without a statement does not see rows of partitions, nor of shards.
+#[test]
+fn a_late_delete_takes_the_value_of_a_row_in_a_partition() {
+    for guard in GUARDS {
+        let ddl = "create table item (id integer primary key, name text, body text) partition by range (id);
+                   create table item_1 partition of item for values from (0) to (10)";
+        let (_database, mut client) = mapped("fill_part", ddl, guard);
+        send(&mut client, &[item("insert", 10, document(1, "a", "ten"))]);
+        let update = item("update", 30, document(1, "b", "unchanged_toast"));
+        send(&mut client, &[update]);
+        // bug: stale, and the value stayed
+        send(&mut client, &[item("delete", 20, record(1, "a"))]);
+        assert_eq!(rows(&mut client, ITEMS), ["1|b|null"], "{guard}");
+    }
+}
+
 /// The row cannot be made without the value: the message waits for it.
 #[test]
 fn a_value_that_must_be_there_is_waited_for() {
