@@ -109,8 +109,12 @@ impl Collector<'_, '_> {
             let Some(&new) = takers.get(&now) else {
                 continue;
             };
-            if table.then[old].is_none() && referrer.on_delete == Action::Nothing {
-                // The server checks the delete when the statement ends.
+            let acts = match table.then[old] {
+                Some(_) => referrer.on_update,
+                None => referrer.on_delete,
+            };
+            if acts == Action::Nothing {
+                // The server checks the row when the statement ends. A row that stays gets its new value in it first.
                 continue;
             }
             let goes = matches!(nets[old].effect, NetEffect::Delete { refused: false });

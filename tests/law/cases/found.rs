@@ -532,5 +532,28 @@ pub fn cases() -> Vec<Case> {
             &["update a t set r = o.r from a o where o.id = 5 - t.id"],
         ));
     }
+    // a row stays and gives its value to a new one, while a row that refers to its key has come before
+    for action in [
+        "on update set null",
+        "on update cascade",
+        "on update restrict",
+    ] {
+        cases.push(
+            Case::new(
+                format!("row_stays_for_its_child_and_gives_its_value_{}", action.replace(' ', "_")),
+                format!(
+                    "create table a (id int primary key, u text unique,
+                                     a text references a (u) on delete set null {{deferred}});
+                     create table b (id int primary key, a int references a (id) {action} {{deferred}})"
+                ),
+                "insert into a values (2, 'e', null)",
+                &[
+                    "delete from a",
+                    "insert into b values (2, 2); insert into a values (2, 'c', 'e'); insert into a values (5, 'e', null)",
+                ],
+            )
+            .delivered("[m1] [m0 m2 m3]"),
+        );
+    }
     cases
 }
