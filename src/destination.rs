@@ -41,6 +41,8 @@ pub struct Destination {
     pub unique_indexes: Vec<UniqueIndex>,
     /// Whether the relation has no other access method than `heap`.
     pub is_heap: bool,
+    /// Whether the relation may have partitions, or tables that inherit from it.
+    pub has_children: bool,
     /// Whether the relation may have rules.
     pub rules: bool,
     /// Whether row security is switched on.
@@ -176,6 +178,7 @@ impl Destination {
                 .collect(),
             columns: columns.into_iter().map(Column::of).collect(),
             is_heap: row.is_heap,
+            has_children: row.has_children,
             rules: row.has_rules,
             row_security: row.has_row_security,
             links,

@@ -69,12 +69,14 @@ pub fn has_version(target: &Target, rows: &[(&[Datum], Option<Version>)]) -> Vec
         .collect()
 }
 
-/// The rows with these keys. `None` where that takes a statement: in partitions, in shards, under row security.
+/// The rows with these keys. `None` where that takes a statement: in tables that inherit, in partitions, in shards,
+/// under row security.
 fn seen_rows(target: &Target, keys: &[&[Datum]]) -> Option<Vec<Option<Row>>> {
     let mut found: Vec<Option<Row>> = keys.iter().map(|_| None).collect();
     let destination = &target.destination;
     let plain = destination.relkind == b'r'
         && destination.is_heap
+        && !destination.has_children
         && destination.shards.is_none()
         && !destination.row_security;
     let names = target.names_of_key();

@@ -71,6 +71,7 @@ fn products() -> Destination {
             ..index("products_pkey", &["id"])
         }],
         is_heap: true,
+        has_children: false,
         rules: false,
         row_security: false,
         links: Links::default(),
