@@ -134,15 +134,13 @@ impl Sharded {
         };
         let mut found = self.find(page)?;
         let most = usize::try_from(most).unwrap_or(0).max(1);
-        let place = match found.gone.get(most - 1).filter(|_| found.gone.len() > most) {
-            Some(&last) => Some(pages.place_of(&found.page, last)),
+        let last = (found.gone.len() > most).then(|| found.gone[most - 1]);
+        let place = match last {
+            Some(last) => Some(pages.place_of(&found.page, last)),
             None if pages.is_over() => None,
             None => pages.last().map(str::to_owned),
         };
-        let rows = match found.gone.get(most - 1).filter(|_| found.gone.len() > most) {
-            Some(&last) => last + 1,
-            None => found.page.keys.len(),
-        };
+        let rows = last.map_or(found.page.keys.len(), |last| last + 1);
         found.gone.truncate(most);
         Ok(Step {
             found: Some(found),

@@ -82,6 +82,28 @@ pub(super) struct VersionRow {
 }
 
 impl VersionRow {
+    /// Reads the columns [`VERSION`]: each has a value, and those of JSON a text.
+    fn of(
+        value: impl Fn(usize) -> Option<Datum>,
+        text: impl Fn(usize) -> Option<String>,
+    ) -> VersionRow {
+        let number = |column| value(column).map(|value| value.value() as i64);
+        let json = |column| serde_json::from_str(&text(column)?).ok();
+        VersionRow {
+            source: number(0).unwrap_or_default(),
+            version: number(1).map(|lsn| Version {
+                lsn: lsn as u64,
+                idx: number(2).unwrap_or_default() as u32,
+            }),
+            committed_at: number(3).map(clock::to_unix),
+            read_at: number(4).map(clock::to_unix),
+            deleted: number(5).is_some_and(|deleted| deleted as u8 != 0),
+            image: number(6).map(|image| image as u64),
+            gone: json(7),
+            gaps: json(8),
+        }
+    }
+
     /// Whether the entry holds only the time of the newest read. With guard columns, the time of the row's
     /// change is in the destination.
     fn is_note_of_read(&self) -> bool {
@@ -123,24 +145,8 @@ fn seen_versions(mapping: i32, keys: &[&[u8]]) -> Vec<Option<VersionRow>> {
         vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
     });
     scan(relations(), Sees::Committed, VERSION, of_keys, |n, row| {
-        let number = |column| row.value(column).map(|value| value.value() as i64);
-        let parse = |column| {
-            let text = output_text(pg_sys::JSONBOID, row.value(column)?);
-            serde_json::from_str(&text).ok()
-        };
-        found[n] = Some(VersionRow {
-            source: number(0).unwrap_or_default(),
-            version: number(1).map(|lsn| Version {
-                lsn: lsn as u64,
-                idx: number(2).unwrap_or_default() as u32,
-            }),
-            committed_at: number(3).map(clock::to_unix),
-            read_at: number(4).map(clock::to_unix),
-            deleted: number(5).is_some_and(|deleted| deleted as u8 != 0),
-            image: number(6).map(|image| image as u64),
-            gone: parse(7),
-            gaps: parse(8),
-        });
+        let text = |column| Some(output_text(pg_sys::JSONBOID, row.value(column)?));
+        found[n] = Some(VersionRow::of(|column| row.value(column), text));
         ControlFlow::Continue(())
     });
     found
@@ -164,17 +170,9 @@ fn locked_versions(
     })?;
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let parse = |text: Option<String>| text.and_then(|t| serde_json::from_str(&t).ok());
-        found[row.index(0)] = Some(VersionRow {
-            source: row.bigint(1).unwrap_or_default(),
-            version: row.version(2, 3),
-            committed_at: row.time(4),
-            read_at: row.time(5),
-            deleted: row.bool(6).unwrap_or_default(),
-            image: row.bigint(7).map(|image| image as u64),
-            gone: parse(row.text(8)),
-            gaps: parse(row.text(9)),
-        });
+        let value = |column| row.datum(column + 1);
+        let text = |column| row.text(column + 1);
+        found[row.index(0)] = Some(VersionRow::of(value, text));
     }
     Ok(found)
 }
