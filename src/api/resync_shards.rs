@@ -4,10 +4,11 @@
 #![forbid(unsafe_code)]
 
 use pgrx::IntoDatum;
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::Datum;
 
 use super::finishing::Finishing;
-use crate::error::{Error, SqlError};
+use super::versions_shards::{NOTED, target};
+use crate::error::SqlError;
 use crate::guard::pages::{PAGE, Page, Pages, confirmed, known};
 use crate::mapping::Mapping;
 use crate::mapping::versions::VersionsIn;
@@ -25,14 +26,7 @@ const NOTE_GONE: &str = "
 
 thread_local! {
     static GONE: Kept = const {
-        Kept::new(NOTE_GONE, &[
-            ("mapping", pg_sys::INT4OID),
-            ("key", pg_sys::BYTEAOID),
-            ("lsn", pg_sys::INT8OID),
-            ("idx", pg_sys::INT4OID),
-            ("committed_at", pg_sys::TIMESTAMPTZOID),
-            ("token", pg_sys::INT8OID),
-        ])
+        Kept::new(NOTE_GONE, NOTED)
     };
 }
 
@@ -64,10 +58,7 @@ pub(super) struct Step {
 
 impl Sharded {
     pub(super) fn new(mapping: &Mapping, shared: bool) -> Result<Sharded, SqlError> {
-        let gone = || Error::DestinationGone {
-            mapping: mapping.name.clone(),
-        };
-        let target = Target::make(mapping).ok_or_else(gone)??;
+        let target = target(mapping)?;
         let condition = match target.mark() {
             Some(mark) => format!("d.{} {}", mark.name(), mark.is_unset()),
             None => "true".to_owned(),

@@ -22,20 +22,24 @@ const NOTE_VERSION: &str = "
     from sequin_internal.batch() b(mapping integer, key bytea, lsn bigint, idx integer,
                                    committed_at timestamp with time zone, token bigint)";
 
+/// The columns of a statement that hands versions to a function of the extension.
+pub(super) const NOTED: &[(&str, pg_sys::Oid)] = &[
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+    ("token", pg_sys::INT8OID),
+];
+
 thread_local! {
     static NOTE: Kept = const {
-        Kept::new(NOTE_VERSION, &[
-            ("mapping", pg_sys::INT4OID),
-            ("key", pg_sys::BYTEAOID),
-            ("lsn", pg_sys::INT8OID),
-            ("idx", pg_sys::INT4OID),
-            ("committed_at", pg_sys::TIMESTAMPTZOID),
-            ("token", pg_sys::INT8OID),
-        ])
+        Kept::new(NOTE_VERSION, NOTED)
     };
 }
 
-fn target(mapping: &Mapping) -> Result<Target, SqlError> {
+/// The mapping, prepared to write its destination.
+pub(super) fn target(mapping: &Mapping) -> Result<Target, SqlError> {
     let gone = || Error::DestinationGone {
         mapping: mapping.name.clone(),
     };
