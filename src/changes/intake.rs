@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::mapping::catalog::Mapped;
 use crate::message::{Field, Message};
 use crate::outcome::{MessageNo, Position};
+use crate::pg::interrupts;
 use crate::pg::overlap::Moment;
 use crate::target::column::Slot;
 use crate::target::projection::Projected;
@@ -133,8 +134,10 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The members of the message's record.
+    /// The members of the message's record. A record can have millions of them, which the caller goes through: a cancel is
+    /// heard before.
     pub fn fields(&self, message: &Message<'a>) -> &'a [Field<'a>] {
+        interrupts::check();
         self.batch.fields(message)
     }
 

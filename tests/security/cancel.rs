@@ -79,7 +79,13 @@ fn a_cancel_is_heard() {
     );
     let ones = format!("[{}1]", "1,".repeat(900_000));
     cancelled(&database, "ones", &ones);
-    let members = r#","a":1"#.repeat(8_000_000);
+    // what goes through a record hears a cancel once a round
+    let count = if cfg!(debug_assertions) {
+        2_000_000
+    } else {
+        8_000_000
+    };
+    let members = r#","a":1"#.repeat(count);
     let record = message("insert", "item", 1, &format!(r#"{{"id":1{members}}}"#));
     cancelled(&database, "a record of many members", &record);
 }
