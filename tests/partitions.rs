@@ -338,8 +338,8 @@ fn locked(client: &mut Client, messages: &[Message]) -> Vec<String> {
     locked
 }
 
-fn with_partitions(guard: &str, count: usize) -> (Database, Client) {
-    let database = Database::new(&format!("partitions_locked_{guard}_{count}"));
+fn with_partitions(name: &str, guard: &str, count: usize) -> (Database, Client) {
+    let database = Database::new(&format!("partitions_locked_{name}"));
     let mut client = database.connect();
     let parts = each(count, |n| {
         format!("create table p{n} partition of part for values from ({n}) to ({n} + 1)")
@@ -358,8 +358,10 @@ fn with_partitions(guard: &str, count: usize) -> (Database, Client) {
 
 #[test]
 fn a_call_locks_the_partitions_of_its_rows() {
-    for guard in ["off", "table"] {
-        let (_database, mut client) = with_partitions(guard, 120);
+    // what the session knows of the table is out of date after an ANALYZE
+    for (guard, analyzed) in [("off", false), ("table", false), ("table", true)] {
+        let name = if analyzed { "analyzed" } else { guard };
+        let (_database, mut client) = with_partitions(name, guard, 120);
         let record = |id: u64, body: &str| format!(r#"{{"id":{id},"name":"n","body":"{body}"}}"#);
         let all: Vec<Message> = (0..120)
             .map(|id| Message::new("insert", "item", 1 + id, record(id, "b")))
@@ -405,6 +407,9 @@ fn a_call_locks_the_partitions_of_its_rows() {
             ),
         ];
         for (case, messages, touched) in cases {
+            if analyzed {
+                run(&mut client, "analyze part");
+            }
             let locked = locked(&mut client, &messages);
             let extra: Vec<&String> = locked
                 .iter()
@@ -415,7 +420,7 @@ fn a_call_locks_the_partitions_of_its_rows() {
                         .is_ok_and(|number| !touched.contains(&number))
                 })
                 .collect();
-            assert!(extra.is_empty(), "{guard}, {case}: {extra:?}");
+            assert!(extra.is_empty(), "{name}, {case}: {extra:?}");
         }
     }
 }

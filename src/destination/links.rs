@@ -252,14 +252,22 @@ pub fn ask(oid: pg_sys::Oid) -> Option<Links> {
 
 /// What triggers and children of the relation make of it.
 const LINKS: &str = "
-    with referring as materialized (
+    -- the partitions as the catalog has them: pg_partition_tree would lock every one
+    with recursive part as (
+        select $1 as relid
+        union all
+        select h.inhrelid
+        from part p join pg_catalog.pg_inherits h on h.inhparent = p.relid
+        join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition),
+    referring as (
         -- every foreign key is a trigger of the table that it refers to: no index finds it by that table
-        select p.relid, f.condeferred
+        select f.conrelid as relid, f.condeferred
         from pg_catalog.pg_trigger t join pg_catalog.pg_constraint f on f.oid = t.tgconstraint
-        cross join lateral (select f.conrelid as relid union select q.relid from pg_catalog.pg_partition_tree(f.conrelid) q) p
-        where t.tgrelid = $1 and f.confrelid = $1),
-    part as materialized (
-        select $1 as relid union select p.relid from pg_catalog.pg_partition_tree($1) p),
+        where t.tgrelid = $1 and f.confrelid = $1
+        union
+        select h.inhrelid, r.condeferred
+        from referring r join pg_catalog.pg_inherits h on h.inhparent = r.relid
+        join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition),
     constrained as materialized (
         select k.contype
         from pg_catalog.pg_constraint k
