@@ -23,16 +23,13 @@ pub fn prepare_write(target: &Target, shape: &Shape) -> Result<Statement, SqlErr
 pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, Vec<RowColumn>) {
     let kind = shape.kind;
     let relation = target.relation_within(shape.within.clone());
-    let columns: Vec<usize> = (0..target.columns.len())
-        .filter(|&i| shape.columns.has(i))
-        .collect();
-    let spelled: Vec<SqlColumn> = columns
-        .iter()
-        .map(|&i| SqlColumn {
-            merges: target.columns[i].document.filter(|_| shape.merges.has(i)),
-            ..target.columns[i].sql.clone()
-        })
-        .collect();
+    let columns = (0..target.columns.len()).filter(|&i| shape.columns.has(i));
+    let columns: Vec<usize> = columns.collect();
+    let spelled = columns.iter().map(|&i| SqlColumn {
+        merges: target.columns[i].document.filter(|_| shape.merges.has(i)),
+        ..target.columns[i].sql.clone()
+    });
+    let spelled: Vec<SqlColumn> = spelled.collect();
     let mark = target
         .mark()
         .filter(|_| kind == WriteKind::UpsertMarked)
@@ -58,11 +55,7 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     // An upsert removes the mark of a soft delete.
     let mut constants: Vec<_> = match &mark {
         Some(_) => Vec::new(),
-        None => target
-            .mark()
-            .map(|mark| mark.removal())
-            .into_iter()
-            .collect(),
+        None => target.mark().iter().map(|mark| mark.removal()).collect(),
     };
     constants.extend(spellings(target, shape));
     let upsert = |constants: &[(String, String)], condition| {

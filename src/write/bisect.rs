@@ -133,38 +133,61 @@ pub fn write_units(
     set_size: usize,
     failing: Failing,
 ) -> Result<Vec<Pending>, Stop> {
-    let mut later = Vec::new();
-    let mut again = None;
-    let mut tried_again = false;
     let suspects = std::mem::take(&mut changes.progress.suspects);
     let mut stack = Stack::new(units, set_size);
     if let Some(first) = stack.pop() {
         stack.push(first);
         stack.divide(changes, &suspects)?;
     }
-    while let Some(units) = stack.pop() {
+    let mut search = Search {
+        stack,
+        later: Vec::new(),
+        failing,
+        tried_again: false,
+        again: None,
+    };
+    while let Some(units) = search.stack.pop() {
+        search.write(changes, units)?;
+    }
+    Ok(search.later)
+}
+
+/// The work of [`write_units`].
+struct Search {
+    stack: Stack,
+    /// The units that may work later.
+    later: Vec<Pending>,
+    failing: Failing,
+    /// Whether a set was tried again after an error of the whole call.
+    tried_again: bool,
+    /// The last unit that was tried alone again: its message.
+    again: Option<MessageNo>,
+}
+
+impl Search {
+    /// Writes a set, or puts its parts back on the stack.
+    fn write(&mut self, changes: &mut Changes<'_>, units: Vec<Unit>) -> Result<(), Stop> {
         let mut units = without_dead(changes, units)?;
         if units.is_empty() {
-            continue;
+            return Ok(());
         }
         let nets: Vec<&NetChange> = units.iter().flat_map(Unit::nets).collect();
-        let tried = units.len();
         let error = match changes.attempt(|changes| write_set(changes, &nets)) {
             Ok(()) => {
                 changes.intake.call.wrote();
-                stack.worked(units.len());
-                continue;
+                self.stack.worked(units.len());
+                return Ok(());
             }
             Err(stop) if stop.is(Again::Examine) => {
-                stack.push(changes.fold_examined(units)?);
-                continue;
+                self.stack.push(changes.fold_examined(units)?);
+                return Ok(());
             }
             Err(stop) => changes.blame(stop.error()?)?,
         };
         if is_of_all(&error) {
-            if deserves_another_try(&error) && !std::mem::replace(&mut tried_again, true) {
-                stack.push(units);
-                continue;
+            if deserves_another_try(&error) && !std::mem::replace(&mut self.tried_again, true) {
+                self.stack.push(units);
+                return Ok(());
             }
             return Err(error.into());
         }
@@ -172,66 +195,103 @@ pub fn write_units(
         if units.len() > 1
             && let Some(key) = &suspects.foreign_key
         {
-            if failing == Failing::Deferred
-                && changes.target.mapping.mode == Mode::Upsert
-                && wait::is_of_itself(key)
-            {
-                later.extend(units.into_iter().map(|unit| Pending {
+            units = match self.without_violators(changes, (units, &error), key)? {
+                Some(units) => units,
+                None => return Ok(()),
+            };
+        }
+        match units.len() {
+            0 => Ok(()),
+            1 => self.failed_alone(changes, units.remove(0), error),
+            _ => self.divide(changes, units, &suspects),
+        }
+    }
+
+    /// Divides a set that failed on the foreign key `key` into violators and others. `None` if that puts the units
+    /// somewhere; otherwise they are returned.
+    fn without_violators(
+        &mut self,
+        changes: &mut Changes<'_>,
+        (units, error): (Vec<Unit>, &SqlError),
+        key: &SqlError,
+    ) -> Result<Option<Vec<Unit>>, Stop> {
+        if self.failing == Failing::Deferred
+            && changes.target.mapping.mode == Mode::Upsert
+            && wait::is_of_itself(key)
+        {
+            self.later.extend(units.into_iter().map(|unit| Pending {
+                unit,
+                error: error.clone(),
+                written: None,
+                of_set: true,
+            }));
+            return Ok(None);
+        }
+        // The end of the statement checks foreign keys: nothing else is wrong with any of its rows.
+        if !is_one_shape(&units) {
+            return Ok(Some(units));
+        }
+        let tried = units.len();
+        let (kept, violators) = apart(changes, key, units)?;
+        let written = Some(changes.intake.call.written());
+        let mut suspected = Vec::new();
+        for (unit, error) in violators {
+            match error {
+                Some(error) => self.later.push(Pending {
                     unit,
-                    error: error.clone(),
-                    written: None,
-                    of_set: true,
-                }));
-                continue;
-            }
-            // The end of the statement checks foreign keys: nothing else is wrong with any of its rows.
-            if is_one_shape(&units) {
-                let (kept, violators) = apart(changes, key, units)?;
-                let written = Some(changes.intake.call.written());
-                let mut suspected = Vec::new();
-                for (unit, error) in violators {
-                    match error {
-                        Some(error) => later.push(Pending {
-                            unit,
-                            error,
-                            written,
-                            of_set: false,
-                        }),
-                        None => suspected.push(unit),
-                    }
-                }
-                if kept.len() < tried {
-                    if kept.is_empty() && suspected.len() == tried {
-                        stack.at_once = 1;
-                    }
-                    stack.push(suspected);
-                    stack.push(kept);
-                    continue;
-                }
-                units = kept;
+                    error,
+                    written,
+                    of_set: false,
+                }),
+                None => suspected.push(unit),
             }
         }
-        if units.len() > 1 {
-            let half = units.len() / 2;
-            stack.push(units);
-            if !stack.divide(changes, &suspects)? {
-                units = stack.pop_all();
-                let second = units.split_off(half);
-                stack.push(second);
-                stack.push(units);
-            }
-            continue;
+        if kept.len() == tried {
+            return Ok(Some(kept));
         }
-        stack.failed();
-        let Some(unit) = units.pop() else { continue };
-        if deserves_another_try(&error) && again.replace(unit.message()) != Some(unit.message()) {
-            stack.push(vec![unit]);
-            continue;
+        if kept.is_empty() && suspected.len() == tried {
+            self.stack.at_once = 1;
+        }
+        self.stack.push(suspected);
+        self.stack.push(kept);
+        Ok(None)
+    }
+
+    /// Divides a set by its suspects, or into halves.
+    fn divide(
+        &mut self,
+        changes: &Changes<'_>,
+        units: Vec<Unit>,
+        suspects: &Suspects,
+    ) -> Result<(), Stop> {
+        let half = units.len() / 2;
+        self.stack.push(units);
+        if !self.stack.divide(changes, suspects)? {
+            let mut units = self.stack.pop_all();
+            let second = units.split_off(half);
+            self.stack.push(second);
+            self.stack.push(units);
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of a unit that failed with this error when it was written alone.
+    fn failed_alone(
+        &mut self,
+        changes: &mut Changes<'_>,
+        unit: Unit,
+        error: SqlError,
+    ) -> Result<(), Stop> {
+        self.stack.failed();
+        let message = Some(unit.message());
+        if deserves_another_try(&error) && std::mem::replace(&mut self.again, message) != message {
+            self.stack.push(vec![unit]);
+            return Ok(());
         }
         if let Some(leaves) = arrive(changes, &unit)? {
             changes.intake.call.wrote();
-            stack.push(vec![leaves]);
-            continue;
+            self.stack.push(vec![leaves]);
+            return Ok(());
         }
         let held = Pending {
             unit,
@@ -240,13 +300,13 @@ pub fn write_units(
             of_set: false,
         };
         if held.may_work_later(changes) || held.may_work_together(&changes.target) {
-            later.push(held);
+            self.later.push(held);
         } else {
             changes.fail(held.unit.message(), held.error)?;
-            stack.push(vec![held.unit]);
+            self.stack.push(vec![held.unit]);
         }
+        Ok(())
     }
-    Ok(later)
 }
 
 /// For a message that moves its row to another key: writes the row at the new key and leaves it at the old

@@ -13,6 +13,7 @@ mod documents;
 mod rules;
 mod source;
 mod synthetic;
+mod tokens;
 
 use std::fs;
 use std::io::{Write, stderr};

@@ -40,6 +40,20 @@ pub struct Collector<'c, 'b> {
     pub units: HashMap<usize, Vec<usize>>,
 }
 
+/// A column that a foreign key refers to: its number in the table, and the names of the referring and the referred column
+/// with how the foreign key compares them.
+type Part<'r> = (usize, &'r (String, String, Equality));
+
+/// What becomes of the row of a change, as a foreign key to it sees it.
+struct Fate {
+    /// Whether the row exists before and after, and is not deleted in between.
+    stays: bool,
+    /// What the foreign key does when the row loses a value.
+    action: Action,
+    /// The change whose values the row has afterwards: its own, or that of the key that it moves to.
+    becomes: Option<usize>,
+}
+
 impl Collector<'_, '_> {
     /// Finds the rows that an update moves to another key, and joins the two changes of each to one unit. They may be
     /// in two units, because later messages may have decided them.
@@ -187,7 +201,7 @@ impl Collector<'_, '_> {
     /// Adds the values of the changed rows to which other rows can refer, and the rows that now refer to a value that
     /// is dropped.
     pub fn referred_to(&mut self, table: &Table<'_>, referrer: &Referrer) -> Result<(), SqlError> {
-        let mut parts: Vec<(usize, &(String, String, Equality))> = Vec::new();
+        let mut parts: Vec<Part<'_>> = Vec::new();
         for part in &referrer.columns {
             let Some(column) = table.column(&part.1) else {
                 return Ok(());
@@ -195,37 +209,84 @@ impl Collector<'_, '_> {
             parts.push((column, part));
         }
         parts.sort_by_key(|(column, _)| *column);
+        let fates = self.fates(table, referrer);
+        let mut dropped = self.dropped(table, &parts, &fates);
+        // The server may act on rows of tables that no mapping writes.
+        let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
+        if !mapped {
+            dropped.retain(|(n, _)| fates[*n].action != Action::Cascade);
+        }
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<usize> = dropped.iter().map(|(n, _)| *n).collect();
+        let mut children = self.children(table, referrer, &parts, &rows)?;
+        for (n, value) in dropped {
+            let children = children.remove(&n).unwrap_or_default();
+            let node = &mut self.graph.nodes[self.first + n];
+            // A row that stays can be deleted and inserted again instead of updated.
+            let again = fates[n].stays && may_be_deleted(table.target);
+            let strict = fates[n].action != Action::Nothing && !again;
+            let mut drops = node.drops.iter_mut();
+            match drops.find(|drop| drop.value == value && drop.strict == strict) {
+                Some(drop) => drop.children.extend(children),
+                None => node.drops.push(Dropped {
+                    value,
+                    children,
+                    strict,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// What becomes of the row of each change of the table, as the foreign key sees it.
+    fn fates(&self, table: &Table<'_>, referrer: &Referrer) -> Vec<Fate> {
+        let fate = |n: usize| {
+            let node = self.first + n;
+            let evicted = self.graph.evicted.contains(&node);
+            let moved_to = self.graph.moved.get(&node).map(|new| new - self.first);
+            let stays = !evicted && (table.then[n].is_some() || moved_to.is_some());
+            let gives_up = self.graph.given_up.get(&node).is_some_and(|&i| {
+                let name = &table.target.columns[i].name;
+                referrer.columns.iter().any(|(_, to, _)| to == name)
+            });
+            let action = match stays || gives_up {
+                true => referrer.on_update,
+                false => referrer.on_delete,
+            };
+            let becomes = match moved_to {
+                Some(new) => Some(new),
+                None => (!evicted).then_some(n),
+            };
+            Fate {
+                stays,
+                action,
+                becomes,
+            }
+        };
+        (0..table.now.len()).map(fate).collect()
+    }
+
+    /// Adds the values that the changed rows get, and notes on which dropped values the foreign key acts. Returns the
+    /// dropped values, each with the number of the change.
+    fn dropped(
+        &mut self,
+        table: &Table<'_>,
+        parts: &[Part<'_>],
+        fates: &[Fate],
+    ) -> Vec<(usize, ValueNo)> {
         let columns: Vec<usize> = parts.iter().map(|(column, _)| *column).collect();
         let names: Rc<[String]> = parts.iter().map(|(_, part)| part.1.clone()).collect();
         let oid = self.changes.target.destination.oid;
-        let first = self.first;
-        let moved = self.graph.moved.clone();
-        let moved_to = |n: usize| moved.get(&(first + n)).map(|new| new - first);
-        let evicted = self.graph.evicted.clone();
-        let stays = |n: usize| {
-            !evicted.contains(&(first + n)) && (table.then[n].is_some() || moved_to(n).is_some())
-        };
-        let given_up = self.graph.given_up.clone();
-        let gives_up = |n: usize| {
-            let column = given_up.get(&(first + n));
-            column.is_some_and(|&i| names.contains(&table.target.columns[i].name))
-        };
-        let action = |n: usize| match stays(n) || gives_up(n) {
-            true => referrer.on_update,
-            false => referrer.on_delete,
-        };
         let mut dropped: Vec<(usize, ValueNo)> = Vec::new();
-        for n in 0..table.now.len() {
+        for (n, fate) in fates.iter().enumerate() {
             let mut value = |image: &Option<Image>| {
                 let bytes = table.bytes(image.as_ref()?, &columns)?;
                 Some(self.graph.values.of((oid, Rc::clone(&names), bytes)))
             };
             let (now, then) = (value(&table.now[n]), value(&table.then[n]));
-            let after = match moved_to(n) {
-                Some(new) => value(&table.then[new]),
-                None if evicted.contains(&(first + n)) => None,
-                None => then,
-            };
+            let after = fate.becomes.and_then(|row| value(&table.then[row]));
             let node = &mut self.graph.nodes[self.first + n];
             if let Some(then) = then
                 && !node.gives.contains(&then)
@@ -236,19 +297,22 @@ impl Collector<'_, '_> {
                 && Some(now) != after
             {
                 dropped.push((n, now));
-                if action(n) != Action::Nothing {
+                if fate.action != Action::Nothing {
                     self.graph.acting_drops[self.first + n].push(now);
                 }
             }
         }
-        // The server may act on rows of tables that no mapping writes.
-        let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
-        if !mapped {
-            dropped.retain(|(n, _)| action(*n) != Action::Cascade);
-        }
-        if dropped.is_empty() {
-            return Ok(());
-        }
+        dropped
+    }
+
+    /// The rows that refer to the rows of these changes now.
+    fn children(
+        &mut self,
+        table: &Table<'_>,
+        referrer: &Referrer,
+        parts: &[Part<'_>],
+        rows: &[usize],
+    ) -> Result<HashMap<usize, Vec<RowNo>>, SqlError> {
         let child_key = self.child_key(referrer);
         let list: Vec<String> = match &child_key {
             Some((names, _)) => names
@@ -274,18 +338,17 @@ impl Collector<'_, '_> {
             ),
             Some(_) => format!("select x.{n}, {list} from x join {name} c on {refers}"),
         };
+        let columns: Vec<usize> = parts.iter().map(|(column, _)| *column).collect();
         let found = {
             let _owner = ActingAs::untrusted(referrer.owner);
-            let images = dropped
+            let images = rows
                 .iter()
-                .filter_map(|(n, _)| Some((*n, table.now[*n].as_ref()?)));
+                .filter_map(|n| Some((*n, table.now[*n].as_ref()?)));
             table.ask(&columns, images, &query)?
         };
         let names = child_key.as_ref().map(|(names, _)| names.clone());
-        let keyed = self
-            .graph
-            .keyed
-            .of((referrer.oid, names.unwrap_or_default()));
+        let keyed = (referrer.oid, names.unwrap_or_default());
+        let keyed = self.graph.keyed.of(keyed);
         let mut children: HashMap<usize, Vec<RowNo>> = HashMap::new();
         let mut row = RowReader::new(&found);
         while row.next() {
@@ -298,23 +361,7 @@ impl Collector<'_, '_> {
             let child = self.graph.rows.of((keyed, bytes));
             children.entry(row.index(0)).or_default().push(child);
         }
-        for (n, value) in dropped {
-            let children = children.remove(&n).unwrap_or_default();
-            let node = &mut self.graph.nodes[self.first + n];
-            // A row that stays can be deleted and inserted again instead of updated.
-            let strict =
-                action(n) != Action::Nothing && !(stays(n) && may_be_deleted(table.target));
-            let mut drops = node.drops.iter_mut();
-            match drops.find(|drop| drop.value == value && drop.strict == strict) {
-                Some(drop) => drop.children.extend(children),
-                None => node.drops.push(Dropped {
-                    value,
-                    children,
-                    strict,
-                }),
-            }
-        }
-        Ok(())
+        Ok(children)
     }
 
     /// The mapping's key of the referring table: the names of its columns in the order of the table, and the encoding
