@@ -4,6 +4,8 @@ pub mod pg_sys {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Oid(u32);
 
+    pub const InvalidOid: Oid = Oid(0);
+
     impl Oid {
         pub fn to_u32(self) -> u32 {
             self.0

@@ -2,7 +2,7 @@
 //! variable of the environment says which is alive: so each costs a run of tests, not a build. A mutant meets only the
 //! tests that come past it. What no test notices is listed, unless `equivalent.tsv` says why nobody could.
 //!
-//! `cargo run -- ROOM…` asks only these rooms.
+//! `cargo run -- ROOM…` asks only these rooms; `cargo run -- --check` only looks whether the copy compiles.
 
 mod flips;
 mod pure;
@@ -68,10 +68,13 @@ fn main() -> Result<()> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = own.ancestors().nth(2).expect("the repository");
     let mut asked: Vec<String> = env::args().skip(1).collect();
+    let place = root.join("target/mutants");
+    if asked == ["--check"] {
+        return pure::check(root, &place, &ROOMS);
+    }
     if asked.is_empty() {
         asked = ROOMS.map(str::to_owned).into();
     }
-    let place = root.join("target/mutants");
     let (mutants, binary) = pure::build(root, &place, &ROOMS)?;
     let tests = Tests::look(&binary, &place)?;
     eprintln!("{} mutants, {} tests", mutants.len(), tests.count());

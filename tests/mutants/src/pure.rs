@@ -22,7 +22,12 @@ fn asking_the_server(src: &Path) -> Result<Vec<OsString>> {
         let path = entry?.path();
         if path.is_file() {
             let text = fs::read_to_string(&path)?;
-            if text.contains("use crate::pg::") || text.contains("use pgrx::prelude::") {
+            let asking = [
+                "use crate::pg::",
+                "use crate::prepared::",
+                "use pgrx::prelude::",
+            ];
+            if asking.iter().any(|import| text.contains(import)) {
                 found.extend(path.file_stem().map(OsStr::to_owned));
             }
         }
@@ -58,28 +63,45 @@ fn files(src: &Path, room: &str, out: &[OsString]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What the destination's file says of a destination, without what reads it.
-fn described(source: &str) -> Result<String> {
+/// What a file says of the structs and enums in it, without what asks the server: `left_out` names types and functions.
+fn described(source: &str, uses: syn::File, left_out: &[&str]) -> Result<String> {
     let mut file = syn::parse_file(source)?;
+    let is_out = |name: &syn::Ident| left_out.iter().any(|out| name == out);
     file.items.retain_mut(|item| match item {
-        Item::Struct(item) => item.ident != "Queries",
+        Item::Struct(item) => !is_out(&item.ident),
+        Item::Enum(item) => !is_out(&item.ident),
         Item::Impl(item) => {
             item.items
-                .retain(|item| !matches!(item, ImplItem::Fn(f) if f.sig.ident == "load"));
-            let Item::Impl(same) = &Item::Impl(item.clone()) else {
-                return false;
-            };
-            matches!(&*same.self_ty, syn::Type::Path(path) if path.path.is_ident("Destination"))
+                .retain(|item| !matches!(item, ImplItem::Fn(f) if is_out(&f.sig.ident)));
+            matches!(&*item.self_ty, syn::Type::Path(path) if path.path.get_ident().is_some_and(|name| !is_out(name)))
         }
         _ => false,
     });
-    file.items.insert(
-        0,
-        syn::parse_quote!(
-            use pgrx::pg_sys;
-        ),
-    );
+    file.items.splice(0..0, uses.items);
     Ok(prettyplease::unparse(&file))
+}
+
+/// Writes what the rooms know of a destination.
+fn write_destination(src: &Path, made: &Path) -> Result<()> {
+    let uses = syn::parse_quote!(
+        pub mod links;
+        use crate::statement::Shards;
+        use links::Links;
+        use pgrx::pg_sys;
+        use pgrx::spi::quote_qualified_identifier;
+    );
+    let source = fs::read_to_string(src.join("destination.rs"))?;
+    let of_server = ["Queries", "load", "known", "of", "definition", "row"];
+    let destination = described(&source, uses, &of_server)?;
+    fs::write(made.join("src/destination.rs"), destination)?;
+    let uses = syn::parse_quote!(
+        use pgrx::pg_sys;
+    );
+    let source = fs::read_to_string(src.join("destination/links.rs"))?;
+    fs::create_dir_all(made.join("src/destination"))?;
+    let links = described(&source, uses, &["Queries"])?;
+    fs::write(made.join("src/destination/links.rs"), links)?;
+    Ok(())
 }
 
 /// Whether a file holds only tests, by where it stands.
@@ -90,50 +112,71 @@ fn is_test(path: &Path) -> bool {
     })
 }
 
-/// Makes the crate and builds its tests. Returns the mutants by number, `None` where one does not compile, and the
-/// program of the tests.
-pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mutant>>, PathBuf)> {
-    let (src, made) = (root.join("src"), place.join("crate"));
+/// Writes the crate, with mutants if there are `flips`.
+fn write(root: &Path, made: &Path, rooms: &[&str], mut flips: Option<&mut Flips>) -> Result<()> {
+    let src = root.join("src");
     let pure = root.join("tests/mutants/pure");
     let out = asking_the_server(&src)?;
     let is_out = |name: &syn::Ident| out.iter().any(|out| *out == *name.to_string());
+    if made.exists() {
+        fs::remove_dir_all(made)?;
+    }
+    fs::create_dir_all(made.join("src"))?;
+    fs::copy(root.join("Cargo.lock"), made.join("Cargo.lock"))?;
+    fs::copy(pure.join("Cargo.toml"), made.join("Cargo.toml"))?;
+    for name in ["lib.rs", "pgrx.rs", "mutant.rs"] {
+        fs::copy(pure.join(name), made.join("src").join(name))?;
+    }
+    std::os::unix::fs::symlink(root.join("tests"), made.join("tests"))?;
+    for room in rooms.iter().chain(&IMPORTED) {
+        for path in files(&src, room, &out)? {
+            let name = path.strip_prefix(&src)?;
+            let mut text = fs::read_to_string(&path)?;
+            if !is_test(name) {
+                let mut file = syn::parse_file(&text)?;
+                file.items.retain(|item| match item {
+                    Item::Mod(item) if is_out(&item.ident) => false,
+                    Item::Mod(item) => rooms.contains(room) || !is_for_tests(&item.attrs),
+                    _ => true,
+                });
+                if let Some(flips) = flips.as_deref_mut()
+                    && rooms.contains(room)
+                {
+                    flips.file(&name.to_string_lossy(), &text, &mut file);
+                }
+                text = prettyplease::unparse(&file);
+            }
+            let to = made.join("src").join(name);
+            fs::create_dir_all(to.parent().expect("a folder"))?;
+            fs::write(to, text)?;
+        }
+    }
+    write_destination(&src, made)
+}
+
+/// Checks that the crate compiles without mutants.
+pub fn check(root: &Path, place: &Path, rooms: &[&str]) -> Result<()> {
+    let made = place.join("unchanged");
+    write(root, &made, rooms, None)?;
+    let checked = Command::new("cargo")
+        .args(["check", "--quiet", "--tests"])
+        .env("CARGO_TARGET_DIR", place.join("target"))
+        .current_dir(&made)
+        .status()?;
+    match checked.success() {
+        true => Ok(()),
+        false => Err("the rooms do not compile; see tests/mutants/pure".into()),
+    }
+}
+
+/// Makes the crate and builds its tests. Returns the mutants by number, `None` where one does not compile, and the
+/// program of the tests.
+pub fn build(root: &Path, place: &Path, rooms: &[&str]) -> Result<(Vec<Option<Mutant>>, PathBuf)> {
+    let made = place.join("crate");
     let mut unviable = BTreeSet::new();
     for round in 1.. {
-        if made.exists() {
-            fs::remove_dir_all(&made)?;
-        }
-        fs::create_dir_all(made.join("src"))?;
-        fs::copy(root.join("Cargo.lock"), made.join("Cargo.lock"))?;
-        fs::copy(pure.join("Cargo.toml"), made.join("Cargo.toml"))?;
-        for name in ["lib.rs", "pgrx.rs", "mutant.rs"] {
-            fs::copy(pure.join(name), made.join("src").join(name))?;
-        }
-        std::os::unix::fs::symlink(root.join("tests"), made.join("tests"))?;
         let mut flips = Flips::without(unviable.clone());
-        for room in rooms.iter().chain(&IMPORTED) {
-            for path in files(&src, room, &out)? {
-                let name = path.strip_prefix(&src)?;
-                let mut text = fs::read_to_string(&path)?;
-                if !is_test(name) {
-                    let mut file = syn::parse_file(&text)?;
-                    file.items.retain(|item| match item {
-                        Item::Mod(item) if is_out(&item.ident) => false,
-                        Item::Mod(item) => rooms.contains(room) || !is_for_tests(&item.attrs),
-                        _ => true,
-                    });
-                    if rooms.contains(room) {
-                        flips.file(&name.to_string_lossy(), &text, &mut file);
-                    }
-                    text = prettyplease::unparse(&file);
-                }
-                let to = made.join("src").join(name);
-                fs::create_dir_all(to.parent().expect("a folder"))?;
-                fs::write(to, text)?;
-            }
-        }
-        let destination = fs::read_to_string(src.join("destination.rs"))?;
-        fs::write(made.join("src/destination.rs"), described(&destination)?)?;
-
+        write(root, &made, rooms, Some(&mut flips))?;
         eprintln!(
             "building, round {round}: {} mutants",
             flips.mutants.len() - unviable.len()
