@@ -368,6 +368,48 @@ mod tests {
     }
 
     #[test]
+    fn versions_without_index_are_fingerprints() {
+        let version = Version::unindexed(9, 0x1234_5678_9abc_def0, false);
+        assert_eq!(version.lsn, 9);
+        // the two halves of the fingerprint, below the two marks
+        let folded = (0x1234_5678 ^ 0x9abc_def0) & 0x3fff_ffff;
+        assert_eq!(version.idx, 0x8000_0000 | folded);
+        let named = Version::unindexed(9, 0x1234_5678_9abc_def0, true);
+        assert_eq!(named.idx, 0xc000_0000 | folded);
+        assert_eq!((version.index(), named.index()), (None, None));
+        assert_eq!((version.is_named(), named.is_named()), (false, true));
+        for idx in [0, 1, 0x7fff_ffff] {
+            let indexed = Version { lsn: 9, idx };
+            assert_eq!(indexed.index(), Some(idx));
+            assert!(indexed.is_named());
+        }
+    }
+
+    #[test]
+    fn versions_have_an_order() {
+        let at = |lsn, idx| Version { lsn, idx };
+        assert!(at(1, 7).is_before(at(2, 0)));
+        assert!(at(2, 0).is_before(at(2, 1)));
+        assert!(!at(2, 1).is_before(at(2, 1)));
+        assert!(!at(2, 1).is_before(at(2, 0)));
+        assert!(!at(3, 0).is_before(at(2, 1)));
+    }
+
+    #[test]
+    fn faults_of_text_that_is_not_json() {
+        let fault = || JsonFault {
+            byte: 1,
+            ..Json::parse("x").unwrap_err()
+        };
+        assert!(MessageFault::NotJson(fault()).is_not_json());
+        assert!(MessageFault::LineNotJson(fault()).is_not_json());
+        assert!(MessageFault::PayloadNotJson(fault()).is_not_json());
+        assert!(MessageFault::NullPayload.is_not_json());
+        assert!(!MessageFault::NotAnObject.is_not_json());
+        assert!(!MessageFault::NoAction.is_not_json());
+    }
+
+    #[test]
     fn timestamps() {
         let good = [
             ("\"1970-01-01T00:00:00Z\"", 0),

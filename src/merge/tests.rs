@@ -7,6 +7,7 @@ mod generators;
 mod law;
 mod model;
 mod order;
+mod past;
 mod plain_images;
 mod source;
 mod time;

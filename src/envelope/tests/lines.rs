@@ -213,6 +213,20 @@ fn a_letter_is_never_nothing() {
 }
 
 #[test]
+fn a_letter_is_its_messages_or_says_why_it_has_none() {
+    let arena = Bump::new();
+    let of = |text| told(&read_letter(text, &arena, UNWATCHED));
+    assert_eq!(of(MESSAGE), GOOD);
+    assert!(of("").starts_with("payload is not JSON"), "{}", of(""));
+    assert!(of("x").starts_with("payload is not JSON"), "{}", of("x"));
+    assert!(
+        of("[]").starts_with("message is not a JSON object"),
+        "{}",
+        of("[]")
+    );
+}
+
+#[test]
 fn lines_that_are_read_in_vain_take_a_time_like_the_text() {
     let lines = "[\n".repeat(200_000) + MESSAGE;
     assert!(fault(&lines).is_some());

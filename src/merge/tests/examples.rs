@@ -572,3 +572,90 @@ fn departure_in_an_earlier_transaction_is_of_the_row_that_was_there() {
     check(&[left, inserted(1, 6)], Effect::Decided, both(1));
     check(&[inserted(1, 6), left], Effect::Stale, both(1));
 }
+
+const DERIVES: &[Provided] = &[Provided::Value, Provided::Derived];
+
+#[test]
+fn stamps_with_positions_have_an_order() {
+    let unplaced = Stamp {
+        version: None,
+        ..at(1)
+    };
+    assert!(at(1).is_before(&at(2)));
+    for (one, other) in [
+        (at(2), at(2)),
+        (at(2), at(1)),
+        (unplaced, at(2)),
+        (at(1), unplaced),
+    ] {
+        assert!(!one.is_before(&other), "{one:?}, {other:?}");
+    }
+}
+
+#[test]
+fn departures_remove_the_row() {
+    assert!(Event::Delete { image: None }.removes());
+    assert!(Event::Leave { image: 7 }.removes());
+    for event in [Event::Appear, Event::Update, Event::Read] {
+        assert!(!event.removes(), "{event:?}");
+    }
+}
+
+/// A value that is made of one which the read cannot tell is made anew, and is as old as the row was.
+#[test]
+fn derived_value_of_a_read_is_a_gap() {
+    let mut read = read_in(1, 100);
+    read.provided = DERIVES;
+    let (state, effect) = after(&[inserted(0, 1), read]);
+    assert_eq!((effect, values(&state)), (Effect::Decided, both(1)));
+    assert_eq!(state.cells[0].gap, None);
+    assert!(state.cells[1].gap.is_some() && state.cells[1].lacked);
+    // of a row that is not there, and of a value that nobody knows, it tells nothing
+    let mut first = read_in(0, 100);
+    first.provided = DERIVES;
+    let (state, _) = after(&[first]);
+    assert_ne!(state.cells[1].value, Value::Of(0));
+    let (state, _) = after(&[updated(0, 1, FIRST), read]);
+    assert_eq!(values(&state), Some([Value::Of(1), Value::Unknown]));
+}
+
+/// A read does not forget which change a row had before, or which one took it away.
+#[test]
+fn read_keeps_the_position_of_a_departure() {
+    let (state, _) = after(&[deleted(0, 1), read_in(1, 100)]);
+    assert_eq!((state.present, state.row), (true, Some(at(1))));
+}
+
+/// A late change that fills a value makes those anew that are made of it, and no others.
+#[test]
+fn late_change_makes_derived_values_anew() {
+    const UNKNOWN: &[Provided] = &[Provided::Unchanged, Provided::Unchanged];
+    let derives = |id, lsn| change(id, Event::Update, at(lsn), DERIVES);
+    let gaps = |row: [Cell; 2]| State {
+        present: true,
+        row: Some(at(9)),
+        cells: row.to_vec(),
+        ..State::unknown(2)
+    };
+    let gap = |lsn| Cell {
+        gap: Some(at(lsn)),
+        ..Cell::new(Value::Stored)
+    };
+    let filled = |mut state: State, change: &Change<'_>| {
+        let effect = state.apply(change, READ_SKEW);
+        (effect, state.cells[1].value)
+    };
+    let anew = filled(gaps([gap(2), gap(2)]), &derives(1, 5));
+    assert_eq!(anew, (Effect::Filled, Value::Of(1)));
+    // its value is not older than the change
+    let newer = filled(gaps([gap(2), gap(6)]), &derives(1, 5));
+    assert_eq!(newer, (Effect::Filled, Value::Stored));
+    let no_gap = filled(gaps([gap(2), Cell::new(Value::Stored)]), &derives(1, 5));
+    assert_eq!(no_gap, (Effect::Filled, Value::Stored));
+    // what it is made of was not filled
+    let stale = filled(gaps([gap(6), gap(2)]), &derives(1, 5));
+    assert_eq!(stale, (Effect::Stale, Value::Stored));
+    let unchanged = change(1, Event::Update, at(5), UNKNOWN);
+    let kept = filled(gaps([gap(2), gap(2)]), &unchanged);
+    assert_eq!(kept, (Effect::Stale, Value::Stored));
+}

@@ -87,3 +87,37 @@ fn row_that_no_change_decided_stays_as_it_was() {
     forget_plain_image(&mut without, &before, &[], |_| true);
     assert_eq!(without.row_image, None);
 }
+
+#[test]
+fn row_that_another_one_left_in_its_transaction_keeps_its_image() {
+    let gone = |stamp, image| Gone {
+        stamp,
+        image,
+        matched: None,
+    };
+    let after = |gone| {
+        let mut state = row(Some(at(2, 1)), IMAGE);
+        state.gone = Some(gone);
+        forget_plain_image(
+            &mut state,
+            &State::unknown(0),
+            &[change(0, Event::Appear, at(2, 1))],
+            |_| false,
+        );
+        state.row_image
+    };
+    assert_eq!(after(gone(at(2, 0), Some(9))), IMAGE);
+    assert_eq!(after(gone(at(2, 0), None)), None);
+    assert_eq!(after(gone(at(1, 0), Some(9))), None);
+}
+
+#[test]
+fn one_of_several_changes_that_moved_the_row_is_enough() {
+    let mut state = row(Some(at(3, 0)), IMAGE);
+    let changes = [
+        change(0, Event::Update, at(2, 0)),
+        change(1, Event::Appear, at(3, 0)),
+    ];
+    forget_plain_image(&mut state, &State::unknown(0), &changes, |id| id == 1);
+    assert_eq!(state.row_image, IMAGE);
+}
