@@ -250,3 +250,28 @@ fn the_name_of_the_source() {
         assert_eq!(message.source(), id.or(name).unwrap_or(""));
     }
 }
+
+/// Versions of Sequin that sent no `commit_idx`.
+#[test]
+fn a_change_without_index_is_known_by_its_content() {
+    let arena = Bump::new();
+    let version = |action: &str, id: u32, more: &str| {
+        let text = format!(
+            r#"{{"record":{{"id":{id}}},"changes":null,"action":"{action}","metadata":{{"table_schema":"public","table_name":"t","commit_lsn":7{more}}}}}"#
+        );
+        let batch = read_text(arena.alloc_str(&text), &arena, UNWATCHED).unwrap();
+        let Item::Message(message) = &batch.items[0] else {
+            panic!("{}", told(&batch));
+        };
+        message.version.unwrap()
+    };
+    let one = version("insert", 1, "");
+    assert_eq!((one.lsn, one.index(), one.is_named()), (7, None, false));
+    assert_eq!(version("insert", 1, r#","idempotency_key":null"#), one);
+    assert_ne!(version("insert", 2, ""), one);
+    assert_ne!(version("delete", 1, ""), one);
+    let named = version("insert", 1, r#","idempotency_key":"a""#);
+    assert!(named.is_named() && named.index().is_none());
+    assert_ne!(version("insert", 1, r#","idempotency_key":"b""#), named);
+    assert_eq!(version("read", 1, "").index(), Some(0));
+}
