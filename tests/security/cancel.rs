@@ -81,7 +81,7 @@ fn a_cancel_is_heard() {
     cancelled(&database, "ones", &ones);
     // what goes through a record hears a cancel once a round
     let count = if cfg!(debug_assertions) {
-        2_000_000
+        500_000
     } else {
         8_000_000
     };
