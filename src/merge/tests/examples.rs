@@ -10,11 +10,7 @@ const LACKS: &[Provided] = &[Provided::Value, Provided::Nothing];
 
 /// The only change of the transaction with this position, committed in that second.
 fn at(lsn: u64) -> Stamp {
-    Stamp {
-        source: 1,
-        version: Some(Version { lsn, idx: 0 }),
-        committed_at: Some(lsn as i64 * SECOND),
-    }
+    super::at(lsn, 0)
 }
 
 fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<'_> {

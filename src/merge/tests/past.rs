@@ -4,14 +4,6 @@
 
 use super::*;
 
-fn at(lsn: u64, idx: u32) -> Stamp {
-    Stamp {
-        source: 1,
-        version: Some(Version { lsn, idx }),
-        committed_at: Some(lsn as i64 * SECOND),
-    }
-}
-
 const UPDATE: Event = Event::Update;
 const DELETE: Event = Event::Delete { image: None };
 

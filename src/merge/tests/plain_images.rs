@@ -6,14 +6,6 @@ use super::*;
 
 const IMAGE: Option<u64> = Some(7);
 
-fn at(lsn: u64, idx: u32) -> Stamp {
-    Stamp {
-        source: 1,
-        version: Some(Version { lsn, idx }),
-        committed_at: Some(SECOND),
-    }
-}
-
 /// A row of which this change is the newest.
 fn row(stamp: Option<Stamp>, image: Option<u64>) -> State {
     State {

@@ -40,9 +40,9 @@ pub struct Collector<'c, 'b> {
     pub units: HashMap<usize, Vec<usize>>,
 }
 
-/// A column that a foreign key refers to: its number in the table, and the names of the referring and the referred column
-/// with how the foreign key compares them.
-type Part<'r> = (usize, &'r (String, String, Equality));
+/// The columns that a foreign key refers to, in the order of the table: their numbers, and for each the names of the
+/// referring and the referred column with how the foreign key compares them.
+type Referred<'r> = (&'r [usize], &'r [&'r (String, String, Equality)]);
 
 /// What becomes of the row of a change, as a foreign key to it sees it.
 struct Fate {
@@ -201,16 +201,15 @@ impl Collector<'_, '_> {
     /// Adds the values of the changed rows to which other rows can refer, and the rows that now refer to a value that
     /// is dropped.
     pub fn referred_to(&mut self, table: &Table<'_>, referrer: &Referrer) -> Result<(), SqlError> {
-        let mut parts: Vec<Part<'_>> = Vec::new();
-        for part in &referrer.columns {
-            let Some(column) = table.column(&part.1) else {
-                return Ok(());
-            };
-            parts.push((column, part));
-        }
+        let Some(columns) = table.referred(referrer) else {
+            return Ok(());
+        };
+        let mut parts: Vec<_> = columns.into_iter().zip(&referrer.columns).collect();
         parts.sort_by_key(|(column, _)| *column);
+        let (columns, parts): (Vec<usize>, Vec<_>) = parts.into_iter().unzip();
+        let referred = (columns.as_slice(), parts.as_slice());
         let fates = self.fates(table, referrer);
-        let mut dropped = self.dropped(table, &parts, &fates);
+        let mut dropped = self.dropped(table, referred, &fates);
         // The server may act on rows of tables that no mapping writes.
         let mapped = self.changes.intake.call.mapped.contains(&referrer.oid);
         if !mapped {
@@ -220,7 +219,7 @@ impl Collector<'_, '_> {
             return Ok(());
         }
         let rows: Vec<usize> = dropped.iter().map(|(n, _)| *n).collect();
-        let mut children = self.children(table, referrer, &parts, &rows)?;
+        let mut children = self.children(table, referrer, referred, &rows)?;
         for (n, value) in dropped {
             let children = children.remove(&n).unwrap_or_default();
             let node = &mut self.graph.nodes[self.first + n];
@@ -273,16 +272,15 @@ impl Collector<'_, '_> {
     fn dropped(
         &mut self,
         table: &Table<'_>,
-        parts: &[Part<'_>],
+        (columns, parts): Referred<'_>,
         fates: &[Fate],
     ) -> Vec<(usize, ValueNo)> {
-        let columns: Vec<usize> = parts.iter().map(|(column, _)| *column).collect();
-        let names: Rc<[String]> = parts.iter().map(|(_, part)| part.1.clone()).collect();
+        let names: Rc<[String]> = parts.iter().map(|part| part.1.clone()).collect();
         let oid = self.changes.target.destination.oid;
         let mut dropped: Vec<(usize, ValueNo)> = Vec::new();
         for (n, fate) in fates.iter().enumerate() {
             let mut value = |image: &Option<Image>| {
-                let bytes = table.bytes(image.as_ref()?, &columns)?;
+                let bytes = table.bytes(image.as_ref()?, columns)?;
                 Some(self.graph.values.of((oid, Rc::clone(&names), bytes)))
             };
             let (now, then) = (value(&table.now[n]), value(&table.then[n]));
@@ -310,7 +308,7 @@ impl Collector<'_, '_> {
         &mut self,
         table: &Table<'_>,
         referrer: &Referrer,
-        parts: &[Part<'_>],
+        (columns, parts): Referred<'_>,
         rows: &[usize],
     ) -> Result<HashMap<usize, Vec<RowNo>>, SqlError> {
         let child_key = self.child_key(referrer);
@@ -323,7 +321,7 @@ impl Collector<'_, '_> {
         };
         let refers: Vec<String> = parts
             .iter()
-            .map(|(_, (of, to, equality))| {
+            .map(|(of, to, equality)| {
                 equality.sql(&format!("x.{}", quote(to)), &format!("c.{}", quote(of)))
             })
             .collect();
@@ -338,13 +336,12 @@ impl Collector<'_, '_> {
             ),
             Some(_) => format!("select x.{n}, {list} from x join {name} c on {refers}"),
         };
-        let columns: Vec<usize> = parts.iter().map(|(column, _)| *column).collect();
         let found = {
             let _owner = ActingAs::untrusted(referrer.owner);
             let images = rows
                 .iter()
                 .filter_map(|n| Some((*n, table.now[*n].as_ref()?)));
-            table.ask(&columns, images, &query)?
+            table.ask(columns, images, &query)?
         };
         let names = child_key.as_ref().map(|(names, _)| names.clone());
         let keyed = (referrer.oid, names.unwrap_or_default());

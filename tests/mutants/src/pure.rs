@@ -91,7 +91,7 @@ fn write_destination(src: &Path, made: &Path) -> Result<()> {
         use pgrx::spi::quote_qualified_identifier;
     );
     let source = fs::read_to_string(src.join("destination.rs"))?;
-    let of_server = ["Queries", "load", "known", "of", "definition", "row"];
+    let of_server = ["load", "known", "of", "definition", "row"];
     let destination = described(&source, uses, &of_server)?;
     fs::write(made.join("src/destination.rs"), destination)?;
     let uses = syn::parse_quote!(
