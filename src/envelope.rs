@@ -102,11 +102,11 @@ pub fn read_payloads<'a>(payloads: &[Option<&'a str>], arena: &'a Bump, watch: W
 pub fn read_letter<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Batch<'a> {
     let fault = match read_text(text, arena, watch) {
         Ok(batch) if !batch.items.is_empty() => return batch,
-        Ok(_) if text.trim_ascii().is_empty() => match Scanner::new(text).kind() {
-            Err(fault) => MessageFault::PayloadNotJson(fault),
+        Ok(_) => match Scanner::new(body::without_mark(text)).kind() {
             Ok(_) => MessageFault::NotAnObject,
+            // white space is a batch, but no letter
+            Err(fault) => MessageFault::PayloadNotJson(fault),
         },
-        Ok(_) => MessageFault::NotAnObject,
         Err(fault) => MessageFault::PayloadNotJson(fault),
     };
     Batch {

@@ -361,6 +361,18 @@ mod tests {
         assert_eq!(mapping.on_error, OnError::DeadLetter);
         assert_eq!(mapping.guard, Guard::Auto);
         assert!(mapping.columns.rest && mapping.columns.named.is_empty());
+        assert!(mapping.is_routed);
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_routes_nothing() {
+        let row = MappingRow {
+            source: "t".into(),
+            ..MappingRow::example()
+        };
+        let (mapping, faults) = row.read();
+        assert_eq!(faults.len(), 1);
+        assert!(!mapping.is_routed);
     }
 
     #[test]

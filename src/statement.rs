@@ -532,6 +532,58 @@ pub mod tests {
     }
 
     #[test]
+    fn several_statements_run_in_turn_as_one() {
+        let (id, name) = (column("id", "bigint"), column("name", "text"));
+        let first = Input::Part {
+            number: 0,
+            columns: &[1, 0],
+            after: &after(0),
+        };
+        let first = upsert(first, &relation(false), &[&id, &name], &[&id], &[], None);
+        let second = Input::Part {
+            number: 1,
+            columns: &[2, 1],
+            after: &after(1),
+        };
+        let second = delete(second, &relation(false), &[&id]);
+        // The first counts the rows of the batch, and each of the others the rows that the one before it has written.
+        let part = |number: usize, columns: &str, before: &str| {
+            format!(
+                "(select {columns} from sequin_parts b where b.sequin_part operator(pg_catalog.=) {number} and \
+                 (select sequin_internal.next_row() from (select pg_catalog.count(*) as n from {before}) w \
+                 where w.n operator(pg_catalog.>=) 0)) b"
+            )
+        };
+        assert_eq!(
+            first,
+            format!(
+                "insert into public.t as d (id, name) select b.id, b.name from {} where sequin_internal.next_row() \
+                 on conflict (id) do update set name = excluded.name",
+                part(0, "b.sequin_c1 as id, b.sequin_c0 as name", "sequin_parts")
+            )
+        );
+        assert_eq!(
+            second,
+            format!(
+                "delete from public.t as d using {} where d.id operator(pg_catalog.=) b.id returning b.sequin_n",
+                part(1, "b.sequin_c2 as sequin_n, b.sequin_c1 as id", "sequin_w0")
+            )
+        );
+        assert!(after(2).contains(" from sequin_w1)"));
+        let definition = "sequin_part integer, sequin_c0 text";
+        assert_eq!(
+            together(
+                definition,
+                &["delete one".to_owned(), "delete two".to_owned()]
+            ),
+            "with sequin_parts as materialized \
+             (select * from sequin_internal.batch() b(sequin_part integer, sequin_c0 text)), \
+             sequin_w0 as (delete one), sequin_w1 as (delete two) \
+             select (select pg_catalog.count(*) from sequin_w0), (select pg_catalog.count(*) from sequin_w1)"
+        );
+    }
+
+    #[test]
     fn updates_and_deletes_name_the_rows_they_found() {
         let (a, b, c) = (
             column("a", "integer"),

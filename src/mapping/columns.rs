@@ -352,6 +352,14 @@ fn excerpt(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_path_without_keys_is_the_whole_record() {
+        let json = r#"{"a": "record", "b": "record.b", "c": "metadata", "d": {"sql": "record"}, "e": {"value": 1}}"#;
+        let specs = ColumnSpecs::parse(json).unwrap();
+        let whole = specs.named.iter().filter(|(_, source)| source.is_record());
+        assert_eq!(whole.map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+    }
     use proptest::prelude::*;
 
     fn parse(json: &str) -> ColumnSpecs {

@@ -121,8 +121,29 @@ mod tests {
             "record @> '{\"title\": 1}'",
             "record['title']",
             "record #>> $$title$$",
+            "(my_record) = 'x'",
+            "metadata->>'record'",
+            "(records->>'title')",
         ] {
             assert!(!reads_member(sql, "body"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_member_may_have_any_name() {
+        assert!(reads_member("record->>'it''s'", "it's"));
+        assert!(!reads_member("record->>'its'", "it's"));
+        // only where the name has a letter, a letter beside it makes another name
+        for (member, others) in [("size-", "oversize-"), ("-size", "-sizes")] {
+            for (before, after) in [("", ""), ("1", ""), ("", "1")] {
+                let sql = format!("record->>'{before}{member}{after}'");
+                let is_part = match member {
+                    "size-" => before == "",
+                    _ => after == "",
+                };
+                assert_eq!(reads_member(&sql, member), is_part, "{sql}");
+            }
+            assert!(!reads_member(&format!("record->>'{others}'"), member));
         }
     }
 

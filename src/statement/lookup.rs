@@ -155,12 +155,16 @@ mod tests {
             &relation(false),
             7,
             &[&column("a", "integer")],
-            &[(&column("b", "json"), false), (&column("c", "text"), true)],
+            &[
+                (&column("b", "json"), false),
+                (&column("c", "text"), true),
+                (&column("e", "json[]"), false),
+            ],
         );
-        let compared = "select b.sequin_n from sequin_internal.batch() b(sequin_n integer, a integer, b json, c text) \
+        let compared = "select b.sequin_n from sequin_internal.batch() b(sequin_n integer, a integer, b json, c text, e json[]) \
              cross join lateral (select d.* from public.t d where d.a operator(pg_catalog.=) b.a \
-             offset 0) d where row((d.b)::pg_catalog.jsonb, d.c)::pg_catalog.record operator(pg_catalog.*<>) \
-             row((b.b)::pg_catalog.jsonb, case when d.c is not null then b.c end)::pg_catalog.record and not exists ";
+             offset 0) d where row((d.b)::pg_catalog.jsonb, d.c, (d.e)::pg_catalog.jsonb[])::pg_catalog.record operator(pg_catalog.*<>) \
+             row((b.b)::pg_catalog.jsonb, case when d.c is not null then b.c end, (b.e)::pg_catalog.jsonb[])::pg_catalog.record and not exists ";
         assert!(sql.starts_with(compared), "{sql}");
     }
 

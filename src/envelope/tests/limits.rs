@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::envelope::limits::{BODIES, SMALL_BODIES, WATCHED_FIELDS};
+use crate::envelope::limits::{BODIES, MAX_ENVELOPES, SMALL_BODIES, WATCHED_FIELDS};
 
 thread_local! {
     /// The numbers of items that the watch was called with.
@@ -85,5 +85,17 @@ fn bodies_in_bodies_take_three_times_the_batch_and_a_mebibyte() {
             assert!(text.text() == string(&more[DEPTH]));
         }
         items => panic!("{} items", items.len()),
+    }
+}
+
+#[test]
+fn a_payload_may_have_as_many_envelopes_as_a_text() {
+    let arena = Bump::new();
+    for more in [0, 1] {
+        let around = MAX_ENVELOPES as usize + more;
+        let text = "[".repeat(around) + MESSAGE + &"]".repeat(around);
+        let of_payload = told(&read_payloads(&[Some(&text)], &arena, UNWATCHED));
+        assert_eq!(of_payload == GOOD, more == 0);
+        assert_eq!(of_payload, read(&text));
     }
 }

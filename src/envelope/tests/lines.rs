@@ -84,11 +84,61 @@ fn a_good_value_on_a_bad_line_goes_with_it() {
         format!("line: {a} {a}oops\npublic.t insert 2\n")
     );
     // A value of several lines is not on the line that it ends on.
-    let spread = a.replace(',', ",\n");
     assert_eq!(
-        short(&read(&format!("{spread}oops\n{b}"))),
+        short(&read(&format!("{}oops\n{b}", spread(1)))),
         "public.t insert 1\nline: oops\npublic.t insert 2\n"
     );
+}
+
+/// A message of several lines.
+fn spread(lsn: usize) -> String {
+    message(lsn).replace(',', ",\n")
+}
+
+#[test]
+fn a_value_of_several_lines_follows_a_bad_line() {
+    let text = format!("x\n{}\n{}", spread(1), message(2));
+    assert_eq!(
+        short(&read(&text)),
+        "line: x\npublic.t insert 1\npublic.t insert 2\n"
+    );
+    // also where the bad lines were read as parts of longer values, if that was not too much
+    let bad = format!("[1,\n{}\n", message(0)).repeat(3);
+    let text = format!("{bad}{}\n{}", spread(1), message(2));
+    assert_eq!(
+        short(&read(&text)),
+        "line: [1,\npublic.t insert 0\n".repeat(3) + "public.t insert 1\npublic.t insert 2\n"
+    );
+}
+
+/// Each of the brackets takes the ones behind it for its elements, up to the line that fails.
+#[test]
+fn as_many_bytes_as_the_text_has_are_read_in_vain() {
+    let brackets = 20;
+    let lines = "[\n".repeat(brackets) + "x\n" + &"1\n".repeat(brackets + 2);
+    let last = spread(7);
+    let of = |length: usize| {
+        let blanks = " ".repeat(length - lines.len() - last.len());
+        let text = format!("{lines}{last}{blanks}");
+        let arena = Bump::new();
+        read_text(&text, &arena, UNWATCHED).map(|batch| told(&batch))
+    };
+    // 1 + 3 + 5 + … bytes stand between the end of a bracket's line and the fault
+    let vain = brackets * brackets;
+    assert!(of(vain).unwrap().ends_with(GOOD));
+    // then values are read line by line, and the lines of the last one are not JSON
+    assert!(of(vain - 1).is_err());
+}
+
+#[test]
+fn more_lines_must_be_json_than_not_if_a_value_reaches_into_them() {
+    // a value that begins on the last line of another one counts as a line
+    let first = format!("{}[\n", spread(1));
+    for (good, bad, is_fault) in [(1, 1, true), (2, 1, false), (2, 2, true), (3, 2, false)] {
+        let (bad, more) = (",2\n".repeat(bad), "[1]\n".repeat(good - 1));
+        let text = format!("{first}[1]\n{bad}{more}");
+        assert_eq!(fault(&text).is_some(), is_fault, "{text}");
+    }
 }
 
 #[test]
@@ -217,13 +267,13 @@ fn a_letter_is_its_messages_or_says_why_it_has_none() {
     let arena = Bump::new();
     let of = |text| told(&read_letter(text, &arena, UNWATCHED));
     assert_eq!(of(MESSAGE), GOOD);
-    assert!(of("").starts_with("payload is not JSON"), "{}", of(""));
-    assert!(of("x").starts_with("payload is not JSON"), "{}", of("x"));
-    assert!(
-        of("[]").starts_with("message is not a JSON object"),
-        "{}",
-        of("[]")
-    );
+    for text in ["", " ", "\r\n", "\u{feff}", "\u{feff}\n", "x", "["] {
+        assert!(of(text).starts_with("payload is not JSON"), "{}", of(text));
+    }
+    for text in ["[]", "\u{feff}[]", "{\"data\":[]}"] {
+        let told = of(text);
+        assert!(told.starts_with("message is not a JSON object"), "{told}");
+    }
 }
 
 #[test]

@@ -164,6 +164,8 @@ fn each_member_has_a_rank_of_its_own() {
             "\"command\":[\"SET\",\"k\",{}]",
             string(&message("command"))
         ),
+        held("detail"),
+        listed("args"),
     ];
     for pair in members.windows(2) {
         let [first, second] = pair else {
@@ -229,6 +231,20 @@ fn envelopes_are_bounded() {
         let told = read(&around(most + 1));
         let fault = format!("message is in too many envelopes: {MESSAGE}\n");
         assert_eq!(told, fault, "{before}");
+    }
+
+    // some envelopes hold several values, and an entry of a stream is in a list of its own
+    let body = format!("[{},", string(MESSAGE));
+    for (before, after, levels, others) in [
+        ("{\"args\":[1,", "]}", 1, ""),
+        ("{\"s\":[[\"1-0\",", "]]}", 2, ""),
+        (&body, "]", 1, GOOD),
+    ] {
+        let around = |n| format!("{before}{}{MESSAGE}{}{after}", "[".repeat(n), "]".repeat(n));
+        let most = MAX_ENVELOPES as usize - levels;
+        assert_eq!(read(&around(most)), format!("{others}{GOOD}"), "{before}");
+        let fault = format!("{others}message is in too many envelopes: {MESSAGE}\n");
+        assert_eq!(read(&around(most + 1)), fault, "{before}");
     }
 
     // an array whose first element is not a message

@@ -191,3 +191,67 @@ impl Node {
         span(self.key.start, self.key.end) + value + 28
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes of a few values. Notes of all would be a hundred thousand.
+    const FEW: usize = 100;
+
+    /// Many values of this many bytes.
+    fn many(size: usize, [open, close]: [char; 2], child: &str) -> String {
+        let count = (size - 4) / (child.len() + 1);
+        let children = vec![child; count].join(",");
+        let blanks = " ".repeat(size - 2 - children.len());
+        format!("{open}{children}{blanks}{close}")
+    }
+
+    /// The most notes that were taken at one time.
+    fn notes(text: &str) -> usize {
+        let mut encoder = Encoder::default();
+        encoder.write_large(text).unwrap();
+        encoder.children.capacity().max(encoder.nodes.capacity())
+    }
+
+    #[test]
+    fn a_large_container_takes_notes_of_one_child_at_a_time() {
+        for (brackets, child) in [(['[', ']'], "[1]"), (['{', '}'], "\"a\":[1]")] {
+            assert!(notes(&many(SMALL, brackets, child)) > 1000 * FEW);
+            assert!(notes(&many(SMALL + 1, brackets, child)) < FEW);
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_again_for_a_few_levels() {
+        let inner = many(SMALL + 1, ['[', ']'], "1");
+        let around = |n| "[".repeat(n) + &inner + &"]".repeat(n);
+        assert!(notes(&around(LEVELS - 1)) < FEW);
+        assert!(notes(&around(LEVELS)) > 1000 * FEW);
+        let inner = many(SMALL + 1, ['{', '}'], "\"a\":1");
+        let around = |n| "{\"a\":".repeat(n) + &inner + &"}".repeat(n);
+        assert!(notes(&around(LEVELS - 1)) < FEW);
+        assert!(notes(&around(LEVELS)) > 1000 * FEW);
+    }
+
+    #[test]
+    fn the_notes_of_a_large_document_are_dropped() {
+        let large = format!("[{}]", many(SMALL, ['[', ']'], "1"));
+        let mut encoder = Encoder::default();
+        encoder.jsonb(Json::parse(&large).unwrap()).unwrap();
+        assert_eq!((encoder.children.len(), encoder.nodes.len()), (0, 0));
+        assert!(encoder.children.capacity() < 100 * FEW);
+        assert!(encoder.nodes.capacity() < 100 * FEW);
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_an_entry_can_say() {
+        let is_fit = |size: usize| {
+            let text = format!("[\"{}\"{}]", "a".repeat(size - 36), " ".repeat(32));
+            assert_eq!(text.len(), size);
+            Encoder::default().jsonb(Json::Text(&text)).is_ok()
+        };
+        assert!(is_fit(MAX_SIZE));
+        assert!(!is_fit(MAX_SIZE + 1));
+    }
+}

@@ -49,8 +49,7 @@ fn may_share_rows(a: &Mapping, b: &Mapping, destination: &Destination) -> bool {
         && key.iter().all(|name| {
             other.contains(name)
                 && (both.iter().all(|mapping| of_record(mapping, name))
-                    || a.columns.source(name).is_some()
-                        && a.columns.source(name) == b.columns.source(name)
+                    || a.columns.source(name) == b.columns.source(name)
                         && matches!(a.columns.source(name), Some(ColumnSource::Value(_))))
         })
 }

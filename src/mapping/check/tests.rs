@@ -6,6 +6,7 @@ mod changed;
 mod columns;
 mod destinations;
 mod keys;
+mod shared;
 mod versions;
 
 use pgrx::pg_sys;

@@ -2,7 +2,8 @@
 //! variable of the environment says which is alive: so each costs a run of tests, not a build. A mutant meets only the
 //! tests that come past it. What no test notices is listed, unless `equivalent.tsv` says why nobody could.
 //!
-//! `cargo run -- ROOM…` asks only these rooms; `cargo run -- --check` only looks whether the copy compiles.
+//! `cargo run -- ROOM…` asks only these rooms, or files and folders of them, as `json/encode`; `cargo run -- --check` only
+//! looks whether the copy compiles.
 
 mod flips;
 mod pure;
@@ -32,6 +33,12 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn room(file: &str) -> &str {
     let name = file.split('/').next().unwrap_or(file);
     name.trim_end_matches(".rs")
+}
+
+/// Whether a file below `src/` is in a room, in a folder of it, or is the file of this name without its ending.
+fn is_in(file: &str, place: &str) -> bool {
+    let rest = file.strip_prefix(place);
+    rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
 /// A mutant that changes nothing that anybody could see.
@@ -85,7 +92,7 @@ fn main() -> Result<()> {
     let mut missed = Vec::new();
     for (number, mutant) in mutants.iter().enumerate() {
         let Some(mutant) = mutant else { continue };
-        if !asked.iter().any(|name| name == room(&mutant.file)) {
+        if !asked.iter().any(|place| is_in(&mutant.file, place)) {
             continue;
         }
         let fate = match tests.fate(number)? {
@@ -144,7 +151,7 @@ fn main() -> Result<()> {
     println!("all\t{}", sum.map(|n| n.to_string()).join("\t"));
     fs::write(place.join("missed.txt"), missed.join("\n"))?;
     let vain = listed.iter().zip(&used);
-    let vain = vain.filter(|(e, used)| !**used && asked.iter().any(|name| name == room(&e.file)));
+    let vain = vain.filter(|(e, used)| !**used && asked.iter().any(|place| is_in(&e.file, place)));
     for (e, _) in vain.clone() {
         let Equivalent {
             file,

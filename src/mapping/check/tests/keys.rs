@@ -228,6 +228,26 @@ fn a_deferrable_primary_key_does_not_count() {
 }
 
 #[test]
+fn a_log_recognises_repeats_by_the_primary_key_that_its_messages_bring() {
+    let mut destination = products();
+    destination.unique_indexes[0].immediate = false;
+    let log = Mapping {
+        mode: Mode::Append,
+        ..mapping()
+    };
+    let fault = one(&log, &destination);
+    assert_eq!(fault.code, sqlstate::INVALID_COLUMN_REFERENCE);
+    // a number that the table gives is no mark of the message
+    destination.columns[0].has_default = true;
+    destination.unique_indexes[0].columns = vec!["id".into(), "name".into()];
+    let numbered = Mapping {
+        mode: Mode::Append,
+        ..columns(r#"{"name": "record.name"}"#)
+    };
+    fine(&numbered, &destination);
+}
+
+#[test]
 fn key_columns_exist_and_have_a_source() {
     let fault = one(&key(&["nam"]), &products());
     assert_eq!(fault.code, sqlstate::UNDEFINED_COLUMN);
