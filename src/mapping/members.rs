@@ -133,17 +133,23 @@ mod tests {
     fn a_member_may_have_any_name() {
         assert!(reads_member("record->>'it''s'", "it's"));
         assert!(!reads_member("record->>'its'", "it's"));
-        // only where the name has a letter, a letter beside it makes another name
-        for (member, others) in [("size-", "oversize-"), ("-size", "-sizes")] {
-            for (before, after) in [("", ""), ("1", ""), ("", "1")] {
-                let sql = format!("record->>'{before}{member}{after}'");
-                let is_part = match member {
-                    "size-" => before == "",
-                    _ => after == "",
-                };
-                assert_eq!(reads_member(&sql, member), is_part, "{sql}");
+        // a letter makes another name only beside a letter of the name
+        for (member, read, others) in [
+            ("size-", ["size-", "size-1"], ["1size-", "oversize-"]),
+            ("-size", ["-size", "1-size"], ["-size1", "-sizes"]),
+        ] {
+            for name in read {
+                assert!(
+                    reads_member(&format!("record->>'{name}'"), member),
+                    "{name}"
+                );
             }
-            assert!(!reads_member(&format!("record->>'{others}'"), member));
+            for name in others {
+                assert!(
+                    !reads_member(&format!("record->>'{name}'"), member),
+                    "{name}"
+                );
+            }
         }
     }
 
