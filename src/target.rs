@@ -493,7 +493,7 @@ fn source(
 
 /// The equality operator of each key column, from the unique index on the key. The search_path is pinned,
 /// so a plain `=` would miss the operators of extension types.
-fn equality_operators(destination: &Destination, key: &[String]) -> Vec<String> {
+pub fn equality_operators(destination: &Destination, key: &[String]) -> Vec<String> {
     let fits = |index: &&UniqueIndex| {
         let columns = &index.columns;
         index.immediate

@@ -170,6 +170,11 @@ impl Values {
         self.nulls[row.0 + column] = false;
     }
 
+    /// Makes a value null.
+    pub fn clear(&mut self, row: ValueRow, column: usize) {
+        self.nulls[row.0 + column] = true;
+    }
+
     /// A value; `None` is null.
     pub fn get(&self, row: ValueRow, column: usize) -> Option<Datum> {
         (!self.is_null(row, column)).then(|| self.datum(row, column))

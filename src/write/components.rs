@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::bisect::retry;
 use super::delete_or_move::may_be_deleted;
 use super::graph::collect::collect;
-use super::graph::{Graph, Place, takes_part};
+use super::graph::{Graph, Place, Referring, takes_part};
 use super::pending::Pending;
-use super::solve::{Blocked, Solution, ValueNo, solve};
-use super::together::{self, Blamed, Refused};
+use super::solve::{Blocked, Solution, ValueNo, released, solve};
+use super::together::{self, Blamed, Refused, can_give_up_references};
 use crate::blame::{Verdict, blame, cause};
 use crate::changes::Changes;
 use crate::changes::net::{NetEffect, Unit};
@@ -45,7 +45,7 @@ pub fn write(
     for (changes, pending) in all.iter_mut().zip(pending.iter_mut()) {
         examine(changes, pending)?;
     }
-    let graph = collect(all, pending, mappings)?;
+    let graph = collect(all, pending, mappings, Referring::Keep)?;
     let solution = solve(&graph.nodes, &[]);
     let mut work = Work {
         all,
@@ -59,6 +59,9 @@ pub fn write(
         .iter()
         .partition(|component| is_single(work.all, &graph, component));
     work.write_all(&together)?;
+    if work.done.is_empty() && work.dead.is_empty() {
+        work.write_without_references(mappings)?;
+    }
     work.name_causes(&solution)?;
     let Work { done, dead, .. } = work;
     let single: HashSet<(usize, usize)> = single
@@ -252,6 +255,33 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    /// Writes the components that can be written if rows give their references up meanwhile. Triggers see that, so this
+    /// comes last.
+    fn write_without_references(&mut self, mappings: &[Mapping]) -> Result<(), Stop> {
+        let without_handovers;
+        let mut graph = self.graph;
+        if !graph.handed_over.is_empty() || !graph.given_up.is_empty() {
+            without_handovers = collect(self.all, self.pending, mappings, Referring::GiveUp)?;
+            graph = &without_handovers;
+        }
+        if graph.references.is_empty() {
+            return Ok(());
+        }
+        let solution = solve(&released(&graph.nodes), &[]);
+        let components = solution.components.iter();
+        let helped = components.filter(|nodes| can_give_up_references(graph, nodes));
+        for component in helped.take(MAX_TRIALS) {
+            let way = Referring::GiveUp;
+            let written = together::write(self.all, self.pending, graph, component, way)?;
+            // If the server refuses it, the changes keep their errors, and wait.
+            if written.is_ok() {
+                let units = component.iter().map(|&node| unit_of(graph.places[node]));
+                self.done.extend(units);
+            }
+        }
+        Ok(())
+    }
+
     /// The changes of a component to write first. If a row is deleted and another row gets its referenced value in
     /// the same statement, the foreign key's action hits the rows that refer to the new row too. So the delete is
     /// written first, if it can be written without the other change and those rows. The same is true of a row that
@@ -330,7 +360,8 @@ impl Work<'_, '_> {
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
-        let result = together::write(self.all, self.pending, self.graph, nodes)?;
+        let way = Referring::Keep;
+        let result = together::write(self.all, self.pending, self.graph, nodes, way)?;
         if result.is_ok() {
             let units = nodes.iter().map(|&node| unit_of(self.graph.places[node]));
             self.done.extend(units);

@@ -26,15 +26,16 @@ pub fn can_give_up(
     columns.find(|&i| !is_referred(target, i, |_| true))
 }
 
-/// The same for a column to which foreign keys refer, if none acts on its updates. Rows can give their values up that no
-/// row refers to.
+/// The same for a column to which foreign keys refer, if none of them cascades its updates. Rows can give their values up
+/// that no row refers to. `refers` says whether rows may refer by a foreign key.
 pub fn can_give_up_referred(
     target: &Target,
     columns: &[String],
     allowed: impl Fn(usize) -> bool,
+    refers: impl Fn(&Referrer) -> bool,
 ) -> Option<usize> {
     let mut columns = with_unused_value(target, columns, allowed);
-    let acts = |referrer: &Referrer| referrer.on_update == Action::Cascade;
+    let acts = |referrer: &Referrer| referrer.on_update == Action::Cascade && refers(referrer);
     columns.find(|&i| !is_referred(target, i, acts))
 }
 

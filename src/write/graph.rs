@@ -28,10 +28,19 @@ use super::solve::{Blocked, Node, RowNo, SlotNo, ValueNo};
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
-use crate::destination::Destination;
-use crate::key::value_key;
+use crate::destination::{Destination, Referrer};
+use crate::key::{KeyColumn, value_key};
 use crate::mapping::{Mapping, Mode};
 use crate::outcome::Wait;
+
+/// What the rows do that refer to a value while it goes from one row to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Referring {
+    /// They keep their references.
+    Keep,
+    /// They give their references up, and get them back afterwards. So no row need hand its values over.
+    GiveUp,
+}
 
 /// The place of a change: the number of its mapping, the number of its unit among the mapping's waiting units, and
 /// its own number in the unit.
@@ -48,7 +57,7 @@ type Keyed = (pg_sys::Oid, Vec<String>);
 
 /// A row: the number of its table and key columns in [`Graph::keyed`], and its key as bytes. The bytes are empty if
 /// the key has a null: no message can name such a row.
-type Row = (u32, Vec<u8>);
+pub type Row = (u32, Vec<u8>);
 
 /// A referenced value: a table, columns in the order of the table, and the values of these columns as bytes.
 type Value = (pg_sys::Oid, Rc<[String]>, Vec<u8>);
@@ -82,6 +91,8 @@ pub struct Graph {
     /// For each node, the dropped values on which a foreign key acts: its `on delete` (for a deleted row) or its `on
     /// update` (for another row) is not `no action`.
     pub acting_drops: Vec<Vec<ValueNo>>,
+    /// The foreign keys to dropped values whose rows can give their references up.
+    pub references: Vec<References>,
     pub keyed: Numbers<Keyed>,
     pub rows: Numbers<Row>,
     /// The number of slots.
@@ -89,6 +100,24 @@ pub struct Graph {
     pub values: Numbers<Value>,
     /// Primary keys of referenced tables. To load one takes half a millisecond, and each waiting change needs one.
     primary_keys: RefCell<HashMap<pg_sys::Oid, Option<Vec<String>>>>,
+}
+
+/// A foreign key whose rows can give their references up: a column is nullable, and a mapping writes the rows.
+pub struct References {
+    pub referrer: Referrer,
+    /// The referring table.
+    pub child: Rc<Destination>,
+    /// The column that becomes null.
+    pub column: String,
+    /// The number of the referring table and its mapping's key in [`Graph::keyed`].
+    pub keyed: u32,
+    /// The key of the referring table's mapping: the names of its columns in the order of the table, and the encoding
+    /// of each.
+    pub key: (Vec<String>, Vec<KeyColumn>),
+    /// The number of the mapping whose rows lose values.
+    pub mapping: usize,
+    /// The values, each with the node of the row that loses it.
+    pub drops: Vec<(usize, ValueNo)>,
 }
 
 /// Numbers things, equal things alike.
@@ -107,6 +136,11 @@ impl<T> Default for Numbers<T> {
 }
 
 impl<T: Hash + Eq + Clone> Numbers<T> {
+    /// The number of a thing that has one.
+    pub fn known(&self, thing: &T) -> Option<u32> {
+        self.by_thing.get(thing).copied()
+    }
+
     /// The number of a thing. A new thing gets the next number.
     pub fn of(&mut self, thing: T) -> u32 {
         if let Some(number) = self.by_thing.get(&thing) {

@@ -56,6 +56,18 @@ pub struct Dropped {
     pub children: Vec<RowNo>,
     /// Whether a foreign key acts on the referring rows even if another row gets the value.
     pub strict: bool,
+    /// Whether the referring rows can give their references up before the value goes from row to row, and get them
+    /// back after.
+    pub releasable: bool,
+}
+
+/// The changes as they are if referring rows give their references up wherever they can. No foreign key acts then.
+pub fn released(nodes: &[Node]) -> Vec<Node> {
+    let mut nodes = nodes.to_vec();
+    for drop in nodes.iter_mut().flat_map(|node| &mut node.drops) {
+        drop.strict &= !drop.releasable;
+    }
+    nodes
 }
 
 /// Why a change is left out.
@@ -243,6 +255,7 @@ impl<'n> Search<'n> {
             value,
             children,
             strict,
+            ..
         } in &node.drops
         {
             let given = self.is_given(*value);
@@ -411,6 +424,7 @@ mod tests {
             value,
             children: children.to_vec(),
             strict,
+            releasable: false,
         }
     }
 
@@ -458,6 +472,27 @@ mod tests {
         parent.drops[0].strict = true;
         let strict = solve(&[parent, other], &[]);
         assert_eq!(strict.blocked, [Some(Blocked::Referenced(5, 7)), None]);
+    }
+
+    #[test]
+    fn references_are_given_up_where_another_row_gets_the_value() {
+        let (mut parent, mut other) = (node(1, 0), node(2, 1));
+        parent.drops = vec![drops(7, &[5], true)];
+        other.displaces = vec![1];
+        let blocked = |nodes: &[Node]| solve(&released(nodes), &[]).blocked;
+        parent.drops[0].releasable = true;
+        let referenced = Some(Blocked::Referenced(5, 7));
+        assert_eq!(
+            blocked(&[parent.clone(), other.clone()]),
+            [referenced, Some(Blocked::Held(1))]
+        );
+        other.gives = vec![7];
+        assert_eq!(blocked(&[parent.clone(), other.clone()]), [None, None]);
+        parent.drops[0].releasable = false;
+        assert_eq!(
+            blocked(&[parent, other]),
+            [referenced, Some(Blocked::Held(1))]
+        );
     }
 
     #[test]

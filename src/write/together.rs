@@ -12,13 +12,14 @@
 //! If a foreign key acts on deletes (`cascade`, `set null`, `restrict`), a row that exists afterwards must not be
 //! deleted: the action would run although the row is back. [`super::graph`] (`handovers`) says how another row gets a
 //! referenced value then. A row that stays gives such a value up beforehand: a statement of its own replaces the
-//! value by null or by an unused value. A statement runs as one role, so the rows of each owner need a statement of
-//! their own.
+//! value by null or by an unused value. If rows refer to it all the same, `references` says how they let it go. A
+//! statement runs as one role, so the rows of each owner need a statement of their own.
 
 #![forbid(unsafe_code)]
 
 mod handovers;
 mod parts;
+mod references;
 mod refused;
 mod turns;
 
@@ -28,7 +29,7 @@ use pgrx::pg_sys::{self};
 
 use super::delete_or_move::can_come_back;
 use super::give_up::{can_give_up, can_give_up_referred, give_up};
-use super::graph::{Graph, displaced, net_of};
+use super::graph::{Graph, Referring, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
@@ -41,8 +42,10 @@ use crate::pg::user::is_restricted;
 use crate::stop::Stop;
 
 use parts::Together;
+use references::GivenUp;
 use turns::Turns;
 
+pub use references::can_give_up_references;
 pub use refused::{Blamed, Refused};
 
 /// Writes the changes of these nodes, all or none. The outer error ends the call; the inner error says why the server
@@ -52,7 +55,12 @@ pub fn write(
     pending: &[Vec<Pending>],
     graph: &Graph,
     nodes: &[usize],
+    referring: Referring,
 ) -> Result<Result<(), Refused>, Stop> {
+    let references = match referring {
+        Referring::Keep => GivenUp::default(),
+        Referring::GiveUp => GivenUp::withhold(all, pending, graph, nodes),
+    };
     let result = attempt_together(all, |all| -> Result<(), Refused> {
         let groups = by_writer(all, graph, nodes);
         // The server does not defer triggers of a restricted role.
@@ -63,11 +71,14 @@ pub fn write(
         let displaced = displaced(graph, nodes);
         let turns = |group| Turns::of(all, pending, graph, (group, &displaced));
         let turns: Vec<Turns> = groups.iter().map(|(_, group)| turns(group)).collect();
+        for (_, group) in &groups {
+            lock(all, pending, graph, group).map_err(Refused::artifact)?;
+        }
+        let taken = references.take(all, pending, graph, nodes);
+        let taken = taken.map_err(Refused::artifact)?;
         for ((_, group), turns) in groups.iter().zip(&turns) {
-            let prepared = lock(all, pending, graph, group).and_then(|()| {
-                give_up_values(all, pending, graph, group, (&displaced, &turns.circles))
-            });
-            prepared.map_err(Refused::artifact)?;
+            let rows = (group.as_slice(), &displaced, &turns.circles);
+            give_up_values(all, pending, graph, rows, &references).map_err(Refused::artifact)?;
         }
         for ((_, group), turns) in groups.iter().zip(turns) {
             let turns = (displaced.clone(), turns);
@@ -76,11 +87,14 @@ pub fn write(
             statement.execute()?;
             statement.then().execute()?;
         }
+        let back = references.give_back(all, pending, graph, &taken);
+        back.map_err(Refused::artifact)?;
         if defers {
             constraints::check_at_once().map_err(Refused::at_the_end)?;
         }
         settle(all, pending, graph, nodes).map_err(Refused::artifact)
     });
+    references.restore(all, pending, graph);
     if result.is_ok() {
         all[0].intake.call.wrote();
     }
@@ -136,8 +150,8 @@ fn give_up_values(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
     graph: &Graph,
-    group: &[usize],
-    (displaced, circles): (&HashSet<u32>, &HashSet<usize>),
+    (group, displaced, circles): (&[usize], &HashSet<u32>, &HashSet<usize>),
+    references: &GivenUp<'_>,
 ) -> Result<(), SqlError> {
     let mut given_up: HashMap<(usize, usize), Vec<&NetChange>> = HashMap::new();
     for &node in group {
@@ -158,7 +172,8 @@ fn give_up_values(
             let brought = |i: usize| becomes.has(i);
             let column = can_give_up(target, columns, brought).or_else(|| {
                 let circle = circles.contains(&node);
-                circle.then(|| can_give_up_referred(target, columns, brought))?
+                let refers = |referrer: &_| !references.has(place.mapping, referrer);
+                circle.then(|| can_give_up_referred(target, columns, brought, refers))?
             });
             if let Some(column) = column {
                 given_up

@@ -7,6 +7,7 @@ mod found;
 mod handovers;
 mod keys;
 mod parents;
+mod references;
 mod rings;
 mod soft;
 mod values;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Case> {
         soft::cases(),
         handovers::cases(),
         found::cases(),
+        references::cases(),
     ]
     .concat()
 }

@@ -24,8 +24,8 @@ use crate::write::delete_or_move::{is_move, may_be_deleted};
 use crate::write::keys::{collations, encoding};
 use crate::write::solve::{Dropped, RowNo, ValueNo};
 
-use super::Graph;
 use super::givers::Givers;
+use super::{Graph, References};
 
 /// Adds the changes of one mapping to the graph.
 pub struct Collector<'c, 'b> {
@@ -218,6 +218,7 @@ impl Collector<'_, '_> {
         if dropped.is_empty() {
             return Ok(());
         }
+        let releasable = self.note_references(referrer, &dropped);
         let rows: Vec<usize> = dropped.iter().map(|(n, _)| *n).collect();
         let mut children = self.children(table, referrer, referred, &rows)?;
         for (n, value) in dropped {
@@ -227,16 +228,48 @@ impl Collector<'_, '_> {
             let again = fates[n].stays && may_be_deleted(table.target);
             let strict = fates[n].action != Action::Nothing && !again;
             let mut drops = node.drops.iter_mut();
-            match drops.find(|drop| drop.value == value && drop.strict == strict) {
+            let same = |drop: &&mut Dropped| {
+                (drop.value, drop.strict, drop.releasable) == (value, strict, releasable)
+            };
+            match drops.find(same) {
                 Some(drop) => drop.children.extend(children),
                 None => node.drops.push(Dropped {
                     value,
                     children,
                     strict,
+                    releasable,
                 }),
             }
         }
         Ok(())
+    }
+
+    /// Notes the foreign key if its rows can give their references up, and returns whether they can.
+    fn note_references(&mut self, referrer: &Referrer, dropped: &[(usize, ValueNo)]) -> bool {
+        let Some(key) = self.child_key(referrer) else {
+            return false;
+        };
+        let child = Destination::known(referrer.oid).filter(|child| child.shards.is_none());
+        let Some(child) = child else { return false };
+        let gives_up = |(of, ..): &&(String, String, Equality)| {
+            let column = child.column(of);
+            column.is_some_and(|c| !c.not_null && !c.generated && !key.0.contains(of))
+        };
+        let Some((column, ..)) = referrer.columns.iter().find(gives_up) else {
+            return false;
+        };
+        let drops = dropped.iter().map(|&(n, value)| (self.first + n, value));
+        let references = References {
+            referrer: referrer.clone(),
+            column: column.clone(),
+            keyed: self.graph.keyed.of((referrer.oid, key.0.clone())),
+            child,
+            key,
+            mapping: self.graph.places[self.first].mapping,
+            drops: drops.collect(),
+        };
+        self.graph.references.push(references);
+        true
     }
 
     /// What becomes of the row of each change of the table, as the foreign key sees it.

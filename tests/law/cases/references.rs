@@ -1,0 +1,101 @@
+//! Rows keep referring to a value that goes from one row to another, and a foreign key acts when a row loses the value.
+
+use super::super::case::Case;
+
+/// What foreign keys do.
+const ACTIONS: [&str; 6] = [
+    "on delete restrict",
+    "on update restrict",
+    "on delete restrict on update restrict",
+    "on delete cascade",
+    "on delete set null on update restrict",
+    "on delete cascade on update cascade",
+];
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (n, action) in ACTIONS.into_iter().enumerate() {
+        // the rows exchange their keys, so their values come to other keys; the referring rows do something
+        for (children, transaction) in [
+            ("stay", "select"),
+            ("change", "update b set x = 'new'"),
+            (
+                "refer_elsewhere",
+                "update b set a = case a when 'd' then 'e' else 'd' end",
+            ),
+            ("move", "update b set id = id + 10"),
+            ("go", "delete from b where id = 1"),
+            ("come", "insert into b values (3, 'd', 'more')"),
+        ] {
+            cases.push(Case::new(
+                format!("exchanged_rows_whose_referring_rows_{children}_{n}"),
+                format!(
+                    "create table a (id int primary key {{deferred}}, u text unique);
+                     create table b (id int primary key, a text references a (u) {action}, x text)"
+                ),
+                "insert into a values (5, 'd'), (4, 'e'); insert into b values (1, 'd', 'x'), (2, 'e', 'y')",
+                &[&format!("update a set id = 9 - id; {transaction}")],
+            ));
+        }
+        // rows that refer to rows of their own table
+        cases.push(Case::new(
+            format!("exchanged_rows_refer_to_one_of_them_{n}"),
+            format!(
+                "create table a (id int primary key {{deferred}}, u text unique,
+                                 a text references a (u) {action})"
+            ),
+            "insert into a values (4, 'a', 'a'), (2, 'e', 'a')",
+            &["update a set id = 6 - id"],
+        ));
+        // several columns
+        cases.push(Case::new(
+            format!("exchanged_rows_with_values_of_two_columns_{n}"),
+            format!(
+                "create table a (id int primary key {{deferred}}, u text, v int not null, unique (u, v));
+                 create table b (id int primary key, w int not null, a text,
+                                 foreign key (w, a) references a (v, u) {action})"
+            ),
+            "insert into a values (4, 'a', 1), (2, 'e', 2); insert into b values (1, 1, 'a'), (2, 2, 'e'), (3, 1, null)",
+            &["update a set id = 6 - id"],
+        ));
+        // a row goes, and another row gets its value; the rows refer to each other
+        cases.push(
+            Case::new(
+                format!("row_gets_the_value_of_a_row_that_refers_to_it_{n}"),
+                format!(
+                    "create table a (id int primary key, u text unique, a text references a (u) {action} {{deferred}})"
+                ),
+                "",
+                &[
+                    "insert into a values (4, 'e', 'b'); delete from a where id = 4",
+                    "insert into a values (1, 'b', 'e'); update a set u = 'e' where u = 'b'",
+                ],
+            )
+            .delivered("[m0 m2] [m1 m3]"),
+        );
+    }
+    // the referring row came before, by a call of its own
+    for action in [
+        "on update restrict",
+        "on delete restrict",
+        "on delete cascade",
+    ] {
+        cases.push(
+            Case::new(
+                format!("row_gives_its_value_while_a_row_refers_to_it_{}", action.replace(' ', "_")),
+                format!(
+                    "create table a (id int primary key, w text unique);
+                     create table b (id int primary key, a text references a (w) {action},
+                                     a2 int not null references a (id) on delete restrict on update restrict)"
+                ),
+                "insert into a values (1, 'b')",
+                &[
+                    "delete from a where id = 1",
+                    "insert into a values (2, 'b'); insert into a values (1, 'e'); insert into b values (3, 'b', 1)",
+                ],
+            )
+            .delivered("[m0 m1 m3] [m2]"),
+        );
+    }
+    cases
+}
