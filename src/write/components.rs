@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::bisect::retry;
 use super::delete_or_move::may_be_deleted;
 use super::graph::collect::collect;
-use super::graph::{Graph, Place, Referring, takes_part};
+use super::graph::{Graph, Place, Way, takes_part};
 use super::pending::Pending;
 use super::solve::{Blocked, Solution, ValueNo, released, solve};
 use super::together::{self, Blamed, Refused, can_give_up_references};
@@ -45,7 +45,7 @@ pub fn write(
     for (changes, pending) in all.iter_mut().zip(pending.iter_mut()) {
         examine(changes, pending)?;
     }
-    let graph = collect(all, pending, mappings, Referring::Keep)?;
+    let graph = collect(all, pending, mappings, Way::Handovers)?;
     let solution = solve(&graph.nodes, &[]);
     let mut work = Work {
         all,
@@ -60,7 +60,7 @@ pub fn write(
         .partition(|component| is_single(work.all, &graph, component));
     work.write_all(&together)?;
     if work.done.is_empty() && work.dead.is_empty() {
-        work.write_without_references(mappings)?;
+        work.write_otherwise(mappings)?;
     }
     work.name_causes(&solution)?;
     let Work { done, dead, .. } = work;
@@ -255,23 +255,41 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Writes the components that can be written if rows give their references up meanwhile. Triggers see that, so this
-    /// comes last.
-    fn write_without_references(&mut self, mappings: &[Mapping]) -> Result<(), Stop> {
+    /// Writes components in ways that ask more of the server, and of which triggers see more. So they come last.
+    fn write_otherwise(&mut self, mappings: &[Mapping]) -> Result<(), Stop> {
+        if self.graph.has_circles {
+            let graph = collect(self.all, self.pending, mappings, Way::Circles)?;
+            let solution = solve(&graph.nodes, &[]);
+            let in_circle = |nodes: &[usize]| nodes.iter().any(|n| graph.parked.contains(n));
+            self.write_in(Way::Circles, &graph, &solution, in_circle)?;
+            if !self.done.is_empty() {
+                return Ok(());
+            }
+        }
         let without_handovers;
         let mut graph = self.graph;
         if !graph.handed_over.is_empty() || !graph.given_up.is_empty() {
-            without_handovers = collect(self.all, self.pending, mappings, Referring::GiveUp)?;
+            without_handovers = collect(self.all, self.pending, mappings, Way::WithoutReferences)?;
             graph = &without_handovers;
         }
         if graph.references.is_empty() {
             return Ok(());
         }
         let solution = solve(&released(&graph.nodes), &[]);
+        let helps = |nodes: &[usize]| can_give_up_references(graph, nodes);
+        self.write_in(Way::WithoutReferences, graph, &solution, helps)
+    }
+
+    /// Writes the components for which a way `helps`.
+    fn write_in(
+        &mut self,
+        way: Way,
+        graph: &Graph,
+        solution: &Solution,
+        helps: impl Fn(&[usize]) -> bool,
+    ) -> Result<(), Stop> {
         let components = solution.components.iter();
-        let helped = components.filter(|nodes| can_give_up_references(graph, nodes));
-        for component in helped.take(MAX_TRIALS) {
-            let way = Referring::GiveUp;
+        for component in components.filter(|nodes| helps(nodes)).take(MAX_TRIALS) {
             let written = together::write(self.all, self.pending, graph, component, way)?;
             // If the server refuses it, the changes keep their errors, and wait.
             if written.is_ok() {
@@ -360,7 +378,7 @@ impl Work<'_, '_> {
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
-        let way = Referring::Keep;
+        let way = Way::Handovers;
         let result = together::write(self.all, self.pending, self.graph, nodes, way)?;
         if result.is_ok() {
             let units = nodes.iter().map(|&node| unit_of(self.graph.places[node]));

@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 use super::keys::by_key;
 use crate::changes::net::{NetChange, Values};
 use crate::destination::{Action, Referrer};
-use crate::error::SqlError;
+use crate::error::{Error, SqlError};
+use crate::pg::spi::Returned;
 use crate::pg::typeio::base_type;
 use crate::prepared::Recent;
 use crate::statement::{self, Input};
@@ -93,6 +94,55 @@ pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Opti
         &key,
         &assignments,
     ))
+}
+
+/// A column of the key in which a row can get a key that no row has; `None` if there is none.
+pub fn parking_column(target: &Target) -> Option<usize> {
+    let mut key = target.key.iter().copied();
+    key.find(|&i| {
+        let column = &target.columns[i];
+        let fixed = target.relation().is_fixed(&column.sql.name);
+        !fixed && !column.sql.insert_only && unused_key(target, i).is_some()
+    })
+}
+
+fn unused_key(target: &Target, column: usize) -> Option<String> {
+    let row = &target.columns[column].row;
+    unused_of_type(row.type_oid, row.typmod)
+}
+
+/// Gives rows keys that no row has. Returns the new keys, each after the number of its row.
+pub fn park(
+    target: &Target,
+    values: &Values,
+    column: usize,
+    rows: &[&NetChange],
+) -> Result<Returned, SqlError> {
+    let key = target.key_sql();
+    let number = format!("b.{}", statement::number_name(&key));
+    let value = unused_key(target, column).ok_or(Error::RowsWent)?;
+    let value = value.replace("b.sequin_n", &number);
+    let column = &target.columns[column].sql;
+    let value = format!("({value})::{}", column.type_name);
+    let mut sql = statement::update(
+        Input::Batch,
+        &target.relation(),
+        &key,
+        &key,
+        &[(column.name.clone(), value)],
+    );
+    // the statement returns the number
+    for column in &key {
+        sql += &format!(", d.{}", column.name);
+    }
+    let mut statement = Recent::new(sql, &target.numbered_key())?;
+    let parked = statement.query(rows.iter().enumerate(), |(n, net)| {
+        by_key(target, values, n, net)
+    })?;
+    match parked.len() == rows.len() {
+        true => Ok(parked),
+        false => Err(Error::RowsWent.into()),
+    }
 }
 
 /// An SQL expression for a value of a column that no row has; `None` if there is none.

@@ -33,13 +33,15 @@ use crate::key::{KeyColumn, value_key};
 use crate::mapping::{Mapping, Mode};
 use crate::outcome::Wait;
 
-/// What the rows do that refer to a value while it goes from one row to another.
+/// How a referenced value goes from one row to another where foreign keys act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Referring {
-    /// They keep their references.
-    Keep,
-    /// They give their references up, and get them back afterwards. So no row need hand its values over.
-    GiveUp,
+pub enum Way {
+    /// The rows hand it over: see [`handovers`].
+    Handovers,
+    /// So do rows that follow each other in a circle: one of them leaves its key first, for a key that no row has.
+    Circles,
+    /// The rows that refer to it give their references up, and get them back afterwards.
+    WithoutReferences,
 }
 
 /// The place of a change: the number of its mapping, the number of its unit among the mapping's waiting units, and
@@ -85,12 +87,18 @@ pub struct Graph {
     pub levels: HashMap<usize, usize>,
     /// Nodes whose rows must be deleted although another row moves to their keys.
     pub evicted: HashSet<usize>,
+    /// Whether rows follow each other in circles that [`Way::Handovers`] does not serve.
+    pub has_circles: bool,
+    /// The nodes of rows that first leave their keys for keys that no row has.
+    pub parked: HashSet<usize>,
     /// Nodes of deleted rows that first give a referenced value up, in the statement that gives the value to another
     /// row. With each the number of the column.
     pub given_up: HashMap<usize, usize>,
     /// For each node, the dropped values on which a foreign key acts: its `on delete` (for a deleted row) or its `on
     /// update` (for another row) is not `no action`.
     pub acting_drops: Vec<Vec<ValueNo>>,
+    /// The dropped values of [`Dropped::strict`](super::solve::Dropped), with the foreign keys that act.
+    pub acting: Vec<Acting>,
     /// The foreign keys to dropped values whose rows can give their references up.
     pub references: Vec<References>,
     pub keyed: Numbers<Keyed>,
@@ -100,6 +108,17 @@ pub struct Graph {
     pub values: Numbers<Value>,
     /// Primary keys of referenced tables. To load one takes half a millisecond, and each waiting change needs one.
     primary_keys: RefCell<HashMap<pg_sys::Oid, Option<Vec<String>>>>,
+}
+
+/// A foreign key that acts on the rows that refer to a dropped value.
+pub struct Acting {
+    /// The node of the row that loses the value.
+    pub node: usize,
+    pub value: ValueNo,
+    /// The table that has the foreign key.
+    pub referrer: pg_sys::Oid,
+    /// Whether its rows can give their references up: see [`References`].
+    pub releasable: bool,
 }
 
 /// A foreign key whose rows can give their references up: a column is nullable, and a mapping writes the rows.

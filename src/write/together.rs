@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acting;
 mod handovers;
 mod parts;
 mod references;
@@ -25,11 +26,13 @@ mod turns;
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::pg_sys::{self};
+use pgrx::pg_sys::{self, Datum};
 
 use super::delete_or_move::can_come_back;
-use super::give_up::{can_give_up, can_give_up_referred, give_up};
-use super::graph::{Graph, Referring, displaced, net_of};
+use super::give_up::{
+    can_give_up, can_give_up_referred, give_up, park as park_rows, parking_column,
+};
+use super::graph::{Graph, Way, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
@@ -39,9 +42,11 @@ use crate::changes::{Changes, attempt_together};
 use crate::error::{Error, SqlError};
 use crate::pg::constraints;
 use crate::pg::user::is_restricted;
+use crate::prepared::RowReader;
 use crate::stop::Stop;
 
-use parts::Together;
+use acting::deleted_beforehand;
+use parts::{Parked, Together};
 use references::GivenUp;
 use turns::Turns;
 
@@ -55,13 +60,14 @@ pub fn write(
     pending: &[Vec<Pending>],
     graph: &Graph,
     nodes: &[usize],
-    referring: Referring,
+    way: Way,
 ) -> Result<Result<(), Refused>, Stop> {
-    let references = match referring {
-        Referring::Keep => GivenUp::default(),
-        Referring::GiveUp => GivenUp::withhold(all, pending, graph, nodes),
+    let references = match way {
+        Way::Handovers | Way::Circles => GivenUp::default(),
+        Way::WithoutReferences => GivenUp::withhold(all, pending, graph, nodes),
     };
     let result = attempt_together(all, |all| -> Result<(), Refused> {
+        let beforehand = deleted_beforehand(all, graph, nodes, way)?;
         let groups = by_writer(all, graph, nodes);
         // The server does not defer triggers of a restricted role.
         let defers = groups.len() > 1 && !groups.iter().any(|(role, _)| is_restricted(*role));
@@ -80,9 +86,18 @@ pub fn write(
             let rows = (group.as_slice(), &displaced, &turns.circles);
             give_up_values(all, pending, graph, rows, &references).map_err(Refused::artifact)?;
         }
+        for (_, group) in &groups {
+            let mut deletes = Together::new(all, pending, graph, group);
+            let nodes = group.iter().filter(|node| beforehand.contains(node));
+            deletes.delete_nodes(&nodes.copied().collect::<Vec<_>>());
+            deletes.execute()?;
+        }
         for ((_, group), turns) in groups.iter().zip(turns) {
-            let turns = (displaced.clone(), turns);
-            let mut statement = Together::new(all, pending, graph, group, turns);
+            let mut statement = Together::new(all, pending, graph, group);
+            statement.displaced = displaced.clone();
+            statement.turns = turns;
+            statement.parked = park(all, pending, graph, group).map_err(Refused::artifact)?;
+            statement.deleted = beforehand.clone();
             statement.collect().map_err(Refused::artifact)?;
             statement.execute()?;
             statement.then().execute()?;
@@ -143,6 +158,40 @@ fn lock(
         }
     }
     Ok(())
+}
+
+/// Gives the rows of parked nodes keys that no row has.
+fn park(
+    all: &[Changes<'_>],
+    pending: &[Vec<Pending>],
+    graph: &Graph,
+    group: &[usize],
+) -> Result<Parked, SqlError> {
+    let mut parked = Parked::default();
+    for (mapping, changes) in all.iter().enumerate() {
+        let of_mapping = |node: &usize| graph.places[*node].mapping == mapping;
+        let nodes = group.iter().copied().filter(of_mapping);
+        let nodes: Vec<usize> = nodes.filter(|node| graph.parked.contains(node)).collect();
+        let (target, values) = (&changes.target, &changes.nets.values);
+        let Some(column) = parking_column(target).filter(|_| !nodes.is_empty()) else {
+            continue;
+        };
+        let nets = nodes
+            .iter()
+            .map(|&node| net_of(pending, graph.places[node]));
+        let _owner = changes.acting_as_owner();
+        let found = park_rows(target, values, column, &nets.collect::<Vec<_>>())?;
+        let mut row = RowReader::new(&found);
+        while row.next() {
+            let key = (0..target.key.len()).map(|i| row.datum(i + 1));
+            let key: Option<Vec<Datum>> = key.collect();
+            let key = key.ok_or(Error::RowsWent)?;
+            parked.keys.insert(nodes[row.index(0)], key);
+        }
+        drop(row);
+        parked.returned.push(found);
+    }
+    Ok(parked)
 }
 
 /// Makes rows give up the values that other rows get, if the rows stay and cannot be deleted in between.

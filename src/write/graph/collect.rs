@@ -19,7 +19,7 @@ use crate::stop::Stop;
 use crate::write::pending::Pending;
 use crate::write::solve::Node;
 
-use super::{Graph, Place, Referring, takes_part};
+use super::{Graph, Place, Way, takes_part};
 
 use super::collector::Collector;
 
@@ -28,7 +28,7 @@ pub fn collect(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
     mappings: &[Mapping],
-    referring: Referring,
+    way: Way,
 ) -> Result<Graph, Stop> {
     let mut graph = Graph::default();
     let mut units = 0;
@@ -78,7 +78,7 @@ pub fn collect(
             first,
             units: HashMap::new(),
         };
-        let collected = add(&mut collector, &nets, referring);
+        let collected = add(&mut collector, &nets, way);
         if let Err(error) = collected {
             forgive(error, &changes.target.mapping)?;
         }
@@ -87,16 +87,12 @@ pub fn collect(
 }
 
 /// Adds the dependencies of one mapping's net changes.
-fn add(
-    this: &mut Collector<'_, '_>,
-    nets: &[&NetChange],
-    referring: Referring,
-) -> Result<(), SqlError> {
+fn add(this: &mut Collector<'_, '_>, nets: &[&NetChange], way: Way) -> Result<(), SqlError> {
     let constraints = Constraints::of(this.changes.target.destination.oid);
     let table = subtransaction(|| Table::read(this.changes, &constraints, nets))?;
     this.find_moves(&table, nets);
-    if referring == Referring::Keep {
-        this.find_handovers(&table, nets);
+    if way != Way::WithoutReferences {
+        this.find_handovers(&table, nets, way);
     }
     for (n, now) in table.now.iter().enumerate() {
         this.graph.there[this.first + n] = now.is_some();

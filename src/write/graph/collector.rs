@@ -25,7 +25,7 @@ use crate::write::keys::{collations, encoding};
 use crate::write::solve::{Dropped, RowNo, ValueNo};
 
 use super::givers::Givers;
-use super::{Graph, References};
+use super::{Acting, Graph, References};
 
 /// Adds the changes of one mapping to the graph.
 pub struct Collector<'c, 'b> {
@@ -223,10 +223,18 @@ impl Collector<'_, '_> {
         let mut children = self.children(table, referrer, referred, &rows)?;
         for (n, value) in dropped {
             let children = children.remove(&n).unwrap_or_default();
-            let node = &mut self.graph.nodes[self.first + n];
             // A row that stays can be deleted and inserted again instead of updated.
             let again = fates[n].stays && may_be_deleted(table.target);
             let strict = fates[n].action != Action::Nothing && !again;
+            if strict {
+                self.graph.acting.push(Acting {
+                    node: self.first + n,
+                    value,
+                    referrer: referrer.oid,
+                    releasable,
+                });
+            }
+            let node = &mut self.graph.nodes[self.first + n];
             let mut drops = node.drops.iter_mut();
             let same = |drop: &&mut Dropped| {
                 (drop.value, drop.strict, drop.releasable) == (value, strict, releasable)

@@ -21,7 +21,8 @@ use crate::changes::net::{NetChange, NetEffect};
 use crate::destination::{Action, Referrer};
 use crate::target::Target;
 use crate::write::delete_or_move::{can_change_key, is_move, may_be_deleted};
-use crate::write::give_up::unused_value;
+use crate::write::give_up::{parking_column, unused_value};
+use crate::write::graph::Way;
 
 /// The longest chain of rows that follow each other. Each row needs its own part of the statement.
 const MAX_CHAIN: usize = 100;
@@ -49,6 +50,28 @@ impl Chains {
         old != new && !self.to.contains_key(&old) && !self.from.contains_key(&new)
     }
 
+    /// The circles. Each is the list of its rows, each row after the one that it becomes; the first is the last too.
+    fn circles(&self) -> Vec<Vec<usize>> {
+        let mut circles: Vec<Vec<usize>> = Vec::new();
+        let mut seen: HashSet<usize> = HashSet::new();
+        let mut starts: Vec<usize> = self.to.keys().copied().collect();
+        starts.sort_unstable();
+        for start in starts {
+            let mut circle = vec![start];
+            let mut row = start;
+            while seen.insert(row)
+                && let Some(&old) = self.from.get(&row)
+            {
+                circle.push(old);
+                row = old;
+            }
+            if circle.len() > 1 && row == start {
+                circles.push(circle);
+            }
+        }
+        circles
+    }
+
     /// The last row of each chain.
     fn ends(&self) -> Vec<usize> {
         let mut ends: Vec<usize> = self.from.keys().copied().collect();
@@ -60,15 +83,28 @@ impl Chains {
 
 impl Collector<'_, '_> {
     /// Finds the rows that hand a referenced value over, for all foreign keys that act on deletes.
-    pub fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange]) {
+    pub fn find_handovers(&mut self, table: &Table<'_>, nets: &[&NetChange], way: Way) {
         if may_be_deleted(table.target) {
             return;
         }
         let mut chains = Chains::default();
+        let mut stay = Chains::default();
         for referrer in &table.target.destination.links.referrers {
             // A row that stays cannot be deleted and inserted again, so updates of its values act, too.
             if referrer.on_delete != Action::Nothing || referrer.on_update != Action::Nothing {
-                self.find_handovers_of(table, nets, referrer, &mut chains);
+                self.find_handovers_of(table, nets, referrer, (&mut chains, &mut stay));
+            }
+        }
+        let parts = |circle: &Vec<usize>| {
+            circle.len() <= MAX_CHAIN && circle.iter().all(|&n| is_whole(table.target, nets[n]))
+        };
+        let mut circles = stay.circles();
+        circles.retain(parts);
+        self.graph.has_circles |= !circles.is_empty() && parking_column(table.target).is_some();
+        if way == Way::Circles && parking_column(table.target).is_some() {
+            for circle in circles {
+                self.keep_circle(&circle);
+                circle.iter().for_each(|old| chains.remove(*old));
             }
         }
         self.keep_chains(table, nets, chains);
@@ -79,7 +115,7 @@ impl Collector<'_, '_> {
         table: &Table<'_>,
         nets: &[&NetChange],
         referrer: &Referrer,
-        chains: &mut Chains,
+        (chains, stay): (&mut Chains, &mut Chains),
     ) {
         let Some(columns) = table.referred(referrer) else {
             return;
@@ -113,6 +149,13 @@ impl Collector<'_, '_> {
                 Some(_) => referrer.on_update,
                 None => referrer.on_delete,
             };
+            if table.then[old].is_some()
+                && table.now[new].is_some()
+                && can_change_key(target)
+                && stay.is_free(old, new)
+            {
+                stay.add(old, new);
+            }
             if acts == Action::Nothing {
                 // The server checks the row when the statement ends. A row that stays gets its new value in it first.
                 continue;
@@ -132,6 +175,17 @@ impl Collector<'_, '_> {
             } else if can_change_key(target) && chains.is_free(old, new) {
                 chains.add(old, new);
             }
+        }
+    }
+
+    /// Notes that the rows of a circle become each other: see [`Chains::circles`].
+    fn keep_circle(&mut self, circle: &[usize]) {
+        self.graph.parked.insert(self.first + circle[0]);
+        for (level, pair) in circle.windows(2).enumerate() {
+            let (new, old) = (pair[0], pair[1]);
+            self.graph.levels.insert(self.first + new, level);
+            self.moves(old, new);
+            self.graph.handed_over.insert(self.first + new);
         }
     }
 

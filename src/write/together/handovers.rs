@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::parts::{Part, Together, Work};
-use super::turns::Turns;
 use crate::target::statements::WriteKind;
 use crate::write::give_up::can_give_up;
 use crate::write::keys::by_key;
@@ -55,7 +54,11 @@ impl<'s, 'a> Together<'s, 'a> {
         });
         for part in &mut parts {
             for (row, node) in part.rows.iter_mut().zip(&part.nodes) {
-                let key = changes.keyed.key_values(self.net(former[node]).run.start);
+                let old = former[node];
+                let key = match self.parked.keys.get(&old) {
+                    Some(key) => key,
+                    None => changes.keyed.key_values(self.net(old).run.start),
+                };
                 for (value, key) in row[1..].iter_mut().zip(key) {
                     *value = Some(*key);
                 }
@@ -111,19 +114,17 @@ impl<'s, 'a> Together<'s, 'a> {
 
     /// The statement that deletes the rows that gave their values up in this statement.
     pub fn then(&self) -> Together<'s, 'a> {
-        let mut then = Together {
-            displaced: HashSet::new(),
-            turns: Turns::default(),
-            parts: Vec::new(),
-            late: Vec::new(),
-            returned: Vec::new(),
-            ..*self
-        };
-        for mapping in 0..self.all.len() {
-            let late = self.late.iter().copied();
-            let late = late.filter(|&node| self.graph.places[node].mapping == mapping);
-            then.delete(mapping, late.collect(), false);
-        }
+        let mut then = Together::new(self.all, self.pending, self.graph, self.group);
+        then.delete_nodes(&self.late);
         then
+    }
+
+    /// Adds parts that delete the rows of these nodes.
+    pub fn delete_nodes(&mut self, nodes: &[usize]) {
+        for mapping in 0..self.all.len() {
+            let of_mapping = |node: &usize| self.graph.places[*node].mapping == mapping;
+            let nodes = nodes.iter().copied().filter(of_mapping);
+            self.delete(mapping, nodes.collect(), false);
+        }
     }
 }

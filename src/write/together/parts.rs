@@ -70,15 +70,28 @@ struct Layout {
     places: Vec<Vec<usize>>,
 }
 
+/// The keys of rows that left their own keys for keys that no row has.
+#[derive(Default)]
+pub struct Parked {
+    /// By the node of the old key.
+    pub keys: HashMap<usize, Vec<Datum>>,
+    // Owns the values of the keys.
+    pub returned: Vec<Returned>,
+}
+
 /// One statement for the changes of one role.
 pub struct Together<'s, 'a> {
     pub(super) all: &'s [Changes<'a>],
     pub(super) pending: &'s [Vec<Pending>],
     pub(super) graph: &'s Graph,
     pub(super) group: &'s [usize],
+    /// The rows whose values rows of any role get.
     pub(super) displaced: HashSet<u32>,
     pub(super) turns: Turns,
+    pub(super) parked: Parked,
     pub(super) parts: Vec<Part>,
+    /// The nodes of rows that an earlier statement has deleted.
+    pub(super) deleted: HashSet<usize>,
     /// The nodes of rows that a later statement deletes.
     pub(super) late: Vec<usize>,
     // Owns the values of rows that are deleted and inserted again.
@@ -86,22 +99,23 @@ pub struct Together<'s, 'a> {
 }
 
 impl<'s, 'a> Together<'s, 'a> {
-    /// A statement for `group`: the nodes of one role. `displaced`: the rows whose values rows of any role get.
+    /// A statement without parts for `group`: the nodes of one role.
     pub fn new(
         all: &'s [Changes<'a>],
         pending: &'s [Vec<Pending>],
         graph: &'s Graph,
         group: &'s [usize],
-        (displaced, turns): (HashSet<u32>, Turns),
     ) -> Together<'s, 'a> {
         Together {
             all,
             pending,
             graph,
             group,
-            displaced,
-            turns,
+            displaced: HashSet::new(),
+            turns: Turns::default(),
+            parked: Parked::default(),
             parts: Vec::new(),
+            deleted: HashSet::new(),
             late: Vec::new(),
             returned: Vec::new(),
         }
@@ -117,7 +131,8 @@ impl<'s, 'a> Together<'s, 'a> {
         for mapping in 0..self.all.len() {
             let of_mapping = |node: &usize| self.graph.places[*node].mapping == mapping;
             let nodes = self.group.iter().copied().filter(of_mapping);
-            let nodes: Vec<usize> = nodes.filter(|&n| !self.net(n).is_untouched()).collect();
+            let left = |n: &usize| !self.net(*n).is_untouched() && !self.deleted.contains(n);
+            let nodes: Vec<usize> = nodes.filter(left).collect();
             let target = &self.all[mapping].target;
             let (moved, nodes) = self.moved(nodes);
             let evicted = moved.iter().map(|(_, new)| *new);

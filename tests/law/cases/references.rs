@@ -27,15 +27,43 @@ pub fn cases() -> Vec<Case> {
             ("go", "delete from b where id = 1"),
             ("come", "insert into b values (3, 'd', 'more')"),
         ] {
-            cases.push(Case::new(
-                format!("exchanged_rows_whose_referring_rows_{children}_{n}"),
-                format!(
-                    "create table a (id int primary key {{deferred}}, u text unique);
-                     create table b (id int primary key, a text references a (u) {action}, x text)"
-                ),
-                "insert into a values (5, 'd'), (4, 'e'); insert into b values (1, 'd', 'x'), (2, 'e', 'y')",
-                &[&format!("update a set id = 9 - id; {transaction}")],
-            ));
+            for null in ["null", "not null"] {
+                cases.push(Case::new(
+                    format!("exchanged_rows_whose_referring_rows_{children}_{n}_{}", null.replace(' ', "_")),
+                    format!(
+                        "create table a (id int primary key {{deferred}}, u text unique);
+                         create table b (id int primary key, a text {null} references a (u) {action}, x text)"
+                    ),
+                    "insert into a values (5, 'd'), (4, 'e'); insert into b values (1, 'd', 'x'), (2, 'e', 'y')",
+                    &[&format!("update a set id = 9 - id; {transaction}")],
+                ));
+            }
+        }
+        // three rows exchange their keys
+        cases.push(Case::new(
+            format!("three_rows_exchange_keys_and_rows_refer_to_them_{n}"),
+            format!(
+                "create table a (id uuid primary key {{deferred}}, u text unique, v int unique, x text);
+                 create table b (id int primary key, a text not null references a (u) {action})"
+            ),
+            "insert into a select ('00000000-0000-0000-0000-00000000000' || i)::uuid, 'u' || i, i, i from generate_series(1, 3) i;
+             insert into b values (1, 'u1'), (2, 'u3')",
+            &["update a set id = ('00000000-0000-0000-0000-00000000000' || v % 3 + 1)::uuid"],
+        ));
+        // a row that refers to itself moves to the key of a deleted row to which rows refer
+        for null in ["null", "not null"] {
+            cases.push(
+                Case::new(
+                    format!("row_that_refers_to_itself_moves_to_a_key_{n}_{}", null.replace(' ', "_")),
+                    format!(
+                        "create table a (id int primary key, u text unique, a text {null} references a (u) {action});
+                         create table b (id int primary key, a int references a (id) on delete restrict)"
+                    ),
+                    "insert into a values (3, 'c', 'c'), (4, 'e', 'e')",
+                    &["delete from a where id = 4", "update a set id = 4 where id = 3"],
+                )
+                .delivered("[m0 m1]"),
+            );
         }
         // rows that refer to rows of their own table
         cases.push(Case::new(

@@ -1,0 +1,64 @@
+//! Foreign keys that would act on the rows of this component: a row loses a value, another row gets it, and a row
+//! refers to it afterwards.
+//!
+//! The foreign key acts when the statement ends, on all rows that refer to the value then. So it would delete or change a
+//! row that refers to the new row. Where the losing row goes for good, a statement of its own deletes it beforehand, when
+//! no row refers to it that stays. Where the row stays, the changes cannot be written in this way.
+
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+
+use super::refused::Refused;
+use crate::changes::Changes;
+use crate::error::{SqlError, sqlstate};
+use crate::write::graph::{Graph, Way};
+
+/// The nodes among `nodes` whose rows must be deleted beforehand.
+pub(super) fn deleted_beforehand(
+    all: &[Changes<'_>],
+    graph: &Graph,
+    nodes: &[usize],
+    way: Way,
+) -> Result<HashSet<usize>, Refused> {
+    let mut beforehand = HashSet::new();
+    let in_set: HashSet<usize> = nodes.iter().copied().collect();
+    let acts = |node: usize, releasable: bool| {
+        in_set.contains(&node) && !(releasable && way == Way::WithoutReferences)
+    };
+    let mut acting = graph.acting.iter();
+    let acting: Vec<_> = acting
+        .by_ref()
+        .filter(|a| acts(a.node, a.releasable))
+        .collect();
+    if acting.is_empty() {
+        return Ok(beforehand);
+    }
+    let mut needers: HashMap<u32, Vec<usize>> = HashMap::new();
+    let mut given: HashSet<u32> = HashSet::new();
+    for &node in nodes {
+        for (value, _) in &graph.nodes[node].needs {
+            needers.entry(*value).or_default().push(node);
+        }
+        given.extend(&graph.nodes[node].gives);
+    }
+    for acting in acting {
+        let needers = needers.get(&acting.value).into_iter().flatten();
+        let is_hit = |&node: &usize| {
+            let target = &all[graph.places[node].mapping].target;
+            target.destination.oid == acting.referrer
+        };
+        if !given.contains(&acting.value) || !needers.copied().any(|node| is_hit(&node)) {
+            continue;
+        }
+        let node = acting.node;
+        if graph.nodes[node].present || graph.moved.contains_key(&node) {
+            return Err(Refused::artifact(SqlError::new(
+                sqlstate::FOREIGN_KEY_VIOLATION,
+                "a foreign key would act on rows that refer to the value's new row",
+            )));
+        }
+        beforehand.insert(node);
+    }
+    Ok(beforehand)
+}
