@@ -232,7 +232,8 @@ comment on column sequin.granted_source.source is 'Pattern of source tables, as 
 comment on column sequin.granted_source.role is 'The role; its members may map the source too';
 comment on column sequin.granted_source.granted_by is 'Name that the granting role had at that time';
 comment on column sequin.granted_source.granted_at is 'When the source was first granted to the role';
-select pg_catalog.pg_extension_config_dump('sequin.granted_source', '');
+-- Not the grants of a role that was dropped: where the dump is restored, another role could have its OID.
+select pg_catalog.pg_extension_config_dump('sequin.granted_source', 'where exists (select from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) role::pg_catalog.oid)');
 
 create function sequin_internal.source_check() returns trigger
     language c as 'MODULE_PATHNAME', 'source_check_wrapper';

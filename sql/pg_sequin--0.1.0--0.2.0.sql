@@ -107,3 +107,6 @@ begin
     end if;
     return null;
 end $$;
+
+-- Not the grants of a role that was dropped: where the dump is restored, another role could have its OID.
+select pg_catalog.pg_extension_config_dump('sequin.granted_source', 'where exists (select from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) role::pg_catalog.oid)');

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod nearest;
 pub mod origin;
 pub mod quote;
+mod refused;
 pub mod report;
 pub mod shards;
 pub mod sqlstate;
@@ -113,6 +114,13 @@ pub enum Error {
     CompiledEarlier,
     /// The code of a mapping takes or releases an advisory lock that outlives the transaction.
     SessionLock,
+    /// Sources are granted to what is no role.
+    NoRole {
+        /// The OID.
+        oid: u32,
+    },
+    /// The code of a mapping defers constraints, or has deferred ones checked, for the whole transaction.
+    SetConstraints,
     /// Prepared transactions lock all rows of `sequin.counter` that the backend may write.
     NoCounterSlot,
     /// Another call holds a lock on a mapping.

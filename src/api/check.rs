@@ -8,14 +8,14 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::explain::written;
-use crate::apply::diagnosis::diagnosed;
+use crate::apply::diagnosis::{diagnosed, granted_in_time};
 use crate::apply::registry;
 use crate::destination::Destination;
 use crate::error::fault::summary;
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
-use crate::mapping::grants::{internal_functions, writer};
+use crate::mapping::grants::writer;
 use crate::mapping::{Mapping, catalog, faults};
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
@@ -147,7 +147,7 @@ fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
     noted::check(mapping, &target.destination)?;
     // As a call would, that the owner has lost the right to.
     if require_writable("check").is_ok() {
-        internal_functions(target.writer());
+        granted_in_time(target.writer());
     }
     let _owner = ActingAs::owner(target.writer(), id);
     if let Some(projection) = &target.projection {

@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::pg_sys::BuiltinOid;
+use std::time::Duration;
+
+use pgrx::pg_sys::{self, BuiltinOid};
 
 use crate::blame::heals_by_grant;
 use crate::destination::Destination;
@@ -17,8 +19,11 @@ use crate::mapping::grants::{internal_functions, writer};
 use crate::mapping::{ColumnSource, Mapping, faults, privileges};
 use crate::pg::keys::role_name;
 use crate::pg::subtransaction::subtransaction;
-use crate::pg::turn::{Turn, caught};
+use crate::pg::turn::{LockLimit, Turn, caught};
 use crate::prepared::Lookup;
+
+/// How long a call waits to grant the internal functions.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The error of a mapping that cannot write: it names the mapping, and its HINT says what to run. The caller acts as the
 /// extension's owner.
@@ -35,7 +40,7 @@ pub fn diagnosed(mapping: &Mapping, error: &SqlError) -> SqlError {
         _ => Vec::new(),
     };
     if causes.is_empty() {
-        causes.push(elsewhere(error));
+        causes.push(elsewhere(mapping, error));
     }
     SqlError {
         origin: error.origin,
@@ -54,8 +59,15 @@ pub fn is_granted_again(mapping: &Mapping, error: &SqlError) -> bool {
         return false;
     };
     let role = writer(mapping, &destination);
-    let granted = subtransaction(|| Ok::<_, SqlError>(internal_functions(role)));
-    matches!(granted, Ok(true))
+    granted_in_time(role)
+}
+
+/// Lets a role execute the internal functions, and returns whether it lacked that right. An open transaction that grants
+/// them to another role is not waited for: then a later call grants them.
+pub fn granted_in_time(role: pg_sys::Oid) -> bool {
+    let _limit = LockLimit::new(PATIENCE);
+    let granted = caught(|| subtransaction(|| Ok::<_, SqlError>(internal_functions(role))));
+    matches!(granted, Ok(Ok(true)))
 }
 
 /// The faults of the mapping that explain the error.
@@ -92,9 +104,9 @@ fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
 
 /// The fault of what no check of the mapping finds: a trigger, a default or a function that the rows use. DETAIL says
 /// which function, if it is one.
-fn elsewhere(error: &SqlError) -> Fault {
+fn elsewhere(mapping: &Mapping, error: &SqlError) -> Fault {
     let fault = Fault::from(error.clone());
-    if error.class() != sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION || heals_by_grant(error) {
+    if heals_by_grant(error) {
         return fault;
     }
     let context = error.context.as_deref().unwrap_or_default();
@@ -105,10 +117,27 @@ fn elsewhere(error: &SqlError) -> Fault {
         (None, Some(place)) => fault.detail(format!("It was raised in {place}.")),
         _ => fault,
     };
-    fault.hint(
-        "A trigger, a default or a function that the rows use needs what is missing or has changed. Make it right there: \
-         the next call applies the messages.",
-    )
+    if error.class() == sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION {
+        return fault.hint(
+            "A trigger, a default or a function that the rows use needs what is missing or has changed. Make it right \
+             there: the next call applies the messages.",
+        );
+    }
+    // What a function says itself.
+    if error.hint.is_some() {
+        return fault;
+    }
+    let of_others = [sqlstate::DEADLOCK_DETECTED, sqlstate::LOCK_NOT_AVAILABLE];
+    fault.hint(match of_others.contains(&error.code) {
+        true => "The next call tries the messages again. To see which sessions hold locks, run: SELECT * FROM \
+                 sequin.activity;"
+            .to_owned(),
+        false => format!(
+            "The mapping's SQL, or a trigger, a default, a check or a function that its rows use, raises this error. Make \
+             it right there: the next call applies the messages. To see the SQL, run: SELECT * FROM sequin.explain({});",
+            literal(&mapping.name)
+        ),
+    })
 }
 
 /// The same fault with the search_path in its HINT, where an object was not found under that search_path.

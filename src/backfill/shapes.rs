@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::ops::BitAnd;
 
 use crate::json::{Json, Kind};
+use crate::spell::MAX_DIMENSIONS;
 
 /// The types that can have sent all values of a member that were seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,11 @@ impl Shapes {
 
     /// The types that can have sent this value in a change.
     pub fn of(value: Json<'_>) -> Shapes {
+        Shapes::of_nested(value, MAX_DIMENSIONS)
+    }
+
+    /// The same, of a value that may have so many dimensions: each level scans what is inside, and takes room on the stack.
+    fn of_nested(value: Json<'_>, dimensions: usize) -> Shapes {
         match value.kind() {
             Kind::Null => Shapes::UNSEEN,
             Kind::String => match value.string() {
@@ -97,11 +103,11 @@ impl Shapes {
                 _ => Shapes::READABLE,
             },
             // An array of a type that a backfill cannot read
-            Kind::Array => value
+            Kind::Array if dimensions > 0 => value
                 .elements()
-                .map(Shapes::of)
+                .map(|element| Shapes::of_nested(element, dimensions - 1))
                 .fold(Shapes::UNSEEN, |all, one| all & one),
-            Kind::Object | Kind::Number | Kind::Bool => Shapes::READABLE,
+            Kind::Array | Kind::Object | Kind::Number | Kind::Bool => Shapes::READABLE,
         }
     }
 
@@ -277,6 +283,15 @@ mod tests {
             Shapes::of(Json::parse(&text).expect("JSON"))
         });
         values.fold(Shapes::UNSEEN, |all, one| all & one)
+    }
+
+    #[test]
+    fn depth_is_no_danger() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let shapes = Shapes::of(Json::parse(&deep).expect("JSON"));
+        assert!(!shapes.is_unreadable());
+        let two = Shapes::of(Json::parse(r#"[["10.0.0.1"],["::1"]]"#).expect("JSON"));
+        assert!(two.is_unreadable());
     }
 
     #[test]

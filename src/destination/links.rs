@@ -18,7 +18,8 @@ use crate::prepared::Lookup;
 pub struct Links {
     /// The role whose rights the relation's triggers run with, if it is another one than the owner.
     pub owner: Option<pg_sys::Oid>,
-    /// Whether the relation has constraints that are checked at commit.
+    /// Whether the relation has constraints that can be deferred to the commit. The caller may have deferred those that are
+    /// initially immediate, too.
     pub deferred: bool,
     /// Whether constraint triggers are among these constraints. Such triggers must run as the mapping's
     /// owner.
@@ -135,9 +136,9 @@ pub fn look(oid: pg_sys::Oid, columns: &[AttributeRow]) -> Option<Links> {
         .flat_map(|other| triggers(*other));
     let deferred: Vec<bool> = own
         .iter()
-        .filter(|trigger| trigger.deferred)
+        .filter(|trigger| trigger.deferrable)
         .map(is_of_users)
-        .chain(cascaded.filter(|t| t.deferred).map(|t| is_of_users(&t)))
+        .chain(cascaded.filter(|t| t.deferrable).map(|t| is_of_users(&t)))
         .collect();
     let mut links = Links {
         owner: None,
@@ -261,11 +262,11 @@ const LINKS: &str = "
         join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition),
     referring as (
         -- every foreign key is a trigger of the table that it refers to: no index finds it by that table
-        select f.conrelid as relid, f.condeferred
+        select f.conrelid as relid, f.condeferrable
         from pg_catalog.pg_trigger t join pg_catalog.pg_constraint f on f.oid = t.tgconstraint
         where t.tgrelid = $1 and f.confrelid = $1
         union
-        select h.inhrelid, r.condeferred
+        select h.inhrelid, r.condeferrable
         from referring r join pg_catalog.pg_inherits h on h.inhparent = r.relid
         join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relispartition),
     constrained as materialized (
@@ -273,8 +274,8 @@ const LINKS: &str = "
         from pg_catalog.pg_constraint k
         -- what a delete or a key change cascades to, too
         where k.conrelid = any (array(select p.relid from part p union select r.relid from referring r))
-              and k.condeferred)
-    select exists (select from constrained) or exists (select from referring r where r.condeferred),
+              and k.condeferrable)
+    select exists (select from constrained) or exists (select from referring r where r.condeferrable),
            exists (select from constrained k where k.contype = 't'),
            c.relkind not in ('r', 'p')
            or exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and not i.indimmediate),

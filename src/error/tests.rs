@@ -60,6 +60,8 @@ fn every_error() -> Vec<Error> {
         Error::NoCounterSlot,
         Error::CompiledEarlier,
         Error::SessionLock,
+        Error::NoRole { oid: 1 },
+        Error::SetConstraints,
         Error::RowsWent,
         Error::WouldCascade {
             update: false,

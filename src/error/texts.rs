@@ -6,7 +6,7 @@
 
 use super::did_you_mean;
 use super::fault::{broken, summary};
-use super::{Error, SqlError, quote, sqlstate};
+use super::{Error, SqlError, quote, refused, sqlstate};
 
 /// The rule for the SQL of a column or filter.
 const ONE_VALUE: &str = "It is computed from one message, and gives one value.";
@@ -39,12 +39,13 @@ impl Error {
                 "Let the {kind}'s owner run: GRANT EXECUTE ON {} sequin.{name} TO the role.",
                 kind.to_uppercase()
             )),
-            Error::SessionLock => SqlError::new(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                "the code of a mapping may not take or release advisory locks of the session",
+            Error::SessionLock => refused::session_lock(),
+            Error::NoRole { oid } => SqlError::new(
+                sqlstate::UNDEFINED_OBJECT,
+                format!("role with OID {oid} does not exist"),
             )
-            .with_detail("The session is the forwarder's, and works for other owners too.")
-            .with_hint("Use pg_advisory_xact_lock, whose locks end with the transaction."),
+            .with_hint("Sources are not granted to PUBLIC: grant them to each role, or to a role that these are members of."),
+            Error::SetConstraints => refused::set_constraints(),
             Error::CompiledEarlier => SqlError::new(
                 sqlstate::SERIALIZATION_FAILURE,
                 "function was compiled before the session first called sequin_apply",
@@ -100,12 +101,7 @@ impl Error {
             Error::OutOfMemory => SqlError::new(sqlstate::OUT_OF_MEMORY, "out of memory")
                 .with_detail("The batch needs more than the system gives. Nothing of it was applied.")
                 .with_hint("Send smaller batches."),
-            Error::TemporaryObject { name } => SqlError::new(
-                sqlstate::INSUFFICIENT_PRIVILEGE,
-                format!("\"{name}\" is a temporary object of another role"),
-            )
-            .with_detail("SQL that runs as a mapping's owner does not use what the caller has made, which could do anything with the owner's rights.")
-            .with_hint("Is there no other object of this name any more, or no right to use its schema? Qualify the name in the mapping, the trigger or the function."),
+            Error::TemporaryObject { name } => refused::temporary_object(name),
             Error::MappingPaused { name, keep } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),
@@ -324,7 +320,7 @@ impl Error {
                 );
                 match did_you_mean(nearest) {
                     Some(hint) => report.with_hint(hint),
-                    None => report.with_hint("The mappings are in the table sequin.mapping."),
+                    None => report.with_hint("The view sequin.status lists your mappings."),
                 }
             }
             Error::LetterNotFound { id } => SqlError::new(

@@ -15,7 +15,8 @@ use crate::error::sqlstate;
 use crate::pg::keys::{extension_owner, role_name};
 use crate::pg::raise::raise;
 use crate::pg::row::Row;
-use crate::pg::user::{ActingAs, is_superuser, may_act_as};
+use crate::pg::settings::checks_function_bodies;
+use crate::pg::user::{ActingAs, is_superuser, may_act_as, role_exists};
 use crate::settings;
 
 /// The fault of an owner to whom the mapping's source was not granted. Members of the extension's owner may
@@ -75,6 +76,15 @@ fn source_check<'a>(
     let source: Option<String> = Row::new(trigger).and_then(|row| row.get("source"));
     if let Some(Err(fault)) = source.map(|source| SourcePattern::parse(&source)) {
         raise(Error::InvalidSource { fault });
+    }
+    // A role that is made later could have the same OID.
+    let role = Row::new(trigger).and_then(|row| row.oid("role"));
+    if let Some(role) = role.filter(|role| !role_exists(*role)) {
+        // Dumps of earlier versions have the grants of roles that were dropped.
+        if !checks_function_bodies() {
+            return Ok(None);
+        }
+        raise(Error::NoRole { oid: role.to_u32() });
     }
     Ok(trigger.new().map(PgHeapTuple::into_owned))
 }
@@ -143,7 +153,8 @@ pub fn internal_functions(writer: pg_sys::Oid) -> bool {
                or p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
                and p.proname operator(pg_catalog.=) 'row_key'::pg_catalog.name)
           and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";
-    const ONE_AT_A_TIME: &str = "lock table sequin.granted_source in share row exclusive mode";
+    // Keeps others from granting the same functions, and nobody from granting sources.
+    const ONE_AT_A_TIME: &str = "lock table sequin.granted_source in share update exclusive mode";
     let _definer = ActingAs::new(extension_owner(), false);
     let lacking = || {
         Spi::connect_mut(|client| {

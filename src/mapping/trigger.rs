@@ -15,7 +15,7 @@ use super::check::{check_relation, check_shared};
 use super::faults::all;
 use super::save::caller;
 use super::warn::warn;
-use super::{MappingRow, catalog, grants, name};
+use super::{MappingRow, SourcePattern, catalog, grants, name};
 use crate::destination::Destination;
 use crate::error::Error;
 use crate::error::fault::Fault;
@@ -127,7 +127,8 @@ fn checked<'a>(
     let operated = old.is_some_and(|old| only_operated(&old, &row));
     // Only the extension's owner restores a dump, but any role can set check_function_bodies.
     let restored = !session.checks_bodies && may_act_as(caller(), extension_owner());
-    if !operated && !restored {
+    let source_is_read = SourcePattern::parse(&row.source).is_ok();
+    if source_is_read && !operated && !restored {
         faults.extend(grants::check(&mapping));
     }
     if session.checks_bodies && !operated {

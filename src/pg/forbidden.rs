@@ -2,10 +2,13 @@
 //!
 //! - Some settings would end the session: an error would be fatal, or the transaction would be out of time at once. That
 //!   such a change is undone with the owner's turn comes too late.
+//! - With another client_encoding, a NOTICE is not in the encoding that the client reads: some clients then close the
+//!   connection.
+//! - Constraints that it defers stay deferred for the mappings of others, and for the commit, where no message can be blamed.
 //! - Advisory locks of the session outlive the transaction, and its rollback. Call by call they would fill the server's
 //!   table of locks. Releasing them could take a lock from the forwarder.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
@@ -19,6 +22,9 @@ use crate::error::Error;
 const EXIT_ON_ERROR: &CStr = c"exit_on_error";
 const TRANSACTION_TIMEOUT: &CStr = c"transaction_timeout";
 
+/// The setting, of type text.
+const CLIENT_ENCODING: &CStr = c"client_encoding";
+
 /// The functions that take or release advisory locks of the session: `pg_advisory_lock(bigint)` to
 /// `pg_advisory_unlock_all()`.
 const SESSION_LOCKS: std::ops::RangeInclusive<u32> =
@@ -27,6 +33,8 @@ const SESSION_LOCKS: std::ops::RangeInclusive<u32> =
 static mut BEFORE_ACCESS: pg_sys::object_access_hook_type = None;
 static mut BEFORE_EXIT_ON_ERROR: pg_sys::GucBoolCheckHook = None;
 static mut BEFORE_TRANSACTION_TIMEOUT: pg_sys::GucIntCheckHook = None;
+static mut BEFORE_CLIENT_ENCODING: pg_sys::GucStringCheckHook = None;
+static mut BEFORE_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
 /// Called once, when the library is loaded.
 pub fn watch() {
@@ -35,6 +43,8 @@ pub fn watch() {
     unsafe {
         BEFORE_ACCESS = pg_sys::object_access_hook;
         pg_sys::object_access_hook = Some(access);
+        BEFORE_UTILITY = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(utility);
         for setting in settings() {
             let name = CStr::from_ptr((*setting).name);
             if name == EXIT_ON_ERROR && (*setting).vartype == pg_sys::config_type::PGC_BOOL {
@@ -45,6 +55,10 @@ pub fn watch() {
                 let setting = setting.cast::<pg_sys::config_int>();
                 BEFORE_TRANSACTION_TIMEOUT =
                     (*setting).check_hook.replace(check_transaction_timeout);
+            }
+            if name == CLIENT_ENCODING && (*setting).vartype == pg_sys::config_type::PGC_STRING {
+                let setting = setting.cast::<pg_sys::config_string>();
+                BEFORE_CLIENT_ENCODING = (*setting).check_hook.replace(check_client_encoding);
             }
         }
     }
@@ -99,6 +113,20 @@ unsafe extern "C-unwind" fn check_transaction_timeout(
     }
 }
 
+unsafe extern "C-unwind" fn check_client_encoding(
+    new: *mut *mut c_char,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: passes the server's arguments on.
+    unsafe {
+        !is_refused(
+            source,
+            c"the code of a mapping may not change setting \"client_encoding\"",
+        ) && BEFORE_CLIENT_ENCODING.is_none_or(|before| before(new, extra, source))
+    }
+}
+
 /// Refuses what the code of a mapping sets, and says why.
 fn is_refused(source: pg_sys::GucSource::Type, error: &'static CStr) -> bool {
     let refused = is_acting() && source >= pg_sys::GucSource::PGC_S_INTERACTIVE;
@@ -143,5 +171,59 @@ extern "C-unwind" fn refuse_session_lock() {
     // SAFETY: reads a backend variable.
     if is_acting() && unsafe { pg_sys::InSecurityRestrictedOperation() } {
         raise(Error::SessionLock);
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// The server's own, without pgrx's guard, which would lose parts of an error.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        keep: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        receiver: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Called when the server is about to execute a statement that it does not plan.
+unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    keep: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the statement has a node. The rest is passed on. An error leaves this function by a jump: it holds nothing.
+    unsafe {
+        if is_acting() && (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_ConstraintsSetStmt
+        {
+            refuse_set_constraints();
+        }
+        let next = BEFORE_UTILITY.unwrap_or(standard_ProcessUtility);
+        next(
+            statement,
+            text,
+            keep,
+            context,
+            parameters,
+            environment,
+            receiver,
+            completion,
+        );
+    }
+}
+
+/// The present role's own mappings may, and those of superusers.
+#[pg_guard]
+extern "C-unwind" fn refuse_set_constraints() {
+    // SAFETY: reads a backend variable.
+    if unsafe { pg_sys::InSecurityRestrictedOperation() } {
+        raise(Error::SetConstraints);
     }
 }

@@ -22,8 +22,8 @@ pub struct TriggerRow {
     pub enabled: bool,
     /// `tgisinternal`
     pub internal: bool,
-    /// `tginitdeferred`
-    pub deferred: bool,
+    /// `tgdeferrable`
+    pub deferrable: bool,
 }
 
 /// A foreign key of a relation.
@@ -68,7 +68,7 @@ pub fn triggers(relation: pg_sys::Oid) -> Vec<TriggerRow> {
             events: trigger.tgtype,
             enabled: trigger.tgenabled as u8 != b'D',
             internal: trigger.tgisinternal,
-            deferred: trigger.tginitdeferred,
+            deferrable: trigger.tgdeferrable,
         };
         triggers.iter().map(row).collect()
     };

@@ -55,6 +55,12 @@ pub fn is_defined(name: &CStr) -> bool {
     unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
 }
 
+/// The setting `check_function_bodies`, which is off while a dump is restored. Any role can set it.
+pub fn checks_function_bodies() -> bool {
+    // SAFETY: reads a setting's variable.
+    unsafe { pg_sys::check_function_bodies }
+}
+
 /// Whether the limit of [`Settings::lock_timeout`] caused the error, and not the session's own
 /// `lock_timeout`.
 pub fn is_own_lock_timeout(error: &SqlError) -> bool {

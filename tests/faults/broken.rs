@@ -228,7 +228,7 @@ fn faults<'a>() -> Vec<Fault<'a>> {
                   $$ begin if exists (select from shop.stop) then raise exception 'stopped'; end if; return null; end $$;
                   create table shop.stop (); create trigger no before insert or update or delete on shop.item
                   execute function shop.no()",
-            mends: Mends::Words("", "truncate shop.stop"),
+            mends: Mends::Words("raises this error", "truncate shop.stop"),
             ..fault(
                 "statement_trigger_raises",
                 "insert into shop.stop default values",

@@ -348,3 +348,50 @@ fn statement_timeout_is_the_callers() {
         "canceling statement due to statement timeout"
     );
 }
+
+/// Who makes a first mapping gets the right to the internal functions, and does not commit. A call that has to give that
+/// right to somebody else goes on, and so does whoever grants sources.
+#[test]
+fn by_not_committing_a_mapping() {
+    let scene = Scene::new("first_mapping");
+    let mut admin = scene.admin();
+    let writer = format!("{}_writer", scene.mallory);
+    run(
+        &mut admin,
+        &format!(
+            "drop role if exists {writer}; create role {writer};
+             create table item (id integer primary key, name text);
+             select sequin.map('public.item', 'item', guard => 'off', name => 'bad');
+             alter table item owner to {writer}"
+        ),
+    );
+    let mut holder = scene.mallory();
+    run(
+        &mut holder,
+        "begin; create table mallory.item (id integer primary key);
+         select sequin.map('public.other', 'mallory.item', name => 'other')",
+    );
+    run(&mut admin, "set lock_timeout = '5s'");
+    run(
+        &mut admin,
+        &format!("select sequin.grant_source('a.b', '{}')", scene.mallory),
+    );
+    let mut forwarder = scene.forwarder();
+    run(&mut forwarder, "set statement_timeout = '20s'");
+    soon(|| only_good(&mut forwarder, 1));
+    let broken = "select state, sqlstate from sequin.check() where mapping = 'bad'";
+    assert_eq!(value(&mut admin, broken), "broken|42501");
+    run(&mut holder, "rollback");
+    assert_eq!(apply(&mut forwarder, &mixed(2)), upserted(2));
+    assert_eq!(
+        value(
+            &mut admin,
+            "select count(*), (select count(*) from sequin.dead_letter) from item"
+        ),
+        "2|0"
+    );
+    run(
+        &mut admin,
+        &format!("alter table item owner to postgres; drop owned by {writer}; drop role {writer}"),
+    );
+}

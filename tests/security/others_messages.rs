@@ -65,3 +65,63 @@ fn an_exact_mapping_leaves_anothers_wildcard_its_messages() {
     let malformed = format!("select sequin.grant_source('item', '{mallory}')");
     assert_eq!(code(&error(&mut admin, &malformed)), "42602");
 }
+
+/// A role that is made later could have the OID of one that is gone.
+#[test]
+fn sources_are_granted_to_roles_only() {
+    let mut database = Database::new("granted_to_nobody");
+    let gone = database.role("gone");
+    let mut admin = database.connect();
+    for nobody in ["-", "0", "99999"] {
+        let refused = error(
+            &mut admin,
+            &format!("select sequin.grant_source('*.*', '{nobody}')"),
+        );
+        assert_eq!(code(&refused), "42704", "{nobody}");
+    }
+    run(
+        &mut admin,
+        &format!("select sequin.grant_source('public.*', '{gone}'); drop role {gone}"),
+    );
+    // A dump has no grant of a role that is gone.
+    let dumped =
+        "select extcondition[array_position(extconfig, 'sequin.granted_source'::regclass::oid)]
+                  from pg_extension where extname = 'pg_sequin'";
+    let condition = value(&mut admin, dumped);
+    let grants = format!("select count(*) from sequin.granted_source {condition}");
+    assert_eq!(value(&mut admin, &grants), "0");
+    // An older dump may have one.
+    run(
+        &mut admin,
+        "set check_function_bodies = off; insert into sequin.granted_source values ('old.*', 99999)",
+    );
+    let grants = "select string_agg(source, ',') from sequin.granted_source";
+    assert_eq!(value(&mut admin, grants), "public.*");
+}
+
+/// Where the source cannot be read, no HINT says to grant everything.
+#[test]
+fn a_source_that_is_no_pattern_gets_no_grant() {
+    let mut database = Database::new("no_pattern");
+    let mallory = database.role("mallory");
+    run(
+        &mut database.connect(),
+        &format!(
+            "grant execute on function sequin.map to {mallory}; create schema hers authorization {mallory}"
+        ),
+    );
+    let mut client = database.connect_as(&mallory);
+    run(
+        &mut client,
+        "create table hers.item (id integer primary key)",
+    );
+    let refused = error(
+        &mut client,
+        "select sequin.map('public .item', 'hers.item')",
+    );
+    assert_eq!(code(&refused), "42602");
+    assert!(
+        !format!("{refused:?}").contains("grant_source"),
+        "{refused:?}"
+    );
+}
