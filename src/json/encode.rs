@@ -20,7 +20,7 @@ use super::jsonb::{
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
-use entries::{Entries, MAX_SIZE, begin, fits, pad};
+use entries::{Entries, begin, fits, pad};
 
 /// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
 /// recurse and check the depth of the stack.
@@ -146,9 +146,6 @@ impl Encoder {
 
     /// Notes the values in `text`.
     fn scan(&mut self, text: &str) -> Result<Node, Unfit> {
-        if text.len() > MAX_SIZE {
-            return Err(Unfit);
-        }
         let bytes = text.as_bytes();
         self.open.clear();
         self.children.clear();

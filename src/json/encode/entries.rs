@@ -6,7 +6,7 @@ use crate::json::jsonb::{COUNT, ENTRY_HAS_OFFSET, ENTRY_TYPE};
 use crate::json::numeric::Unfit;
 
 /// The most bytes of text, and of a datum: an entry of `jsonb` has 28 bits for a length.
-pub(super) const MAX_SIZE: usize = COUNT as usize;
+const MAX_SIZE: usize = COUNT as usize;
 
 /// Values whose text is no longer than this are written from notes.
 pub(super) const SMALL: usize = 1 << 20;
@@ -69,4 +69,15 @@ pub(super) fn begin(header: u32, count: u32, entries: u32, out: &mut Vec<u8>) ->
 pub(super) fn pad(out: &mut Vec<u8>) {
     let missing = out.len().wrapping_neg() % 4;
     out.extend_from_slice(&[0; 3][..missing]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_28_bits_for_a_length() {
+        assert!(fits((1 << 28) - 1).is_ok());
+        assert!(fits(1 << 28).is_err());
+    }
 }

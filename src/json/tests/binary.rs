@@ -312,7 +312,7 @@ fn jsonb_of_the_server() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(20))]
 
     /// What is written child by child has the bytes of what is written from notes.
     #[test]

@@ -103,8 +103,9 @@ const METHODS: [(&str, &str); 6] = [
     ("starts_with", "ends_with"),
 ];
 
-/// Calls that say how much memory to take: nobody sees whether it is more or less.
-const ROOM: [&str; 5] = [
+/// Calls and functions that say how much memory to take: nobody sees whether it is more or less.
+const ROOM: [&str; 6] = [
+    "room",
     "with_capacity",
     "reserve",
     "try_reserve",
@@ -223,10 +224,10 @@ impl Flips {
     }
 
     fn function(&mut self, signature: &Signature, block: &mut Block) {
-        if signature.constness.is_some() {
+        let name = &signature.ident;
+        if signature.constness.is_some() || ROOM.iter().any(|room| name == room) {
             return;
         }
-        let name = &signature.ident;
         let outer = std::mem::replace(&mut self.function, name.to_string());
         visit_mut::visit_block_mut(self, block);
         for value in values(&signature.output) {

@@ -35,10 +35,10 @@ fn room(file: &str) -> &str {
     name.trim_end_matches(".rs")
 }
 
-/// Whether a file below `src/` is in a room, in a folder of it, or is the file of this name without its ending.
+/// Whether a file below `src/` is in a room, in a folder of it, or is the file of this name, with or without its ending.
 fn is_in(file: &str, place: &str) -> bool {
     let rest = file.strip_prefix(place);
-    rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    rest.is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
 }
 
 /// A mutant that changes nothing that anybody could see.
