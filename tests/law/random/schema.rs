@@ -29,6 +29,8 @@ pub struct TableOf {
     /// Columns that are unique without being the key, and not deferrable.
     referenced: Vec<usize>,
     deferrable_key: bool,
+    /// The number of the second column of the key.
+    key: Option<usize>,
 }
 
 /// `child.column` refers to `parent.target`.
@@ -49,10 +51,21 @@ pub struct Schema {
     indexes: Vec<(String, String)>,
     /// Tables whose deleted rows stay, marked.
     pub soft: Vec<String>,
+    /// Other types than `int` and `text`, keys and foreign keys of two columns, other actions.
+    is_wide: bool,
+    number: &'static str,
+    text: &'static str,
 }
 
 impl Schema {
-    pub fn random(random: &mut Random) -> Schema {
+    pub fn random(random: &mut Random, is_wide: bool) -> Schema {
+        let (number, text) = match is_wide {
+            true => (
+                *random.of(&["int", "bigint", "smallint", "numeric"]),
+                *random.of(&["text", "char(1)", "varchar(2)", "letter"]),
+            ),
+            false => ("int", "text"),
+        };
         let count = [1, 2, 2, 2, 3, 3, 4, 4][random.below(8) as usize];
         let mut schema = Schema {
             tables: Vec::new(),
@@ -60,6 +73,9 @@ impl Schema {
             constraints: Vec::new(),
             indexes: Vec::new(),
             soft: Vec::new(),
+            is_wide,
+            number,
+            text,
         };
         for n in 0..count {
             schema.table(["a", "b", "c", "d"][n], random);
@@ -135,11 +151,15 @@ impl Schema {
             columns,
             referenced,
             deferrable_key: false,
+            key: None,
         });
     }
 
     /// An index over some rows, or of an expression.
     fn index(&mut self, table: &str, random: &mut Random) {
+        if self.text == "letter" {
+            return;
+        }
         let (elements, list, condition) = *random.of(&[
             ("upper(u) with =", "upper(u)", ""),
             ("u with =", "u", "v is not null"),
@@ -163,8 +183,11 @@ impl Schema {
         };
         let target = self.tables[parent].columns[target].clone();
         let parent_name = self.tables[parent].name.clone();
-        let on_delete = action("delete", random);
-        let on_update = action("update", random);
+        let [on_delete, on_update] = ["delete", "update"].map(|what| match self.is_wide {
+            true if random.below(9) == 0 => format!("on {what} set default"),
+            _ => action(what, random),
+        });
+        let second = self.second(parent, &target, random);
         let table = &mut self.tables[child];
         let sets_null = on_delete.contains("null") || on_update.contains("null");
         let column = format!("{parent_name}{}", if n == 0 { "" } else { "2" });
@@ -178,11 +201,25 @@ impl Schema {
         });
         let name = table.name.clone();
         let deferred = deferred(random);
+        let (more, to) = match second {
+            Some((second, full)) => {
+                let more = format!("{column}_{second}");
+                table.columns.push(Column {
+                    name: more.clone(),
+                    of: Of::Text,
+                    not_null: false,
+                });
+                (
+                    format!(", {more}"),
+                    format!("{}, {second}) {full}", target.name),
+                )
+            }
+            None => (String::new(), format!("{})", target.name)),
+        };
         self.constraint(
             &name,
             &format!(
-                "foreign key ({column}) references {parent_name} ({}) {on_delete} {on_update} {deferred}",
-                target.name
+                "foreign key ({column}{more}) references {parent_name} ({to} {on_delete} {on_update} {deferred}"
             ),
         );
         if random.below(8) == 0 {
@@ -196,6 +233,23 @@ impl Schema {
         });
     }
 
+    /// A second column that a foreign key refers to, and how the foreign key takes a null.
+    fn second(
+        &mut self,
+        parent: usize,
+        target: &Column,
+        random: &mut Random,
+    ) -> Option<(String, &'static str)> {
+        if !self.is_wide || target.name != "id" || random.below(4) > 0 {
+            return None;
+        }
+        let table = &self.tables[parent];
+        let column = table.columns.iter().find(|column| column.name == "u")?;
+        let (table, column) = (table.name.clone(), column.name.clone());
+        self.constraint(&table, &format!("unique (id, {column})"));
+        Some((column, *random.of(&["", "", "match full"])))
+    }
+
     /// The primary key, which is deferrable at the source here and there: of a table to which no other refers.
     fn keys(&mut self, table: usize, random: &mut Random) {
         let is_parent = self
@@ -204,6 +258,15 @@ impl Schema {
             .any(|reference| reference.parent == table && reference.target == "id");
         let deferrable = !is_parent && random.below(4) == 0;
         self.tables[table].deferrable_key = deferrable;
+        if self.is_wide && !is_parent && random.below(3) == 0 {
+            let columns = &mut self.tables[table].columns;
+            columns.push(Column {
+                name: String::from("k"),
+                of: *random.of(&[Of::Number, Of::Text]),
+                not_null: true,
+            });
+            self.tables[table].key = Some(self.tables[table].columns.len() - 1);
+        }
     }
 
     /// Rows that stay, marked, still have to satisfy the constraints: only where there are none but the key.
@@ -236,7 +299,14 @@ impl Schema {
 
     /// The statements that make it, foreign keys last.
     pub fn ddl(&self) -> String {
-        let mut ddl: Vec<String> = self.tables.iter().map(TableOf::ddl).collect();
+        let mut ddl: Vec<String> = Vec::new();
+        if self.text == "letter" {
+            ddl.push(String::from(
+                "create type letter as enum ('a', 'b', 'c', 'd', 'e')",
+            ));
+        }
+        let types = (self.number, self.text);
+        ddl.extend(self.tables.iter().map(|table| table.ddl(types)));
         let mut constraints = self.constraints.clone();
         constraints.sort_by_key(|constraint| constraint.contains("foreign key"));
         ddl.extend(constraints);
@@ -245,17 +315,26 @@ impl Schema {
 }
 
 impl TableOf {
-    fn ddl(&self) -> String {
+    fn ddl(&self, (number, text): (&str, &str)) -> String {
+        let key = match (self.key, self.deferrable_key) {
+            (Some(second), deferrable) => {
+                let deferred = if deferrable { "{deferred}" } else { "" };
+                let second = &self.columns[second].name;
+                format!(", primary key (id, {second}) {deferred}")
+            }
+            (None, _) => String::new(),
+        };
         let columns: Vec<_> = self
             .columns
             .iter()
             .map(|column| {
                 let of = match column.of {
-                    Of::Number => "int",
-                    Of::Text => "text",
+                    Of::Number => number,
+                    Of::Text => text,
                     Of::Range => "int4range",
                 };
                 let more = match (column.name.as_str(), self.deferrable_key) {
+                    ("id", _) if self.key.is_some() => " not null",
                     ("id", true) => " primary key {deferred}",
                     ("id", false) => " primary key",
                     _ if column.not_null => " not null",
@@ -264,7 +343,7 @@ impl TableOf {
                 format!("{} {of}{more}", column.name)
             })
             .collect();
-        format!("create table {} ({})", self.name, columns.join(", "))
+        format!("create table {} ({}{key})", self.name, columns.join(", "))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn insert(table: &TableOf, random: &mut Random) -> String {
     let values: Vec<_> = table
         .columns
         .iter()
-        .map(|column| value(column.of, column.name != "id", random))
+        .map(|column| value(column.of, column.name != "id" && column.name != "k", random))
         .collect();
     format!(
         "insert into {} ({}) values ({})",
