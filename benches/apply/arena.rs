@@ -2,13 +2,18 @@
 
 use std::io::Write;
 
-use postgres::{Client, Config, NoTls};
+use postgres::{Client, NoTls};
+use tokio_postgres::Config;
 
 use super::Result;
-use super::contender::{Contender, Guard, Input};
+use super::client::csv_field;
+use super::contender::{Contender, Guard, Input, Place};
 use super::measured::Sample;
-use super::session::Session;
-use super::workload::{COLUMNS, Change, Phase, Random, Workload};
+use super::random::Random;
+use super::replication::Publisher;
+use super::session::{Session, Turn};
+use super::shape::Shape;
+use super::workload::{Phase, Workload};
 
 /// How many batches of a phase the first round writes, which does not count: enough for the server to settle on plans.
 const WARM_UP: usize = 8;
@@ -32,9 +37,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// As the `PG…` variables say. Unless `durable`, sessions do not wait for the disk when they commit: that wait, of
-    /// up to milliseconds, is the same for all contenders and would hide what they differ in.
-    pub fn from_environment(durable: bool) -> Result<Server> {
+    /// As the `PG…` variables say. Sessions do not wait for the disk when they commit, unless a round says so: that
+    /// wait, of milliseconds, is the same for all batches and would hide what contenders differ in.
+    pub fn from_environment() -> Result<Server> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let host = variable("PGHOST")
             .ok_or("PGHOST is not set: run `make bench`, which starts a server")?;
@@ -45,9 +50,7 @@ impl Server {
             .dbname(variable("PGDATABASE").as_deref().unwrap_or("postgres"))
             .user(&user);
         config.application_name("pg_sequin bench");
-        if !durable {
-            config.options("-c synchronous_commit=off");
-        }
+        config.options("-c synchronous_commit=off -c client_min_messages=warning");
         if let Some(port) = variable("PGPORT") {
             config.port(port.parse()?);
         }
@@ -57,21 +60,31 @@ impl Server {
         Ok(Server { config })
     }
 
-    fn connect(&self, database: &str) -> Result<Client> {
-        Ok(self.config.clone().dbname(database).connect(NoTls)?)
+    /// A session in that database.
+    pub fn connect(&self, database: &str) -> Result<Client> {
+        Ok(postgres::Config::from(self.to(database)).connect(NoTls)?)
+    }
+
+    /// How to reach that database.
+    pub fn to(&self, database: &str) -> Config {
+        let mut config = self.config.clone();
+        config.dbname(database);
+        config
     }
 }
 
 /// A database that is dropped with this.
-struct Database {
-    name: String,
+pub struct Database {
+    /// Its name.
+    pub name: String,
     maintenance: Client,
 }
 
 impl Database {
-    fn create(server: &Server) -> Result<Database> {
-        let mut maintenance = server.config.connect(NoTls)?;
-        let name = format!("pg_sequin_bench_{}", std::process::id());
+    /// Makes one with a name that begins so.
+    pub fn create(server: &Server, name: &str) -> Result<Database> {
+        let mut maintenance = postgres::Config::from(server.config.clone()).connect(NoTls)?;
+        let name = format!("pg_sequin_{name}_{}", std::process::id());
         maintenance.batch_execute(&format!(
             "create database {name} template template0 encoding 'UTF8'"
         ))?;
@@ -107,7 +120,7 @@ impl<'a> Arena<'a> {
         workload: &'a Workload,
         contenders: &[Contender],
     ) -> Result<Arena<'a>> {
-        let database = Database::create(server)?;
+        let database = Database::create(server, "bench")?;
         let mut control = server.connect(&database.name)?;
         let mut skipped = Vec::new();
         let mut sessions = Vec::new();
@@ -115,9 +128,9 @@ impl<'a> Arena<'a> {
             create_extension(&mut control)?;
         }
         for &contender in contenders {
-            create_table(&mut control, &contender)?;
+            create_table(&mut control, &contender, &workload.shape)?;
             if let Some(guard) = contender.guard
-                && let Err(reason) = map(&mut control, &contender, guard)
+                && let Err(reason) = map(&mut control, &contender, guard, workload)
             {
                 skipped.push(format!(
                     "guard '{}': {}",
@@ -127,8 +140,22 @@ impl<'a> Arena<'a> {
                 control.batch_execute(&format!("drop schema {} cascade", contender.schema()))?;
                 continue;
             }
-            stage(&mut control, &contender, workload)?;
-            sessions.push(Session::open(server.connect(&database.name)?, contender)?);
+            let mut publisher = None;
+            if contender.place == Place::Publisher {
+                publisher = Publisher::create(&database.name)?;
+                let Some(Publisher { client, .. }) = &mut publisher else {
+                    skipped.push("replication: there is no publisher".to_owned());
+                    control
+                        .batch_execute(&format!("drop schema {} cascade", contender.schema()))?;
+                    continue;
+                };
+                create_table(client, &contender, &workload.shape)?;
+                stage(client, &contender, workload)?;
+            } else {
+                stage(&mut control, &contender, workload)?;
+            }
+            let config = server.to(&database.name);
+            sessions.push(Session::open(&config, contender, publisher, workload)?);
         }
         Ok(Arena {
             sessions,
@@ -145,8 +172,9 @@ impl<'a> Arena<'a> {
         &self.skipped
     }
 
-    /// Runs every contender on new rows, and then on the same rows again; sees to it that all wrote the same.
-    pub fn round(&mut self, round: usize) -> Result<Vec<Sample>> {
+    /// Runs every contender on new rows, and then on the same rows again; sees to it that all wrote the same. The first
+    /// round warms up. If the round is `durable`, commits wait for the disk.
+    pub fn round(&mut self, round: usize, durable: bool) -> Result<Vec<Sample>> {
         self.empty_tables()?;
         let mut samples = Vec::new();
         for phase in Phase::ALL {
@@ -164,10 +192,12 @@ impl<'a> Arena<'a> {
             self.random.shuffle(&mut order);
             let mut runs = Vec::with_capacity(order.len());
             for place in order {
-                runs.push((
-                    place,
-                    self.sessions[place].run(self.workload, phase, batches.clone())?,
-                ));
+                let turn = Turn {
+                    phase,
+                    batches: batches.clone(),
+                    durable,
+                };
+                runs.push((place, self.sessions[place].run(self.workload, &turn)?));
             }
             runs.sort_by_key(|(place, _)| *place);
             samples.extend(runs.into_iter().map(|(_, sample)| sample));
@@ -211,7 +241,7 @@ impl<'a> Arena<'a> {
         }
         self.control
             .batch_execute(&format!("truncate {}", tables.join(", ")))?;
-        Ok(())
+        self.sessions.iter_mut().try_for_each(Session::empty_source)
     }
 
     /// Fails unless every contender's table is the floor's, to the last digit.
@@ -219,7 +249,7 @@ impl<'a> Arena<'a> {
         let rows = |contender: &Contender| {
             format!(
                 "select t::text from (select {} from {}.benchmark_records) t",
-                COLUMNS.join(", "),
+                self.workload.shape.list(),
                 contender.schema()
             )
         };
@@ -268,33 +298,31 @@ fn create_extension(control: &mut Client) -> Result<()> {
 }
 
 /// Makes the contender's schema with the table that it writes.
-fn create_table(control: &mut Client, contender: &Contender) -> Result<()> {
-    let schema = contender.schema();
+fn create_table(control: &mut Client, contender: &Contender, shape: &Shape) -> Result<()> {
+    let (schema, columns) = (contender.schema(), shape.definition());
     control.batch_execute(&format!(
         "create schema {schema};
-         create table {schema}.benchmark_records (
-             id int primary key,
-             string_field text,
-             numeric_field numeric,
-             timestamp_field timestamptz,
-             json_field jsonb,
-             inserted_at timestamp,
-             updated_at timestamp
-         ) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)"
+         create table {schema}.benchmark_records ({columns})
+             with (autovacuum_enabled = off, toast.autovacuum_enabled = off)"
     ))?;
     Ok(())
 }
 
 /// Maps the contender's messages to its table, and tries whether the guard guards: a message that comes again must be
 /// stale.
-fn map(control: &mut Client, contender: &Contender, guard: Guard) -> Result<()> {
+fn map(
+    control: &mut Client,
+    contender: &Contender,
+    guard: Guard,
+    workload: &Workload,
+) -> Result<()> {
     let schema = contender.schema();
     let table = format!("{schema}.benchmark_records");
     control.execute(
         "select sequin.map(source => $1, destination => $2::text::regclass, guard => $3)",
         &[&table, &table, &guard.name()],
     )?;
-    let message = Change::probe().message(&schema);
+    let message = workload.probe(&schema);
     for (outcome, times) in [
         ("upserted", 1),
         (
@@ -334,12 +362,12 @@ fn stage(control: &mut Client, contender: &Contender, workload: &Workload) -> Re
                 control.copy_in(&format!("copy {schema}.staged from stdin (format csv)"))?;
             for batch in workload.all_batches() {
                 for change in workload.changes(batch) {
-                    let values = change
+                    let values: Vec<String> = change
                         .values()
-                        .each_ref()
-                        .map(|value| quote(value))
-                        .join(",");
-                    writeln!(copy, "{batch},{values}")?;
+                        .iter()
+                        .map(|value| csv_field(value))
+                        .collect();
+                    writeln!(copy, "{batch},{}", values.join(","))?;
                 }
             }
             copy.finish()?;
@@ -354,15 +382,14 @@ fn stage(control: &mut Client, contender: &Contender, workload: &Workload) -> Re
             let mut copy =
                 control.copy_in(&format!("copy {schema}.staged from stdin (format csv)"))?;
             for batch in workload.all_batches() {
-                writeln!(copy, "{batch},{}", quote(&workload.body(batch, &schema)))?;
+                writeln!(
+                    copy,
+                    "{batch},{}",
+                    csv_field(&workload.body(batch, &schema))
+                )?;
             }
             copy.finish()?;
         }
     }
     Ok(())
-}
-
-/// A CSV field.
-fn quote(value: &str) -> String {
-    format!("\"{}\"", value.replace('"', "\"\""))
 }

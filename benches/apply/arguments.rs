@@ -2,9 +2,13 @@
 
 use super::Result;
 use super::contender::{Contender, Guard};
+use super::shape::Shape;
 
 /// The batch sizes that are measured unless `--batch` says otherwise.
-const BATCHES: [usize; 4] = [1000, 100, 10, 1];
+const BATCHES: [usize; 2] = [1000, 1];
+
+/// How many bytes the rows of a run have at most, about.
+const MOST_BYTES: usize = 40_000_000;
 
 /// What `--help` says.
 const HELP: &str = "\
@@ -12,10 +16,13 @@ make bench ARGS='…', or cargo bench --bench apply -- …
 
   --rounds N        rounds that count (5); one more is run first, to warm up
   --quick           a smoke run: 1 round, a tenth of the rows; its figures mean little
-  --only NAME,…     only floor (always run) and these: text, jsonb, plain_sql, prepared_row
-  --batch N,…       only these batch sizes, of any size (1000,100,10,1)
+  --only NAME,…     only floor (always run) and these: text, jsonb, replication, plain_sql, unnest, copy, executemany,
+                    guide, prepared_row
+  --batch N,…       these batch sizes, of any size (1000,1)
+  --shape NAME,…    these tables (seven): narrow, seven, wide, toast; all but the first with the first batch size alone
   --guards NAME,…   only these guards: off, columns, table
-  --durable         wait for the disk at each commit, if the server is set to; otherwise synchronous_commit is off
+  --durable N       so many rounds more in which commits wait for the disk (2)
+  --no-corpora      do not ask which ways end right
   --check           exit with 1 if a target is missed or a guard cannot be measured";
 
 /// What the command line asks for.
@@ -40,21 +47,34 @@ pub struct Arguments {
     pub batches: Vec<usize>,
     /// Guards under which `sequin_apply(text)` runs.
     pub guards: Vec<Guard>,
-    /// Whether commits wait for the disk as the server is set to.
-    pub durable: bool,
+    /// The tables.
+    pub shapes: Vec<&'static str>,
+    /// Rounds in which commits wait for the disk.
+    pub durable: usize,
+    /// Whether the corpora are delivered.
+    pub corpora: bool,
     /// Whether a missed target is a failure.
     pub check: bool,
 }
 
 impl Arguments {
     /// How many rows a timed run of that batch size writes.
-    pub fn rows(&self, batch: usize) -> usize {
+    pub fn rows(&self, shape: &Shape, batch: usize) -> usize {
         let rows = match batch {
             0..10 => 2_000,
             10..100 => 5_000,
             _ => 20_000,
         };
-        (if self.quick { rows / 10 } else { rows }).max(batch)
+        let rows = if self.quick { rows / 10 } else { rows };
+        rows.min(MOST_BYTES / shape.bytes()).max(batch)
+    }
+
+    /// The sizes of batches of a table: beside the first table, only the first.
+    pub fn batches_of(&self, shape: &str) -> &[usize] {
+        match self.shapes.first() == Some(&shape) {
+            true => &self.batches,
+            false => &self.batches[..1],
+        }
     }
 
     /// Whether this contender was asked for.
@@ -73,7 +93,9 @@ pub fn read(given: impl Iterator<Item = String>) -> Result<Asked> {
         only: Vec::new(),
         batches: BATCHES.to_vec(),
         guards: Guard::ALL.to_vec(),
-        durable: false,
+        shapes: vec!["seven"],
+        durable: 2,
+        corpora: true,
         check: false,
     };
     let mut benching = false;
@@ -87,7 +109,14 @@ pub fn read(given: impl Iterator<Item = String>) -> Result<Asked> {
         match argument.as_str() {
             "--bench" => benching = true,
             "--quick" => arguments.quick = true,
-            "--durable" => arguments.durable = true,
+            "--no-corpora" => arguments.corpora = false,
+            "--durable" => arguments.durable = value()?.parse()?,
+            "--shape" => {
+                arguments.shapes = value()?
+                    .split(',')
+                    .map(|name| Ok(Shape::named(name)?.name))
+                    .collect::<Result<_>>()?
+            }
             "--check" => arguments.check = true,
             "--rounds" => arguments.rounds = at_least_one(&value()?)?,
             "--batch" => {

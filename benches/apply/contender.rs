@@ -1,7 +1,8 @@
 //! The ways to write a batch that are compared.
 
 use super::Result;
-use super::workload::COLUMNS;
+use super::peer::Technique;
+use super::shape::Shape;
 
 /// One way to write a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,10 @@ enum Kind {
     Text,
     /// `sequin_apply(jsonb)` on a ready `jsonb`.
     Jsonb,
-    /// What a good DBA writes without the extension, who need not mind the order of changes.
-    PlainSql,
+    /// A way without the extension.
+    Peer(Technique),
+    /// Native logical replication of the same changes.
+    Replication,
     /// An `INSERT … VALUES` of one row, prepared.
     PreparedRow,
 }
@@ -34,6 +37,8 @@ pub enum Place {
     Client,
     /// In a table of the server.
     Server,
+    /// In the log of another server.
+    Publisher,
 }
 
 impl Place {
@@ -42,6 +47,7 @@ impl Place {
         match self {
             Place::Client => "client",
             Place::Server => "server",
+            Place::Publisher => "publisher",
         }
     }
 }
@@ -90,6 +96,15 @@ pub enum Input {
     Row,
 }
 
+/// The ways without the extension, by their names.
+const PEERS: [(&str, Technique); 5] = [
+    ("plain_sql", Technique::PlainSql),
+    ("unnest", Technique::Unnest),
+    ("copy", Technique::Copy),
+    ("executemany", Technique::ExecuteMany),
+    ("guide", Technique::Guide),
+];
+
 impl Contender {
     /// The floor, to which all others are compared.
     pub const FLOOR: Contender = Contender {
@@ -98,9 +113,11 @@ impl Contender {
         guard: None,
     };
     /// Plain SQL.
-    pub const PLAIN_SQL: Contender = Contender {
-        kind: Kind::PlainSql,
-        place: Place::Client,
+    pub const PLAIN_SQL: Contender = Contender::peer(Technique::PlainSql);
+    /// Logical replication.
+    const REPLICATION: Contender = Contender {
+        kind: Kind::Replication,
+        place: Place::Publisher,
         guard: None,
     };
     /// One row at a time.
@@ -125,6 +142,14 @@ impl Contender {
         }
     }
 
+    const fn peer(technique: Technique) -> Contender {
+        Contender {
+            kind: Kind::Peer(technique),
+            place: Place::Client,
+            guard: None,
+        }
+    }
+
     /// All contenders, in the order of the report, those of the extension under these guards.
     pub fn all(guards: &[Guard]) -> impl Iterator<Item = Contender> {
         let texts = Guard::ALL.into_iter().flat_map(|guard| {
@@ -135,11 +160,9 @@ impl Contender {
         [Contender::FLOOR]
             .into_iter()
             .chain(texts)
-            .chain([
-                Contender::JSONB,
-                Contender::PLAIN_SQL,
-                Contender::PREPARED_ROW,
-            ])
+            .chain([Contender::JSONB, Contender::REPLICATION])
+            .chain(PEERS.map(|(_, technique)| Contender::peer(technique)))
+            .chain([Contender::PREPARED_ROW])
             .filter(|contender| contender.guard.is_none_or(|guard| guards.contains(&guard)))
     }
 
@@ -149,7 +172,11 @@ impl Contender {
             Kind::Floor => "floor",
             Kind::Text => "text",
             Kind::Jsonb => "jsonb",
-            Kind::PlainSql => "plain_sql",
+            Kind::Replication => "replication",
+            Kind::Peer(technique) => PEERS
+                .iter()
+                .find(|(_, one)| *one == technique)
+                .map_or("peer", |(name, _)| name),
             Kind::PreparedRow => "prepared_row",
         }
     }
@@ -166,34 +193,52 @@ impl Contender {
         self.kind == Kind::Floor
     }
 
-    /// Whether it can write batches of that size.
+    /// Whether it is for batches of that size. To empty the temporary table takes milliseconds.
     pub fn takes(&self, batch: usize) -> bool {
-        self.kind != Kind::PreparedRow || batch == 1
+        match self.kind {
+            Kind::PreparedRow => batch == 1,
+            Kind::Peer(Technique::Copy) => batch >= 100,
+            _ => true,
+        }
     }
 
     /// What its statement's parameters are.
     pub fn input(&self) -> Input {
         match (self.kind, self.place) {
-            (Kind::Floor, _) => Input::StagedRows,
+            (Kind::Floor | Kind::Replication, _) => Input::StagedRows,
             (Kind::Text, Place::Server) => Input::StagedBody("text"),
             (Kind::Jsonb, _) => Input::StagedBody("jsonb"),
-            (Kind::Text | Kind::PlainSql, _) => Input::Body,
+            (Kind::Text | Kind::Peer(_), _) => Input::Body,
             (Kind::PreparedRow, _) => Input::Row,
         }
     }
 
-    /// The statement that writes a batch. Those of the extension return its counts.
-    pub fn statement(&self) -> String {
+    /// Whether it takes a body as it comes.
+    pub fn input_is_body(&self) -> bool {
+        self.input() == Input::Body
+    }
+
+    /// The technique of a way without the extension.
+    pub fn technique(&self) -> Option<Technique> {
+        match self.kind {
+            Kind::Peer(technique) => Some(technique),
+            _ => None,
+        }
+    }
+
+    /// The statement that writes a batch; for logical replication, at the publisher. Those of the extension return its
+    /// counts. A peer has its own.
+    pub fn statement(&self, shape: &Shape) -> String {
         let schema = self.schema();
-        let columns = COLUMNS.join(", ");
-        let sets: Vec<String> = COLUMNS[1..]
+        let columns = shape.list();
+        let sets: Vec<String> = shape.columns[1..]
             .iter()
-            .map(|column| format!("{column} = excluded.{column}"))
+            .map(|column| format!("{0} = excluded.{0}", column.name))
             .collect();
         let insert = format!("insert into {schema}.benchmark_records ({columns})");
         let upsert = format!("on conflict (id) do update set {}", sets.join(", "));
         match self.kind {
-            Kind::Floor => {
+            Kind::Floor | Kind::Replication => {
                 format!("{insert} select {columns} from {schema}.staged where batch = $1 {upsert}")
             }
             Kind::Text if self.place == Place::Client => {
@@ -204,16 +249,13 @@ impl Contender {
                     "select r.* from {schema}.staged s, sequin_apply(s.body) r where s.batch = $1"
                 )
             }
-            Kind::PlainSql => format!(
-                "{insert} select r.* from jsonb_array_elements($1::text::jsonb -> 'data') m, \
-                 jsonb_populate_record(null::{schema}.benchmark_records, m -> 'record') r {upsert}"
-            ),
             Kind::PreparedRow => {
-                let parameters: Vec<String> = (1..=COLUMNS.len())
+                let parameters: Vec<String> = (1..=shape.columns.len())
                     .map(|number| format!("${number}"))
                     .collect();
                 format!("{insert} values ({}) {upsert}", parameters.join(", "))
             }
+            Kind::Peer(_) => String::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What applying Sequin's messages costs, against the ways to do without the extension.
+//! What applying Sequin's messages costs, against the ways to do without the extension, and which of them end right.
 //!
 //! `make bench` runs it in a throw-away cluster with a release build; `ARGS='--help'` lists the arguments. It connects
 //! as `PGHOST`, `PGPORT`, `PGUSER` and `PGDATABASE` say, and works in databases of its own, which it drops. The figures
@@ -12,10 +12,21 @@
 
 mod arena;
 mod arguments;
+mod client;
+#[path = "../common/clock.rs"]
+mod clock;
 mod contender;
+mod ending;
+#[path = "../common/figures.rs"]
+mod figures;
 mod measured;
+mod peer;
+mod random;
+mod replication;
 mod report;
 mod session;
+mod shape;
+mod table;
 mod targets;
 mod workload;
 
@@ -26,6 +37,7 @@ use arena::{Arena, Server};
 use arguments::{Arguments, Asked};
 use contender::Contender;
 use measured::Measured;
+use shape::Shape;
 use workload::Workload;
 
 /// Errors end the benchmark; nobody tells them apart.
@@ -47,44 +59,90 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &Arguments) -> Result<ExitCode> {
-    let server = Server::from_environment(arguments.durable)?;
-    let mut measured = Measured::default();
-    for &batch in &arguments.batches {
-        let workload = Workload::new(batch, arguments.rows(batch))?;
-        measured
-            .message_bytes
-            .push((batch, workload.mean_message_bytes()));
-        let contenders: Vec<Contender> = Contender::all(&arguments.guards)
-            .filter(|one| arguments.runs(one) && one.takes(batch))
-            .collect();
-        let mut arena = Arena::new(&server, &workload, &contenders)?;
-        measured.skip(arena.skipped());
-        for round in 0..=arguments.rounds {
-            eprintln!(
-                "batch {batch}: {}",
-                if round == 0 {
-                    "warming up".into()
-                } else {
-                    format!("round {round}")
-                }
-            );
-            let samples = arena.round(round)?;
-            if round > 0 {
-                measured.add(samples);
-            }
+    let server = Server::from_environment()?;
+    let mut all = Vec::new();
+    for &shape in &arguments.shapes {
+        let mut figures = Figures::new(shape);
+        for &batch in arguments.batches_of(shape) {
+            measure(arguments, &server, batch, &mut figures)?;
         }
-        measured.server = arena.describe_server()?;
+        all.push(figures);
     }
-    let verdicts = targets::judge(&measured);
-    report::print(&measured, &verdicts);
-    report::write(arguments, &measured, &verdicts)?;
-    let met =
-        verdicts.iter().all(|verdict| verdict.met() != Some(false)) && measured.skipped.is_empty();
+    let mut endings = Vec::new();
+    if arguments.corpora {
+        eprintln!("the corpora in the order of their delivery");
+        for contender in Contender::all(&arguments.guards).filter(|one| arguments.runs(one)) {
+            endings.extend(ending::of(&server, contender)?);
+        }
+    }
+    let seven = all.iter().find(|figures| figures.shape == "seven");
+    let verdicts = seven.map_or(Vec::new(), |figures| targets::judge(&figures.lazy));
+    report::print(&all, &verdicts, &endings);
+    report::write(arguments, &all, &verdicts, &endings)?;
+    let met = verdicts.iter().all(|verdict| verdict.met() != Some(false))
+        && all.iter().all(|figures| figures.lazy.skipped.is_empty());
     Ok(if met || !arguments.check {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What was measured of one table.
+struct Figures {
+    shape: &'static str,
+    /// Where commits do not wait for the disk.
+    lazy: Measured,
+    /// Where they do.
+    durable: Measured,
+}
+
+impl Figures {
+    fn new(shape: &'static str) -> Figures {
+        Figures {
+            shape,
+            lazy: Measured::default(),
+            durable: Measured::default(),
+        }
+    }
+}
+
+/// Runs all rounds of one size of batch.
+fn measure(
+    arguments: &Arguments,
+    server: &Server,
+    batch: usize,
+    figures: &mut Figures,
+) -> Result<()> {
+    let shape = Shape::named(figures.shape)?;
+    let rows = arguments.rows(&shape, batch);
+    let workload = Workload::new(shape, batch, rows)?;
+    let measured = &mut figures.lazy;
+    measured
+        .message_bytes
+        .push((batch, workload.mean_message_bytes()));
+    let contenders: Vec<Contender> = Contender::all(&arguments.guards)
+        .filter(|one| arguments.runs(one) && one.takes(batch))
+        .collect();
+    let mut arena = Arena::new(server, &workload, &contenders)?;
+    measured.skip(arena.skipped());
+    for round in 0..=arguments.rounds {
+        let about = match round {
+            0 => "warming up".to_owned(),
+            _ => format!("round {round}"),
+        };
+        eprintln!("{}, batch {batch}: {about}", figures.shape);
+        let samples = arena.round(round, false)?;
+        if round > 0 {
+            measured.add(samples);
+        }
+    }
+    for round in 1..=arguments.durable {
+        eprintln!("{}, batch {batch}: round {round} on disk", figures.shape);
+        figures.durable.add(arena.round(round, true)?);
+    }
+    measured.server = arena.describe_server()?;
+    Ok(())
 }
 
 /// An error with all that the server said about it.

@@ -4,7 +4,7 @@ use super::contender::{Contender, Guard, Place};
 use super::workload::Phase;
 
 /// One timed run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// Who ran.
     pub contender: Contender,
@@ -19,6 +19,10 @@ pub struct Sample {
     /// Microseconds per message that the server process was on a CPU, where the client can see it: without the waits
     /// for the disk and for other processes.
     pub cpu: Option<f64>,
+    /// Bytes of the server's log per message.
+    pub log: f64,
+    /// Milliseconds that each call took; none where there are no calls.
+    pub calls: Vec<f64>,
 }
 
 /// The runs of one contender over all rounds, in their order.
@@ -28,6 +32,8 @@ pub struct Series {
     pub first: Sample,
     wall: Vec<f64>,
     cpu: Vec<f64>,
+    log: Vec<f64>,
+    calls: Vec<f64>,
 }
 
 /// The clock that a figure is of.
@@ -66,6 +72,19 @@ impl Series {
         median(self.rounds(clock).to_vec())
     }
 
+    /// Bytes of the server's log per message.
+    pub fn log(&self) -> Option<f64> {
+        median(self.log.clone())
+    }
+
+    /// The milliseconds of a call than which so many of 100 calls took no longer.
+    pub fn call(&self, percent: usize) -> Option<f64> {
+        let mut calls = self.calls.clone();
+        calls.sort_by(f64::total_cmp);
+        let last = calls.len().checked_sub(1)?;
+        calls.get((calls.len() * percent / 100).min(last)).copied()
+    }
+
     /// The best round.
     pub fn min(&self, clock: Clock) -> Option<f64> {
         self.rounds(clock).iter().copied().min_by(f64::total_cmp)
@@ -87,28 +106,25 @@ impl Measured {
     /// Adds the runs of one round.
     pub fn add(&mut self, samples: Vec<Sample>) {
         for sample in samples {
-            let Sample {
-                contender,
-                batch,
-                phase,
-                wall,
-                cpu,
-                ..
-            } = sample;
             let place = self
                 .series
                 .iter()
-                .position(|one| one.is(contender, batch, phase))
+                .position(|one| one.is(sample.contender, sample.batch, sample.phase))
                 .unwrap_or_else(|| {
                     self.series.push(Series {
-                        first: sample,
+                        first: sample.clone(),
                         wall: Vec::new(),
                         cpu: Vec::new(),
+                        log: Vec::new(),
+                        calls: Vec::new(),
                     });
                     self.series.len() - 1
                 });
-            self.series[place].wall.push(wall);
-            self.series[place].cpu.extend(cpu);
+            let series = &mut self.series[place];
+            series.wall.push(sample.wall);
+            series.cpu.extend(sample.cpu);
+            series.log.push(sample.log);
+            series.calls.extend(sample.calls);
         }
     }
 
@@ -136,10 +152,9 @@ impl Measured {
 
     /// How often as long as `sequin_apply(text)` without a guard on a batch in the same place.
     pub fn to_text(&self, series: &Series, clock: Clock) -> Option<f64> {
-        let place = if series.first.contender.is_floor() {
-            Place::Server
-        } else {
-            series.first.contender.place
+        let place = match series.first.contender.place {
+            Place::Client => Place::Client,
+            Place::Server | Place::Publisher => Place::Server,
         };
         self.to(Contender::text(place, Guard::Off), series, clock)
     }

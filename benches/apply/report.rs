@@ -1,68 +1,39 @@
 //! The figures, for people on standard output and for programs in `target/bench.json`.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use super::Result;
 use super::arguments::Arguments;
 use super::contender::Guard;
-use super::measured::{Clock, Measured};
+use super::ending::Ending;
+use super::measured::{Clock, Measured, Series};
 use super::targets::Verdict;
 use super::workload::Phase;
+use super::{Figures, Result, figures};
 
 /// Prints the tables and the verdicts.
-pub fn print(measured: &Measured, verdicts: &[Verdict]) {
-    for (name, value) in &measured.server {
-        println!("{name:<22} {value}");
-    }
-    for (batch, bytes) in &measured.message_bytes {
-        println!("{:<22} {bytes:.0} bytes", format!("message, batch {batch}"));
+pub fn print(all: &[Figures], verdicts: &[Verdict], endings: &[Ending]) {
+    if let Some(first) = all.first() {
+        for (name, value) in &first.lazy.server {
+            println!("{name:<22} {value}");
+        }
     }
     println!(
-        "\nMicroseconds per message, medians and best of the rounds; ratios are medians of each round's ratio."
+        "\nMicroseconds per message, medians of the rounds; ratios are medians of each round's ratio.\n\
+         wall: as the client waits; cpu: the server process on a CPU; x text: to text/off in the same place;\n\
+         log: bytes of WAL per message; p50, p99, max: milliseconds of a call; on disk: messages a second where commits\n\
+         wait for the disk."
     );
-    println!(
-        "wall: as the client waits; cpu: the server process on a CPU; x text: to text/off in the same place."
-    );
-    let mut group = None;
-    for series in &measured.series {
-        let first = series.first;
-        if group != Some((first.batch, first.phase)) {
-            group = Some((first.batch, first.phase));
-            let rows = if first.phase == Phase::New {
-                "new rows"
-            } else {
-                "rows that exist"
-            };
+    for figures in all {
+        for (batch, bytes) in &figures.lazy.message_bytes {
             println!(
-                "\nbatch {}, {rows}: {} rows × {} rounds",
-                first.batch,
-                first.rows,
-                series.rounds(Clock::Wall).len()
-            );
-            println!(
-                "{:<14}{:<8}{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
-                "contender", "from", "guard", "wall", "min", "x floor", "x text", "cpu", "x floor"
+                "{:<22} {bytes:.0} bytes",
+                format!("{}, batch {batch}", figures.shape)
             );
         }
-        let cells = [
-            series.median(Clock::Wall),
-            series.min(Clock::Wall),
-            measured.to_floor(series, Clock::Wall),
-            measured.to_text(series, Clock::Wall),
-            series.median(Clock::Cpu),
-            measured.to_floor(series, Clock::Cpu),
-        ];
-        let cells: String = cells.map(|cell| format!("{:>9}", figure(cell))).concat();
-        let guard = first.contender.guard.map_or("", Guard::name);
-        println!(
-            "{:<14}{:<8}{guard:<8}{cells}",
-            first.contender.name(),
-            first.contender.place.name()
-        );
+        series(figures);
+        for note in &figures.lazy.skipped {
+            println!("skipped: {note}");
+        }
     }
     println!(
         "\n{:<34}{:<7}{:>15}{:>9}{:>9}",
@@ -79,31 +50,127 @@ pub fn print(measured: &Measured, verdicts: &[Verdict]) {
             word(verdict),
         );
     }
-    for note in &measured.skipped {
-        println!("skipped: {note}");
+    println!(
+        "\n{:<14}{:<8}{:>8}{:>8}{:>10}  first error",
+        "ends right", "guard", "rows", "wrong", "refused"
+    );
+    for ending in endings {
+        println!(
+            "{:<14}{:<8}{:>8}{:>8}{:>10}  {}",
+            ending.contender.name(),
+            ending.contender.guard.map_or("", Guard::name),
+            ending.rows,
+            ending.wrong,
+            ending.refused,
+            ending
+                .error
+                .as_deref()
+                .unwrap_or("")
+                .lines()
+                .next()
+                .unwrap_or(""),
+        );
     }
 }
 
+fn series(figures: &Figures) {
+    let measured = &figures.lazy;
+    let mut group = None;
+    for series in &measured.series {
+        let first = &series.first;
+        if group != Some((first.batch, first.phase)) {
+            group = Some((first.batch, first.phase));
+            let rows = match first.phase {
+                Phase::New => "new rows",
+                Phase::Exist => "rows that exist",
+            };
+            println!(
+                "\n{}, batch {}, {rows}: {} rows × {} rounds",
+                figures.shape,
+                first.batch,
+                first.rows,
+                series.rounds(Clock::Wall).len()
+            );
+            println!(
+                "{:<14}{:<10}{:<8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+                "contender",
+                "from",
+                "guard",
+                "wall",
+                "x floor",
+                "x text",
+                "cpu",
+                "x floor",
+                "log",
+                "p50",
+                "p99",
+                "max",
+                "on disk"
+            );
+        }
+        let cells = [
+            series.median(Clock::Wall),
+            measured.to_floor(series, Clock::Wall),
+            measured.to_text(series, Clock::Wall),
+            series.median(Clock::Cpu),
+            measured.to_floor(series, Clock::Cpu),
+            series.log(),
+            series.call(50),
+            series.call(99),
+            series.call(100),
+            on_disk(&figures.durable, series),
+        ];
+        let cells: String = cells.map(|cell| format!("{:>9}", figure(cell))).concat();
+        println!(
+            "{:<14}{:<10}{:<8}{cells}",
+            first.contender.name(),
+            first.contender.place.name(),
+            first.contender.guard.map_or("", Guard::name),
+        );
+    }
+}
+
+/// Messages a second of the same contender where commits wait for the disk.
+fn on_disk(durable: &Measured, series: &Series) -> Option<f64> {
+    let first = &series.first;
+    let series = durable.find(first.contender, first.batch, first.phase)?;
+    Some(1e6 / series.median(Clock::Wall)?)
+}
+
 /// Writes everything to `target/bench.json`.
-pub fn write(arguments: &Arguments, measured: &Measured, verdicts: &[Verdict]) -> Result<()> {
-    let series = measured.series.iter().map(|series| {
-        let first = series.first;
-        json!({
-            "contender": first.contender.name(),
-            "from": first.contender.place.name(),
-            "guard": first.contender.guard.map(Guard::name),
-            "batch": first.batch,
-            "rows": first.phase.name(),
-            "rows_per_round": first.rows,
-            "us_per_message": series.median(Clock::Wall),
-            "us_per_message_min": series.min(Clock::Wall),
-            "us_per_message_rounds": series.rounds(Clock::Wall),
-            "cpu_us_per_message": series.median(Clock::Cpu),
-            "cpu_us_per_message_rounds": series.rounds(Clock::Cpu),
-            "ratio_to_floor": measured.to_floor(series, Clock::Wall),
-            "ratio_to_text": measured.to_text(series, Clock::Wall),
-            "cpu_ratio_to_floor": measured.to_floor(series, Clock::Cpu),
-            "cpu_ratio_to_text": measured.to_text(series, Clock::Cpu),
+pub fn write(
+    arguments: &Arguments,
+    all: &[Figures],
+    verdicts: &[Verdict],
+    endings: &[Ending],
+) -> Result<()> {
+    let series = all.iter().flat_map(|figures| {
+        let measured = &figures.lazy;
+        measured.series.iter().map(move |series| {
+            let first = &series.first;
+            let per_second = series.median(Clock::Wall).map(|wall| 1e6 / wall);
+            json!({
+                "contender": first.contender.name(),
+                "from": first.contender.place.name(),
+                "guard": first.contender.guard.map(Guard::name),
+                "shape": figures.shape,
+                "batch": first.batch,
+                "rows": first.phase.name(),
+                "rows_per_round": first.rows,
+                "us_per_message": series.median(Clock::Wall),
+                "us_per_message_min": series.min(Clock::Wall),
+                "us_per_message_rounds": series.rounds(Clock::Wall),
+                "messages_per_second": per_second,
+                "messages_per_second_on_disk": on_disk(&figures.durable, series),
+                "cpu_us_per_message": series.median(Clock::Cpu),
+                "cpu_us_per_message_rounds": series.rounds(Clock::Cpu),
+                "wal_bytes_per_message": series.log(),
+                "call_ms": {"p50": series.call(50), "p99": series.call(99), "max": series.call(100)},
+                "ratio_to_floor": measured.to_floor(series, Clock::Wall),
+                "ratio_to_text": measured.to_text(series, Clock::Wall),
+                "cpu_ratio_to_floor": measured.to_floor(series, Clock::Cpu),
+                "cpu_ratio_to_text": measured.to_text(series, Clock::Cpu),
+            })
         })
     });
     let targets = verdicts.iter().map(|verdict| {
@@ -116,30 +183,40 @@ pub fn write(arguments: &Arguments, measured: &Measured, verdicts: &[Verdict]) -
             "verdict": word(verdict),
         })
     });
-    let pairs = |pairs: &[(String, String)]| -> Value {
-        pairs
-            .iter()
+    let ends = endings.iter().map(|ending| {
+        json!({
+            "contender": ending.contender.name(),
+            "guard": ending.contender.guard.map(Guard::name),
+            "rows": ending.rows,
+            "wrong": ending.wrong,
+            "refused_requests": ending.refused,
+            "first_error": ending.error,
+        })
+    });
+    let server = all.first().map_or(Vec::new(), |first| {
+        let facts = first.lazy.server.iter();
+        facts
             .map(|(name, value)| (name.clone(), Value::from(value.as_str())))
             .collect()
-    };
-    let bytes = |&(batch, bytes): &(usize, f64)| (batch.to_string(), Value::from(bytes));
-    let all = json!({
-        "commit": commit(),
-        "server": pairs(&measured.server),
-        "rounds": arguments.rounds,
-        "quick": arguments.quick,
-        "durable": arguments.durable,
-        "mean_message_bytes": measured.message_bytes.iter().map(bytes).collect::<Value>(),
-        "series": series.collect::<Value>(),
-        "targets": targets.collect::<Value>(),
-        "skipped": measured.skipped,
     });
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    fs::create_dir_all(&path)?;
-    let path = path.join("bench.json");
-    fs::write(&path, format!("{all:#}\n"))?;
-    println!("\nwritten to {}", path.display());
-    Ok(())
+    let bytes = all.iter().flat_map(|figures| {
+        let bytes = figures.lazy.message_bytes.iter();
+        bytes.map(|(batch, bytes)| json!({"shape": figures.shape, "batch": batch, "bytes": bytes}))
+    });
+    let skipped: Vec<&String> = all.iter().flat_map(|one| &one.lazy.skipped).collect();
+    figures::record(
+        "apply",
+        json!({
+            "server": server.into_iter().collect::<Value>(),
+            "rounds": arguments.rounds,
+            "quick": arguments.quick,
+            "mean_message_bytes": bytes.collect::<Value>(),
+            "series": series.collect::<Value>(),
+            "targets": targets.collect::<Value>(),
+            "ends": ends.collect::<Value>(),
+            "skipped": skipped,
+        }),
+    )
 }
 
 fn word(verdict: &Verdict) -> &'static str {
@@ -151,16 +228,9 @@ fn word(verdict: &Verdict) -> &'static str {
 }
 
 fn figure(figure: Option<f64>) -> String {
-    figure.map_or("-".to_owned(), |figure| format!("{figure:.2}"))
-}
-
-/// The commit that the tree is at, where git can say it.
-fn commit() -> Option<String> {
-    let git = Command::new("git")
-        .args(["describe", "--always", "--dirty", "--tags"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .ok()?;
-    let text = String::from_utf8(git.stdout).ok()?;
-    (git.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+    match figure {
+        None => "-".to_owned(),
+        Some(figure) if figure >= 1000.0 => format!("{figure:.0}"),
+        Some(figure) => format!("{figure:.2}"),
+    }
 }

@@ -1,95 +1,243 @@
 //! One contender's session, and the clock.
 
-use std::fs;
 use std::ops::Range;
 use std::time::Instant;
 
-use postgres::types::private::BytesMut;
-use postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Statement};
+use postgres::types::ToSql;
+use postgres::{Client, NoTls, Statement};
 
 use super::Result;
+use super::client::Literal;
+use super::clock::on_cpu;
 use super::contender::{Contender, Input};
 use super::measured::Sample;
+use super::peer::{Peer, Technique};
+use super::replication::{Publisher, Subscription};
 use super::workload::{Change, Phase, Workload};
 
 /// One contender's session.
 pub struct Session {
     /// Whose it is.
     pub contender: Contender,
-    client: Client,
-    statement: Statement,
-    process: i32,
+    way: Way,
 }
 
+enum Way {
+    Statement(Box<Client>, Statement),
+    Peer(Box<Peer>),
+    Replication(Box<Replication>),
+}
+
+struct Replication {
+    subscription: Subscription,
+    /// What the publisher runs.
+    statement: Statement,
+    /// Rows that are published and not yet waited for.
+    published: u64,
+}
+
+/// What a session is to run.
+pub struct Turn {
+    /// On which rows.
+    pub phase: Phase,
+    /// The batches, of which the first is not timed.
+    pub batches: Range<usize>,
+    /// Whether the timed commits wait for the disk.
+    pub durable: bool,
+}
+
+/// How many commits are timed at most where each waits for the disk; of the guide's processor, how many messages.
+const COMMITS: usize = 50;
+const SINGLE_COMMITS: usize = 500;
+
 impl Session {
-    /// Prepares the contender's statement.
-    pub fn open(mut client: Client, contender: Contender) -> Result<Session> {
-        let statement = client.prepare(&contender.statement())?;
-        let process = client
-            .query_one("select pg_backend_pid()", &[])?
-            .try_get(0)?;
-        Ok(Session {
-            contender,
-            client,
-            statement,
-            process,
-        })
+    /// Connects, and prepares the contender's statement.
+    pub fn open(
+        config: &tokio_postgres::Config,
+        contender: Contender,
+        publisher: Option<Publisher>,
+        workload: &Workload,
+    ) -> Result<Session> {
+        let table = format!("{}.benchmark_records", contender.schema());
+        let statement = contender.statement(&workload.shape);
+        let connect = || postgres::Config::from(config.clone()).connect(NoTls);
+        let way = if let Some(technique) = contender.technique() {
+            let tables = [("benchmark_records".to_owned(), table)];
+            Way::Peer(Box::new(Peer::open(config, technique, &tables)?))
+        } else if let Some(publisher) = publisher {
+            let mut subscription = Subscription::create(connect()?, publisher, &[table])?;
+            let statement = subscription.source().prepare(&statement)?;
+            Way::Replication(Box::new(Replication {
+                subscription,
+                statement,
+                published: 0,
+            }))
+        } else {
+            let mut client = connect()?;
+            let statement = client.prepare(&statement)?;
+            Way::Statement(Box::new(client), statement)
+        };
+        Ok(Session { contender, way })
     }
 
-    /// Writes these batches, each in a transaction of its own. The first is not timed: it plans again what emptying
-    /// and vacuuming the tables made void.
-    pub fn run(
-        &mut self,
-        workload: &Workload,
-        phase: Phase,
-        batches: Range<usize>,
-    ) -> Result<Sample> {
-        let batch = workload.batch;
-        let rows = batch * (batches.len() - 1);
-        let payloads: Vec<Payload> = batches
+    /// Writes the batches, each in a transaction of its own. The first is not timed: it plans again what emptying and
+    /// vacuuming the tables made void.
+    pub fn run(&mut self, workload: &Workload, turn: &Turn) -> Result<Sample> {
+        let payloads: Vec<Payload> = turn
+            .batches
+            .clone()
             .map(|number| Payload::new(&self.contender, workload, number))
             .collect::<Result<_>>()?;
-        let mut payloads = payloads.iter();
-        let mut written = 0;
-        if let Some(first) = payloads.next() {
-            written += self.write(first)?;
+        let (first, mut timed) = payloads.split_at(1);
+        let mut rest: &[Payload] = &[];
+        if turn.durable {
+            let most = match self.contender.technique() {
+                Some(Technique::Guide) => SINGLE_COMMITS.div_ceil(workload.batch),
+                _ => COMMITS,
+            };
+            (timed, rest) = timed.split_at(most.min(timed.len()));
         }
-        let (start, on_cpu) = (Instant::now(), self.on_cpu());
-        for payload in payloads {
-            written += self.write(payload)?;
+        self.publish(first)?;
+        let mut written = self.write(first)?.0;
+        if turn.durable {
+            self.wait_for_disk(true)?;
         }
-        let (wall, on_cpu) = (start.elapsed(), on_cpu.zip(self.on_cpu()));
-        self.check(written, rows + batch)?;
-        let per_message = |nanoseconds: u128| nanoseconds as f64 / 1000.0 / rows.max(1) as f64;
+        self.publish(timed)?;
+        let process = self.process()?;
+        let (log, start) = (self.log()?, on_cpu(process));
+        let clock = Instant::now();
+        let (rows, calls) = self.write(timed)?;
+        let wall = clock.elapsed();
+        let (cpu, log) = (start.zip(on_cpu(process)), self.log()? - log);
+        written += rows;
+        if turn.durable {
+            self.wait_for_disk(false)?;
+        }
+        if !rest.is_empty() {
+            self.publish(rest)?;
+            written += self.write(rest)?.0;
+        }
+        self.check(written, turn.batches.len() * workload.batch)?;
+        let rows = timed.len() * workload.batch;
+        let per_message = |figure: f64| figure / rows.max(1) as f64;
         Ok(Sample {
             contender: self.contender,
-            batch,
-            phase,
+            batch: workload.batch,
+            phase: turn.phase,
             rows,
-            wall: per_message(wall.as_nanos()),
-            cpu: on_cpu.map(|(from, to)| per_message((to - from).into())),
+            wall: per_message(wall.as_nanos() as f64 / 1000.0),
+            cpu: cpu.map(|(from, to)| per_message((to - from) as f64 / 1000.0)),
+            log: per_message(log as f64),
+            calls,
         })
     }
 
-    /// Writes one batch; returns how many rows that made, as the statement says.
-    fn write(&mut self, payload: &Payload) -> Result<u64> {
+    /// Empties the table of the publisher, if there is one.
+    pub fn empty_source(&mut self) -> Result<()> {
+        if let Way::Replication(replication) = &mut self.way {
+            let table = format!("{}.benchmark_records", self.contender.schema());
+            let source = replication.subscription.source();
+            source.batch_execute(&format!("truncate {table}"))?;
+        }
+        Ok(())
+    }
+
+    /// Has the publisher commit the batches; the subscriber does not begin with them.
+    fn publish(&mut self, payloads: &[Payload]) -> Result<()> {
+        let Way::Replication(replication) = &mut self.way else {
+            return Ok(());
+        };
+        replication.subscription.hold()?;
+        for payload in payloads {
+            if let Payload::Number(number) = payload {
+                let source = replication.subscription.source();
+                replication.published += source.execute(&replication.statement, &[number])?;
+            }
+        }
+        replication.subscription.mark()
+    }
+
+    /// Writes the batches. Returns how many rows that made, as the server says, and the milliseconds that each call
+    /// took.
+    fn write(&mut self, payloads: &[Payload]) -> Result<(u64, Vec<f64>)> {
+        if let Way::Replication(replication) = &mut self.way {
+            replication.subscription.release()?;
+            replication.subscription.wait()?;
+            return Ok((std::mem::take(&mut replication.published), Vec::new()));
+        }
+        let (mut written, mut calls) = (0, Vec::with_capacity(payloads.len()));
+        for payload in payloads {
+            let start = Instant::now();
+            written += self.write_one(payload)?;
+            calls.push(start.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok((written, calls))
+    }
+
+    fn write_one(&mut self, payload: &Payload) -> Result<u64> {
         match payload {
             Payload::Number(number) => self.execute(&[number]),
-            Payload::Body(body) => self.execute(&[body]),
+            Payload::Body(body) => match &mut self.way {
+                Way::Peer(peer) => peer.write(body),
+                _ => self.execute(&[body]),
+            },
             Payload::Row(change) => {
-                let values = change.values().each_ref().map(|value| Literal(value));
-                self.execute(&values.each_ref().map(|value| value as &(dyn ToSql + Sync)))
+                let values: Vec<Literal> = change
+                    .values()
+                    .iter()
+                    .map(|value| Literal(Some(value)))
+                    .collect();
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    values.iter().map(|value| value as _).collect();
+                self.execute(&values)
             }
         }
     }
 
     fn execute(&mut self, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        let Way::Statement(client, statement) = &mut self.way else {
+            return Err("this contender has no statement".into());
+        };
         if self.contender.guard.is_none() {
-            return Ok(self.client.execute(&self.statement, parameters)?);
+            return Ok(client.execute(statement, parameters)?);
         }
-        let counts = self.client.query_one(&self.statement, parameters)?;
+        let counts = client.query_one(statement, parameters)?;
         Ok(u64::try_from(counts.try_get::<_, i64>("upserted")?)?)
+    }
+
+    /// The first value of a query, as text.
+    fn ask(&mut self, sql: &str) -> Result<String> {
+        match &mut self.way {
+            Way::Statement(client, _) => Ok(client.query_one(sql, &[])?.try_get(0)?),
+            Way::Peer(peer) => peer.ask(sql),
+            Way::Replication(replication) => replication.subscription.ask(sql),
+        }
+    }
+
+    /// The process that writes.
+    fn process(&mut self) -> Result<i32> {
+        match &mut self.way {
+            Way::Replication(replication) => replication.subscription.worker(),
+            _ => Ok(self.ask("select pg_backend_pid()::text")?.parse()?),
+        }
+    }
+
+    /// How many bytes the server has written to its log.
+    fn log(&mut self) -> Result<i64> {
+        let bytes = "select (pg_current_wal_insert_lsn() - '0/0')::bigint::text";
+        Ok(self.ask(bytes)?.parse()?)
+    }
+
+    /// Sets whether commits wait for the disk.
+    fn wait_for_disk(&mut self, durable: bool) -> Result<()> {
+        if let Way::Replication(replication) = &mut self.way {
+            return replication.subscription.wait_for_disk(durable);
+        }
+        let value = if durable { "on" } else { "off" };
+        self.ask(&format!(
+            "select set_config('synchronous_commit', '{value}', false)"
+        ))?;
+        Ok(())
     }
 
     fn check(&mut self, written: u64, wanted: usize) -> Result<()> {
@@ -98,33 +246,14 @@ impl Session {
         }
         let mut reason = String::new();
         if self.contender.guard.is_some() {
-            let letters = self.client.query(
-                "select sqlstate || ' ' || error from sequin.dead_letter limit 1",
-                &[],
-            )?;
-            if let Some(letter) = letters.first() {
-                reason = format!(": {}", letter.try_get::<_, &str>(0)?);
-            }
+            let letter = "select coalesce(min(sqlstate || ' ' || error), 'no letter') from sequin.dead_letter";
+            reason = format!(": {}", self.ask(letter)?);
         }
         Err(format!(
             "{} wrote {written} rows instead of {wanted}{reason}",
             self.contender.schema()
         )
         .into())
-    }
-
-    /// Nanoseconds that the server process has been on a CPU, if it is on this machine and the kernel tells.
-    fn on_cpu(&self) -> Option<u64> {
-        let proc = format!("/proc/{}", self.process);
-        if fs::read_to_string(format!("{proc}/comm")).ok()?.trim() != "postgres" {
-            return None;
-        }
-        fs::read_to_string(format!("{proc}/schedstat"))
-            .ok()?
-            .split(' ')
-            .next()?
-            .parse()
-            .ok()
     }
 }
 
@@ -143,29 +272,4 @@ impl<'a> Payload<'a> {
             Input::Row => Payload::Row(&workload.changes(number)[0]),
         })
     }
-}
-
-/// A parameter of any type, sent as its text as most drivers do.
-#[derive(Debug)]
-struct Literal<'a>(&'a str);
-
-impl ToSql for Literal<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    to_sql_checked!();
 }
