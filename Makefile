@@ -4,7 +4,7 @@
 export PG PG_CONFIG DESTDIR ARGS BENCH ROOM SUITES SETTINGS
 
 .DEFAULT_GOAL := help
-.PHONY: help all setup install package test-package test test-examples accept demo bench instructions soak fuzz mutants fmt lint ci clean-clusters
+.PHONY: help all setup install package test-package test test-examples accept demo bench figures instructions soak fuzz mutants fmt lint ci clean-clusters
 
 help:
 	@echo 'make install          build the release and install it (PG_CONFIG=… or PG=…; else PostgreSQL 15; DESTDIR=…)'
@@ -18,7 +18,9 @@ help:
 	@echo 'make instructions     the instructions of fixed batches, against the committed counts (ACCEPT=1 takes them)'
 	@echo 'make bench            the benchmark, in a throw-away cluster (ARGS=…); writes target/bench.json.'
 	@echo '                      BENCH=failures: what messages that fail cost; BENCH=waiting: what letters that wait cost;'
-	@echo '                      BENCH=sessions: what several sessions bring'
+	@echo '                      BENCH=sessions: what several sessions bring; BENCH=works: other work than one table;'
+	@echo '                      BENCH=growth: what a full database costs; BENCH=all: all of them, in about two hours'
+	@echo 'make figures          the figures of README.md and docs/, and the chart, from target/bench.json'
 	@echo 'make soak             deliver while servers are killed, and random sources, for SECONDS=600 each'
 	@echo 'make fuzz             mutated input for the parsers, SECONDS=20 for each'
 	@echo 'make mutants          changes of the pure rooms that no unit test notices (ROOM=merge: of that one)'
@@ -26,7 +28,7 @@ help:
 	@echo 'make ci               all that must hold: .ci/run'
 	@echo 'make clean-clusters   stop and remove throw-away clusters and servers'
 
-setup install package test-package test test-examples demo bench instructions mutants lint:
+setup install package test-package test test-examples demo bench figures instructions mutants lint:
 	@.ci/$@
 
 # what PGXN's client runs before `make install`
