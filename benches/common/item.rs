@@ -71,7 +71,7 @@ impl Report {
             (Some(most), false) => format!("at most {most}: ok"),
             (Some(most), true) => format!("at most {most}: MISSED"),
         };
-        println!("{case:<60}{guard:<10}{figure:>10.2} {unit:<4}{verdict}");
+        println!("{case:<60}{guard:<10}{figure:>10.2} {unit} {verdict}");
         self.missed |= missed;
         self.cases.push(
             json!({"case": case, "guard": guard, "figure": figure, "unit": unit, "most": most}),
