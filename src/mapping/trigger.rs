@@ -124,6 +124,8 @@ fn checked<'a>(
             .hint("Use names with commas between them, as in 'public, \"Other Schema\"'."),
         );
     }
+    let keeps_name = old.as_ref().is_some_and(|old| old.name == row.name);
+    faults.extend(name::fault(&row.name).filter(|_| !keeps_name));
     let operated = old.is_some_and(|old| only_operated(&old, &row));
     // Only the extension's owner restores a dump, but any role can set check_function_bodies.
     let restored = !session.checks_bodies && may_act_as(caller(), extension_owner());

@@ -44,6 +44,10 @@ enum Known {
 /// The most members of a shape. A table has at most 1600 columns: records of more members are no rows of a table.
 const MOST_MEMBERS: usize = 2000;
 
+/// The longest name of a member, a schema or a table that is noted, in bytes: an index has no room for any length. The names of
+/// a source have 63 bytes at most.
+const LONGEST: usize = 255;
+
 /// The most shapes that are told apart. Records of more shapes have no fixed columns.
 const MOST: usize = 64;
 
@@ -83,6 +87,14 @@ impl Shapes {
         (message.schema, message.table, backfill).hash(&mut hasher);
         for field in fields {
             field.key.hash(&mut hasher);
+        }
+        let mut names = fields.iter().map(|field| &*field.key);
+        if [message.schema, message.table]
+            .iter()
+            .any(|name| name.len() > LONGEST)
+            || names.any(|name| name.len() > LONGEST)
+        {
+            return;
         }
         let hash = hasher.finish();
         let known = self.known.get(&hash);
@@ -196,6 +208,7 @@ pub struct Taken {
 impl Taken {
     /// The members that these columns are read from.
     pub fn new(mapping: &Mapping, destination: &Destination, columns: &[TargetColumn]) -> Taken {
+        let keeps = |key: &str| key.len() <= LONGEST;
         let mut taken = Taken {
             keys: BTreeMap::new(),
             others: HashSet::new(),
@@ -205,17 +218,18 @@ impl Taken {
         for column in columns {
             let named = mapping.columns.source(&column.name).is_some();
             match &column.source {
-                Source::Field(key) => {
+                Source::Field(key) if keeps(key) => {
                     *taken.keys.entry(key.clone()).or_default() |= named;
                 }
                 Source::Path(Path {
                     root: Root::Record,
                     keys,
                 }) => match keys.first() {
-                    Some(key) => drop(taken.keys.insert(key.clone(), true)),
+                    Some(key) if keeps(key) => drop(taken.keys.insert(key.clone(), true)),
+                    Some(_) => {}
                     None => taken.all = true,
                 },
-                Source::Path(_) | Source::Constant(_) | Source::Sql(_) => {}
+                Source::Field(_) | Source::Path(_) | Source::Constant(_) | Source::Sql(_) => {}
             }
         }
         for (_, source) in &mapping.columns.named {
