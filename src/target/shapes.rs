@@ -88,7 +88,7 @@ impl Shapes {
         for field in fields {
             field.key.hash(&mut hasher);
         }
-        let mut names = fields.iter().map(|field| &*field.key);
+        let mut names = fields.iter().map(|field| field.key);
         if [message.schema, message.table]
             .iter()
             .any(|name| name.len() > LONGEST)
