@@ -125,7 +125,7 @@ fn elsewhere(mapping: &Mapping, error: &SqlError) -> Fault {
                  sequin.activity;"
             .to_owned(),
         false => format!(
-            "The mapping's SQL, or a trigger, a default, a check or a function that its rows use, raises this error. Make \
+            "The table, the mapping's SQL, or a trigger, a default, a check or a function that its rows use, raises this error. Make \
              it right there: the next call applies the messages. To see the SQL, run: SELECT * FROM sequin.explain({});",
             literal(&mapping.name)
         ),
