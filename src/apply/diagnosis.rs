@@ -16,10 +16,11 @@ use crate::error::quote::{ident, literal};
 use crate::error::{SqlError, sqlstate};
 use crate::mapping::check::qualified;
 use crate::mapping::grants::{internal_functions, writer};
-use crate::mapping::{ColumnSource, Mapping, faults, privileges};
+use crate::mapping::{ColumnSource, Mapping, Mode, faults, privileges};
 use crate::pg::keys::role_name;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::turn::{LockLimit, Turn, caught};
+use crate::pg::user::has_privileges;
 use crate::prepared::Lookup;
 
 /// How long a call waits to grant the internal functions.
@@ -208,7 +209,15 @@ fn missing_grant(
     let statement = match kind {
         "table" => destination
             .filter(|destination| destination.name == name)
-            .map(|table| privileges::grant(&privileges::needed(mapping), &qualified(table), role)),
+            .map(|table| {
+                let mut needed = privileges::needed(mapping);
+                // ON CONFLICT reads the columns by which a log recognises repetitions.
+                let inserts = has_privileges(table.oid, writer(mapping, table), &["INSERT"]);
+                if mapping.mode == Mode::Append && inserts {
+                    needed.insert(0, "SELECT");
+                }
+                privileges::grant(&needed, &qualified(table), role)
+            }),
         "schema" => Some(format!("GRANT USAGE ON SCHEMA {} TO {to};", ident(name))),
         "function" => {
             only(found(0)).map(|name| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};"))
