@@ -13,6 +13,7 @@ use std::hash::{Hash, Hasher};
 use super::column::{Source, TargetColumn};
 use crate::destination::Destination;
 use crate::error::quote::ident;
+use crate::mapping::members::{members, reads_member};
 use crate::mapping::{ColumnSource, Mapping, Path, Root};
 use crate::message::{Action, Field, Message};
 
@@ -238,6 +239,9 @@ impl Taken {
                 taken.sql.push(sql.clone());
             }
         }
+        for (member, _) in taken.sql.iter().flat_map(|sql| members(sql)) {
+            taken.keys.entry(member).or_default();
+        }
         if mapping.columns.rest {
             let columns = destination.columns.iter();
             taken.others = columns.map(|column| column.name.clone()).collect();
@@ -250,7 +254,7 @@ impl Taken {
         self.all
             || self.keys.contains_key(key)
             || self.others.contains(key)
-            || self.sql.iter().any(|sql| sql.contains(key))
+            || self.sql.iter().any(|sql| reads_member(sql, key))
     }
 
     /// What is to be noted of a table, given what is noted of it, when records of this shape come. A member that has
