@@ -37,6 +37,7 @@ use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
 use super::store_states;
+use crate::blame::blame;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
 use crate::error::{Error, SqlError};
@@ -110,8 +111,12 @@ pub fn write(
         settle(all, pending, graph, nodes).map_err(Refused::artifact)
     });
     references.restore(all, pending, graph);
-    if result.is_ok() {
-        all[0].intake.call.wrote();
+    match &result {
+        Ok(()) => all[0].intake.call.wrote(),
+        Err(refused) => {
+            let mapping = &all[graph.places[nodes[0]].mapping].target.mapping;
+            blame(refused.error.clone(), mapping)?;
+        }
     }
     Ok(result)
 }
@@ -221,7 +226,7 @@ fn give_up_values(
             let brought = |i: usize| becomes.has(i);
             let column = can_give_up(target, columns, brought).or_else(|| {
                 let circle = circles.contains(&node);
-                let refers = |referrer: &_| !references.has(place.mapping, referrer);
+                let refers = |referrer: &_| !references.gives_up(place.mapping, referrer);
                 circle.then(|| can_give_up_referred(target, columns, brought, refers))?
             });
             if let Some(column) = column {
