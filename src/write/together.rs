@@ -40,7 +40,7 @@ use super::store_states;
 use crate::blame::blame;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
-use crate::error::{Error, SqlError};
+use crate::error::{Error, SqlError, sqlstate};
 use crate::pg::constraints;
 use crate::pg::user::is_restricted;
 use crate::prepared::RowReader;
@@ -113,6 +113,8 @@ pub fn write(
     references.restore(all, pending, graph);
     match &result {
         Ok(()) => all[0].intake.call.wrote(),
+        // After a conflict with another session the changes wait.
+        Err(refused) if refused.error.class() == sqlstate::TRANSACTION_ROLLBACK => {}
         Err(refused) => {
             let mapping = &all[graph.places[nodes[0]].mapping].target.mapping;
             blame(refused.error.clone(), mapping)?;
