@@ -59,6 +59,11 @@ comment on column sequin.mapping.owner is 'Role that made the mapping; its rows 
 comment on column sequin.mapping.search_path is 'search_path under which the SQL in columns and filter runs: the setting of the session that wrote the SQL';
 comment on column sequin.mapping.created_at is 'When the mapping was made';
 
+create function sequin_internal.content(message text) returns text
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'content_wrapper';
+comment on function sequin_internal.content(text) is 'Internal: what a message says, however it is spelled';
+revoke all on function sequin_internal.content(text) from public;
+
 create table sequin.dead_letter (
     id              bigint generated always as identity primary key,
     mapping         text,
@@ -102,7 +107,7 @@ create index dead_letter_mapping on sequin.dead_letter (mapping, id);
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
-create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(message, 0)) where row_key is null;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(sequin_internal.content(message), 0)) where row_key is null;
 -- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
 -- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;

@@ -50,6 +50,7 @@ declare
     kept      boolean = tg_op = 'DELETE' and old.mode = 'upsert' and old.guard <> 'off'
                         and exists (select from pg_class c where c.oid = old.destination);
     anew      boolean = false;
+    heir      integer;
 begin
     -- Citus makes a table anew, with its rows, to distribute it otherwise or not at all.
     if tg_op = 'UPDATE' and to_regclass('pg_catalog.pg_dist_partition') is not null
@@ -65,6 +66,20 @@ begin
                 using hint = format('If they are of other rows than those of %s, run: SELECT sequin.forget_versions(%L);', new.destination, new.name);
         end if;
         return null;
+    end if;
+    if old.mode = 'append' then
+        -- The first mapping that appends to a table has the sources of its rows.
+        select min(m.id) into heir from sequin.mapping m
+        where m.destination = old.destination and m.mode = 'append' and m.id <> old.id;
+        if heir > old.id then
+            insert into sequin.home_source (mapping, source)
+            select heir, h.source from sequin.home_source h where h.mapping = old.id
+            on conflict (mapping) do update set source = excluded.source;
+            with gone as (delete from sequin.row_version v where v.mapping = old.id returning v.key, v.source)
+            insert into sequin.row_version (mapping, key, source)
+            select heir, g.key, g.source from gone g
+            on conflict (mapping, key) do update set source = excluded.source;
+        end if;
     end if;
     if kept then
         perform sequin_internal.forget_former(f.id) from sequin.former_mapping f
@@ -110,3 +125,10 @@ end $$;
 
 -- Not the grants of a role that was dropped: where the dump is restored, another role could have its OID.
 select pg_catalog.pg_extension_config_dump('sequin.granted_source', 'where exists (select from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) role::pg_catalog.oid)');
+
+create function sequin_internal.content(message text) returns text
+    language c immutable strict parallel safe as 'MODULE_PATHNAME', 'content_wrapper';
+comment on function sequin_internal.content(text) is 'Internal: what a message says, however it is spelled';
+revoke all on function sequin_internal.content(text) from public;
+drop index sequin.dead_letter_message;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(sequin_internal.content(message), 0)) where row_key is null;

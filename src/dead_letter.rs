@@ -16,20 +16,20 @@ pub mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 
 use bumpalo::Bump;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
 use crate::error::SqlError;
+use crate::json::{Encoder, Json, Jsonb};
 use crate::message::Version;
 use crate::outcome::Wait;
 use crate::pg::clock;
 use crate::pg::settings::{Settings, is_own_lock_timeout};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::typeio;
-use crate::prepared::{BatchRow, Kept, RowReader};
+use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 use crate::settings;
 
 /// The state of a letter.
@@ -87,10 +87,17 @@ pub struct Letter<'a> {
     pub committed_at: Option<i64>,
 }
 
+/// Whether the extension's SQL is that of this library: it may be older, until `alter extension … update`.
+const HAS_CONTENT: &str =
+    "select pg_catalog.to_regprocedure('sequin_internal.content(pg_catalog.text)') is not null";
+
 /// Finds letters that are stored already. If the row is known, a letter is the same if mapping, row, source,
-/// version and commit time are equal; without an LSN, the text must be equal too. If the row is not known, a
-/// letter is the same if mapping and text are equal.
-const KNOWN: &str = "
+/// version and commit time are equal; without an LSN, the content must be equal too. If the row is not known, a
+/// letter is the same if mapping and content are equal.
+macro_rules! known {
+    ($content:literal) => {
+        concat!(
+            "
     select k.n, k.known from (
         select b.n, coalesce((
             select min(l.id) from sequin.dead_letter l
@@ -98,15 +105,24 @@ const KNOWN: &str = "
               and l.source is not distinct from b.source and l.lsn is not distinct from b.lsn
               and l.idx is not distinct from b.idx
               and l.committed_at is not distinct from b.committed_at
-              and (b.lsn is not null or l.message = b.message)), (
+              and (b.lsn is not null or ", $content, " = b.content)), (
             select min(l.id) from sequin.dead_letter l
             where b.row_key is null and l.row_key is null
-              and hashtextextended(l.message, 0) = hashtextextended(b.message, 0)
-              and l.message = b.message and l.mapping is not distinct from b.mapping)) as known
-        from sequin_internal.batch() b(n integer, mapping text, message text, row_key bytea, source text, lsn bigint,
+              and hashtextextended(", $content, ", 0) = hashtextextended(b.content, 0)
+              and ", $content, " = b.content
+              and l.mapping is not distinct from b.mapping)) as known
+        from sequin_internal.batch() b(n integer, mapping text, content text, row_key bytea, source text, lsn bigint,
                               idx integer, committed_at timestamptz)
         offset 0) k
-    where k.known is not null";
+    where k.known is not null"
+        )
+    };
+}
+
+const KNOWN: &str = known!("sequin_internal.content(l.message)");
+
+/// The same where the SQL of the extension is older: by the text.
+const KNOWN_BEFORE: &str = known!("l.message");
 
 const RENEW: &str = "
     update sequin.dead_letter l
@@ -162,26 +178,36 @@ const COLUMNS: [(&str, pg_sys::Oid); 22] = [
     ("times", pg_sys::INT4OID),
 ];
 
+const ASKED: [(&str, pg_sys::Oid); 8] = [
+    ("n", pg_sys::INT4OID),
+    ("mapping", pg_sys::TEXTOID),
+    ("content", pg_sys::TEXTOID),
+    ("row_key", pg_sys::BYTEAOID),
+    ("source", pg_sys::TEXTOID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+];
+
 thread_local! {
-    static LOOK_UP: Kept = const {
-        Kept::new(
-            KNOWN,
-            &[
-                ("n", pg_sys::INT4OID),
-                ("mapping", pg_sys::TEXTOID),
-                ("message", pg_sys::TEXTOID),
-                ("row_key", pg_sys::BYTEAOID),
-                ("source", pg_sys::TEXTOID),
-                ("lsn", pg_sys::INT8OID),
-                ("idx", pg_sys::INT4OID),
-                ("committed_at", pg_sys::TIMESTAMPTZOID),
-            ],
-        )
-    };
+    static FIND_CONTENT: Lookup = const { Lookup::new(HAS_CONTENT, &[]) };
+    static LOOK_UP: [Kept; 2] =
+        const { [Kept::new(KNOWN_BEFORE, &ASKED), Kept::new(KNOWN, &ASKED)] };
     static STORED: Kept = const { Kept::new(STORE, &COLUMNS) };
     static RENEWED: Kept = const { Kept::new(RENEW, &COLUMNS) };
     static REMOVED: Kept = const { Kept::new(REMOVE, &[("id", pg_sys::INT8OID)]) };
     static LOCKED: Kept = const { Kept::new(LOCK, &[("id", pg_sys::INT8OID)]) };
+}
+
+/// What a message says, however it is spelled: as `jsonb` writes it. A text that is no `jsonb` stands for itself.
+pub fn content(text: &str) -> Cow<'_, str> {
+    let mut encoder = Encoder::default();
+    let json = Json::parse(text).ok();
+    let datum = json.and_then(|json| encoder.jsonb(json).ok());
+    match datum {
+        Some(datum) => Cow::Owned(Jsonb::new(datum).text()),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// How many letters, and how many bytes of their texts, are stored at a time.
@@ -213,17 +239,13 @@ type Counted<'a> = (Letter<'a>, i32);
 
 /// Counts letters whose row is not known and that are equal.
 fn count(set: Vec<Letter<'_>>) -> Vec<Counted<'_>> {
-    // By a hash, so that no text is copied.
-    let hasher = RandomState::new();
-    let mut first: HashMap<u64, usize> = HashMap::new();
+    let mut first: HashMap<(Option<String>, String), usize> = HashMap::new();
     let mut counted: Vec<Counted<'_>> = Vec::with_capacity(set.len());
     for letter in set {
         if letter.id.is_none() && letter.row_key.is_none() {
-            let hash = hasher.hash_one((&letter.mapping, &letter.text));
-            let at = *first.entry(hash).or_insert(counted.len());
-            if let Some((known, times)) = counted.get_mut(at)
-                && (&known.mapping, &known.text) == (&letter.mapping, &letter.text)
-            {
+            let same = (letter.mapping.clone(), content(&letter.text).into_owned());
+            let at = *first.entry(same).or_insert(counted.len());
+            if let Some((_, times)) = counted.get_mut(at) {
                 *times += 1;
                 continue;
             }
@@ -284,14 +306,21 @@ fn known(set: &[Counted<'_>]) -> Result<Vec<(usize, i64)>, SqlError> {
         return Ok(Vec::new());
     }
     let large = Bump::new();
-    let returned = LOOK_UP.with(|statement| {
-        statement.query(asked.iter(), |(n, letter)| {
+    let found = FIND_CONTENT.with(|query| query.rows(&[], |row| row.get(1)));
+    let by_content = found.into_iter().next().flatten().unwrap_or(false);
+    let returned = LOOK_UP.with(|statements| {
+        statements[usize::from(by_content)].query(asked.iter(), |(n, letter)| {
             let by_text = letter.row_key.is_none() || letter.version.is_none();
             let [lsn, idx] = version(letter);
             vec![
                 Some(Datum::from(*n as i32)),
                 text(letter.mapping.as_deref()),
-                by_text.then(|| message(&letter.text, &large)).flatten(),
+                by_text
+                    .then(|| match by_content {
+                        true => message(&content(&letter.text), &large),
+                        false => message(&letter.text, &large),
+                    })
+                    .flatten(),
                 letter.row_key.as_deref().and_then(IntoDatum::into_datum),
                 text(letter.source),
                 lsn,

@@ -80,7 +80,7 @@ pub fn read_text<'a>(text: &'a str, arena: &'a Bump, watch: Watch) -> Result<Bat
     let values = body::without_mark(text);
     if text.is_empty() {
         reader.payload(Some(text));
-    } else if !values.trim_ascii().is_empty() {
+    } else if !values.trim_ascii().is_empty() && !reader.bare(values) {
         reader.text(values, 0)?;
     }
     Ok(reader.finish())

@@ -83,6 +83,21 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether this mapping is the other one but for name, `on_error` and whether it is enabled.
+    pub fn works_as(&self, other: &Mapping) -> bool {
+        let parts = |m: &Mapping| {
+            (
+                m.source.clone(),
+                m.destination,
+                m.columns.clone(),
+                (m.key.clone(), m.filter.clone(), m.soft_delete.clone()),
+                (m.mode, m.on_delete, m.guard),
+                (m.owner, m.search_path.clone()),
+            )
+        };
+        parts(self) == parts(other)
+    }
+
     /// The destination's OID, as the server has it.
     pub fn destination_oid(&self) -> Option<pg_sys::Oid> {
         self.destination.map(pg_sys::Oid::from)

@@ -173,8 +173,10 @@ pub enum MessageFault {
     NullPayload,
     /// The body that should hold a message is not base64.
     NotBase64,
-    /// The body that should hold a message is base64, but not of UTF-8 text. It may be compressed.
+    /// The body that should hold a message is base64, but not of UTF-8 text.
     NotUtf8,
+    /// The body that should hold a message is compressed, by this program, and in base64.
+    Compressed(&'static str),
     /// The value is nested in too many envelopes.
     TooDeep,
     /// SNS asks to confirm a subscription. This is not a message from Sequin.
@@ -217,6 +219,7 @@ impl fmt::Display for MessageFault {
             MessageFault::NullPayload => "payload is null",
             MessageFault::NotBase64 => "body is neither JSON nor base64",
             MessageFault::NotUtf8 => "body is base64, but not of UTF-8 text",
+            MessageFault::Compressed(by) => return write!(out, "body is compressed ({by})"),
             MessageFault::TooDeep => "message is in too many envelopes",
             MessageFault::SubscriptionConfirmation => "SNS asks to confirm a subscription",
         })

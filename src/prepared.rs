@@ -17,6 +17,7 @@ use crate::pg::interrupts;
 use crate::pg::isolation::is_standby;
 use crate::pg::keys::{stored_bytes, stored_text};
 use crate::pg::memory::RowContext;
+use crate::pg::plan_size::SmallHashTables;
 use crate::pg::spi::{CatalogPlans, Executed, Plan, Returned, select};
 use crate::pg::tuples::{Counts, RowColumn, RowType, Rows};
 use crate::pg::user::current_user;
@@ -257,6 +258,7 @@ impl<'r> RowReader<'r> {
 pub struct Kept {
     sql: &'static str,
     columns: &'static [(&'static str, pg_sys::Oid)],
+    finds_few: bool,
     statement: RefCell<Option<Statement>>,
 }
 
@@ -266,8 +268,15 @@ impl Kept {
         Kept {
             sql,
             columns,
+            finds_few: false,
             statement: RefCell::new(None),
         }
+    }
+
+    /// The same statement, which usually finds far fewer rows than its plan expects: see [`SmallHashTables`].
+    pub const fn finding_few(mut self) -> Kept {
+        self.finds_few = true;
+        self
     }
 
     /// Executes the statement over a batch relation with a row for each item.
@@ -282,7 +291,10 @@ impl Kept {
             Some(statement) => statement,
             None => self.make()?,
         };
-        let outcome = statement.execute(items, row);
+        let outcome = {
+            let _small = self.finds_few.then(SmallHashTables::begin);
+            statement.execute(items, row)
+        };
         self.statement.replace(Some(statement));
         outcome
     }

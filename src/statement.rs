@@ -354,10 +354,19 @@ pub fn insert_new(
     columns: &[&SqlColumn],
     key: &[&SqlColumn],
 ) -> String {
+    insert_unless(input, relation, columns, &format!("({})", list(key, "")))
+}
+
+/// `INSERT … ON CONFLICT … DO NOTHING`: rows of `columns`, unless `arbiter`, which `ON CONFLICT` names, knows them.
+pub fn insert_unless(
+    input: Input<'_>,
+    relation: &SqlRelation,
+    columns: &[&SqlColumn],
+    arbiter: &str,
+) -> String {
     format!(
-        "{} on conflict ({}) do nothing",
-        insert(input, relation, columns),
-        list(key, "")
+        "{} on conflict {arbiter} do nothing",
+        insert(input, relation, columns)
     )
 }
 

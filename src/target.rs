@@ -11,7 +11,7 @@ mod expression;
 pub mod mark;
 pub mod projection;
 pub mod reading;
-mod repeats;
+pub mod repeats;
 pub mod shapes;
 pub mod sql;
 pub mod statements;
@@ -49,6 +49,7 @@ use expression::Expression;
 use mark::Mark;
 use projection::Projection;
 use reading::Reading;
+use repeats::Repeats;
 use shapes::Shapes;
 use statements::Statements;
 use supply::Supply;
@@ -64,13 +65,13 @@ pub struct Target {
     pub key: Vec<usize>,
     /// The encoding of the key's values as bytes.
     pub key_encoding: Vec<KeyColumn>,
-    /// Under mode append, the numbers of the columns of a unique index by which a change is recognised that
-    /// was appended before; none if there is no such index.
-    pub repeats: Vec<usize>,
+    /// Under mode append, how a change is recognised that was appended before.
+    pub repeats: Repeats,
     /// The encoding of these columns' values as bytes.
     pub repeats_encoding: Vec<KeyColumn>,
-    /// Whether changes of two source databases can have equal values in these columns.
-    pub by_source: bool,
+    /// The mapping (by id) under which the sources of appended rows are noted: the first one that appends to the
+    /// destination.
+    pub log: i32,
     /// The mapping's SQL, which the server evaluates, if there is any.
     pub projection: Option<Projection>,
     /// Lists of columns, in the order of the table, that foreign keys refer to and that are not the key.
@@ -130,14 +131,15 @@ impl Target {
         }
         let append = mapping.mode == Mode::Append;
         let repeats = match append {
-            true if key.is_empty() => repeats::of_index(&mapping, &destination, &columns),
-            true => key.clone(),
-            false => Vec::new(),
+            true => Repeats::of(&mapping, &destination, &columns, &key),
+            false => Repeats::default(),
         };
-        let by_source = append
-            && repeats::tell_changes(&mapping, &columns, &repeats)
-            && !repeats::tell_sources(&mapping, &columns, &repeats);
+        let log = match repeats.by_source {
+            true => catalog::first_log(destination.oid).unwrap_or(mapping.id),
+            false => mapping.id,
+        };
         let repeats_encoding = repeats
+            .columns
             .iter()
             .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
             .collect();
@@ -148,8 +150,11 @@ impl Target {
         let mut depends_on = vec![destination.oid];
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let versions = VersionsIn::of(&mapping, &destination);
-        if versions == VersionsIn::Columns || by_source {
+        if versions == VersionsIn::Columns || repeats.by_source {
             depends_on.push(catalog::home_sources());
+        }
+        if repeats.by_source {
+            depends_on.push(catalog::relation());
         }
         let filter = mapping.filter.iter().cloned();
         let sql = expressions.iter().map(|e| e.sql.clone()).chain(filter);
@@ -178,7 +183,7 @@ impl Target {
             key_encoding,
             repeats,
             repeats_encoding,
-            by_source,
+            log,
             projection,
             can_lock_rows,
             places: None,

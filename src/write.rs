@@ -88,7 +88,7 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     }
     for (kind, nets) in shapes {
         cascade::check_updates(changes, &nets)?;
-        match changes.target.by_source {
+        match changes.target.repeats.by_source {
             true => appended::append(changes, kind, &nets)?,
             false => upsert(changes, kind, &nets)?,
         }

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::{own_statement, result};
 use crate::apply::apply_letters;
+use crate::dead_letter;
 use crate::error::{Error, SqlError};
 use crate::mapping::Mapping;
 use crate::mapping::catalog::{self, mine};
@@ -136,6 +137,12 @@ fn letter(id: i64, caller: pg_sys::Oid) -> Result<(), Error> {
         Some(of) if may_act_as(caller, of.unwrap_or(owner)) => Ok(()),
         _ => Err(Error::LetterNotFound { id }),
     }
+}
+
+/// What a letter's message says, however it is spelled: equal letters are stored once.
+#[pg_extern(sql = false)]
+fn content(message: &str) -> String {
+    dead_letter::content(message).into_owned()
 }
 
 /// `sequin.discard(id)`: removes a letter.

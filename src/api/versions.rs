@@ -19,7 +19,7 @@ use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::Settled;
 use crate::mapping::grants::writer;
 use crate::mapping::versions::{VersionsIn, has_guard_columns};
-use crate::mapping::{Guard, Mapping, Mode, catalog};
+use crate::mapping::{Guard, Mapping, Mode, SourcePattern, catalog};
 use crate::pg::invalidation;
 use crate::pg::raise::raise;
 use crate::pg::row::Row;
@@ -108,8 +108,9 @@ fn checks_bodies() -> bool {
     value.ok().flatten().unwrap_or(true)
 }
 
-/// Takes over the versions of the removed mapping of the same source, destination and owner, if there is one. Returns
-/// the place of the versions of its rows, and how many are in `sequin.row_version`.
+/// Takes over the versions of the removed mapping of the same destination and owner whose source is the same, or has
+/// tables in common, if there is one. Returns the place of the versions of its rows, and how many are in
+/// `sequin.row_version`.
 fn take_over(
     mapping: &Mapping,
     destination: &Destination,
@@ -118,10 +119,7 @@ fn take_over(
     if VersionsIn::of(mapping, destination) == VersionsIn::Nowhere {
         return Ok(None);
     }
-    let exists =
-        "select exists (select from sequin.former_mapping f where f.destination::oid = $1)";
-    let exists = Spi::get_one_with_args::<bool>(exists, &[destination.oid.into()]);
-    if exists.map_err(own_statement(what()))? != Some(true) {
+    if !find_former(mapping, destination).map_err(own_statement(what()))? {
         return Ok(None);
     }
     let empty = {
@@ -148,6 +146,49 @@ fn take_over(
         Ok(Some((place, rows.unwrap_or_default())))
     })
     .map_err(own_statement(what()))
+}
+
+/// Whether there is such a mapping: it gets the source of this one. Tells of others to the destination, whose versions are
+/// not used.
+fn find_former(mapping: &Mapping, destination: &Destination) -> Result<bool, pgrx::spi::Error> {
+    let sql = "select f.id, f.source from sequin.former_mapping f
+               where f.destination::oid = $1 and f.owner::oid = $2 order by f.removed_at desc, f.id desc";
+    let args = [destination.oid.into(), mapping.owner_oid().into()];
+    let mut found: Vec<(i32, SourcePattern, String)> = Spi::connect(|client| {
+        let rows = client.select(sql, None, &args)?;
+        let rows = rows.map(|row| {
+            let source = row.get::<String>(2)?.unwrap_or_default();
+            let pattern = SourcePattern::parse(&source).ok();
+            Ok(pattern.map(|pattern| {
+                (
+                    row.get(1).ok().flatten().unwrap_or_default(),
+                    pattern,
+                    source,
+                )
+            }))
+        });
+        rows.filter_map(Result::transpose)
+            .collect::<Result<_, pgrx::spi::Error>>()
+    })?;
+    let same = found
+        .iter()
+        .position(|(_, source, _)| *source == mapping.source);
+    let common = || {
+        found
+            .iter()
+            .position(|(_, source, _)| source.overlaps(&mapping.source))
+    };
+    let taken = same.or_else(common).map(|i| found.remove(i));
+    if !found.is_empty() {
+        let sources: Vec<String> = found.into_iter().map(|(_, _, source)| source).collect();
+        unused(mapping, destination, &sources);
+    }
+    let Some((id, ..)) = taken else {
+        return Ok(false);
+    };
+    let sql = "update sequin.former_mapping f set source = m.source from sequin.mapping m where f.id = $1 and m.id = $2";
+    Spi::run_with_args(sql, &[id.into(), mapping.id.into()])?;
+    Ok(true)
 }
 
 /// The key of the row `d`, as SQL.
@@ -243,6 +284,31 @@ fn taken_over(mapping: &Mapping, rows: i64) {
         )
         .with_hint(format!(
             "To start over, run: SELECT sequin.forget_versions({});",
+            quote::literal(&mapping.name)
+        )),
+    );
+}
+
+/// Tells that versions of removed mappings stay where they are.
+fn unused(mapping: &Mapping, destination: &Destination, sources: &[String]) {
+    tell(
+        PgLogLevel::NOTICE,
+        SqlError::new(
+            sqlstate::SUCCESSFUL_COMPLETION,
+            format!(
+                "mapping \"{}\" does not take over the versions of rows of {} that came from {}",
+                mapping.name,
+                destination.qualified_name(),
+                sources.join(", ")
+            ),
+        )
+        .with_detail(
+            "They are kept for that source, and sequin.tombstone_retention. To an older change, such a row is new.",
+        )
+        .with_hint(format!(
+            "If the source was renamed, run: SELECT sequin.begin_resync({0}); then start a backfill in Sequin, and run: SELECT \
+             sequin.finish_resync({0}); Another time, change the source of the mapping: SELECT \
+             sequin.alter_mapping({0}, source => …);",
             quote::literal(&mapping.name)
         )),
     );

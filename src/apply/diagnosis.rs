@@ -16,10 +16,11 @@ use crate::error::quote::{ident, literal};
 use crate::error::{SqlError, sqlstate};
 use crate::mapping::check::qualified;
 use crate::mapping::grants::{internal_functions, writer};
-use crate::mapping::{ColumnSource, Mapping, faults, privileges};
+use crate::mapping::{ColumnSource, Mapping, Mode, faults, privileges};
 use crate::pg::keys::role_name;
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::turn::{LockLimit, Turn, caught};
+use crate::pg::user::has_privileges;
 use crate::prepared::Lookup;
 
 /// How long a call waits to grant the internal functions.
@@ -91,7 +92,7 @@ fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
     if causes.is_empty() && heals_by_grant(error) {
         let role = role_name(role).unwrap_or_default();
         let hint = missing_grant(mapping, destination.as_ref(), &role, error);
-        causes.push(Fault::from(error.clone()).hint(hint));
+        causes.push(Fault::from(error.clone().with_place()).hint(hint));
     }
     if error.class() == sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION && !heals_by_grant(error) {
         causes = causes
@@ -105,18 +106,10 @@ fn causes(mapping: &Mapping, error: &SqlError) -> Vec<Fault> {
 /// The fault of what no check of the mapping finds: a trigger, a default or a function that the rows use. DETAIL says
 /// which function, if it is one.
 fn elsewhere(mapping: &Mapping, error: &SqlError) -> Fault {
-    let fault = Fault::from(error.clone());
     if heals_by_grant(error) {
-        return fault;
+        return Fault::from(error.clone());
     }
-    let context = error.context.as_deref().unwrap_or_default();
-    let mut lines = context.lines();
-    let place =
-        lines.find(|line| line.contains(" function ") && !line.starts_with("SQL statement"));
-    let fault = match (&error.detail, place) {
-        (None, Some(place)) => fault.detail(format!("It was raised in {place}.")),
-        _ => fault,
-    };
+    let fault = Fault::from(error.clone().with_place());
     if error.class() == sqlstate::SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION {
         return fault.hint(
             "A trigger, a default or a function that the rows use needs what is missing or has changed. Make it right \
@@ -133,7 +126,7 @@ fn elsewhere(mapping: &Mapping, error: &SqlError) -> Fault {
                  sequin.activity;"
             .to_owned(),
         false => format!(
-            "The mapping's SQL, or a trigger, a default, a check or a function that its rows use, raises this error. Make \
+            "The table, the mapping's SQL, or a trigger, a default, a check or a function that its rows use, raises this error. Make \
              it right there: the next call applies the messages. To see the SQL, run: SELECT * FROM sequin.explain({});",
             literal(&mapping.name)
         ),
@@ -169,6 +162,14 @@ const FUNCTIONS: &str = "
     select p.oid::pg_catalog.regprocedure::text from pg_catalog.pg_proc p join pg_catalog.pg_roles r on r.rolname = $2
     where p.proname = $1 and not pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE')";
 
+const TABLES: &str = "
+    select pg_catalog.format('%I.%I', n.nspname, c.relname)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_roles r on r.rolname = $2
+    where c.relname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f')
+      and exists (select from pg_catalog.unnest('{SELECT, INSERT, UPDATE, DELETE}'::pg_catalog.text[]) p
+                  where not pg_catalog.has_table_privilege(r.oid, c.oid, p))";
+
 const SEQUENCES: &str = "
     select pg_catalog.format('%I.%I', n.nspname, c.relname)
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -176,9 +177,13 @@ const SEQUENCES: &str = "
     where c.relname = $1 and c.relkind = 'S' and not pg_catalog.has_sequence_privilege(r.oid, c.oid, 'USAGE')";
 
 thread_local! {
-    static FIND: [Lookup; 2] = const {
+    static FIND: [Lookup; 3] = const {
         const NAMES: &[BuiltinOid] = &[BuiltinOid::TEXTOID, BuiltinOid::TEXTOID];
-        [Lookup::new(FUNCTIONS, NAMES), Lookup::new(SEQUENCES, NAMES)]
+        [
+            Lookup::new(FUNCTIONS, NAMES),
+            Lookup::new(SEQUENCES, NAMES),
+            Lookup::new(TABLES, NAMES),
+        ]
     };
 }
 
@@ -204,7 +209,15 @@ fn missing_grant(
     let statement = match kind {
         "table" => destination
             .filter(|destination| destination.name == name)
-            .map(|table| privileges::grant(&privileges::needed(mapping), &qualified(table), role)),
+            .map(|table| {
+                let mut needed = privileges::needed(mapping);
+                // ON CONFLICT reads the columns by which a log recognises repetitions.
+                let inserts = has_privileges(table.oid, writer(mapping, table), &["INSERT"]);
+                if mapping.mode == Mode::Append && inserts {
+                    needed.insert(0, "SELECT");
+                }
+                privileges::grant(&needed, &qualified(table), role)
+            }),
         "schema" => Some(format!("GRANT USAGE ON SCHEMA {} TO {to};", ident(name))),
         "function" => {
             only(found(0)).map(|name| format!("GRANT EXECUTE ON FUNCTION {name} TO {to};"))
@@ -220,8 +233,19 @@ fn missing_grant(
         }
         _ => None,
     };
+    // The server does not say which privilege a statement of a trigger or of the SQL lacks.
+    let all = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+    let other = match (&statement, kind) {
+        (None, "table") => only(found(2)).map(|name| privileges::grant(&all, &name, role)),
+        _ => None,
+    };
     match statement {
         Some(statement) => format!("Run: {statement}"),
+        None if other.is_some() => format!(
+            "The SQL and the triggers run as role {to}, and the server does not say which privilege they lack. Grant what they \
+             need of these, or run: {}",
+            other.unwrap_or_default()
+        ),
         None => format!(
             "The statements, the SQL and the triggers run as role {to}: grant it the privilege that they need."
         ),

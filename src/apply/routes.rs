@@ -14,6 +14,7 @@ use crate::dead_letter::retried::Retried;
 use crate::envelope::{Batch, Item};
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError};
+use crate::message::MessageFault;
 use crate::outcome::{Outcome, Position};
 use crate::pg::interrupts;
 use crate::settings;
@@ -32,15 +33,20 @@ impl Refused {
     pub fn error(&self, batch: &Batch<'_>) -> SqlError {
         match (&self.other, &batch.items[self.position.index()]) {
             (Some(error), _) => (**error).clone(),
-            (None, Item::Dead { fault, .. }) => match fault.is_not_json() {
-                true => Error::NotJson {
-                    fault: fault.to_string(),
-                },
-                false => Error::NotAMessage {
-                    fault: fault.to_string(),
-                },
+            (None, Item::Dead { fault, .. }) => {
+                let text = fault.to_string();
+                let error: SqlError = match fault.is_not_json() {
+                    true => Error::NotJson { fault: text },
+                    false => Error::NotAMessage { fault: text },
+                }
+                .into();
+                match **fault {
+                    MessageFault::Compressed(_) => {
+                        error.with_hint("Decompress it in the forwarder, before the call.")
+                    }
+                    _ => error,
+                }
             }
-            .into(),
             (None, Item::Message(message)) => Error::Unmapped {
                 table: format!("{}.{}", message.schema, message.table),
             }

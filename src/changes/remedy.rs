@@ -4,6 +4,7 @@
 
 use crate::error::quote::{ident, literal};
 use crate::error::{SqlError, sqlstate};
+use crate::pg::keys::role_name;
 use crate::target::Target;
 
 /// The error with a HINT, if the server gives none and the destination's definition is what can change.
@@ -11,7 +12,10 @@ pub fn with_hint(target: &Target, error: SqlError) -> SqlError {
     if error.hint.is_some() {
         return error;
     }
+    let error = error.with_place();
     let hint = match error.code {
+        sqlstate::INVALID_TEXT_REPRESENTATION => enum_value(target, &error),
+        sqlstate::INSUFFICIENT_PRIVILEGE if is_of_policy(&error) => policy(target),
         sqlstate::NOT_NULL_VIOLATION => not_null(target, &error),
         // Of a check, the constraint would be known.
         sqlstate::CHECK_VIOLATION if error.constraint.is_none() && error.column.is_none() => {
@@ -20,7 +24,49 @@ pub fn with_hint(target: &Target, error: SqlError) -> SqlError {
         sqlstate::CHECK_VIOLATION => check(target, &error),
         _ => None,
     };
+    let hint = hint.or_else(|| raised(target, &error));
     SqlError { hint, ..error }
+}
+
+/// A function that the row's triggers, checks, defaults or SQL call.
+fn raised(target: &Target, error: &SqlError) -> Option<String> {
+    let detail = error.detail.as_deref()?;
+    detail.contains("It was raised in ").then(|| {
+        format!(
+            "Make right what the function refuses, or the function, then run: {}",
+            retry(target)
+        )
+    })
+}
+
+/// The source has a value of an enum that the destination's type lacks. The server's message has the type and the value.
+fn enum_value(target: &Target, error: &SqlError) -> Option<String> {
+    let said = error
+        .message
+        .strip_prefix("invalid input value for enum ")?;
+    let (type_name, value) = said.split_once(": \"")?;
+    let value = value.strip_suffix('"')?;
+    Some(format!(
+        "If the source has the value, run: ALTER TYPE {type_name} ADD VALUE {}; {}",
+        literal(value),
+        retry(target)
+    ))
+}
+
+fn is_of_policy(error: &SqlError) -> bool {
+    error
+        .message
+        .starts_with("new row violates row-level security policy")
+}
+
+fn policy(target: &Target) -> Option<String> {
+    let role = role_name(target.writer())?;
+    Some(format!(
+        "The row is written as role {}. Let a policy of {} admit it, then run: {}",
+        ident(&role),
+        target.destination.qualified_name(),
+        retry(target)
+    ))
 }
 
 fn retry(target: &Target) -> String {

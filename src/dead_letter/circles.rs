@@ -83,8 +83,8 @@ const HASHED: &str = "
     select b.n, sha256(b.key) from sequin_internal.batch() b(n integer, key bytea)";
 
 thread_local! {
-    static AWAITER: Kept = const { Kept::new(AWAITED, &WAITS) };
-    static BRINGING: Kept = const { Kept::new(AWAITED_BRINGING, &WAITS) };
+    static AWAITER: Kept = const { Kept::new(AWAITED, &WAITS).finding_few() };
+    static BRINGING: Kept = const { Kept::new(AWAITED_BRINGING, &WAITS).finding_few() };
     static HASHER: Kept = const {
         Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
     };

@@ -128,9 +128,9 @@ const WRITTEN: [(&str, pg_sys::Oid); 4] = [
 
 thread_local! {
     static KEPT_FOR: Lookup = const { Lookup::new(KEPT, &[pg_sys::BuiltinOid::TEXTOID]) };
-    static FINDER: Kept = const { Kept::new(FIND, &WRITTEN) };
-    static BY_VALUE: Kept = const { Kept::new(FIND_BY_VALUE, &WRITTEN) };
-    static LEFT: Kept = const { Kept::new(LEAVE, &WRITTEN) };
+    static FINDER: Kept = const { Kept::new(FIND, &WRITTEN).finding_few() };
+    static BY_VALUE: Kept = const { Kept::new(FIND_BY_VALUE, &WRITTEN).finding_few() };
+    static LEFT: Kept = const { Kept::new(LEAVE, &WRITTEN).finding_few() };
     static TAKEN: Kept = const { Kept::new(TAKE, &[("nothing", pg_sys::INT4OID)]) };
     static STILL_KEPT: Kept = const { Kept::new(KEPT_STILL, &[("id", pg_sys::INT8OID)]) };
     static SWEPT: Cell<Option<Instant>> = const { Cell::new(None) };

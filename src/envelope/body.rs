@@ -30,19 +30,45 @@ pub(super) fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// Whether a text is base64 of data that gzip compressed, by its first three bytes.
-pub(super) fn is_compressed(text: &str) -> bool {
-    text.trim_ascii_start().starts_with("H4sI")
+/// What compressed the data that a text is base64 of, as far as its first bytes tell.
+pub(super) fn compression(text: &str, arena: &Bump) -> Option<&'static str> {
+    let text = text.trim_ascii_start();
+    match text.as_bytes().get(..5)? {
+        [b'H', b'4', b's', b'I', _] => Some("gzip"),
+        [b'K', b'L', b'U', b'v', b'/' | b'_'] => Some("zstd"),
+        // the second byte tells how well zlib was to compress; then the data is no text
+        [b'e', b'A' | b'F' | b'J' | b'N', ..] => {
+            let fault = decode(text, arena).err();
+            fault.and_then(|fault| (fault == MessageFault::NotUtf8).then_some("zlib"))
+        }
+        _ => None,
+    }
+}
+
+/// Decodes base64 as [`decode`] does, and names what compressed the data.
+pub(super) fn decode_named<'a>(text: &str, arena: &'a Bump) -> Result<&'a str, MessageFault> {
+    decode(text, arena).map_err(|fault| match compression(text, arena) {
+        Some(by) => MessageFault::Compressed(by),
+        None => fault,
+    })
 }
 
 /// Whether a string can only be a body: JSON text, or base64 of JSON text or of compressed data.
 pub(super) fn is_body(text: &str, arena: &Bump) -> bool {
     begins_like_json(text.as_bytes())
-        || is_compressed(text)
         || decode(text, arena).is_ok_and(|text| begins_like_json(text.as_bytes()))
+        || compression(text, arena).is_some()
 }
 
-/// Decodes base64 of either alphabet, with or without padding.
+/// Whether a text is no JSON, and may be base64 of JSON or of compressed data, by its first byte.
+pub(super) fn may_be_base64(text: &str) -> bool {
+    matches!(
+        text.trim_ascii_start().as_bytes().first(),
+        Some(b'e' | b'W' | b'C' | b'I' | b'H' | b'K')
+    )
+}
+
+/// Decodes base64 of either alphabet, with or without padding, also in lines.
 pub(super) fn decode<'a>(text: &str, arena: &'a Bump) -> Result<&'a str, MessageFault> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
@@ -55,7 +81,10 @@ pub(super) fn decode<'a>(text: &str, arena: &'a Bump) -> Result<&'a str, Message
     } else {
         STANDARD
     };
-    let text = text.trim_ascii();
+    let mut text = text.trim_ascii();
+    if text.bytes().any(|b| matches!(b, b'\n' | b'\r')) {
+        text = arena.alloc_str(&text.replace(['\n', '\r'], ""));
+    }
     let room = arena.alloc_slice_fill_copy(base64::decoded_len_estimate(text.len()), 0);
     let len = engine
         .decode_slice(text, room)

@@ -60,6 +60,7 @@ impl Content {
             "command" => (18, Content::Command),
             "detail" => (19, Content::Text),
             "args" => (20, Content::Args),
+            "kwargs" => (21, Content::Args),
             _ => return None,
         })
     }

@@ -16,6 +16,19 @@ pub(super) fn are_streams(whole: Json<'_>) -> bool {
     streams.peek().is_some() && streams.all(|(_, entries)| is_stream(entries))
 }
 
+/// Whether a value is the body of a task of Celery: `[arguments, named arguments, what comes after it]`.
+pub(super) fn is_task(whole: Json<'_>) -> bool {
+    let mut parts = whole.elements();
+    let kinds = [parts.next(), parts.next(), parts.next()].map(|part| part.map(Json::kind));
+    let names = ["callbacks", "errbacks", "chain", "chord"];
+    kinds == [Some(Kind::Array), Some(Kind::Object), Some(Kind::Object)]
+        && parts.next().is_none()
+        && whole
+            .elements()
+            .nth(2)
+            .is_some_and(|after| names.iter().any(|name| after.get(name).is_some()))
+}
+
 fn is_entry(entry: Json<'_>) -> bool {
     if entry.kind() != Kind::Array {
         return false;
@@ -57,6 +70,24 @@ mod tests {
 
     fn are(text: &str) -> bool {
         are_streams(Json::parse(text).unwrap())
+    }
+
+    #[test]
+    fn tasks() {
+        let is = |text: &str| is_task(Json::parse(text).unwrap());
+        assert!(is(r#"[[{}],{},{"callbacks":null,"errbacks":null}]"#));
+        assert!(is(r#"[[],{"a":1},{"chord":null}]"#));
+        for text in [
+            "[]",
+            "[[],{}]",
+            "[[],{},{}]",
+            r#"[[],{},{"action":null}]"#,
+            r#"[{},{},{"chain":null}]"#,
+            r#"[[],[],{"chain":null}]"#,
+            r#"[[],{},{"chain":null},1]"#,
+        ] {
+            assert!(!is(text), "{text}");
+        }
     }
 
     #[test]

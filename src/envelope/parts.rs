@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::source::Source;
 use super::strings::Strings;
 use crate::image::of_change;
-use crate::json::{Json, Kind};
+use crate::json::{Json, Kind, Scanner};
 use crate::message::{Action, MessageFault, Version};
 
 /// The members seen so far.
@@ -65,6 +65,21 @@ pub(super) struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
+    /// Reads metadata that is not an object, but may be the text of an object.
+    pub(super) fn embedded(
+        value: Json<'a>,
+        strings: Strings<'a>,
+    ) -> Result<Metadata<'a>, MessageFault> {
+        let metadata = match strings.embedded(value)? {
+            Some(Json::Text(text)) => Metadata::read(&mut Scanner::new(text), strings).ok(),
+            Some(Json::Binary(mut jsonb)) => Metadata::read(&mut jsonb, strings).ok(),
+            None => None,
+        };
+        metadata
+            .filter(|metadata| metadata.read)
+            .ok_or(MessageFault::NoTable)
+    }
+
     /// The version of a change whose metadata have no `commit_idx`: its content and its idempotency key tell it from
     /// other changes of its transaction.
     pub(super) fn unindexed(

@@ -9,11 +9,11 @@ use std::rc::Rc;
 use bumpalo::Bump;
 
 use super::batch::{Item, ItemText};
-use super::body::{Encoding, begins_like_json, decode, is_body, is_compressed, without_mark};
+use super::body::{Encoding, begins_like_json, decode_named, is_body, without_mark};
 use super::content::{Content, Where};
 use super::limits::{BODIES, MAX_ENVELOPES, SMALL_BODIES, WATCHED_FIELDS, Watch, push};
 use super::lines::Lines;
-use super::look::{are_streams, what_it_is_instead};
+use super::look::{are_streams, is_task, what_it_is_instead};
 use super::parts::{Metadata, Parts, Record};
 use super::source::Source;
 use super::strings::Strings;
@@ -68,10 +68,7 @@ impl<'a> Reader<'a> {
                 Err(fault) => {
                     let bad = lines.fail(fault);
                     self.items.truncate(bad.items);
-                    self.dead_text(
-                        ItemText::Text(bad.text),
-                        MessageFault::LineNotJson(bad.fault),
-                    );
+                    self.bad_line(bad.text, bad.fault);
                     bad.end
                 }
             };
@@ -79,6 +76,16 @@ impl<'a> Reader<'a> {
                 Some(rest) => (scanner, limit) = rest,
                 None => return lines.end(),
             }
+        }
+    }
+
+    /// A line that is not JSON is one dead item, unless it only has a byte order mark.
+    fn bad_line(&mut self, line: &'a str, fault: JsonFault) {
+        let first = self.items.len();
+        let text = without_mark(line);
+        if text.len() == line.len() || self.text(text, 0).is_err() {
+            self.items.truncate(first);
+            self.dead_text(ItemText::Text(line), MessageFault::LineNotJson(fault));
         }
     }
 
@@ -285,14 +292,15 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// Reads an array that no envelope announced. An array that begins with a string can come from Redis.
+    /// Reads an array that no envelope announced. An array that begins with a string can come from Redis, and one that
+    /// begins with a list from Celery.
     fn array<S: Source<'a>>(
         &mut self,
         source: &mut S,
         place: Where,
         level: u32,
     ) -> Result<Shape<'a>, S::Fault> {
-        let mut leading = None;
+        let (mut leading, first) = (None, self.items.len());
         let whole = source.array(|source| {
             match *leading.get_or_insert(source.kind()?) {
                 Kind::Object | Kind::Array => self.item(source, Where::Element, level + 1)?,
@@ -307,6 +315,11 @@ impl<'a> Reader<'a> {
         let known = match leading {
             // an empty batch has no message, but an empty list in place of a message is a fault
             None => place == Where::Whole,
+            Some(Kind::Array) if is_task(whole) => {
+                self.items.truncate(first);
+                let mut parts = whole.elements();
+                parts.next().is_some_and(|list| self.arguments(list, level))
+            }
             Some(Kind::Object | Kind::Array) => true,
             Some(Kind::String) => self.strings(whole, level),
             // not a message, but a message may come after it
@@ -425,7 +438,7 @@ impl<'a> Reader<'a> {
         let metadata = match &parts.metadata {
             Some(metadata) if metadata.read => metadata,
             Some(metadata) => {
-                reread = self.embedded_metadata(metadata.value)?;
+                reread = Metadata::embedded(metadata.value, strings)?;
                 &reread
             }
             None => return Err(MessageFault::NoTable),
@@ -464,19 +477,6 @@ impl<'a> Reader<'a> {
             fields,
             whole,
         })
-    }
-
-    /// Reads metadata that is not an object, but may be the text of an object.
-    fn embedded_metadata(&self, value: Json<'a>) -> Result<Metadata<'a>, MessageFault> {
-        let strings = self.strings;
-        let metadata = match strings.embedded(value)? {
-            Some(Json::Text(text)) => Metadata::read(&mut Scanner::new(text), strings).ok(),
-            Some(Json::Binary(mut jsonb)) => Metadata::read(&mut jsonb, strings).ok(),
-            None => None,
-        };
-        metadata
-            .filter(|metadata| metadata.read)
-            .ok_or(MessageFault::NoTable)
     }
 
     /// Reads a record that is not an object, but may be the text of an object. Returns the record and the
@@ -525,9 +525,9 @@ impl<'a> Reader<'a> {
             self.nested(text, level);
             return Shape::Known;
         }
-        match decode(text, self.strings.arena) {
+        match decode_named(text, self.strings.arena) {
             Ok(decoded) if begins_like_json(decoded.as_bytes()) => self.nested(decoded, level),
-            Err(fault) if is_compressed(text) => self.dead_text(ItemText::Text(text), fault),
+            Err(fault @ MessageFault::Compressed(_)) => self.dead_text(ItemText::Text(text), fault),
             _ if !certain => return Shape::Unknown(value),
             _ if encoding == Encoding::Text => self.nested(text, level),
             Ok(decoded) => self.nested(decoded, level),
@@ -538,7 +538,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a text inside the batch. If the text is not JSON, it becomes one dead item, and reading
     /// continues with the rest of the batch.
-    fn nested(&mut self, text: &'a str, level: u32) {
+    pub(super) fn nested(&mut self, text: &'a str, level: u32) {
         let text = without_mark(text);
         let first = self.items.len();
         self.room -= text.len().min(self.room);

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::batch::{Batch, Item, ItemText};
-use super::body::without_mark;
+use super::body::{begins_like_json, decode_named, may_be_base64, without_mark};
 use super::content::Where;
 use super::reader::Reader;
 use crate::json::Jsonb;
@@ -22,10 +22,26 @@ impl<'a> Reader<'a> {
         };
         let first = self.items.len();
         let text = without_mark(text);
+        if self.bare(text) {
+            return;
+        }
         if let Err(fault) = self.text(text, 0) {
             self.items.truncate(first);
             self.dead_text(ItemText::Text(text), MessageFault::PayloadNotJson(fault));
         }
+    }
+
+    /// Reads a text that is base64 without quotes. Returns whether it is.
+    pub(super) fn bare(&mut self, text: &'a str) -> bool {
+        if !may_be_base64(text) {
+            return false;
+        }
+        match decode_named(text, self.strings.arena) {
+            Ok(decoded) if begins_like_json(decoded.as_bytes()) => self.nested(decoded, 0),
+            Err(fault @ MessageFault::Compressed(_)) => self.dead_text(ItemText::Text(text), fault),
+            _ => return false,
+        }
+        true
     }
 
     /// Reads a datum.

@@ -107,6 +107,17 @@ impl SqlError {
         self
     }
 
+    /// The same error, whose DETAIL says which function raised it, if it has none of its own.
+    pub fn with_place(mut self) -> SqlError {
+        let mut lines = self.context.as_deref().unwrap_or_default().lines();
+        let place =
+            lines.find(|line| line.contains(" function ") && !line.starts_with("SQL statement"));
+        if let (None, Some(place)) = (&self.detail, place) {
+            self.detail = Some(format!("It was raised in {place}."));
+        }
+        self
+    }
+
     /// The same error with its position in the batch at the end of its DETAIL.
     pub fn at(mut self, position: &str) -> SqlError {
         self.detail = Some(match self.detail {

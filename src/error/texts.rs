@@ -327,7 +327,7 @@ impl Error {
                 sqlstate::UNDEFINED_OBJECT,
                 format!("dead letter {id} does not exist"),
             )
-            .with_hint("Your dead letters are listed in the table sequin.dead_letter."),
+            .with_hint("The view sequin.own_dead_letter lists your dead letters."),
             Error::BatchNotMapping => SqlError::new(
                 sqlstate::UNDEFINED_OBJECT,
                 "argument is a batch, not the name of a mapping",

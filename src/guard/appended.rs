@@ -1,7 +1,8 @@
 //! Appended rows of several source databases, in tables that tell the changes of one database apart.
 //!
 //! Positions, and idempotency keys, which are made of them, say nothing about the database. A key in the table
-//! is that of the mapping's home source, unless `sequin.row_version` has an entry for it.
+//! is that of its home source, unless `sequin.row_version` has an entry for it. Home source and entries are noted under
+//! the first mapping that appends to the table, whichever of them appended the row.
 
 #![forbid(unsafe_code)]
 
@@ -47,7 +48,7 @@ thread_local! {
 
 /// For each key, the source that is known to have brought it; `None` for the home source.
 pub fn sources(
-    mapping: i32,
+    log: i32,
     definer: pg_sys::Oid,
     keys: &[Option<Vec<u8>>],
 ) -> Result<Vec<Option<i64>>, SqlError> {
@@ -57,7 +58,7 @@ pub fn sources(
         statement.query(asked, |(n, key)| {
             vec![
                 Some(Datum::from(n as i32)),
-                Some(Datum::from(mapping)),
+                Some(Datum::from(log)),
                 key.as_deref().and_then(IntoDatum::into_datum),
             ]
         })
@@ -71,13 +72,13 @@ pub fn sources(
 }
 
 /// Notes which source brought each of these keys.
-pub fn note(mapping: i32, definer: pg_sys::Oid, keys: &[(&[u8], i64)]) -> Result<(), SqlError> {
+pub fn note(log: i32, definer: pg_sys::Oid, keys: &[(&[u8], i64)]) -> Result<(), SqlError> {
     let _definer = ActingAs::new(definer, false);
     NOTED
         .with(|statement| {
             statement.execute(keys.iter(), |(key, source)| {
                 vec![
-                    Some(Datum::from(mapping)),
+                    Some(Datum::from(log)),
                     key.into_datum(),
                     Some(Datum::from(*source)),
                 ]

@@ -1,4 +1,4 @@
-//! The home source of a mapping with guard columns.
+//! The home source of a mapping with guard columns, and of a log.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +40,7 @@ pub fn home_or_unknown(
 ) -> Result<i64, SqlError> {
     let free = target.home.is_some()
         || known(target, definer)?.is_some()
-        || invalidation::try_lock_home(mappings, target.mapping.id);
+        || invalidation::try_lock_home(mappings, target.log);
     match free {
         true => home(target, definer, first),
         false => Ok(UNKNOWN),
@@ -55,7 +55,7 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
     let home = match known(target, definer)? {
         Some(home) => home,
         None => {
-            let mapping = Some(Datum::from(target.mapping.id));
+            let mapping = Some(Datum::from(target.log));
             let row = vec![mapping, Some(Datum::from(first))];
             let definer_acts = ActingAs::new(definer, false);
             WRITE.with(|statement| statement.execute_of(row))?;
@@ -73,7 +73,7 @@ pub fn home(target: &mut Target, definer: pg_sys::Oid, first: i64) -> Result<i64
 /// The home source, if one is noted.
 pub fn known(target: &Target, definer: pg_sys::Oid) -> Result<Option<i64>, SqlError> {
     let _definer = ActingAs::new(definer, false);
-    let mapping = Some(Datum::from(target.mapping.id));
+    let mapping = Some(Datum::from(target.log));
     let returned = READ.with(|statement| statement.query_of(vec![mapping]))?;
     let mut row = RowReader::new(&returned);
     Ok(row.next().then(|| row.bigint(0)).flatten())

@@ -16,7 +16,7 @@ use crate::pg::raise::raise;
 use crate::pg::relation;
 use crate::pg::spi::{self, Connection};
 use crate::pg::user::{ActingAs, current_user, may_act_as};
-use crate::prepared::{BatchRow, Kept, RowReader};
+use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
 const MAPPINGS: &str = "
     select id, name, source, destination::oid, columns::text, pg_catalog.array_to_json(key)::text, filter, mode,
@@ -122,6 +122,22 @@ pub fn resyncing() -> Vec<i32> {
             .collect::<Result<_, pgrx::spi::Error>>()
     })
     .unwrap_or_else(|e| error!("could not read sequin.resync: {e}"))
+}
+
+thread_local! {
+    static FIRST_LOG: Lookup = const {
+        Lookup::new(
+            "select min(m.id) from sequin.mapping m where m.destination::oid = $1 and m.mode = 'append'",
+            &[pg_sys::BuiltinOid::OIDOID],
+        )
+    };
+}
+
+/// The first mapping (by id) that appends to a table. What is known of the table's rows is noted under it.
+pub fn first_log(destination: pg_sys::Oid) -> Option<i32> {
+    let _definer = ActingAs::new(extension_owner(), false);
+    let found = FIRST_LOG.with(|query| query.rows(&[destination.into()], |row| row.get(1)));
+    found.into_iter().next().flatten()
 }
 
 /// The OID of `sequin.home_source`. Targets with guard columns depend on it.

@@ -6,18 +6,25 @@ use pgrx::pg_sys::BuiltinOid;
 
 use super::check::qualified;
 use super::{Mapping, OnDelete};
-use crate::destination::Destination;
+use crate::destination::{Column, Destination};
 use crate::error::{SqlError, sqlstate};
 use crate::prepared::Lookup;
 
-/// The unique indexes and exclusion constraints of a table ($1) and its partitions that do not leave out marked rows. An
-/// index over the mark ($2), or with it in its condition, knows marked rows; the index of the key ($3) has one row for
-/// each key. With each: the table, whether it is an exclusion constraint, and the statement that makes it leave out marked
-/// rows; null if foreign keys refer to the index.
+/// The unique indexes and exclusion constraints of a table ($1) and its partitions that do not leave out marked rows, and
+/// that have values of the columns that the mapping writes ($4). An index over the mark ($2), or with it in its condition,
+/// knows marked rows; the index of the key ($3) has one row for each key. With each: the table, whether it is an exclusion
+/// constraint, and the statement that makes it leave out marked rows; null if foreign keys refer to the index.
 const HELD: &str = "
     select c.relname::text, i.indrelid::regclass::text, k.contype is not distinct from 'x',
            case when not exists (select from pg_constraint f where f.conindid = i.indexrelid and f.contype = 'f')
-                then case when k.oid is null then format('DROP INDEX %s; ', i.indexrelid::regclass)
+                then case when i.indisreplident
+                          then format('ALTER TABLE %s REPLICA IDENTITY %s; ', i.indrelid::regclass,
+                                      case when exists (select from pg_index p
+                                                        where p.indrelid = i.indrelid and p.indisprimary
+                                                          and p.indexrelid <> i.indexrelid)
+                                           then 'DEFAULT' else 'FULL' end)
+                          else '' end
+                     || case when k.oid is null then format('DROP INDEX %s; ', i.indexrelid::regclass)
                           else format('ALTER TABLE %s DROP CONSTRAINT %I; ', i.indrelid::regclass, k.conname) end
                      || case when k.contype = 'x'
                              then format('ALTER TABLE %s ADD CONSTRAINT %I ', i.indrelid::regclass, k.conname)
@@ -30,7 +37,7 @@ const HELD: &str = "
     from pg_index i
     join pg_class c on c.oid = i.indexrelid
     join pg_attribute a on a.attrelid = i.indrelid and a.attname = $2
-    left join pg_constraint k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('u', 'x')
+    left join pg_constraint k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('p', 'u', 'x')
     cross join lateral (
         select format(case when a.atttypid = 'bool'::regtype then '%I IS NOT TRUE' else '%I IS NULL' end, a.attname)
                as unmarked) m
@@ -48,8 +55,13 @@ const HELD: &str = "
           and b.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])) u
     where (i.indrelid = $1 or i.indrelid in (select p.relid from pg_partition_tree($1::regclass) p))
       and not exists (select from pg_inherits h where h.inhrelid = i.indexrelid)
-      and (i.indisunique or i.indisexclusion) and not i.indisprimary
+      and (i.indisunique or i.indisexclusion)
       and (i.indisexclusion or (u.columns <@ $3 and u.columns @> $3) is not true)
+      -- the columns behind an expression count as written
+      and (0 = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])
+           or exists (select from pg_attribute b
+                      where b.attrelid = i.indrelid and (b.attgenerated <> '' or b.attname = any ($4))
+                        and b.attnum = any ((i.indkey::smallint[])[0:i.indnkeyatts - 1])))
       and not exists (select from pg_depend d
                       where d.classid = 'pg_class'::regclass and d.objid = i.indexrelid
                         and d.refclassid = 'pg_class'::regclass and d.refobjid = i.indrelid
@@ -65,9 +77,24 @@ thread_local! {
                 BuiltinOid::OIDOID,
                 BuiltinOid::TEXTOID,
                 BuiltinOid::TEXTARRAYOID,
+                BuiltinOid::TEXTARRAYOID,
             ],
         )
     };
+}
+
+/// The columns that the mapping writes. Where records bring what they have, a column that makes its own values in a primary
+/// key is not theirs.
+fn written(mapping: &Mapping, destination: &Destination) -> Vec<String> {
+    let own = |column: &Column| {
+        let makes = column.has_default || column.identity.is_some();
+        makes && destination.primary_key().contains(&column.name)
+    };
+    let columns = destination.columns.iter().filter(|column| {
+        mapping.columns.source(&column.name).is_some()
+            || mapping.columns.rest && !mapping.reserves(&column.name) && !own(column)
+    });
+    columns.map(|column| column.name.clone()).collect()
 }
 
 /// A warning for each index that does not leave out the rows that this mapping marks.
@@ -83,6 +110,7 @@ pub fn held(mapping: &Mapping, destination: &Destination) -> Vec<SqlError> {
         destination.oid.into(),
         mark.clone().into(),
         key.unwrap_or_default().into(),
+        written(mapping, destination).into(),
     ];
     let found = FIND_HELD.with(|query| {
         query.rows(&args, |row| {

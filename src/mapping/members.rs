@@ -63,6 +63,15 @@ fn takes_record(sql: &str) -> bool {
 
 /// The members of the record that an expression reads as text or JSON, without a cast to a type of a fixed length.
 pub fn large_members(sql: &str) -> Vec<String> {
+    let members = members(sql).into_iter();
+    members
+        .filter_map(|(member, short)| (!short).then_some(member))
+        .collect()
+}
+
+/// The members of the record that an expression reads by an arrow, and whether a cast to a type of a fixed length is
+/// behind.
+pub fn members(sql: &str) -> Vec<(String, bool)> {
     let mut members = Vec::new();
     for (at, found) in sql.match_indices("record") {
         let after = sql[at + found.len()..].trim_start();
@@ -77,9 +86,7 @@ pub fn large_members(sql: &str) -> Vec<String> {
         let cast = after.trim_start().trim_start_matches(')').trim_start();
         let cast = cast.strip_prefix("::").map(str::trim_start);
         let short = cast.is_some_and(|cast| SHORT.iter().any(|name| cast.starts_with(name)));
-        if !short {
-            members.push(member.to_owned());
-        }
+        members.push((member.to_owned(), short));
     }
     members
 }

@@ -8,6 +8,7 @@ use pgrx::{pg_sys, spi};
 use super::check::qualified;
 use super::{MappingRow, SourcePattern};
 use crate::destination::Destination;
+use crate::error::fault::Fault;
 use crate::pg::keys::extension_owner;
 use crate::pg::user::ActingAs;
 
@@ -39,6 +40,20 @@ pub fn derived(row: &MappingRow, destination: Option<&Destination>, owner: pg_sy
     let last = names.pop().unwrap_or_default();
     let is_free = |name: &String| !taken.iter().any(|taken| taken.name == *name);
     names.into_iter().find(is_free).unwrap_or(last)
+}
+
+/// The longest name, in bytes: beside a key of 1,000 bytes, an index entry has room for 1,600.
+const LONGEST: usize = 1000;
+
+/// The fault of a name that the indexes of dead letters have no room for.
+pub fn fault(name: &str) -> Option<Fault> {
+    (name.len() > LONGEST).then(|| {
+        Fault::name(format!(
+            "the name of a mapping has at most {LONGEST} bytes, and this one {}",
+            name.len()
+        ))
+        .hint("Give the mapping a shorter name, as in name => 'orders'.")
+    })
 }
 
 /// A pattern in one spelling; a text that is no pattern as it is.

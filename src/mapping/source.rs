@@ -50,6 +50,14 @@ impl Part {
         }
     }
 
+    /// Whether a name can match both parts.
+    pub fn overlaps(&self, other: &Part) -> bool {
+        match (self, other) {
+            (Part::Exact(name), other) | (other, Part::Exact(name)) => other.matches(name),
+            (Part::Glob(a), Part::Glob(b)) => have_common(a.as_bytes(), b.as_bytes()),
+        }
+    }
+
     /// Whether the part matches one name only.
     pub fn is_exact(&self) -> bool {
         matches!(self, Part::Exact(_))
@@ -86,6 +94,26 @@ fn matches(glob: &[u8], name: &[u8]) -> bool {
     glob[g..].iter().all(|c| *c == b'*')
 }
 
+/// Whether two patterns match a common text: `common[j]` says so of the rest of `a` and `b[j..]`.
+fn have_common(a: &[u8], b: &[u8]) -> bool {
+    let mut common = vec![false; b.len() + 1];
+    for i in (0..=a.len()).rev() {
+        let after = common;
+        common = vec![false; b.len() + 1];
+        for j in (0..=b.len()).rev() {
+            let (star_a, star_b) = (a.get(i) == Some(&b'*'), b.get(j) == Some(&b'*'));
+            common[j] = match (a.get(i), b.get(j)) {
+                (None, None) => true,
+                _ if star_a => after[j] || j < b.len() && common[j + 1],
+                _ if star_b => common[j + 1] || i < a.len() && after[j],
+                (Some(x), Some(y)) => x == y && after[j + 1],
+                _ => false,
+            };
+        }
+    }
+    common[0]
+}
+
 /// How specific a pattern is. The first field that differs between two patterns decides.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
@@ -117,6 +145,15 @@ impl SourcePattern {
             (Some(_), None) => false,
         };
         database && self.schema.covers(&other.schema) && self.table.covers(&other.table)
+    }
+
+    /// Whether a table can match both patterns.
+    pub fn overlaps(&self, other: &SourcePattern) -> bool {
+        let database = match (&self.database, &other.database) {
+            (Some(database), Some(other)) => database.overlaps(other),
+            _ => true,
+        };
+        database && self.schema.overlaps(&other.schema) && self.table.overlaps(&other.table)
     }
 
     /// Reads a pattern.
@@ -463,6 +500,29 @@ mod tests {
         assert!(SourcePattern::everything().covers(&pattern("*.*.*")));
     }
 
+    #[test]
+    fn patterns_overlap() {
+        let overlap = |a: &str, b: &str| pattern(a).overlaps(&pattern(b));
+        for (a, b) in [
+            ("public.p*", "public.*e"),
+            ("public.*", "*.people"),
+            ("public.a*b*c", "public.ab*bc"),
+            ("public.t", "shop.public.t"),
+            ("public.*", r#"public."*""#),
+        ] {
+            assert!(overlap(a, b) && overlap(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("public.a*", "public.b*"),
+            ("public.*a", "public.*b"),
+            ("public.a", "public.b"),
+            ("eu.public.*", "us.public.t"),
+            ("public.ab*", "public.*a*b"),
+        ] {
+            assert_eq!(overlap(a, b), a.contains("ab*"), "{a} {b}");
+        }
+    }
+
     fn any_pattern() -> impl Strategy<Value = String> {
         proptest::collection::vec("[a-c*]{1,4}|\"[a.*]{1,3}\"", 2..=3).prop_map(|p| p.join("."))
     }
@@ -522,6 +582,24 @@ mod tests {
             // what covers nothing more than one name covers by matching
             if b.is_exact() && b.database.is_none() && a.database.is_none() {
                 prop_assert_eq!(a.covers(&b), a.matches(None, None, &schema, &table));
+            }
+        }
+
+        #[test]
+        fn patterns_overlap_where_a_name_matches_both(
+            a in few_patterns(), b in few_patterns(), schema in "[ab]{0,3}", table in "[ab*]{0,3}",
+        ) {
+            let (a, b) = (pattern(&a), pattern(&b));
+            prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            prop_assert!(a.overlaps(&a));
+            if a.covers(&b) {
+                prop_assert!(a.overlaps(&b), "{a} covers {b}");
+            }
+            let both = |name: Option<&str>| {
+                a.matches(name, None, &schema, &table) && b.matches(name, None, &schema, &table)
+            };
+            if [None, Some("a"), Some("ab")].into_iter().any(both) {
+                prop_assert!(a.overlaps(&b), "{a} {b}: {schema}.{table}");
             }
         }
 

@@ -124,7 +124,13 @@ fn checked<'a>(
             .hint("Use names with commas between them, as in 'public, \"Other Schema\"'."),
         );
     }
-    let operated = old.is_some_and(|old| only_operated(&old, &row));
+    let keeps_name = old.as_ref().is_some_and(|old| old.name == row.name);
+    faults.extend(name::fault(&row.name).filter(|_| !keeps_name));
+    let is_new = old.is_none();
+    let as_before = old.as_ref().is_some_and(|old| same_work(old, &row));
+    // What goes wrong was told when the mapping was made.
+    let resumed = as_before && old.as_ref().is_some_and(|old| old.enabled != row.enabled);
+    let operated = as_before && old.is_some_and(|old| old.enabled || !row.enabled);
     // Only the extension's owner restores a dump, but any role can set check_function_bodies.
     let restored = !session.checks_bodies && may_act_as(caller(), extension_owner());
     let source_is_read = SourcePattern::parse(&row.source).is_ok();
@@ -135,14 +141,19 @@ fn checked<'a>(
         let table = destination.as_ref().filter(|d| check_relation(d).is_none());
         faults.extend(all(&mapping, destination.as_ref(), mapping.owner_oid()));
         if let Some(table) = table.filter(|_| faults.is_empty()) {
-            let _definer = ActingAs::new(extension_owner(), false);
-            faults.extend(check_shared(&mapping, table, &catalog::load()?));
+            let definer = ActingAs::new(extension_owner(), false);
+            let others = catalog::load()?;
+            drop(definer);
+            faults.extend(check_shared(&mapping, table, &others));
+            // A mapping that replaces one of its name is inserted, and then updated: that is checked if it changes.
+            let mut others_of_name = others.iter().filter(|other| other.name == mapping.name);
+            let replaces = is_new && others_of_name.any(|other| !other.works_as(&mapping));
+            if faults.is_empty() && !resumed && !replaces {
+                warn(&mapping, table, &others);
+            }
         }
     }
     if faults.is_empty() {
-        if session.checks_bodies && !operated {
-            destination.iter().for_each(|d| warn(&mapping, d));
-        }
         grants::internal_functions(
             destination
                 .as_ref()
@@ -168,16 +179,16 @@ fn require_rights(owner: Option<pg_sys::Oid>, name: String) -> Result<(), Error>
     }
 }
 
-/// Whether the change must be possible even if the destination no longer fits: pausing, renaming, and
-/// `on_error`.
-fn only_operated(old: &MappingRow, new: &MappingRow) -> bool {
+/// Whether no more changes than name, `on_error` and whether the mapping is enabled. Unless the mapping is resumed, such
+/// a change must be possible even if the destination no longer fits.
+fn same_work(old: &MappingRow, new: &MappingRow) -> bool {
     let same = MappingRow {
         name: new.name.clone(),
         on_error: new.on_error.clone(),
         enabled: new.enabled,
         ..old.clone()
     };
-    same == *new && (old.enabled || !new.enabled)
+    same == *new
 }
 
 /// Reads the row as far as it is filled in. A null in a column that must have a value is an error here

@@ -6,7 +6,7 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 
-use super::check::qualified;
+use super::check::{may_meet, qualified};
 use super::marked::held;
 use super::members::large_members;
 use super::{ColumnSource, Mapping, Mode, Root};
@@ -15,10 +15,11 @@ use crate::error::quote::ident;
 use crate::error::{SqlError, list, sqlstate};
 use crate::pg::typeio::base_type;
 
-/// Warns of what is allowed in a mapping and may go wrong.
-pub fn warn(mapping: &Mapping, destination: &Destination) {
+/// Warns of what is allowed in a mapping, beside `others`, and may go wrong.
+pub fn warn(mapping: &Mapping, destination: &Destination, others: &[Mapping]) {
     let warnings = unkept(mapping, destination).into_iter();
     let warnings = warnings.chain(key_of_log(mapping, destination));
+    let warnings = warnings.chain(may_meet(mapping, destination, others));
     for warning in warnings.chain(held(mapping, destination)) {
         ErrorReport::from(warning).report(PgLogLevel::WARNING);
     }
@@ -94,38 +95,32 @@ fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> 
     if mapping.mode != Mode::Append {
         return None;
     }
-    let specs = &mapping.columns;
-    let of_row = |name: &String| match specs.source(name) {
-        Some(ColumnSource::Path(path)) => match path.root {
-            Root::Record => !path.keys.is_empty(),
-            Root::Action => true,
-            _ => false,
-        },
-        Some(ColumnSource::Value(_)) => true,
-        Some(_) => false,
-        None => {
-            specs.rest
-                && !mapping.reserves(name)
-                && destination
-                    .column(name)
-                    .is_some_and(|column| !column.generated)
-        }
+    let from_record = |name: &String| {
+        matches!(mapping.columns.source(name), Some(ColumnSource::Path(path)) if path.root == Root::Record)
+            || mapping.columns.source(name).is_none()
     };
-    // Of several columns, one may be the number of the row's version.
+    // Of several columns of the record, one may be the number of the row's version.
     let counts = |index: &&UniqueIndex| {
-        index.primary || index.valid && !index.partial && index.columns.len() == 1
+        let of_record = index.columns.iter().filter(|name| from_record(name));
+        index.primary || index.valid && !index.columns.is_empty() && of_record.count() <= 1
     };
     let mut indexes = destination.unique_indexes.iter().filter(counts);
-    let index = indexes.find(|index| index.columns.iter().all(of_row))?;
+    let index = indexes.find(|index| {
+        let mut columns = index.columns.iter();
+        columns.all(|name| !tells_changes(mapping, destination, name))
+    })?;
     let (kind, remedy) = match index.primary {
         true => (
             "primary key",
-            "Give the table a key of its own, as in: ALTER TABLE {table} DROP CONSTRAINT …, ADD COLUMN log_id bigint \
-             GENERATED ALWAYS AS IDENTITY PRIMARY KEY;",
+            format!(
+                "Give the table a key of its own, as in: ALTER TABLE {{table}} DROP CONSTRAINT {}, ADD COLUMN log_id bigint \
+                 GENERATED ALWAYS AS IDENTITY PRIMARY KEY;",
+                ident(&index.name)
+            ),
         ),
         false => (
             "unique index",
-            "Drop the index, or add a column that tells changes apart, as metadata.idempotency_key does.",
+            "Drop the index, or add a column that tells changes apart, as metadata.idempotency_key does.".to_owned(),
         ),
     };
     let table = qualified(destination);
@@ -142,4 +137,52 @@ fn key_of_log(mapping: &Mapping, destination: &Destination) -> Option<SqlError> 
         .with_detail("With mode 'append' every message becomes a row; the next change of a row has the same key.")
         .with_hint(remedy.replace("{table}", &table)),
     )
+}
+
+/// Members of the metadata that differ from change to change of a row.
+const OF_A_CHANGE: [&str; 5] = [
+    "idempotency_key",
+    "commit_lsn",
+    "commit_idx",
+    "commit_timestamp",
+    "transaction_annotations",
+];
+
+/// Words of SQL whose value may be another one each time.
+const VOLATILE: [&str; 6] = [
+    "random",
+    "uuid_generate",
+    "nextval",
+    "_timestamp",
+    "now(",
+    "changes",
+];
+
+/// Whether a column of a log may differ from change to change of a row.
+fn tells_changes(mapping: &Mapping, destination: &Destination, name: &str) -> bool {
+    let of_a_change = |text: &str| OF_A_CHANGE.iter().any(|member| text.contains(member));
+    match mapping.columns.source(name) {
+        Some(ColumnSource::Path(path)) => match (path.root, path.keys.first()) {
+            (Root::Record, first) => first.is_none(),
+            (Root::Metadata, Some(member)) => of_a_change(member),
+            (Root::Metadata, None) | (Root::Changes, _) => true,
+            (Root::Action, _) => false,
+        },
+        Some(ColumnSource::Sql(sql)) => {
+            let reads = ["record", "metadata", "action"];
+            let whole = |root: &&str| sql.contains(&format!("{root}::text"));
+            of_a_change(sql)
+                || VOLATILE.iter().any(|word| sql.contains(word))
+                || reads.iter().any(whole)
+                || !reads.iter().any(|root| sql.contains(root))
+        }
+        Some(ColumnSource::Value(_)) => false,
+        None => {
+            !mapping.columns.rest
+                || mapping.reserves(name)
+                || destination
+                    .column(name)
+                    .is_none_or(|column| column.generated)
+        }
+    }
 }

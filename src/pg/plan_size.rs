@@ -37,6 +37,36 @@ impl Drop for AsIfLarge {
     }
 }
 
+/// The `work_mem` in kB of statements that find few rows.
+const WORK_MEM: i32 = 256;
+
+/// While it lives, statements have little `work_mem`.
+///
+/// The server makes a hash table as large as the plan expects, within `work_mem`, and clears it, each time the plan runs.
+/// Plans of [`AsIfLarge`] expect millions of rows, and find a few.
+pub struct SmallHashTables {
+    before: i32,
+}
+
+impl SmallHashTables {
+    /// Until it is dropped, `work_mem` is at most 256 kB.
+    pub fn begin() -> SmallHashTables {
+        // SAFETY: the backend has one thread. The server reads the variable whenever it makes a table.
+        unsafe {
+            let before = pg_sys::work_mem;
+            pg_sys::work_mem = before.min(WORK_MEM);
+            SmallHashTables { before }
+        }
+    }
+}
+
+impl Drop for SmallHashTables {
+    fn drop(&mut self) {
+        // SAFETY: as in `begin`.
+        unsafe { pg_sys::work_mem = self.before };
+    }
+}
+
 static mut PREVIOUS: pg_sys::get_relation_info_hook_type = None;
 
 /// Called once, when the library is loaded.

@@ -13,6 +13,7 @@ use std::hash::{Hash, Hasher};
 use super::column::{Source, TargetColumn};
 use crate::destination::Destination;
 use crate::error::quote::ident;
+use crate::mapping::members::{members, reads_member};
 use crate::mapping::{ColumnSource, Mapping, Path, Root};
 use crate::message::{Action, Field, Message};
 
@@ -43,6 +44,10 @@ enum Known {
 
 /// The most members of a shape. A table has at most 1600 columns: records of more members are no rows of a table.
 const MOST_MEMBERS: usize = 2000;
+
+/// The longest name of a member, a schema or a table that is noted, in bytes: an index has no room for any length. The names of
+/// a source have 63 bytes at most.
+const LONGEST: usize = 255;
 
 /// The most shapes that are told apart. Records of more shapes have no fixed columns.
 const MOST: usize = 64;
@@ -83,6 +88,14 @@ impl Shapes {
         (message.schema, message.table, backfill).hash(&mut hasher);
         for field in fields {
             field.key.hash(&mut hasher);
+        }
+        let mut names = fields.iter().map(|field| field.key);
+        if [message.schema, message.table]
+            .iter()
+            .any(|name| name.len() > LONGEST)
+            || names.any(|name| name.len() > LONGEST)
+        {
+            return;
         }
         let hash = hasher.finish();
         let known = self.known.get(&hash);
@@ -196,6 +209,7 @@ pub struct Taken {
 impl Taken {
     /// The members that these columns are read from.
     pub fn new(mapping: &Mapping, destination: &Destination, columns: &[TargetColumn]) -> Taken {
+        let keeps = |key: &str| key.len() <= LONGEST;
         let mut taken = Taken {
             keys: BTreeMap::new(),
             others: HashSet::new(),
@@ -205,17 +219,18 @@ impl Taken {
         for column in columns {
             let named = mapping.columns.source(&column.name).is_some();
             match &column.source {
-                Source::Field(key) => {
+                Source::Field(key) if keeps(key) => {
                     *taken.keys.entry(key.clone()).or_default() |= named;
                 }
                 Source::Path(Path {
                     root: Root::Record,
                     keys,
                 }) => match keys.first() {
-                    Some(key) => drop(taken.keys.insert(key.clone(), true)),
+                    Some(key) if keeps(key) => drop(taken.keys.insert(key.clone(), true)),
+                    Some(_) => {}
                     None => taken.all = true,
                 },
-                Source::Path(_) | Source::Constant(_) | Source::Sql(_) => {}
+                Source::Field(_) | Source::Path(_) | Source::Constant(_) | Source::Sql(_) => {}
             }
         }
         for (_, source) in &mapping.columns.named {
@@ -223,6 +238,9 @@ impl Taken {
                 taken.all |= takes_whole_record(sql);
                 taken.sql.push(sql.clone());
             }
+        }
+        for (member, _) in taken.sql.iter().flat_map(|sql| members(sql)) {
+            taken.keys.entry(member).or_default();
         }
         if mapping.columns.rest {
             let columns = destination.columns.iter();
@@ -236,7 +254,7 @@ impl Taken {
         self.all
             || self.keys.contains_key(key)
             || self.others.contains(key)
-            || self.sql.iter().any(|sql| sql.contains(key))
+            || self.sql.iter().any(|sql| reads_member(sql, key))
     }
 
     /// What is to be noted of a table, given what is noted of it, when records of this shape come. A member that has

@@ -72,19 +72,15 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
     let counted = |sql| statement::counted(&relation, sql);
     let returning = |sql: String, list: &str| statement::returning(&relation, &sql, list);
     let sql = match (kind, target.mapping.mode) {
-        (_, Mode::Append) if target.repeats.is_empty() => {
-            statement::insert(input, &relation, &sql_columns)
-        }
-        (_, Mode::Append) => {
-            let repeats = target.repeats.iter();
-            let repeats: Vec<_> = repeats.map(|&i| &target.columns[i].sql).collect();
-            counted(statement::insert_new(
+        (_, Mode::Append) => match &target.repeats.arbiter {
+            Some(arbiter) => counted(statement::insert_unless(
                 input,
                 &relation,
                 &sql_columns,
-                &repeats,
-            ))
-        }
+                arbiter,
+            )),
+            None => statement::insert(input, &relation, &sql_columns),
+        },
         _ if shape.absent => statement::insert_new(input, &relation, &sql_columns, &key),
         (WriteKind::Upsert | WriteKind::UpsertMarked, _) => upsert(&constants, None),
         (WriteKind::Replace, _) => {

@@ -53,11 +53,7 @@ fn of_home(
     let written = execute(changes, kind, nets)?.processed as usize;
     if written < nets.len() {
         let keys = keys(changes, nets);
-        let known = sources(
-            changes.target.mapping.id,
-            changes.intake.call.definer,
-            &keys,
-        )?;
+        let known = sources(changes.target.log, changes.intake.call.definer, &keys)?;
         if let Some(other) = known.iter().position(Option::is_some) {
             return Err(taken(changes, nets[other]));
         }
@@ -80,9 +76,9 @@ fn of_another(
     nets: &[&NetChange],
     source: i64,
 ) -> Result<(), SqlError> {
-    let (mapping, definer) = (changes.target.mapping.id, changes.intake.call.definer);
+    let (log, definer) = (changes.target.log, changes.intake.call.definer);
     let keys = keys(changes, nets);
-    let known = sources(mapping, definer, &keys)?;
+    let known = sources(log, definer, &keys)?;
     let mut seen = HashSet::new();
     let (mut new, mut noted) = (Vec::new(), Vec::new());
     for ((net, key), known) in nets.iter().zip(&keys).zip(known) {
@@ -101,7 +97,7 @@ fn of_another(
     if written < new.len() {
         return Err(taken(changes, new[0]));
     }
-    note(mapping, definer, &noted)?;
+    note(log, definer, &noted)?;
     for net in new {
         changes.ledger.settle(&changes.keyed, net, net.outcome);
     }
@@ -112,7 +108,7 @@ fn of_another(
 /// of the set.
 fn taken(changes: &mut Changes<'_>, net: &NetChange) -> SqlError {
     let target = &changes.target;
-    let columns = target.repeats.iter();
+    let columns = target.repeats.columns.iter();
     let error = Error::TakenByAnotherSource {
         columns: columns.map(|&i| target.columns[i].name.clone()).collect(),
         destination: target.destination.qualified_name(),
@@ -126,7 +122,17 @@ fn taken(changes: &mut Changes<'_>, net: &NetChange) -> SqlError {
 fn keys(changes: &Changes<'_>, nets: &[&NetChange]) -> Vec<Option<Vec<u8>>> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let key_of = |net: &&NetChange| {
-        let parts = target.repeats.iter();
+        if target.repeats.by_position {
+            let version = changes.intake.message(net.message).version?;
+            return Some(
+                [
+                    version.lsn.to_be_bytes().as_slice(),
+                    &version.idx.to_be_bytes(),
+                ]
+                .concat(),
+            );
+        }
+        let parts = target.repeats.columns.iter();
         let parts: Vec<_> = parts
             .map(|&column| values.get(net.row, column))
             .collect::<Option<_>>()?;

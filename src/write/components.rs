@@ -288,13 +288,20 @@ impl Work<'_, '_> {
         solution: &Solution,
         helps: impl Fn(&[usize]) -> bool,
     ) -> Result<(), Stop> {
-        let components = solution.components.iter();
-        for component in components.filter(|nodes| helps(nodes)).take(MAX_TRIALS) {
-            let written = together::write(self.all, self.pending, graph, component, way)?;
+        let components = solution.components.iter().map(Vec::as_slice);
+        let helped: Vec<&[usize]> = components.filter(|nodes| helps(nodes)).collect();
+        let all = helped.concat();
+        let together = [all.as_slice()].into_iter();
+        let alone = helped.iter().copied().take(MAX_TRIALS);
+        for nodes in together.filter(|_| helped.len() > 1).chain(alone) {
+            let written = together::write(self.all, self.pending, graph, nodes, way)?;
             // If the server refuses it, the changes keep their errors, and wait.
             if written.is_ok() {
-                let units = component.iter().map(|&node| unit_of(graph.places[node]));
+                let units = nodes.iter().map(|&node| unit_of(graph.places[node]));
                 self.done.extend(units);
+            }
+            if nodes.len() == all.len() && written.is_ok() {
+                break;
             }
         }
         Ok(())

@@ -131,7 +131,7 @@ pub fn park(
         &key,
         &[(column.name.clone(), value)],
     );
-    // the statement returns the number
+    // The statement returns the number first.
     for column in &key {
         sql += &format!(", d.{}", column.name);
     }

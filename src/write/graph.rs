@@ -119,6 +119,8 @@ pub struct Acting {
     pub referrer: pg_sys::Oid,
     /// Whether its rows can give their references up: see [`References`].
     pub releasable: bool,
+    /// Whether other rows refer to the value now.
+    pub is_referred: bool,
 }
 
 /// A foreign key whose rows can give their references up: a column is nullable, and a mapping writes the rows.
@@ -126,6 +128,8 @@ pub struct References {
     pub referrer: Referrer,
     /// The referring table.
     pub child: Rc<Destination>,
+    /// The role that writes the rows: the writer of the only mapping of the referring table.
+    pub writer: pg_sys::Oid,
     /// The column that becomes null.
     pub column: String,
     /// The number of the referring table and its mapping's key in [`Graph::keyed`].

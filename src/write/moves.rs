@@ -44,14 +44,11 @@ struct Pair {
 /// Returns what only the destination has of other rows that go to another key.
 pub fn write(changes: &mut Changes<'_>) -> Result<Option<Carried>, Stop> {
     let target = &changes.target;
-    let movable = target.mapping.mode == Mode::Upsert
-        && !target
-            .key
-            .iter()
-            .any(|&i| target.columns[i].sql.insert_only);
-    if !movable {
+    if target.mapping.mode != Mode::Upsert {
         return Ok(None);
     }
+    let mut key = target.key.iter();
+    let fixed = key.any(|&i| target.columns[i].sql.insert_only);
     let nets = Rc::clone(&changes.nets.list);
     let pairs = found(changes, &nets);
     if pairs.is_empty() {
@@ -65,7 +62,10 @@ pub fn write(changes: &mut Changes<'_>) -> Result<Option<Carried>, Stop> {
             return Ok(None);
         }
     };
-    let mut rest = in_order(pairs);
+    let mut rest = match fixed {
+        true => Vec::new(),
+        false => in_order(pairs),
+    };
     while !rest.is_empty() {
         let first = shape(&changes.intake, WriteKind::Move, &rest[0].new);
         let same = |pair: &&Pair| shape(&changes.intake, WriteKind::Move, &pair.new) == first;

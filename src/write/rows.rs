@@ -13,6 +13,7 @@ use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::changes::{Changes, MappingLock};
 use crate::column_set::ColumnSet;
 use crate::error::SqlError;
+use crate::error::sqlstate::{EXCLUSION_VIOLATION, UNIQUE_VIOLATION};
 use crate::guard::notes::note_reads;
 use crate::guard::stored::exist;
 use crate::key;
@@ -20,10 +21,12 @@ use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::outcome::{Outcome, Suspects};
 use crate::pg::spi::{Executed, Returned};
+use crate::pg::subtransaction::subtransaction;
 use crate::pg::tuples::{RowType, Rows};
 use crate::prepared::{BatchRow, RowReader, returned};
 use crate::target::Target;
 use crate::target::mark::Mark;
+use crate::target::repeats::Repeats;
 use crate::target::sql::{prepare_delete, prepare_write, version_columns};
 use crate::target::statements::{Purpose, Shape, WriteKind};
 use crate::target::versions::version_values;
@@ -152,7 +155,7 @@ fn write(changes: &mut Changes<'_>, kind: WriteKind, nets: &[&NetChange]) -> Res
     }
     let counted = match kind {
         WriteKind::UpsertNewer | WriteKind::UpsertRead => true,
-        _ => changes.target.mapping.mode == Mode::Append && !changes.target.repeats.is_empty(),
+        _ => changes.target.repeats.are_told(),
     };
     // The statement only returns a count. Which rows were stale makes no difference to the call's counts.
     let written = if counted { processed } else { nets.len() };
@@ -193,12 +196,35 @@ pub fn execute(
         &shape,
         nets,
     );
-    let outcome = rows.and_then(|rows| statement.execute_over(rows));
+    let alone = nets.len() == 1 && !target.repeats.violated.is_empty();
+    let outcome = rows.and_then(|rows| match alone {
+        true => unless_repeated(&target.repeats, || statement.execute_over(rows)),
+        false => statement.execute_over(rows),
+    });
     target.statements.shapes.keep(shape, statement);
     if let Err(error) = &outcome {
         changes.progress.suspects = suspects(changes, error, nets);
     }
     outcome
+}
+
+/// Writes a row. If it violates an index that tells repetitions, and that `ON CONFLICT` cannot use, no row is written.
+fn unless_repeated(
+    repeats: &Repeats,
+    write: impl FnOnce() -> Result<Executed, SqlError>,
+) -> Result<Executed, SqlError> {
+    let violates = |error: &SqlError| {
+        let of_another_row = error.is(UNIQUE_VIOLATION) || error.is(EXCLUSION_VIOLATION);
+        let name = error.constraint.as_ref();
+        of_another_row && name.is_some_and(|name| repeats.violated.contains(name))
+    };
+    match subtransaction(write) {
+        Err(error) if violates(&error) => Ok(Executed {
+            processed: 0,
+            returned: None,
+        }),
+        written => written,
+    }
 }
 
 /// The shape of the statement that writes rows like this one.

@@ -37,9 +37,10 @@ use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
 use super::store_states;
+use crate::blame::blame;
 use crate::changes::net::NetChange;
 use crate::changes::{Changes, attempt_together};
-use crate::error::{Error, SqlError};
+use crate::error::{Error, SqlError, sqlstate};
 use crate::pg::constraints;
 use crate::pg::user::is_restricted;
 use crate::prepared::RowReader;
@@ -110,8 +111,14 @@ pub fn write(
         settle(all, pending, graph, nodes).map_err(Refused::artifact)
     });
     references.restore(all, pending, graph);
-    if result.is_ok() {
-        all[0].intake.call.wrote();
+    match &result {
+        Ok(()) => all[0].intake.call.wrote(),
+        // After a conflict with another session the changes wait.
+        Err(refused) if refused.error.class() == sqlstate::TRANSACTION_ROLLBACK => {}
+        Err(refused) => {
+            let mapping = &all[graph.places[nodes[0]].mapping].target.mapping;
+            blame(refused.error.clone(), mapping)?;
+        }
     }
     Ok(result)
 }
@@ -221,7 +228,7 @@ fn give_up_values(
             let brought = |i: usize| becomes.has(i);
             let column = can_give_up(target, columns, brought).or_else(|| {
                 let circle = circles.contains(&node);
-                let refers = |referrer: &_| !references.has(place.mapping, referrer);
+                let refers = |referrer: &_| !references.gives_up(place.mapping, referrer);
                 circle.then(|| can_give_up_referred(target, columns, brought, refers))?
             });
             if let Some(column) = column {

@@ -333,6 +333,48 @@ fn versions_outlive_the_mapping() {
     }
 }
 
+/// A mapping takes over from one whose source has tables in common; of others it says what is left.
+#[test]
+fn versions_outlive_the_mapping_of_another_pattern() {
+    for (first, then, follow) in [
+        ("public.item", "public.*", true),
+        ("public.*", "public.item", true),
+        ("public.it*", "*.item", true),
+        ("public.item", "shop.public.item", true),
+        ("public.item", "public.thing", false),
+    ] {
+        let database = Database::new("altered_pattern");
+        let (mut client, notices) = with_notices(&database);
+        run(
+            &mut client,
+            "create table item (id int primary key, name text)",
+        );
+        let map = |source: &str| {
+            format!("select sequin.map('{source}', 'item', guard => 'table', name => 'item')")
+        };
+        run(&mut client, &map(first));
+        let older = two(&mut client, "1", "2");
+        run(&mut client, "select sequin.unmap('item')");
+        notices.lock().expect("the notices").clear();
+        run(&mut client, &map(then));
+        let told = notices.lock().expect("the notices").join("\n");
+        assert_eq!(
+            told.contains("takes over the versions of 2 rows"),
+            follow,
+            "{told}"
+        );
+        assert_eq!(
+            told.contains("does not take over") && told.contains(first),
+            !follow,
+            "{told}"
+        );
+        if follow && then != "shop.public.item" {
+            assert_eq!(send(&mut client, &older), stale(2), "{first} {then}");
+            assert_eq!(rows(&mut client, ROWS), ["1|new"], "{first} {then}");
+        }
+    }
+}
+
 #[test]
 fn versions_of_removed_mappings_are_pruned() {
     let database = Database::new("altered_pruned");

@@ -29,6 +29,7 @@ fn log(test: &str, ddl: &str, columns: &str, more: &str) -> (Database, Client) {
 const KEY: &str = r#"{"ikey": "metadata.idempotency_key", "name": "record.name"}"#;
 const POSITION: &str =
     r#"{"lsn": "metadata.commit_lsn", "idx": "metadata.commit_idx", "name": "record.name"}"#;
+const META: &str = r#"{"meta": "metadata", "name": "record.name"}"#;
 const SQL: &str = r#"{"ikey": {"sql": "metadata->>''idempotency_key''"}, "name": "record.name"}"#;
 
 #[test]
@@ -53,6 +54,30 @@ fn a_repetition_is_stale_where_the_table_makes_its_own_key() {
              create unique index on log (ikey) include (name)",
             KEY,
         ),
+        // of an expression, partial, deferrable, with a column of its own, generated
+        ("create table log (id bigserial, ikey text, name text); create unique index on log (md5(ikey))", KEY),
+        ("create table log (id bigserial, ikey text, name text); create unique index on log (ikey) where name <> ''", KEY),
+        ("create table log (id bigserial primary key, ikey text unique deferrable, name text)", KEY),
+        ("create table log (ikey text unique deferrable initially deferred, name text)", KEY),
+        ("create table log (day date default '2026-01-01', ikey text, name text, unique (day, ikey))", KEY),
+        (
+            "create table log (day date default '2026-01-01', ikey text, name text, unique (day, ikey) deferrable)
+                 partition by list (day);
+             create table part partition of log default",
+            KEY,
+        ),
+        ("create table log (ikey text, hash text primary key generated always as (md5(ikey)) stored, name text)", KEY),
+        ("create table log (ikey text, name text, exclude using btree (ikey with =))", KEY),
+        ("create table log (ikey text, name text, exclude using hash (ikey with =) deferrable)", KEY),
+        // the key is another one each time
+        (
+            "create table log (id uuid primary key, ikey text unique, name text)",
+            r#"{"id": {"sql": "gen_random_uuid()"}, "ikey": "metadata.idempotency_key", "name": "record.name"}"#,
+        ),
+        (
+            "create table log (meta jsonb, name text); create unique index on log ((meta->>'idempotency_key'))",
+            META,
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -67,6 +92,28 @@ fn a_repetition_is_stale_where_the_table_makes_its_own_key() {
             rows(&mut client, "select name from log order by name"),
             ["a", "b"],
             "{ddl}"
+        );
+    }
+}
+
+/// An index over another column, with the idempotency key in its condition or beside its own, tells no repetition.
+#[test]
+fn the_condition_of_an_index_does_not_tell_changes_apart() {
+    for (n, index) in [
+        "create unique index on log (lower(name)) where ikey is not null",
+        "create unique index on log (lower(name)) include (ikey)",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ddl =
+            format!("create table log (id bigserial primary key, ikey text, name text); {index}");
+        let (_database, mut client) = log(&format!("append_condition_{n}"), &ddl, KEY, "");
+        apply(&mut client, &change("shop", 1, 0, "a"));
+        assert_eq!(
+            apply(&mut client, &change("shop", 2, 0, "A")).dead,
+            1,
+            "{index}"
         );
     }
 }
@@ -104,6 +151,21 @@ fn another_databases_change_of_the_same_position_is_not_a_repetition() {
         (
             "create table log (lsn bigint, idx integer, name text, primary key (lsn, idx))",
             POSITION,
+            "",
+        ),
+        (
+            "create table log (ikey text, name text); create unique index on log (md5(ikey))",
+            KEY,
+            "",
+        ),
+        (
+            "create table log (ikey text unique deferrable, name text)",
+            KEY,
+            "",
+        ),
+        (
+            "create table log (meta jsonb, name text); create unique index on log ((meta->>'idempotency_key'))",
+            META,
             "",
         ),
     ]
@@ -144,6 +206,45 @@ fn another_databases_change_of_the_same_position_is_not_a_repetition() {
                 "{ddl}"
             );
         }
+    }
+}
+
+/// All mappings that append to a table know which database brought a row, also after the first of them is gone.
+#[test]
+fn mappings_of_two_databases_append_to_one_table() {
+    let (_database, mut client) = log(
+        "append_two_mappings",
+        "create table log (ikey text primary key, name text)",
+        KEY,
+        "",
+    );
+    run(
+        &mut client,
+        &format!(
+            "select sequin.alter_mapping('log', source => 'eu.public.item');
+             select sequin.map('us.public.item', 'log', mode => 'append', name => 'us', columns => '{KEY}')"
+        ),
+    );
+    let of = |source: &str, lsn| change(source, lsn, 0, &format!("{source} {lsn}"));
+    let expect = |client: &mut Client, source: &str, lsn, expected: (i64, i64, i64)| {
+        let counts = apply(client, &of(source, lsn));
+        let counts = (counts.upserted, counts.stale, counts.dead);
+        assert_eq!(counts, expected, "{source} {lsn}");
+    };
+    let (new, again, taken) = ((1, 0, 0), (0, 1, 0), (0, 0, 1));
+    for (source, lsn, expected) in [
+        ("eu", 1, new),
+        ("us", 1, taken),
+        ("us", 2, new),
+        ("us", 2, again),
+        ("eu", 2, taken),
+        ("eu", 1, again),
+    ] {
+        expect(&mut client, source, lsn, expected);
+    }
+    run(&mut client, "select sequin.unmap('log')");
+    for (source, lsn, expected) in [("us", 1, taken), ("us", 2, again), ("us", 3, new)] {
+        expect(&mut client, source, lsn, expected);
     }
 }
 

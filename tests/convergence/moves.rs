@@ -1,7 +1,7 @@
 //! A row whose key changes is updated: it keeps what only the destination has.
 
 use postgres::Client;
-use support::{Message, rows, run, send, stale, value};
+use support::{Database, Message, rows, run, send, stale, value};
 
 use super::{item, mapped};
 
@@ -80,6 +80,40 @@ fn a_row_keeps_what_only_the_destination_has() {
                 stale(1)
             );
         }
+    }
+}
+
+/// The server updates no identity that it always generates, so that the row is written anew.
+#[test]
+fn a_key_that_cannot_be_updated_keeps_it_too() {
+    for guard in ALL {
+        let (_database, mut client) = Database::mapped(
+            "moves_identity",
+            "create table item (id integer generated always as identity primary key, name text, own text default 'new')",
+            &["item"],
+            guard,
+        );
+        let of = |id: u64, name: &str| format!(r#"{{"id":{id},"name":"{name}"}}"#);
+        let inserts = [
+            item("insert", 10, of(1, "a")),
+            item("insert", 10, of(2, "b")).idx(1),
+        ];
+        send(&mut client, &inserts);
+        run(&mut client, "update item set own = name");
+        send(
+            &mut client,
+            &[
+                item("update", 20, of(5, "a")).changes(r#"{"id":1}"#),
+                item("update", 20, of(6, "x"))
+                    .changes(r#"{"id":2,"name":"b"}"#)
+                    .idx(1),
+            ],
+        );
+        assert_eq!(
+            rows(&mut client, "select id, name, own from item order by id"),
+            ["5|a|a", "6|x|b"],
+            "{guard}"
+        );
     }
 }
 

@@ -64,6 +64,69 @@ fn equal_garbage_of_one_batch_is_kept_once() {
 }
 
 /// A letter that is applied is not counted with the batch; stale messages of the batch are.
+/// The content identifies it, however it is spelled: in each form of `sequin_apply`, and with other white space.
+#[test]
+fn one_content_is_kept_once() {
+    let ddl = "create table item (id integer primary key, name text)";
+    let (_database, mut client) = Database::mapped("content", ddl, &["item"], "table");
+    run(&mut client, "set client_min_messages = error");
+    let stranger = message("insert", "stranger", 6, r#"{"id":1}"#);
+    let no_key = message("insert", "item", 6, r#"{"name":"a"}"#);
+    let bad_read = message("read", "item", 6, r#"{"id":5,"name":{"a":"\u0001"},"x":1}"#);
+    for garbage in [
+        "{}",
+        r#"{"b": 1, "a": [1, "é", 2.50]}"#,
+        "7",
+        &stranger,
+        &no_key,
+        &bad_read,
+    ] {
+        run(
+            &mut client,
+            "delete from sequin.dead_letter; alter table item drop constraint if exists c",
+        );
+        run(
+            &mut client,
+            "alter table item add constraint c check (name is null)",
+        );
+        let spaced = garbage.replace("\":", "\" :  ").replace(",\"", " ,\n \"");
+        for (n, batch) in [
+            format!("${{m}}${garbage}${{m}}$"),
+            format!("${{m}}${garbage}${{m}}$::jsonb"),
+            format!("array[${{m}}${spaced}${{m}}$]"),
+            format!("${{m}}$[{garbage},{spaced}]${{m}}$"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let batch = batch.replace("${m}$", "$m$");
+            run(&mut client, &format!("select sequin_apply({batch})"));
+            let times = [1, 2, 3, 5][n];
+            let kept = rows(&mut client, "select attempts from sequin.dead_letter");
+            match garbage == bad_read {
+                // a letter of a row counts calls
+                true => assert_eq!(kept.len(), 1, "{batch}: {kept:?}"),
+                false => assert_eq!(kept, [times.to_string()], "{batch}"),
+            }
+        }
+    }
+    // what is no jsonb is told by its text
+    for text in ["[{", r#"{"a":"\u0000"}"#] {
+        run(&mut client, "delete from sequin.dead_letter");
+        for _ in 0..2 {
+            run(
+                &mut client,
+                &format!("select sequin_apply(array[$m${text}$m$])"),
+            );
+        }
+        assert_eq!(
+            rows(&mut client, "select attempts from sequin.dead_letter"),
+            ["2"],
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn a_letter_takes_no_outcome_of_the_batch() {
     let database = Database::new("letter_outcome");

@@ -13,6 +13,7 @@ mod kept_once;
 mod orders;
 mod owners;
 mod payloads;
+mod references;
 mod retry;
 mod retry_all;
 mod superseded;

@@ -254,6 +254,20 @@ fn faults<'a>() -> Vec<Fault<'a>> {
             )
         },
     ];
+    faults.push(Fault {
+        ddl: "create table shop.noted (id bigint); grant insert on shop.noted to public;
+              create function shop.notes() returns trigger language plpgsql as
+              $$ begin if tg_op <> 'DELETE' then insert into shop.noted values (new.id); end if;
+              return case tg_op when 'DELETE' then old else new end; end $$;
+              create trigger notes before insert or update or delete on shop.item for each row
+              execute function shop.notes()",
+        ..fault(
+            "table_of_a_trigger_revoked",
+            "revoke insert on shop.noted from public; revoke insert on shop.noted from {owner}",
+            "42501",
+            "permission denied for table noted",
+        )
+    });
     for (name, what) in [
         ("usage_revoked", "usage on schema shop"),
         ("insert_revoked", "insert on shop.item"),
@@ -332,6 +346,7 @@ fn one(fault: &Fault<'_>, guard: &str) {
     let seen_in_writing = [
         "statement_trigger_raises",
         "function_of_a_trigger_dropped",
+        "table_of_a_trigger_revoked",
         "sequence_revoked",
         "sequences_revoked",
         "unnamed_key_renamed",

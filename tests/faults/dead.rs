@@ -344,3 +344,73 @@ fn a_trigger_that_always_raises() {
     scene.send_well();
     scene.is_complete("id, name, n");
 }
+
+/// What the destination refuses of a row, and what to run then: the HINT of the letter says so.
+#[test]
+fn each_refusal_has_a_hint() {
+    let mut scene = Scene::guarded(
+        "refusals",
+        "table",
+        &format!(
+            "{TABLE}; create type shop.mood as enum ('calm'); alter table shop.item add mood shop.mood;
+             create function shop.refuses() returns trigger language plpgsql as $$ begin
+                 if new.n = 13 and exists (select from shop.superstition) then raise exception 'no thirteen'; end if;
+                 return new; end $$;
+             create table shop.superstition as select 1 as n; grant select on shop.superstition to public;
+             create trigger refuses before insert on shop.item for each row execute function shop.refuses()"
+        ),
+        "",
+    );
+    let owner = scene.owner.clone();
+    run(
+        &mut scene.admin,
+        "alter table shop.item enable row level security;
+         create policy one on shop.item using (n <> 7) with check (n <> 7)",
+    );
+    let messages = [
+        item("insert", 1, 1, r#","name":"a","n":1,"mood":"it's calm""#),
+        item("insert", 2, 2, r#","name":"a","n":13"#),
+        item("insert", 3, 3, r#","name":"a","n":7"#),
+    ];
+    assert_eq!(apply(&mut scene.forwarder, &batch(&messages)).dead, 3);
+    let letters = rows(
+        &mut scene.admin,
+        "select state, sqlstate, hint from sequin.dead_letter order by position",
+    );
+    let retry = "SELECT * FROM sequin.retry('bad');";
+    assert_eq!(
+        letters,
+        [
+            format!(
+                "dead|22P02|If the source has the value, run: ALTER TYPE shop.mood ADD VALUE 'it''s calm'; {retry}"
+            ),
+            format!(
+                "dead|P0001|Make right what the function refuses, or the function, then run: {retry}"
+            ),
+            format!(
+                "dead|42501|The row is written as role {owner}. Let a policy of shop.item admit it, then run: {retry}"
+            ),
+        ]
+    );
+    let detail = "select detail from sequin.dead_letter where sqlstate = 'P0001'";
+    assert_eq!(
+        value(&mut scene.admin, detail),
+        "It was raised in PL/pgSQL function shop.refuses() line 2 at RAISE."
+    );
+    run(
+        &mut scene.admin,
+        "alter type shop.mood add value 'it''s calm'",
+    );
+    run(
+        &mut scene.admin,
+        "delete from shop.superstition; create policy two on shop.item using (true)",
+    );
+    run(&mut scene.admin, retry);
+    assert_eq!(
+        rows(
+            &mut scene.admin,
+            "select id, mood from shop.item order by id"
+        ),
+        ["1|it's calm", "2|null", "3|null"]
+    );
+}

@@ -144,14 +144,50 @@ fn a_key_that_the_mapping_names_must_be_there() {
         "2"
     );
     for mut client in [client, database.connect()] {
-        send(&mut client, &[item("insert", 7, record)]);
+        let with_text = |more: &str| format!(r#"{{"id":1,"name":"a","text":"b"{more}}}"#);
+        send(&mut client, &[item("insert", 7, &with_text(""))]);
         send(
             &mut client,
-            &[item("insert", 8, r#"{"id":1,"name":"a","more":1}"#)],
+            &[item("insert", 8, &with_text(r#","more":1"#))],
         );
         assert_eq!(value(&mut client, DRIFT), "null");
     }
+    // A key that SQL reads, and that was there, is missed.
+    let mut client = database.connect();
+    send(&mut client, &[item("insert", 9, record)]);
+    assert_eq!(value(&mut client, DRIFT), r#"{"lacking": ["text"]}"#);
     assert_eq!(taken(&warnings), Vec::<String>::new());
+}
+
+/// A member that SQL reads, in a column or the filter, is missed when it is renamed, also to a part of its name.
+#[test]
+fn a_renamed_column_that_sql_reads_is_told() {
+    let database = Database::new("operator_drift_sql");
+    let mut setup = database.connect();
+    run(
+        &mut setup,
+        "set client_min_messages = error;
+         create table item (id integer primary key, name text);
+         select sequin.map('public.item', 'item', name => 'item', filter => $$record->>'state' = 'on'$$,
+                           columns => '{\"id\": \"record.id\", \"name\": {\"sql\": \"lower(record->>''email'')\"}}')",
+    );
+    let (mut client, warnings) = warned(&database);
+    send(
+        &mut client,
+        &[item("insert", 1, r#"{"id":1,"email":"a","state":"on"}"#)],
+    );
+    assert_eq!(taken(&warnings), Vec::<String>::new());
+    for (lsn, record, lacking, new) in [
+        (2, r#"{"id":1,"mail":"a","state":"on"}"#, "email", "mail"),
+        (3, r#"{"id":1,"email":"a","stat":"on"}"#, "state", "stat"),
+    ] {
+        send(&mut client, &[item("insert", lsn, record)]);
+        let told = taken(&warnings);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for key in [lacking, new] {
+            assert!(told[0].contains(&format!("\"{key}\"")), "{told:?}");
+        }
+    }
 }
 
 #[test]

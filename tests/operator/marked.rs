@@ -86,6 +86,19 @@ fn a_mapping_that_becomes_soft_warns() {
         "select sequin.alter_mapping('item', on_delete => 'soft', soft_delete => 'gone')",
     );
     assert_eq!(statements(&notices()).len(), 1);
+    // what was so before is not told again
+    run(
+        &mut client,
+        "select sequin.pause('item'); select sequin.resume('item')",
+    );
+    assert_eq!(notices(), [""; 0]);
+    // made again, it is
+    run(
+        &mut client,
+        "select sequin.map('public.item', 'item', name => 'item', guard => 'table',
+                           on_delete => 'soft', soft_delete => 'gone')",
+    );
+    assert_eq!(statements(&notices()).len(), 1);
     run(
         &mut client,
         "delete from sequin.mapping;
@@ -138,4 +151,73 @@ fn partitions_and_referenced_values() {
         told.len() == 1 && told[0].contains("Foreign keys refer to it"),
         "{told:?}"
     );
+}
+
+/// A primary key that is not the mapping's key, but not what the mapping does not write; and the replica identity.
+#[test]
+fn other_keys_of_marked_rows() {
+    for (ddl, columns, found) in [
+        (
+            "id integer primary key, code text unique, name text",
+            "null",
+            1,
+        ),
+        (
+            "id serial primary key, code text unique, name text",
+            "null",
+            0,
+        ),
+        (
+            "id integer primary key, code text unique, own text unique",
+            "'{\"id\": \"record.id\", \"code\": \"record.code\"}'",
+            1,
+        ),
+        (
+            "id integer primary key, code text unique, hash text unique generated always as (upper(code)) stored",
+            "null",
+            2,
+        ),
+    ] {
+        let database = Database::new("marked_keys");
+        let (mut client, warnings) = warned(&database);
+        let notices = || std::mem::take(&mut *warnings.lock().expect("warnings"));
+        run(
+            &mut client,
+            &format!("create table item ({ddl}, gone boolean)"),
+        );
+        let map = format!(
+            "select sequin.map('public.item', 'item', name => 'item', guard => 'table', key => '{{code}}',
+                               columns => {columns}, on_delete => 'soft', soft_delete => 'gone')"
+        );
+        run(&mut client, &map);
+        let statements = statements(&notices());
+        assert_eq!(statements.len(), found, "{ddl}: {statements:?}");
+        for statement in statements {
+            run(&mut client, &statement);
+        }
+        run(&mut client, &map);
+        assert_eq!(notices(), [""; 0], "{ddl}");
+        let of = |code: &str| format!(r#"{{"id":1,"code":"{code}"}}"#);
+        for (action, code, lsn) in [("insert", "a", 1), ("delete", "a", 2), ("insert", "b", 3)] {
+            let counts = apply(&mut client, &message(action, "item", lsn, &of(code)));
+            assert_eq!(
+                counts.dead,
+                i64::from(found == 0 && lsn == 3),
+                "{ddl} {code}"
+            );
+        }
+    }
+
+    let database = Database::new("marked_identity");
+    let (mut client, warnings) = warned(&database);
+    run(
+        &mut client,
+        "create table item (id integer primary key, code text not null unique, gone boolean);
+         alter table item replica identity using index item_code_key;
+         create publication everything for all tables;
+         select sequin.map('public.item', 'item', guard => 'table', on_delete => 'soft', soft_delete => 'gone')",
+    );
+    let found = statements(&warnings.lock().expect("warnings"));
+    run(&mut client, &found[0]);
+    frees(&mut client, r#""code":"c""#);
 }

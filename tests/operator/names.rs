@@ -132,3 +132,25 @@ fn pause_and_resume() {
     );
     assert_eq!(code(&his), "42501");
 }
+
+/// A foreign table shows no unique index: every message would fail.
+#[test]
+fn a_key_of_a_foreign_table_is_refused() {
+    let database = Database::new("foreign_key_of_log");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "create foreign data wrapper nothing; create server nowhere foreign data wrapper nothing;
+         create foreign table far (id integer, name text) server nowhere",
+    );
+    let refused = support::error(
+        &mut client,
+        "select sequin.map('public.far', 'far', mode => 'append', key => '{id}')",
+    );
+    assert_eq!(support::code(&refused), "42809");
+    assert!(
+        refused
+            .hint()
+            .is_some_and(|hint| hint.starts_with("Leave the key out"))
+    );
+}

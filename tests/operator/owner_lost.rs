@@ -1,6 +1,6 @@
 //! `sequin.status` of a mapping whose owner cannot write any more.
 
-use support::{Database, rows, run, value};
+use support::{Database, apply, message, rows, run, value};
 
 const STATUS: &str = "select state, broken_reason, broken_hint from sequin.status where name = 'm'";
 
@@ -78,4 +78,34 @@ fn an_owner_without_privileges_is_told_with_the_statement_that_helps() {
             "broken|the destination does not exist|If there is a table in its place, run: SELECT sequin.alter_mapping('m', destination => 'schema.table'); to remove the mapping, run: SELECT sequin.unmap('m');"
         ]
     );
+}
+
+/// A log needs SELECT too where it recognises repetitions, and the HINT says so.
+#[test]
+fn a_log_that_reads_is_told_with_the_statement_that_helps() {
+    let mut database = Database::new("owner_lost_log");
+    let owner = database.role("owner");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &format!(
+            "create table log (id bigint generated always as identity, ikey text unique, name text);
+             grant select, insert on log to \"{owner}\";
+             select sequin.grant_source('public.item', '\"{owner}\"');
+             insert into sequin.mapping (name, source, destination, owner, mode, columns)
+             values ('m', 'public.item', 'log', '\"{owner}\"', 'append',
+                     '{{\"ikey\": \"metadata.idempotency_key\", \"name\": \"record.name\"}}');
+             revoke select on log from \"{owner}\""
+        ),
+    );
+    let change = message("insert", "item", 1, r#"{"name":"a"}"#);
+    assert_eq!(apply(&mut client, &change).dead, 1);
+    let hint = value(&mut client, "select broken_hint from sequin.status");
+    run(
+        &mut client,
+        hint.strip_prefix("Run: ").expect("a statement"),
+    );
+    run(&mut client, "select sequin.retry('m')");
+    assert_eq!(rows(&mut client, "select name from log"), ["a"]);
+    assert_eq!(rows(&mut client, STATUS), ["running|null|null"]);
 }

@@ -2,6 +2,8 @@
 
 use support::{Database, apply, error, message, rows, run};
 
+use super::{taken, warned};
+
 fn map(source: &str, guard: &str, more: &str) -> String {
     format!("select sequin.map('{source}', 'person', guard => '{guard}'{more})")
 }
@@ -75,6 +77,11 @@ fn two_ways_into_one_table_are_compared_or_refused() {
         ("public.people", "public.*"),
         ("*.*", "public.people"),
         ("public.people", "eu.public.people"),
+        ("public.p*", "public.*e"),
+        ("public.*", "*.people"),
+        // a table and its partition
+        ("public.people", "public.people_2026"),
+        ("public.people_p0", "public.people"),
     ] {
         run(&mut client, "delete from sequin.mapping");
         run(&mut client, &map(first, "table", ""));
@@ -85,7 +92,167 @@ fn two_ways_into_one_table_are_compared_or_refused() {
             Some("Use guard => 'columns' for both, or one mapping with a wildcard in its source.")
         );
         run(&mut client, &map(second, "off", ""));
+        // versions of one are no versions of the other
+        run(&mut client, "delete from sequin.mapping");
+        run(&mut client, &map(first, "columns", ""));
+        let refused = error(&mut client, &map(second, "table", ""));
+        assert_eq!(refused.code().code(), "42809", "{first} {second}");
+        run(&mut client, &map(second, "columns", ", name => 'second'"));
     }
+}
+
+/// Other tables may have other rows: a warning says what goes wrong where they have the same.
+#[test]
+fn rows_of_other_tables_may_be_the_same() {
+    let database = Database::new("shared_meet");
+    let (mut client, warnings) = warned(&database);
+    run(
+        &mut client,
+        "create table person (id integer primary key, name text, city text)",
+    );
+    for (first, second, warns) in [
+        ("public.people", "public.homes", true),
+        ("eu.public.people", "us.public.people", true),
+        ("public.people", "public.people", false),
+    ] {
+        run(&mut client, "delete from sequin.mapping");
+        run(&mut client, &map(first, "table", ""));
+        taken(&warnings);
+        run(&mut client, &map(second, "table", ", name => 'second'"));
+        let told = taken(&warnings);
+        assert_eq!(told.len(), usize::from(warns), "{first} {second} {told:?}");
+        for part in [
+            "mapping \"person\" writes the same columns",
+            "(name, city)",
+            "guard => 'columns' for both",
+        ] {
+            assert!(!warns || told[0].contains(part), "{told:?}");
+        }
+        run(
+            &mut client,
+            "select sequin.pause('second'); select sequin.resume('second')",
+        );
+        assert_eq!(taken(&warnings), [""; 0]);
+    }
+    // a mapping that is replaced is not another one
+    run(&mut client, "delete from sequin.mapping");
+    for source in [
+        "public.people",
+        "public.*",
+        "public.people_2026",
+        "public.homes",
+    ] {
+        run(&mut client, &map(source, "table", ", name => 'same'"));
+    }
+    assert_eq!(taken(&warnings), [""; 0]);
+    for (first, second) in [("columns", "columns"), ("table", "off")] {
+        run(&mut client, "delete from sequin.mapping");
+        run(&mut client, &map("public.people", first, ""));
+        run(
+            &mut client,
+            &map("public.homes", second, ", name => 'second'"),
+        );
+        assert_eq!(taken(&warnings), [""; 0], "{first} {second}");
+    }
+}
+
+/// Keys that SQL computes, and filters, do not hide that mappings share rows.
+#[test]
+fn keys_of_sql_and_filters_may_share_rows() {
+    let database = Database::new("shared_sql");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "set client_min_messages = error;
+         create table person (kind text, id integer, name text, city text, primary key (kind, id))",
+    );
+    const SAME: &str = r#""kind": {"sql": "left(record->>''x'', 1)"}"#;
+    const OTHER: &str = r#""kind": {"sql": "''a''"}"#;
+    const TABLE: &str = r#""kind": {"sql": "metadata->>''table_name''"}"#;
+    let columns =
+        |kind: &str, more: &str| format!(r#", columns => '{{{kind}, "id": "record.id", {more}}}'"#);
+    let name = r#""name": "record.name""#;
+    let city = r#""city": "record.city""#;
+    for (guard, first, second, shared) in [
+        // columns of their own have one version under guard columns
+        ("columns", columns(SAME, name), columns(SAME, city), true),
+        ("columns", columns(TABLE, name), columns(TABLE, city), false),
+        (
+            "columns",
+            columns(r#""kind": "record.k""#, name),
+            columns(r#""kind": "record.l""#, city),
+            true,
+        ),
+        (
+            "columns",
+            columns(r#""kind": "metadata.table_name""#, name),
+            columns(SAME, city),
+            false,
+        ),
+        // the same columns have two under guard table
+        ("table", columns(SAME, name), columns(SAME, name), true),
+        ("table", columns(SAME, name), columns(OTHER, name), true),
+        (
+            "table",
+            columns(r#""kind": "record.k""#, name),
+            columns(SAME, name),
+            true,
+        ),
+    ] {
+        run(&mut client, "delete from sequin.mapping");
+        run(&mut client, &map("public.people", guard, &first));
+        // one table, by two ways, or another one
+        let source = match guard {
+            "table" => "public.*",
+            _ => "public.homes",
+        };
+        let second = map(source, guard, &format!("{second}, name => 'second'"));
+        if shared {
+            assert_eq!(
+                error(&mut client, &second).code().code(),
+                "42809",
+                "{first} {second}"
+            );
+        } else {
+            run(&mut client, &second);
+        }
+    }
+    for (first, second, shared) in [
+        ("true", "true", true),
+        ("record ? ''a''", "record ? ''b''", false),
+        ("true", "", true),
+    ] {
+        run(&mut client, "delete from sequin.mapping");
+        let filter = |filter: &str| match filter {
+            "" => String::new(),
+            filter => format!(", filter => '{filter}'"),
+        };
+        run(&mut client, &map("public.people", "table", &filter(first)));
+        let second = map(
+            "public.*",
+            "table",
+            &format!("{}, name => 'second'", filter(second)),
+        );
+        if shared {
+            assert_eq!(
+                error(&mut client, &second).code().code(),
+                "42809",
+                "{first} {second}"
+            );
+        } else {
+            run(&mut client, &second);
+        }
+    }
+    // the table's name tells the rows of two tables apart, and not those that one table sends two ways
+    let key = columns(r#""kind": "metadata.table_name""#, name);
+    run(&mut client, "delete from sequin.mapping");
+    run(&mut client, &map("public.people", "table", &key));
+    run(
+        &mut client,
+        &map("public.homes", "table", &format!("{key}, name => 'second'")),
+    );
+    let third = map("public.*", "table", &format!("{key}, name => 'third'"));
+    assert_eq!(error(&mut client, &third).code().code(), "42809");
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod explaining_others_letters;
 mod foreign_mappings;
 mod forged_letters;
 mod internal_functions;
+mod long_names;
 mod memory;
 mod memory_limits;
 mod next_row_in_a_trigger;

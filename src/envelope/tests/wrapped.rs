@@ -52,6 +52,17 @@ fn events_and_jobs() {
         read(&format!(r#"{{"args":[{MESSAGE},{MESSAGE}]}}"#)),
         GOOD.repeat(2)
     );
+    for shape in [
+        format!(
+            r#"[[{MESSAGE}],{{}},{{"callbacks":null,"errbacks":null,"chain":null,"chord":null}}]"#
+        ),
+        format!(r#"{{"task":"t","args":[],"kwargs":{{"message":{MESSAGE}}}}}"#),
+        format!(r#"{{"task":"t","args":[{MESSAGE}],"kwargs":{{"n":1}}}}"#),
+    ] {
+        assert_eq!(read(&shape), GOOD, "{shape}");
+        let body = format!(r#"{{"body":"{}"}}"#, BASE64_STANDARD.encode(&shape));
+        assert_eq!(read(&body), GOOD, "{body}");
+    }
     for shape in [r#"{"args":[1]}"#, r#"{"args":{}}"#, r#"{"detail":"x"}"#] {
         assert!(read(shape).starts_with("message has no action"), "{shape}");
     }
@@ -131,8 +142,58 @@ fn compressed_bodies_are_named() {
     ] {
         let told = read(&shape);
         assert!(
-            told.starts_with("body is base64, but not of UTF-8 text"),
+            told.starts_with("body is compressed (gzip)"),
             "{shape}: {told}"
         );
     }
+    for (data, by) in [
+        (&[0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 0x29, 0xff][..], "zstd"),
+        (&[0x78, 0x9c, 0xab, 0x56, 0xff, 0xfe], "zlib"),
+        (&[0x78, 0x01, 0xab, 0x56, 0xff, 0xfe], "zlib"),
+        (&[0x1f, 0x8b, 8, 0, 0, 0xff], "gzip"),
+    ] {
+        let text = BASE64_STANDARD.encode(data);
+        for shape in [text.clone(), string(&text), format!("[{}]", string(&text))] {
+            let told = read(&shape);
+            assert!(
+                told.starts_with(&format!("body is compressed ({by})")),
+                "{shape}: {told}"
+            );
+        }
+    }
+}
+
+/// A payload as a broker of bytes gives it, and one that a program has broken into lines.
+#[test]
+fn base64_without_quotes_and_in_lines() {
+    let b64 = BASE64_STANDARD.encode(MESSAGE);
+    let lines: Vec<&str> = b64
+        .as_bytes()
+        .chunks(76)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    for broken in [lines.join("\n"), lines.join("\r\n"), b64.clone() + "\n"] {
+        assert_eq!(read(&broken), GOOD, "{broken}");
+        assert_eq!(read(&string(&broken)), GOOD, "{broken}");
+        let body = format!(
+            r#"{{"Records":[{{"kinesis":{{"data":{}}}}}]}}"#,
+            string(&broken)
+        );
+        assert_eq!(read(&body), GOOD, "{broken}");
+    }
+    let batch = BASE64_STANDARD.encode(format!("[{MESSAGE},{MESSAGE}]"));
+    assert_eq!(read(&batch), GOOD.repeat(2));
+    // what only looks like base64 is not JSON
+    for text in ["elephant", "Hello", "eyJh!"] {
+        assert!(read_text(text, &Bump::new(), UNWATCHED).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn lines_with_byte_order_marks() {
+    let marked = format!("\u{feff}{MESSAGE}\n");
+    assert_eq!(read(&marked.repeat(3)), GOOD.repeat(3));
+    let bad = format!("{marked}\u{feff}nonsense\n{marked}");
+    assert_eq!(read(&bad).matches(GOOD).count(), 2);
+    assert_eq!(read(&bad).lines().count(), 3);
 }

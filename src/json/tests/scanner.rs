@@ -42,6 +42,19 @@ fn white_space_before_a_container_is_passed_over() {
     assert_eq!(seen, ["1", "2", "3"]);
 }
 
+#[test]
+fn the_next_value_is_told_behind_white_space() {
+    for (json, kind) in [
+        (" 1", Kind::Number),
+        ("\r\n\t[]", Kind::Array),
+        ("  {}", Kind::Object),
+    ] {
+        let white = json.len() - json.trim_start().len();
+        assert_eq!(Scanner::new(json).next_place(), white, "{json:?}");
+        assert_eq!(Scanner::new(json).kind(), Ok(kind), "{json:?}");
+    }
+}
+
 fn agree_with_serde_json(json: &str) -> Result<(), TestCaseError> {
     let ours = Json::parse(json);
     let theirs = serde_json::from_str::<&RawValue>(json);

@@ -62,6 +62,26 @@ fn strings_that_are_no_text() {
 }
 
 #[test]
+fn the_first_string_that_is_no_text_is_found() {
+    for (json, fault) in [
+        (r#""\n""#, None),
+        (r#""a\u0041""#, None),
+        (r#"["\"","\\"]"#, None),
+        (r#"{"\u00e4":["abcdefghij\n",1]}"#, None),
+        ("[1, true]", None),
+        (r#""\u0000""#, Some(StringFault::Nul)),
+        (
+            r#"["\n",{"a":"abcdefghi\ud800"}]"#,
+            Some(StringFault::LoneSurrogate),
+        ),
+        (r#"{"\udc00":"\u0000"}"#, Some(StringFault::LoneSurrogate)),
+        (r#"{"\\":"\u0000","a":"\ud800"}"#, Some(StringFault::Nul)),
+    ] {
+        assert_eq!(string_fault(json), fault, "{json}");
+    }
+}
+
+#[test]
 fn numbers_keep_their_digits() {
     for number in [
         "9223372036854775807",

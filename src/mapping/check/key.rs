@@ -41,6 +41,17 @@ impl Fit<'_> {
             );
             return;
         }
+        if self.mapping.key.is_some() && self.destination.relkind == b'f' {
+            self.faults.push(
+                Fault::kind(format!(
+                    "mode 'append' cannot use a key with foreign table {}",
+                    self.table()
+                ))
+                .detail("A foreign table has no unique index to recognise a repeated message by.")
+                .hint("Leave the key out: a message that comes twice is written twice, or refused there."),
+            );
+            return;
+        }
         let Some(key) = &self.mapping.key else {
             match upsert {
                 true => self.check_primary_key(),
@@ -64,8 +75,7 @@ impl Fit<'_> {
         let known = key
             .iter()
             .all(|name| self.destination.column(name).is_some());
-        // A foreign table, to which a log may be written, shows no indexes.
-        if known && self.destination.relkind != b'f' {
+        if known {
             self.check_unique(key);
         }
     }

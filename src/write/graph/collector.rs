@@ -17,6 +17,8 @@ use crate::destination::{Action, Destination, Equality, Referrer};
 use crate::error::SqlError;
 use crate::key::{self, KeyColumn};
 use crate::mapping::Mapping;
+use crate::mapping::grants::writer;
+use crate::pg::links::{TriggerRow, is_of_update, triggers};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::user::ActingAs;
 use crate::prepared::RowReader;
@@ -227,11 +229,13 @@ impl Collector<'_, '_> {
             let again = fates[n].stays && may_be_deleted(table.target);
             let strict = fates[n].action != Action::Nothing && !again;
             if strict {
+                let row = self.graph.nodes[self.first + n].row;
                 self.graph.acting.push(Acting {
                     node: self.first + n,
                     value,
                     referrer: referrer.oid,
                     releasable,
+                    is_referred: children.iter().any(|child| *child != row),
                 });
             }
             let node = &mut self.graph.nodes[self.first + n];
@@ -254,14 +258,24 @@ impl Collector<'_, '_> {
 
     /// Notes the foreign key if its rows can give their references up, and returns whether they can.
     fn note_references(&mut self, referrer: &Referrer, dropped: &[(usize, ValueNo)]) -> bool {
+        let mut mappings = self.mappings.iter();
+        let mut mappings = mappings
+            .by_ref()
+            .filter(|m| m.destination_oid() == Some(referrer.oid));
+        // Another mapping may know a row by another key, and bring a reference of its own.
+        let (Some(mapping), None) = (mappings.next(), mappings.next()) else {
+            return false;
+        };
         let Some(key) = self.child_key(referrer) else {
             return false;
         };
-        let child = Destination::known(referrer.oid).filter(|child| child.shards.is_none());
+        let child = Destination::known(referrer.oid).filter(|child| hides_nothing(child));
         let Some(child) = child else { return false };
         let gives_up = |(of, ..): &&(String, String, Equality)| {
             let column = child.column(of);
+            let mut onward = child.links.referrers.iter();
             column.is_some_and(|c| !c.not_null && !c.generated && !key.0.contains(of))
+                && !onward.any(|onward| onward.columns.iter().any(|(_, to, _)| to == of))
         };
         let Some((column, ..)) = referrer.columns.iter().find(gives_up) else {
             return false;
@@ -270,6 +284,7 @@ impl Collector<'_, '_> {
         let references = References {
             referrer: referrer.clone(),
             column: column.clone(),
+            writer: writer(mapping, &child),
             keyed: self.graph.keyed.of((referrer.oid, key.0.clone())),
             child,
             key,
@@ -421,4 +436,13 @@ impl Collector<'_, '_> {
                 .unzip()
         })
     }
+}
+
+/// Whether a table's rows can be changed and changed back without a trace: no trigger, rule or child table takes notice,
+/// and row security hides no row.
+fn hides_nothing(table: &Destination) -> bool {
+    let plain = table.relkind == b'r' && !table.has_children && table.shards.is_none();
+    let notices =
+        |trigger: &TriggerRow| !trigger.internal && trigger.enabled && is_of_update(trigger);
+    plain && !table.row_security && !table.rules && !triggers(table.oid).iter().any(notices)
 }

@@ -95,11 +95,11 @@ impl Collector<'_, '_> {
                 self.find_handovers_of(table, nets, referrer, (&mut chains, &mut stay));
             }
         }
-        let parts = |circle: &Vec<usize>| {
+        let can_be_written = |circle: &Vec<usize>| {
             circle.len() <= MAX_CHAIN && circle.iter().all(|&n| is_whole(table.target, nets[n]))
         };
         let mut circles = stay.circles();
-        circles.retain(parts);
+        circles.retain(can_be_written);
         self.graph.has_circles |= !circles.is_empty() && parking_column(table.target).is_some();
         if way == Way::Circles && parking_column(table.target).is_some() {
             for circle in circles {

@@ -2,8 +2,8 @@
 //! refers to it afterwards.
 //!
 //! The foreign key acts when the statement ends, on all rows that refer to the value then. So it would delete or change a
-//! row that refers to the new row. Where the losing row goes for good, a statement of its own deletes it beforehand, when
-//! no row refers to it that stays. Where the row stays, the changes cannot be written in this way.
+//! row that refers to the new row. Where the losing row goes for good, and no other row refers to it now, a statement of
+//! its own deletes it beforehand. Else the changes cannot be written in this way.
 
 #![forbid(unsafe_code)]
 
@@ -26,11 +26,8 @@ pub(super) fn deleted_beforehand(
     let acts = |node: usize, releasable: bool| {
         in_set.contains(&node) && !(releasable && way == Way::WithoutReferences)
     };
-    let mut acting = graph.acting.iter();
-    let acting: Vec<_> = acting
-        .by_ref()
-        .filter(|a| acts(a.node, a.releasable))
-        .collect();
+    let acting = graph.acting.iter();
+    let acting: Vec<_> = acting.filter(|a| acts(a.node, a.releasable)).collect();
     if acting.is_empty() {
         return Ok(beforehand);
     }
@@ -44,15 +41,16 @@ pub(super) fn deleted_beforehand(
     }
     for acting in acting {
         let needers = needers.get(&acting.value).into_iter().flatten();
-        let is_hit = |&node: &usize| {
+        let refers_by_it = |&node: &usize| {
             let target = &all[graph.places[node].mapping].target;
             target.destination.oid == acting.referrer
         };
-        if !given.contains(&acting.value) || !needers.copied().any(|node| is_hit(&node)) {
+        if !given.contains(&acting.value) || !needers.copied().any(|node| refers_by_it(&node)) {
             continue;
         }
         let node = acting.node;
-        if graph.nodes[node].present || graph.moved.contains_key(&node) {
+        let goes = !graph.nodes[node].present && !graph.moved.contains_key(&node);
+        if !goes || acting.is_referred {
             return Err(Refused::artifact(SqlError::new(
                 sqlstate::FOREIGN_KEY_VIOLATION,
                 "a foreign key would act on rows that refer to the value's new row",

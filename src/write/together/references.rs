@@ -3,10 +3,11 @@
 //! A foreign key acts on the rows that refer to a value when the value's row loses it (`restrict`, `cascade`, `set
 //! null`), although another row has the value when the statement ends. If the foreign key has a nullable column, a
 //! statement before the joint statement makes the references null. A statement after it restores them. The foreign key
-//! finds no referring row in between. This serves rows that have no waiting change too.
+//! finds no referring row in between. This serves rows that have no waiting change too: the role that writes them for
+//! their own mapping writes these two updates.
 //!
-//! Rows without a waiting change are written as the role that owns their table, as the server's own `set null` writes
-//! them. Triggers see both updates.
+//! The rows that lose the value are locked before, so no other session adds a reference. Then a query makes sure that no
+//! reference is left: another session may have changed a row meanwhile.
 
 #![forbid(unsafe_code)]
 
@@ -27,8 +28,11 @@ use crate::prepared::{BatchRow, Recent, RowReader};
 use crate::statement::{self, Input, free_name};
 use crate::target::equality_operators;
 use crate::write::graph::{Graph, References, net_of};
-use crate::write::keys::{by_key, read_rows};
+use crate::write::keys::{by_key, lock_rows, read_rows};
 use crate::write::pending::Pending;
+
+/// The most rows of a foreign key that give their references up. They are held in memory, and written twice.
+const MOST_ROWS: usize = 10_000;
 
 /// The references that rows give up for a component.
 #[derive(Default)]
@@ -54,8 +58,8 @@ pub(super) struct Taken<'g> {
     rows: Returned,
     /// For each row, the node whose row gets the reference back, if a waiting change writes the row.
     nodes: Vec<Option<usize>>,
-    /// The rows that do not get it back: they are gone, or a waiting change brings another reference.
-    done: HashSet<usize>,
+    /// The rows of waiting changes.
+    changed: HashSet<usize>,
 }
 
 impl<'g> GivenUp<'g> {
@@ -96,7 +100,7 @@ impl<'g> GivenUp<'g> {
     }
 
     /// Whether the rows that refer to a mapping's rows by a foreign key give their references up.
-    pub fn has(&self, mapping: usize, referrer: &Referrer) -> bool {
+    pub fn gives_up(&self, mapping: usize, referrer: &Referrer) -> bool {
         let name = |of: &Referrer| (of.oid, of.constraint.clone());
         let mut of = self.of.iter();
         of.any(|(of, _)| of.mapping == mapping && name(&of.referrer) == name(referrer))
@@ -246,6 +250,9 @@ fn take(
     let referred = referred.ok_or(Error::RowsWent)?;
     let found = {
         let _owner = changes.acting_as_owner();
+        if lock_rows(target, &changes.nets.values, losing)? < losing.len() {
+            return Err(Error::RowsWent.into());
+        }
         let losing = losing.iter().copied();
         read_rows(target, &changes.nets.values, &referred, losing)?
     };
@@ -260,6 +267,8 @@ fn take(
         equality.sql(&format!("x.{}", quote(to)), &format!("c.{}", quote(of)))
     });
     let refers: Vec<String> = refers.collect();
+    let refers = refers.join(" and ");
+    let x = format!("x as materialized (select * from sequin_internal.batch() x({definition}))");
     let names = references.key.0.iter().chain([&references.column]);
     let list = |alias: &str, as_: &dyn Fn(usize) -> String| {
         let names = names.clone().enumerate();
@@ -268,12 +277,13 @@ fn take(
     };
     let former = (0..references.key.0.len() + 1).map(|i| format!("o.k{i}"));
     let sql = format!(
-        "with x as materialized (select * from sequin_internal.batch() x({definition})), \
-         o as materialized (select c.tableoid as t, c.ctid as i, {} from x join {child} c on {} for update of c) \
+        "with {x}, \
+         o as materialized (select c.tableoid as t, c.ctid as i, {} from x join {child} c on {refers} \
+         limit {} for update of c) \
          update {child} d set {} = null from o \
          where d.ctid operator(pg_catalog.=) o.i and d.tableoid operator(pg_catalog.=) o.t returning {}",
         list("c", &|i| format!(" as k{i}")),
-        refers.join(" and "),
+        MOST_ROWS + 1,
         quote(&references.column),
         former.collect::<Vec<_>>().join(", "),
         child = referrer.name,
@@ -285,8 +295,17 @@ fn take(
         let n = Datum::from(values.len() as i32);
         values.push(std::iter::once(Some(n)).chain(referred).collect());
     }
-    let _owner = ActingAs::untrusted(referrer.owner);
-    Recent::new(sql, &row)?.query(values.into_iter(), |row| row)
+    let _writer = ActingAs::untrusted(references.writer);
+    let taken = Recent::new(sql, &row)?.query(values.iter(), |row| row.clone())?;
+    let left = format!(
+        "with {x} select from x join {} c on {refers} limit 1",
+        referrer.name
+    );
+    let left = Recent::new(left, &row)?.query(values.iter(), |row| row.clone())?;
+    match left.len() > 0 || taken.len() > MOST_ROWS {
+        true => Err(Error::RowsWent.into()),
+        false => Ok(taken),
+    }
 }
 
 impl<'g> Taken<'g> {
@@ -301,7 +320,7 @@ impl<'g> Taken<'g> {
     ) -> Taken<'g> {
         let (names, encoding) = &references.key;
         let mut nodes = Vec::with_capacity(rows.len());
-        let mut done = HashSet::new();
+        let mut changed = HashSet::new();
         let mut row = RowReader::new(&rows);
         while row.next() {
             let values: Option<Vec<Datum>> = (0..names.len()).map(|i| row.datum(i)).collect();
@@ -320,7 +339,7 @@ impl<'g> Taken<'g> {
                 graph.nodes[node].present && !brings
             });
             if node.is_some() {
-                done.insert(nodes.len());
+                changed.insert(nodes.len());
             }
             nodes.push(becomes);
         }
@@ -329,7 +348,7 @@ impl<'g> Taken<'g> {
             references,
             rows,
             nodes,
-            done,
+            changed,
         }
     }
 
@@ -359,7 +378,7 @@ impl<'g> Taken<'g> {
         let mut reader = RowReader::new(&self.rows);
         for i in 0..self.nodes.len() {
             reader.next();
-            if !self.done.contains(&i) {
+            if !self.changed.contains(&i) {
                 let values = (0..columns.len()).map(|i| reader.datum(i));
                 let n = Datum::from(rows.len() as i32);
                 rows.push(std::iter::once(Some(n)).chain(values).collect());
@@ -369,7 +388,7 @@ impl<'g> Taken<'g> {
             return Ok(());
         }
         let count = rows.len();
-        let _owner = ActingAs::untrusted(self.references.referrer.owner);
+        let _writer = ActingAs::untrusted(self.references.writer);
         let updated = Recent::new(sql, &row)?.query(rows.into_iter(), |row| row)?;
         match updated.len() == count {
             true => Ok(()),

@@ -61,5 +61,23 @@ create table unique_id (id integer unique, name text);
 create table by_action (id integer, action text, primary key (id, action));
 select name from sequin.map('public.unique_id', 'unique_id', mode => 'append');
 select name from sequin.map('public.by_action', 'by_action', mode => 'append', columns => '{"id": "record.id", "action": "action"}');
+-- of the table, of SQL over the record, of record_pks, of some of the rows
+create table by_table (t text, id integer, primary key (t, id));
+create table by_sql (id integer primary key);
+create table by_pks (pks text primary key);
+create table of_some (id integer, name text);
+create unique index of_some_id on of_some (id) where name <> '';
+select name from sequin.map('public.by_table', 'by_table', mode => 'append', columns => '{"t": "metadata.table_name", "*": "record.*"}');
+select name from sequin.map('public.by_sql', 'by_sql', mode => 'append', columns => '{"id": {"sql": "(record->>''id'')::integer"}}');
+select name from sequin.map('public.by_pks', 'by_pks', mode => 'append', columns => '{"pks": "metadata.record_pks"}');
+select name from sequin.map('public.of_some', 'of_some', mode => 'append');
+-- the statement helps
+alter table by_sql drop constraint by_sql_pkey, add column log_id bigint generated always as identity primary key;
+select name from sequin.map('public.by_sql', 'by_sql', mode => 'append', name => 'by_sql', columns => '{"id": {"sql": "(record->>''id'')::integer"}}');
+-- these tell changes apart
+create table told (id integer, at timestamptz, made uuid, primary key (id, at));
+create table made (id uuid primary key);
+select name from sequin.map('public.told', 'told', mode => 'append', columns => '{"at": "metadata.commit_timestamp", "*": "record.*"}');
+select name from sequin.map('public.made', 'made', mode => 'append', columns => '{"id": {"sql": "gen_random_uuid()"}}');
 delete from sequin.mapping;
 drop schema append_own_key cascade;

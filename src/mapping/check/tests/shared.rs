@@ -8,6 +8,7 @@ use super::*;
 fn pair() -> (Mapping, Mapping) {
     let other = Mapping {
         id: 2,
+        name: "other".into(),
         ..from("public.*")
     };
     (mapping(), other)
@@ -82,21 +83,54 @@ fn a_source_within_another_one_brings_the_same_rows() {
 }
 
 #[test]
-fn sources_that_are_not_within_each_other_are_not_compared() {
+fn sources_without_common_tables_are_not_compared() {
+    let other = |source: &str| Mapping {
+        id: 2,
+        name: "other".into(),
+        ..from(source)
+    };
     for (one, two) in [
         ("public.products", "public.products"),
         ("public.products", "public.orders"),
-        ("public.a*", "public.*b"),
+        ("public.products", "public.products_2"),
+        ("public.products", "public.products2026"),
+        ("public.products", "shop.products_2026"),
+        ("public.a*", "public.b*"),
     ] {
-        let other = Mapping { id: 2, ..from(two) };
-        apart(&from(one), &other, &products());
+        apart(&from(one), &other(two), &products());
+        let met = may_meet(&from(one), &products(), &[other(two)]);
+        assert_eq!(met.is_some(), one != two, "{one} {two}");
+    }
+    for (one, two) in [
+        ("public.a*", "public.*b"),
+        ("public.products", "public.products_2026_01"),
+        ("public.products", "public.products_p1"),
+        ("public.products", "public.products_y2026"),
+        ("public.products", "public.products_default"),
+        ("public.products", "public.products_part2"),
+    ] {
+        assert_ne!(
+            detail(&from(one), &other(two), &products()),
+            "",
+            "{one} {two}"
+        );
     }
 }
 
 #[test]
 fn a_mapping_shares_no_rows_with_itself() {
     let (a, b) = pair();
-    apart(&a, &Mapping { id: a.id, ..b }, &products());
+    apart(
+        &a,
+        &Mapping {
+            id: a.id,
+            ..b.clone()
+        },
+        &products(),
+    );
+    // nor with the one that it replaces
+    let name = a.name.clone();
+    apart(&a, &Mapping { name, ..b }, &products());
 }
 
 #[test]
@@ -109,10 +143,10 @@ fn rows_are_shared_in_one_destination_under_one_guard() {
         };
         apart(&a, &b, &products());
     }
-    for guard in [Guard::Off, Guard::Columns] {
-        let b = Mapping { guard, ..b.clone() };
-        apart(&a, &b, &products());
-    }
+    let under = |guard| Mapping { guard, ..b.clone() };
+    apart(&a, &under(Guard::Off), &products());
+    // versions in the columns are no versions of the other mapping
+    assert_ne!(detail(&a, &under(Guard::Columns), &versioned()), "");
     let off = |mapping: &Mapping| Mapping {
         guard: Guard::Off,
         ..mapping.clone()
@@ -127,18 +161,21 @@ fn rows_are_shared_in_one_destination_under_one_guard() {
 }
 
 #[test]
-fn a_log_and_a_filter_share_no_rows() {
+fn a_log_and_two_filters_share_no_rows() {
     let (a, b) = pair();
     let log = Mapping {
         mode: Mode::Append,
         ..b.clone()
     };
     apart(&a, &log, &products());
-    let filtered = Mapping {
-        filter: Some("true".into()),
-        ..b
+    let filtered = |mapping: &Mapping, filter: &str| Mapping {
+        filter: Some(filter.into()),
+        ..mapping.clone()
     };
-    apart(&a, &filtered, &products());
+    apart(&filtered(&a, "true"), &filtered(&b, "false"), &products());
+    for a in [a.clone(), filtered(&a, "true")] {
+        assert_ne!(detail(&a, &filtered(&b, "true"), &products()), "");
+    }
 }
 
 #[test]
@@ -183,10 +220,16 @@ fn keys_agree_if_the_record_or_one_constant_gives_them() {
     assert!(found(constant, constant));
     assert!(!found(constant, r#"{"value": 2}"#));
     assert!(!found(constant, record));
-    // of what a message or an expression gives, nothing is known
-    for other in [r#""metadata.commit_idx""#, r#"{"sql": "1"}"#] {
-        assert!(!found(other, other), "{other}");
-        assert!(!found(other, record), "{other}");
+    // an expression may give any value
+    let (sql, metadata) = (r#"{"sql": "1"}"#, r#""metadata.commit_idx""#);
+    assert!(found(sql, sql));
+    assert!(found(sql, record));
+    assert!(found(sql, r#"{"sql": "2"}"#));
+    assert!(!found(sql, constant));
+    // one message gives both the same
+    assert!(found(metadata, metadata));
+    for other in [record, constant, sql, r#""metadata.table_name""#] {
+        assert!(!found(metadata, other), "{other}");
     }
 }
 
