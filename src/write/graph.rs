@@ -98,7 +98,8 @@ pub struct Graph {
     /// update` (for another row) is not `no action`.
     pub acting_drops: Vec<Vec<ValueNo>>,
     /// The dropped values of [`Dropped::strict`](super::solve::Dropped), with the foreign keys that act.
-    pub acting: Vec<Acting>,
+    /// By the node of the row that loses the value.
+    pub acting: HashMap<usize, Vec<Acting>>,
     /// The foreign keys to dropped values whose rows can give their references up.
     pub references: Vec<References>,
     pub keyed: Numbers<Keyed>,
@@ -112,8 +113,6 @@ pub struct Graph {
 
 /// A foreign key that acts on the rows that refer to a dropped value.
 pub struct Acting {
-    /// The node of the row that loses the value.
-    pub node: usize,
     pub value: ValueNo,
     /// The table that has the foreign key.
     pub referrer: pg_sys::Oid,

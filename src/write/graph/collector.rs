@@ -230,8 +230,8 @@ impl Collector<'_, '_> {
             let strict = fates[n].action != Action::Nothing && !again;
             if strict {
                 let row = self.graph.nodes[self.first + n].row;
-                self.graph.acting.push(Acting {
-                    node: self.first + n,
+                let acting = self.graph.acting.entry(self.first + n).or_default();
+                acting.push(Acting {
                     value,
                     referrer: referrer.oid,
                     releasable,

@@ -22,13 +22,7 @@ pub(super) fn deleted_beforehand(
     way: Way,
 ) -> Result<HashSet<usize>, Refused> {
     let mut beforehand = HashSet::new();
-    let in_set: HashSet<usize> = nodes.iter().copied().collect();
-    let acts = |node: usize, releasable: bool| {
-        in_set.contains(&node) && !(releasable && way == Way::WithoutReferences)
-    };
-    let acting = graph.acting.iter();
-    let acting: Vec<_> = acting.filter(|a| acts(a.node, a.releasable)).collect();
-    if acting.is_empty() {
+    if graph.acting.is_empty() {
         return Ok(beforehand);
     }
     let mut needers: HashMap<u32, Vec<usize>> = HashMap::new();
@@ -39,16 +33,22 @@ pub(super) fn deleted_beforehand(
         }
         given.extend(&graph.nodes[node].gives);
     }
-    for acting in acting {
-        let needers = needers.get(&acting.value).into_iter().flatten();
+    let acting = nodes.iter().filter_map(|&node| {
+        let acting = graph.acting.get(&node)?.iter();
+        Some(acting.map(move |acting| (node, acting)))
+    });
+    for (node, acting) in acting.flatten() {
+        if acting.releasable && way == Way::WithoutReferences {
+            continue;
+        }
         let refers_by_it = |&node: &usize| {
             let target = &all[graph.places[node].mapping].target;
             target.destination.oid == acting.referrer
         };
-        if !given.contains(&acting.value) || !needers.copied().any(|node| refers_by_it(&node)) {
+        let mut needers = needers.get(&acting.value).into_iter().flatten();
+        if !given.contains(&acting.value) || !needers.any(refers_by_it) {
             continue;
         }
-        let node = acting.node;
         let goes = !graph.nodes[node].present && !graph.moved.contains_key(&node);
         if !goes || acting.is_referred {
             return Err(Refused::artifact(SqlError::new(

@@ -230,7 +230,10 @@ fn handed_on<'g>(
 
 /// Whether referring rows can give references up for these nodes.
 pub fn can_give_up_references(graph: &Graph, nodes: &[usize]) -> bool {
-    !handed_on(graph, nodes).0.is_empty()
+    let given = nodes.iter().flat_map(|&node| &graph.nodes[node].gives);
+    let given: HashSet<u32> = given.copied().collect();
+    let mut drops = nodes.iter().flat_map(|&node| &graph.nodes[node].drops);
+    drops.any(|drop| drop.releasable && given.contains(&drop.value))
 }
 
 /// Makes the references to the rows of these changes null. Returns the keys and the former references of the rows
