@@ -107,7 +107,7 @@ create index dead_letter_mapping on sequin.dead_letter (mapping, id);
 create index dead_letter_mapping_row_key on sequin.dead_letter (mapping, row_key) where row_key is not null;
 create index dead_letter_mapping_former_key on sequin.dead_letter (mapping, former_key) where former_key is not null;
 -- To recognise a change that arrives again, where the key of its row is not known.
-create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(sequin_internal.content(message), 0)) where row_key is null;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(case when pg_catalog.octet_length(message) operator(pg_catalog.>) 1048576 then message else sequin_internal.content(message) end, 0)) where row_key is null;
 -- To find the letters of a row that other letters wait for: one index for letters that do not wait, one for
 -- letters that do.
 create index dead_letter_row_dead on sequin.dead_letter (mapping, (pg_catalog.sha256(row_key))) where state operator(pg_catalog.<>) 'waiting'::pg_catalog.text and row_key is not null;

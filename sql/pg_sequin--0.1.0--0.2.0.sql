@@ -131,4 +131,4 @@ create function sequin_internal.content(message text) returns text
 comment on function sequin_internal.content(text) is 'Internal: what a message says, however it is spelled';
 revoke all on function sequin_internal.content(text) from public;
 drop index sequin.dead_letter_message;
-create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(sequin_internal.content(message), 0)) where row_key is null;
+create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(case when pg_catalog.octet_length(message) operator(pg_catalog.>) 1048576 then message else sequin_internal.content(message) end, 0)) where row_key is null;

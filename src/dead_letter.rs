@@ -16,6 +16,7 @@ pub mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use bumpalo::Bump;
 use pgrx::IntoDatum;
@@ -119,7 +120,11 @@ macro_rules! known {
     };
 }
 
-const KNOWN: &str = known!("sequin_internal.content(l.message)");
+// As the index dead_letter_message has it: see `content`.
+const KNOWN: &str = known!(
+    "case when pg_catalog.octet_length(l.message) operator(pg_catalog.>) 1048576 then l.message \
+     else sequin_internal.content(l.message) end"
+);
 
 /// The same where the SQL of the extension is older: by the text.
 const KNOWN_BEFORE: &str = known!("l.message");
@@ -199,8 +204,15 @@ thread_local! {
     static LOCKED: Kept = const { Kept::new(LOCK, &[("id", pg_sys::INT8OID)]) };
 }
 
-/// What a message says, however it is spelled: as `jsonb` writes it. A text that is no `jsonb` stands for itself.
+/// A larger text in bytes stands for itself, so that its letter takes no more memory than its message.
+const MOST_SPELLED: usize = 1 << 20;
+
+/// What a message says, however it is spelled: as `jsonb` writes it. A text that is no `jsonb`, or large, stands for
+/// itself.
 pub fn content(text: &str) -> Cow<'_, str> {
+    if text.len() > MOST_SPELLED {
+        return Cow::Borrowed(text);
+    }
     let mut encoder = Encoder::default();
     let json = Json::parse(text).ok();
     let datum = json.and_then(|json| encoder.jsonb(json).ok());
@@ -239,13 +251,19 @@ type Counted<'a> = (Letter<'a>, i32);
 
 /// Counts letters whose row is not known and that are equal.
 fn count(set: Vec<Letter<'_>>) -> Vec<Counted<'_>> {
-    let mut first: HashMap<(Option<String>, String), usize> = HashMap::new();
+    // By a hash, so that no text is kept twice.
+    let hasher = RandomState::new();
+    let mut first: HashMap<u64, usize> = HashMap::new();
     let mut counted: Vec<Counted<'_>> = Vec::with_capacity(set.len());
     for letter in set {
         if letter.id.is_none() && letter.row_key.is_none() {
-            let same = (letter.mapping.clone(), content(&letter.text).into_owned());
-            let at = *first.entry(same).or_insert(counted.len());
-            if let Some((_, times)) = counted.get_mut(at) {
+            let says = content(&letter.text);
+            let hash = hasher.hash_one((&letter.mapping, &says));
+            let at = *first.entry(hash).or_insert(counted.len());
+            if let Some((known, times)) = counted.get_mut(at)
+                && known.mapping == letter.mapping
+                && content(&known.text) == says
+            {
                 *times += 1;
                 continue;
             }
