@@ -64,19 +64,7 @@ impl Fault {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, without that argument.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("not run: this is not cargo bench");
-        return ExitCode::SUCCESS;
-    }
-    match bench() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run(|_| bench())
 }
 
 fn bench() -> Result<bool> {

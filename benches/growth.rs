@@ -45,20 +45,7 @@ enum Full {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, without that argument.
-    let arguments: Vec<String> = std::env::args().collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("not run: this is not cargo bench");
-        return ExitCode::SUCCESS;
-    }
-    match bench(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run(bench)
 }
 
 fn bench(arguments: &[String]) -> Result<bool> {

@@ -39,25 +39,7 @@ const TWO: f64 = 1.5;
 const ANY: f64 = 1.0;
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, without that argument.
-    let arguments: Vec<String> = std::env::args().collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("not run: this is not cargo bench");
-        return ExitCode::SUCCESS;
-    }
-    match bench(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("{error}");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
-        }
-    }
+    common::run(|arguments| bench(arguments).map_err(|error| error as Box<dyn Error>))
 }
 
 fn bench(arguments: &[String]) -> Result<bool> {

@@ -47,20 +47,7 @@ const TABLES: &str = "
     select sequin.map('public.' || t, t::regclass, guard => 'table') from unnest(array['item', 'parent', 'child', 'node', 'loose']) t";
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benchmarks too, without that argument.
-    let arguments: Vec<String> = std::env::args().collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("not run: this is not cargo bench");
-        return ExitCode::SUCCESS;
-    }
-    match bench(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run(bench)
 }
 
 fn bench(arguments: &[String]) -> Result<bool> {

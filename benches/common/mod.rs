@@ -1,8 +1,32 @@
-//! A database of its own for a bench.
+//! What benches share: how they begin and end, and a database of their own.
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use postgres::{Client, Config, NoTls};
+
+/// Runs a bench with the arguments of the program. It fails if the bench does, or says that it missed what is asked.
+pub fn run(bench: impl FnOnce(&[String]) -> Result<bool, Box<dyn Error>>) -> ExitCode {
+    // `cargo test --all-targets` runs benchmarks too, without that argument.
+    let arguments: Vec<String> = std::env::args().collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("not run: this is not cargo bench");
+        return ExitCode::SUCCESS;
+    }
+    match bench(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("{error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The server that the `PG…` variables name.
 fn server() -> Result<Config, Box<dyn Error>> {

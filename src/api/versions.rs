@@ -23,6 +23,7 @@ use crate::mapping::{Guard, Mapping, Mode, SourcePattern, catalog};
 use crate::pg::invalidation;
 use crate::pg::raise::raise;
 use crate::pg::row::Row;
+use crate::pg::settings::checks_function_bodies;
 use crate::pg::settings::{PINNED, Settings};
 use crate::pg::user::ActingAs;
 
@@ -40,7 +41,7 @@ fn carried(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         return Ok(());
     };
     let old = Row::old(trigger);
-    if old.is_none() && !checks_bodies() {
+    if old.is_none() && !checks_function_bodies() {
         // A dump is restored, which brings the versions too.
         return Ok(());
     }
@@ -99,13 +100,6 @@ fn carried(trigger: &PgTrigger<'_>) -> Result<(), SqlError> {
         taken_over(&mapping, rows);
     }
     Ok(())
-}
-
-fn checks_bodies() -> bool {
-    let value = Spi::get_one::<bool>(
-        "select pg_catalog.current_setting('check_function_bodies')::pg_catalog.bool",
-    );
-    value.ok().flatten().unwrap_or(true)
 }
 
 /// Takes over the versions of the removed mapping of the same destination and owner whose source is the same, or has

@@ -290,19 +290,12 @@ impl Work<'_, '_> {
     ) -> Result<(), Stop> {
         let components = solution.components.iter().map(Vec::as_slice);
         let helped: Vec<&[usize]> = components.filter(|nodes| helps(nodes)).collect();
-        let all = helped.concat();
-        let together = [all.as_slice()].into_iter();
-        let alone = helped.iter().copied().take(MAX_TRIALS);
-        for nodes in together.filter(|_| helped.len() > 1).chain(alone) {
-            let written = together::write(self.all, self.pending, graph, nodes, way)?;
+        if helped.len() > 1 && self.write_as(way, graph, &helped.concat())?.is_ok() {
+            return Ok(());
+        }
+        for component in helped.into_iter().take(MAX_TRIALS) {
             // If the server refuses it, the changes keep their errors, and wait.
-            if written.is_ok() {
-                let units = nodes.iter().map(|&node| unit_of(graph.places[node]));
-                self.done.extend(units);
-            }
-            if nodes.len() == all.len() && written.is_ok() {
-                break;
-            }
+            let _ = self.write_as(way, graph, component)?;
         }
         Ok(())
     }
@@ -385,10 +378,18 @@ impl Work<'_, '_> {
     }
 
     fn write(&mut self, nodes: &[usize]) -> Result<Result<(), Refused>, Stop> {
-        let way = Way::Handovers;
-        let result = together::write(self.all, self.pending, self.graph, nodes, way)?;
+        self.write_as(Way::Handovers, self.graph, nodes)
+    }
+
+    fn write_as(
+        &mut self,
+        way: Way,
+        graph: &Graph,
+        nodes: &[usize],
+    ) -> Result<Result<(), Refused>, Stop> {
+        let result = together::write(self.all, self.pending, graph, nodes, way)?;
         if result.is_ok() {
-            let units = nodes.iter().map(|&node| unit_of(self.graph.places[node]));
+            let units = nodes.iter().map(|&node| unit_of(graph.places[node]));
             self.done.extend(units);
         }
         Ok(result)

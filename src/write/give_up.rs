@@ -79,13 +79,9 @@ pub fn give_up(
 /// column's type has no unused value.
 pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Option<String> {
     let key = target.key_sql();
-    let number = format!("b.{}", statement::number_name(&key));
-    let assignments = columns.iter().map(|&i| {
-        let value = unused_value(target, i)?.replace("b.sequin_n", &number);
-        let column = &target.columns[i].sql;
-        let value = format!("({value})::{}", column.type_name);
-        Some((column.name.clone(), value))
-    });
+    let assignments = columns
+        .iter()
+        .map(|&i| Some(assignment(target, i, &unused_value(target, i)?)));
     let assignments: Vec<_> = assignments.collect::<Option<_>>()?;
     Some(statement::update(
         input,
@@ -94,6 +90,17 @@ pub fn give_up_sql(input: Input<'_>, target: &Target, columns: &[usize]) -> Opti
         &key,
         &assignments,
     ))
+}
+
+/// A column, and the expression that a statement over the keys of rows assigns to it. `value`: of [`unused_of_type`].
+fn assignment(target: &Target, column: usize, value: &str) -> (String, String) {
+    let number = format!("b.{}", statement::number_name(&target.key_sql()));
+    let value = value.replace("b.sequin_n", &number);
+    let column = &target.columns[column].sql;
+    (
+        column.name.clone(),
+        format!("({value})::{}", column.type_name),
+    )
 }
 
 /// A column of the key in which a row can get a key that no row has; `None` if there is none.
@@ -119,17 +126,13 @@ pub fn park(
     rows: &[&NetChange],
 ) -> Result<Returned, SqlError> {
     let key = target.key_sql();
-    let number = format!("b.{}", statement::number_name(&key));
     let value = unused_key(target, column).ok_or(Error::RowsWent)?;
-    let value = value.replace("b.sequin_n", &number);
-    let column = &target.columns[column].sql;
-    let value = format!("({value})::{}", column.type_name);
     let mut sql = statement::update(
         Input::Batch,
         &target.relation(),
         &key,
         &key,
-        &[(column.name.clone(), value)],
+        &[assignment(target, column, &value)],
     );
     // The statement returns the number first.
     for column in &key {

@@ -59,7 +59,7 @@ type Keyed = (pg_sys::Oid, Vec<String>);
 
 /// A row: the number of its table and key columns in [`Graph::keyed`], and its key as bytes. The bytes are empty if
 /// the key has a null: no message can name such a row.
-pub type Row = (u32, Vec<u8>);
+type Row = (u32, Vec<u8>);
 
 /// A referenced value: a table, columns in the order of the table, and the values of these columns as bytes.
 type Value = (pg_sys::Oid, Rc<[String]>, Vec<u8>);
@@ -97,8 +97,8 @@ pub struct Graph {
     /// For each node, the dropped values on which a foreign key acts: its `on delete` (for a deleted row) or its `on
     /// update` (for another row) is not `no action`.
     pub acting_drops: Vec<Vec<ValueNo>>,
-    /// The dropped values of [`Dropped::strict`](super::solve::Dropped), with the foreign keys that act.
-    /// By the node of the row that loses the value.
+    /// For the node of each row that loses values: the foreign keys that act as
+    /// [`Dropped::strict`](super::solve::Dropped) says.
     pub acting: HashMap<usize, Vec<Acting>>,
     /// The foreign keys to dropped values whose rows can give their references up.
     pub references: Vec<References>,
@@ -110,6 +110,9 @@ pub struct Graph {
     /// Primary keys of referenced tables. To load one takes half a millisecond, and each waiting change needs one.
     primary_keys: RefCell<HashMap<pg_sys::Oid, Option<Vec<String>>>>,
 }
+
+/// The key of a referring table's mapping: the names of its columns in the order of the table, and the encoding of each.
+pub type ChildKey = Rc<(Vec<String>, Vec<KeyColumn>)>;
 
 /// A foreign key that acts on the rows that refer to a dropped value.
 pub struct Acting {
@@ -133,9 +136,7 @@ pub struct References {
     pub column: String,
     /// The number of the referring table and its mapping's key in [`Graph::keyed`].
     pub keyed: u32,
-    /// The key of the referring table's mapping: the names of its columns in the order of the table, and the encoding
-    /// of each.
-    pub key: (Vec<String>, Vec<KeyColumn>),
+    pub key: ChildKey,
     /// The number of the mapping whose rows lose values.
     pub mapping: usize,
     /// The values, each with the node of the row that loses it.

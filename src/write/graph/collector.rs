@@ -27,7 +27,7 @@ use crate::write::keys::{collations, encoding};
 use crate::write::solve::{Dropped, RowNo, ValueNo};
 
 use super::givers::Givers;
-use super::{Acting, Graph, References};
+use super::{Acting, ChildKey, Graph, References};
 
 /// Adds the changes of one mapping to the graph.
 pub struct Collector<'c, 'b> {
@@ -220,9 +220,10 @@ impl Collector<'_, '_> {
         if dropped.is_empty() {
             return Ok(());
         }
-        let releasable = self.note_references(referrer, &dropped);
+        let key = self.child_key(referrer);
+        let releasable = self.note_references(referrer, key.as_ref(), &dropped);
         let rows: Vec<usize> = dropped.iter().map(|(n, _)| *n).collect();
-        let mut children = self.children(table, referrer, referred, &rows)?;
+        let mut children = self.children(table, (referrer, key.as_ref()), referred, &rows)?;
         for (n, value) in dropped {
             let children = children.remove(&n).unwrap_or_default();
             // A row that stays can be deleted and inserted again instead of updated.
@@ -257,18 +258,19 @@ impl Collector<'_, '_> {
     }
 
     /// Notes the foreign key if its rows can give their references up, and returns whether they can.
-    fn note_references(&mut self, referrer: &Referrer, dropped: &[(usize, ValueNo)]) -> bool {
-        let mut mappings = self.mappings.iter();
-        let mut mappings = mappings
-            .by_ref()
-            .filter(|m| m.destination_oid() == Some(referrer.oid));
+    fn note_references(
+        &mut self,
+        referrer: &Referrer,
+        key: Option<&ChildKey>,
+        dropped: &[(usize, ValueNo)],
+    ) -> bool {
+        let mappings = self.mappings.iter();
+        let mut mappings = mappings.filter(|m| m.destination_oid() == Some(referrer.oid));
         // Another mapping may know a row by another key, and bring a reference of its own.
         let (Some(mapping), None) = (mappings.next(), mappings.next()) else {
             return false;
         };
-        let Some(key) = self.child_key(referrer) else {
-            return false;
-        };
+        let Some(key) = key else { return false };
         let child = Destination::known(referrer.oid).filter(|child| hides_nothing(child));
         let Some(child) = child else { return false };
         let gives_up = |(of, ..): &&(String, String, Equality)| {
@@ -287,7 +289,7 @@ impl Collector<'_, '_> {
             writer: writer(mapping, &child),
             keyed: self.graph.keyed.of((referrer.oid, key.0.clone())),
             child,
-            key,
+            key: Rc::clone(key),
             mapping: self.graph.places[self.first].mapping,
             drops: drops.collect(),
         };
@@ -363,12 +365,11 @@ impl Collector<'_, '_> {
     fn children(
         &mut self,
         table: &Table<'_>,
-        referrer: &Referrer,
+        (referrer, child_key): (&Referrer, Option<&ChildKey>),
         (columns, parts): Referred<'_>,
         rows: &[usize],
     ) -> Result<HashMap<usize, Vec<RowNo>>, SqlError> {
-        let child_key = self.child_key(referrer);
-        let list: Vec<String> = match &child_key {
+        let list: Vec<String> = match child_key.map(Rc::as_ref) {
             Some((names, _)) => names
                 .iter()
                 .map(|name| format!("c.{}", quote(name)))
@@ -399,14 +400,14 @@ impl Collector<'_, '_> {
                 .filter_map(|n| Some((*n, table.now[*n].as_ref()?)));
             table.ask(columns, images, &query)?
         };
-        let names = child_key.as_ref().map(|(names, _)| names.clone());
+        let names = child_key.map(|key| key.0.clone());
         let keyed = (referrer.oid, names.unwrap_or_default());
         let keyed = self.graph.keyed.of(keyed);
         let mut children: HashMap<usize, Vec<RowNo>> = HashMap::new();
         let mut row = RowReader::new(&found);
         while row.next() {
             let mut bytes = Vec::new();
-            if let Some((_, encoding)) = &child_key
+            if let Some((_, encoding)) = child_key.map(Rc::as_ref)
                 && let Some(values) = row.datums_from(1)
             {
                 key::encode(encoding, values, &mut bytes);
@@ -419,7 +420,7 @@ impl Collector<'_, '_> {
 
     /// The mapping's key of the referring table: the names of its columns in the order of the table, and the encoding
     /// of each. `None` if no mapping writes that table.
-    fn child_key(&self, referrer: &Referrer) -> Option<(Vec<String>, Vec<KeyColumn>)> {
+    fn child_key(&self, referrer: &Referrer) -> Option<ChildKey> {
         let mut mappings = self.mappings.iter();
         let mapping = mappings.find(|m| m.destination_oid() == Some(referrer.oid))?;
         let child = Destination::known(referrer.oid)?;
@@ -430,10 +431,10 @@ impl Collector<'_, '_> {
             .filter(|column| key.contains(&column.name))
             .collect();
         (!columns.is_empty()).then(|| {
-            columns
-                .iter()
-                .map(|c| (c.name.clone(), KeyColumn::new(c.type_oid, c.collation)))
-                .unzip()
+            let columns = columns.iter();
+            let columns =
+                columns.map(|c| (c.name.clone(), KeyColumn::new(c.type_oid, c.collation)));
+            Rc::new(columns.unzip())
         })
     }
 }

@@ -56,10 +56,18 @@ pub(super) struct Taken<'g> {
     references: &'g References,
     /// The rows: their keys, then their references.
     rows: Returned,
-    /// For each row, the node whose row gets the reference back, if a waiting change writes the row.
-    nodes: Vec<Option<usize>>,
-    /// The rows of waiting changes.
-    changed: HashSet<usize>,
+    /// What gets the reference of each row back.
+    back: Vec<Back>,
+}
+
+/// What gets a reference back.
+enum Back {
+    /// The row that gave it up: no waiting change writes it.
+    Itself,
+    /// The row of this node.
+    Node(usize),
+    /// Nothing: the row is gone, or a waiting change brings another reference.
+    Nothing,
 }
 
 impl<'g> GivenUp<'g> {
@@ -101,9 +109,9 @@ impl<'g> GivenUp<'g> {
 
     /// Whether the rows that refer to a mapping's rows by a foreign key give their references up.
     pub fn gives_up(&self, mapping: usize, referrer: &Referrer) -> bool {
-        let name = |of: &Referrer| (of.oid, of.constraint.clone());
+        let name = |of: &Referrer| (of.oid, &of.constraint) == (referrer.oid, &referrer.constraint);
         let mut of = self.of.iter();
-        of.any(|(of, _)| of.mapping == mapping && name(&of.referrer) == name(referrer))
+        of.any(|(of, _)| of.mapping == mapping && name(&of.referrer))
     }
 
     /// Brings the withheld references back into the waiting changes.
@@ -160,9 +168,9 @@ impl<'g> GivenUp<'g> {
         for taken in taken {
             let column = &taken.references.column;
             let mut row = RowReader::new(&taken.rows);
-            for node in &taken.nodes {
+            for to in &taken.back {
                 row.next();
-                if let Some(node) = *node
+                if let Back::Node(node) = *to
                     && let Some(reference) = row.datum(taken.references.key.0.len())
                 {
                     let target = &all[graph.places[node].mapping].target;
@@ -236,6 +244,18 @@ pub fn can_give_up_references(graph: &Graph, nodes: &[usize]) -> bool {
     drops.any(|drop| drop.releasable && given.contains(&drop.value))
 }
 
+/// A batch relation of these columns after a number: the name of the number, the column definition list, and the types.
+fn numbered(columns: &[&Column]) -> (String, String, Vec<RowColumn>) {
+    let n = free_name("sequin_n", columns.iter().map(|c| c.name.as_str()));
+    let mut definition = format!("{n} integer");
+    let mut row = vec![RowColumn::number(&n)];
+    for column in columns {
+        definition += &format!(", {}", column.definition());
+        row.push(column.row());
+    }
+    (n, definition, row)
+}
+
 /// Makes the references to the rows of these changes null. Returns the keys and the former references of the rows
 /// that had them.
 fn take(
@@ -259,13 +279,7 @@ fn take(
         let losing = losing.iter().copied();
         read_rows(target, &changes.nets.values, &referred, losing)?
     };
-    let n = free_name("sequin_n", referred.iter().map(|c| c.name.as_str()));
-    let mut definition = format!("{n} integer");
-    let mut row = vec![RowColumn::number(&n)];
-    for column in &referred {
-        definition += &format!(", {}", column.definition());
-        row.push(column.row());
-    }
+    let (_, definition, row) = numbered(&referred);
     let refers = referrer.columns.iter().map(|(of, to, equality)| {
         equality.sql(&format!("x.{}", quote(to)), &format!("c.{}", quote(of)))
     });
@@ -321,9 +335,8 @@ impl<'g> Taken<'g> {
         rows: Returned,
         by_row: &HashMap<u32, usize>,
     ) -> Taken<'g> {
-        let (names, encoding) = &references.key;
-        let mut nodes = Vec::with_capacity(rows.len());
-        let mut changed = HashSet::new();
+        let (names, encoding) = references.key.as_ref();
+        let mut back = Vec::with_capacity(rows.len());
         let mut row = RowReader::new(&rows);
         while row.next() {
             let values: Option<Vec<Datum>> = (0..names.len()).map(|i| row.datum(i)).collect();
@@ -334,24 +347,26 @@ impl<'g> Taken<'g> {
             let known = graph.rows.known(&(references.keyed, bytes));
             let node = known.and_then(|row| by_row.get(&row)).copied();
             let node = node.map(|node| graph.moved.get(&node).copied().unwrap_or(node));
-            let becomes = node.filter(|&node| {
-                let place = graph.places[node];
-                let (net, target) = (net_of(pending, place), &all[place.mapping].target);
-                let column = target.column_number(&references.column);
-                let brings = column.is_some_and(|column| net.has(column)) && !net.is_untouched();
-                graph.nodes[node].present && !brings
+            back.push(match node {
+                None => Back::Itself,
+                Some(node) => {
+                    let place = graph.places[node];
+                    let (net, target) = (net_of(pending, place), &all[place.mapping].target);
+                    let column = target.column_number(&references.column);
+                    let brings =
+                        column.is_some_and(|column| net.has(column)) && !net.is_untouched();
+                    match graph.nodes[node].present && !brings {
+                        true => Back::Node(node),
+                        false => Back::Nothing,
+                    }
+                }
             });
-            if node.is_some() {
-                changed.insert(nodes.len());
-            }
-            nodes.push(becomes);
         }
         drop(row);
         Taken {
             references,
             rows,
-            nodes,
-            changed,
+            back,
         }
     }
 
@@ -362,13 +377,7 @@ impl<'g> Taken<'g> {
         let columns = names.iter().chain([&self.references.column]);
         let columns: Option<Vec<&Column>> = columns.map(|name| child.column(name)).collect();
         let columns = columns.ok_or(Error::RowsWent)?;
-        let n = free_name("sequin_n", columns.iter().map(|c| c.name.as_str()));
-        let mut definition = format!("{n} integer");
-        let mut row = vec![RowColumn::number(&n)];
-        for column in &columns {
-            definition += &format!(", {}", column.definition());
-            row.push(column.row());
-        }
+        let (n, definition, row) = numbered(&columns);
         let same = names.iter().zip(equality_operators(child, names));
         let same = same.map(|(name, equals)| format!("d.{0} {equals} b.{0}", quote(name)));
         let sql = format!(
@@ -379,9 +388,9 @@ impl<'g> Taken<'g> {
         );
         let mut rows: Vec<BatchRow> = Vec::new();
         let mut reader = RowReader::new(&self.rows);
-        for i in 0..self.nodes.len() {
+        for to in &self.back {
             reader.next();
-            if !self.changed.contains(&i) {
+            if matches!(to, Back::Itself) {
                 let values = (0..columns.len()).map(|i| reader.datum(i));
                 let n = Datum::from(rows.len() as i32);
                 rows.push(std::iter::once(Some(n)).chain(values).collect());
