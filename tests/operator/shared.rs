@@ -1,5 +1,8 @@
 //! Several mappings that supply the rows of one table.
 
+use std::fmt::Display;
+
+use postgres::Client;
 use support::{Database, apply, error, message, rows, run};
 
 use super::{taken, warned};
@@ -207,15 +210,7 @@ fn keys_of_sql_and_filters_may_share_rows() {
             _ => "public.homes",
         };
         let second = map(source, guard, &format!("{second}, name => 'second'"));
-        if shared {
-            assert_eq!(
-                error(&mut client, &second).code().code(),
-                "42809",
-                "{first} {second}"
-            );
-        } else {
-            run(&mut client, &second);
-        }
+        is_refused_if(shared, &mut client, &second, first);
     }
     for (first, second, shared) in [
         ("true", "true", true),
@@ -233,15 +228,7 @@ fn keys_of_sql_and_filters_may_share_rows() {
             "table",
             &format!("{}, name => 'second'", filter(second)),
         );
-        if shared {
-            assert_eq!(
-                error(&mut client, &second).code().code(),
-                "42809",
-                "{first} {second}"
-            );
-        } else {
-            run(&mut client, &second);
-        }
+        is_refused_if(shared, &mut client, &second, first);
     }
     // the table's name tells the rows of two tables apart, and not those that one table sends two ways
     let key = columns(r#""kind": "metadata.table_name""#, name);
@@ -280,5 +267,18 @@ fn rows_that_the_key_tells_apart_are_not_shared() {
             &mut client,
             &map("public.people", "columns", &(columns + &name)),
         );
+    }
+}
+
+/// Maps, which is refused if the rows are shared. `first`: what the other mapping was made with.
+fn is_refused_if(shared: bool, client: &mut Client, second: &str, first: impl Display) {
+    if shared {
+        assert_eq!(
+            error(client, second).code().code(),
+            "42809",
+            "{first} {second}"
+        );
+    } else {
+        run(client, second);
     }
 }
