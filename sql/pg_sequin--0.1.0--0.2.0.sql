@@ -132,3 +132,197 @@ comment on function sequin_internal.content(text) is 'Internal: what a message s
 revoke all on function sequin_internal.content(text) from public;
 drop index sequin.dead_letter_message;
 create index dead_letter_message on sequin.dead_letter (pg_catalog.hashtextextended(case when pg_catalog.octet_length(message) operator(pg_catalog.>) 1048576 then message else sequin_internal.content(message) end, 0)) where row_key is null;
+
+-- Assignments, so that no query of the extension stands in the CONTEXT of errors.
+create or replace procedure sequin.retry_all(
+    mapping text default null, sqlstate text default null, max bigint default null, portion integer default 1000)
+    language plpgsql security invoker as $all$
+#variable_conflict use_column
+declare
+    step pg_catalog.record;
+begin
+    if coalesce(retry_all.portion operator(pg_catalog.<) 1, true) or retry_all.max operator(pg_catalog.<) 0 then
+        raise exception 'portion must be at least 1, and max must not be negative'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of letters that are tried in one transaction, max that of all.';
+    end if;
+    step = sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max);
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'letters are retried in one transaction'
+            using hint = 'CALL sequin.retry_all commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        step = sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null);
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% letters were retried, of which % are gone', step.done, step.healed;
+end
+$all$;
+
+create or replace procedure sequin.finish_resync_in_portions(
+    mapping text, min_confirmed double precision default 0.5, portion integer default 1000)
+    language plpgsql security invoker as $portions$
+#variable_conflict use_column
+declare
+    step pg_catalog.record;
+begin
+    if coalesce(finish_resync_in_portions.portion operator(pg_catalog.<) 1, true) then
+        raise exception 'portion must be at least 1'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of rows that are deleted in one transaction, at most.';
+    end if;
+    step = sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed, null);
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'rows are deleted in one transaction'
+            using hint = 'CALL sequin.finish_resync_in_portions commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        if step.waits operator(pg_catalog.=) 1 then
+            perform pg_catalog.pg_sleep(1);
+        end if;
+        step = sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed,
+                                              finish_resync_in_portions.portion);
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% rows were deleted', step.deleted;
+end
+$portions$;
+
+create or replace procedure sequin.discard(
+    mapping text, sqlstate text, older_than interval default null, portion integer default 1000)
+    language plpgsql security invoker as $discard$
+#variable_conflict use_column
+declare
+    before bigint = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) discard.older_than)
+                    operator(pg_catalog.*) 1000000::pg_catalog.float8;
+    step   pg_catalog.record;
+begin
+    if coalesce(discard.portion operator(pg_catalog.<) 1, true) then
+        raise exception 'portion must be at least 1'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of letters that are discarded in one transaction.';
+    end if;
+    step = sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, null);
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'letters are discarded in one transaction'
+            using hint = 'CALL sequin.discard commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        step = sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, discard.portion);
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% letters were discarded', step.done;
+end
+$discard$;
+
+create or replace procedure sequin.prune(portion integer default 1000)
+    language plpgsql security invoker as $prune$
+#variable_conflict use_column
+declare
+    step pg_catalog.record;
+begin
+    if coalesce(prune.portion operator(pg_catalog.<) 1, true) then
+        raise exception 'portion must be at least 1'
+            using errcode = 'invalid_parameter_value',
+                  hint = 'A portion is the number of rows that are pruned in one transaction.';
+    end if;
+    step = sequin_internal.prune_portion(null);
+    if step.commits operator(pg_catalog.=) 0 then
+        raise notice 'rows are pruned in one transaction'
+            using hint = 'CALL sequin.prune commits after each portion where no transaction block, function or exception handler is around it.';
+    end if;
+    loop
+        if step.commits operator(pg_catalog.=) 1 then
+            commit;
+        end if;
+        step = sequin_internal.prune_portion(prune.portion);
+        exit when step.more operator(pg_catalog.=) 0;
+    end loop;
+    raise notice '% rows were pruned', step.done;
+end
+$prune$;
+
+create function sequin_internal.farthest_value(relation regclass, column_name text, ascending boolean) returns numeric
+    language c volatile strict security invoker as 'MODULE_PATHNAME', 'farthest_value_wrapper';
+comment on function sequin_internal.farthest_value(regclass, text, boolean) is
+    'Internal: the largest or smallest value of a column; a superuser reads it as the owner of the table';
+
+create or replace function sequin.sync_sequences(
+    mapping text default null,
+    out sequence regclass, out destination regclass, out column_name text, out last_value bigint)
+    returns setof record
+    language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $sync$
+declare
+    own   record;
+    state record;
+    most  numeric;
+begin
+    if sync_sequences.mapping is not null
+       and not exists (select from sequin.status s where s.name = sync_sequences.mapping) then
+        raise exception 'mapping "%" does not exist', sync_sequences.mapping
+            using errcode = 'undefined_object', hint = 'The mappings are in the view sequin.status.';
+    end if;
+    for own in
+        select distinct q.oid::regclass as sequence, t.oid::regclass as destination, a.attname::text as name,
+               p.seqincrement as step, p.seqmin as least, p.seqmax as largest,
+               format('%I.%I', m.nspname, q.relname) as spelled
+        from sequin.status s
+        join pg_class t on t.oid = s.destination::oid
+        join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.refobjsubid > 0
+                            and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+        join pg_class q on q.oid = d.objid and q.relkind = 'S'
+        join pg_namespace m on m.oid = q.relnamespace
+        join pg_sequence p on p.seqrelid = q.oid
+        join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid and not a.attisdropped
+        join pg_type y on y.oid = coalesce((select b.typbasetype from pg_type b
+                                            where b.oid = a.atttypid and b.typtype = 'd'), a.atttypid)
+        where (sync_sequences.mapping is null or s.name = sync_sequences.mapping)
+          and y.oid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
+        order by 1, 3
+    loop
+        -- A sequence is never set back: another session may use what it gave out.
+        most = sequin_internal.farthest_value(own.destination, own.name, own.step > 0);
+        execute format('select q.last_value, q.is_called from %s q', own.spelled) into state;
+        if most between own.least and own.largest and most <> 'NaN'::numeric
+           and (not state.is_called and (most - state.last_value) * own.step >= 0
+                or state.is_called and (most - state.last_value) * own.step > 0) then
+            last_value = setval(own.sequence, case when own.step > 0 then floor(most) else ceil(most) end::bigint);
+        else
+            last_value = case when state.is_called then state.last_value end;
+        end if;
+        sequence = own.sequence;
+        destination = own.destination;
+        column_name = own.name;
+        return next;
+    end loop;
+end
+$sync$;
+
+-- ALTER DEFAULT PRIVILEGES gives privileges to new functions: only these remain.
+do $$
+declare
+    member record;
+begin
+    for member in
+        select p.oid::pg_catalog.regprocedure::pg_catalog.text as name,
+               case when a.grantee operator(pg_catalog.=) 0::pg_catalog.oid then 'public'
+                    else a.grantee::pg_catalog.regrole::pg_catalog.text end as role
+        from pg_catalog.pg_proc p
+        cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f'::pg_catalog."char", p.proowner))) a
+        where p.pronamespace operator(pg_catalog.=) 'sequin_internal'::pg_catalog.regnamespace
+          and p.proname operator(pg_catalog.=) any (array['content', 'farthest_value']::pg_catalog.name[])
+          and a.grantee operator(pg_catalog.<>) p.proowner
+    loop
+        execute pg_catalog.format('revoke all on function %s from %s cascade', member.name, member.role);
+    end loop;
+end $$;
+grant execute on function sequin_internal.farthest_value(regclass, text, boolean) to public;

@@ -3,7 +3,8 @@
 --
 -- A procedure commits between portions; a function in C does one portion. The procedure runs with its caller's
 -- rights, since one with settings of its own cannot commit. So every role may execute the function, and the
--- function checks the privilege on the procedure.
+-- function checks the privilege on the procedure. The procedure assigns the function's result: a query would stand in the
+-- CONTEXT of each error.
 
 -- A run commits its row after each portion, and removes the row at its end. The row of a stopped run stays
 -- until the next run of any session. A run is under way while its session executes the statement that began it.
@@ -90,15 +91,14 @@ create procedure sequin.retry_all(
     language plpgsql security invoker as $all$
 #variable_conflict use_column
 declare
-    step record;
+    step pg_catalog.record;
 begin
     if coalesce(retry_all.portion operator(pg_catalog.<) 1, true) or retry_all.max operator(pg_catalog.<) 0 then
         raise exception 'portion must be at least 1, and max must not be negative'
             using errcode = 'invalid_parameter_value',
                   hint = 'A portion is the number of letters that are tried in one transaction, max that of all.';
     end if;
-    select p.more, p.commits, p.done, p.healed into step
-    from sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max) p;
+    step = sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, null, retry_all.max);
     if step.commits operator(pg_catalog.=) 0 then
         raise notice 'letters are retried in one transaction'
             using hint = 'CALL sequin.retry_all commits after each portion where no transaction block, function or exception handler is around it.';
@@ -107,8 +107,7 @@ begin
         if step.commits operator(pg_catalog.=) 1 then
             commit;
         end if;
-        select p.more, p.commits, p.done, p.healed into step
-        from sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null) p;
+        step = sequin_internal.retry_portion(retry_all.mapping, retry_all.sqlstate, retry_all.portion, null);
         exit when step.more operator(pg_catalog.=) 0;
     end loop;
     raise notice '% letters were retried, of which % are gone', step.done, step.healed;
@@ -129,15 +128,14 @@ create procedure sequin.finish_resync_in_portions(
     language plpgsql security invoker as $portions$
 #variable_conflict use_column
 declare
-    step record;
+    step pg_catalog.record;
 begin
     if coalesce(finish_resync_in_portions.portion operator(pg_catalog.<) 1, true) then
         raise exception 'portion must be at least 1'
             using errcode = 'invalid_parameter_value',
                   hint = 'A portion is the number of rows that are deleted in one transaction, at most.';
     end if;
-    select p.commits, p.waits into step
-    from sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed, null) p;
+    step = sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed, null);
     if step.commits operator(pg_catalog.=) 0 then
         raise notice 'rows are deleted in one transaction'
             using hint = 'CALL sequin.finish_resync_in_portions commits after each portion where no transaction block, function or exception handler is around it.';
@@ -149,9 +147,8 @@ begin
         if step.waits operator(pg_catalog.=) 1 then
             perform pg_catalog.pg_sleep(1);
         end if;
-        select p.more, p.commits, p.waits, p.deleted into step
-        from sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed,
-                                   finish_resync_in_portions.portion) p;
+        step = sequin_internal.resync_portion(finish_resync_in_portions.mapping, finish_resync_in_portions.min_confirmed,
+                                              finish_resync_in_portions.portion);
         exit when step.more operator(pg_catalog.=) 0;
     end loop;
     raise notice '% rows were deleted', step.deleted;
@@ -175,15 +172,14 @@ create procedure sequin.discard(
 declare
     before bigint = pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) discard.older_than)
                     operator(pg_catalog.*) 1000000::pg_catalog.float8;
-    step   record;
+    step   pg_catalog.record;
 begin
     if coalesce(discard.portion operator(pg_catalog.<) 1, true) then
         raise exception 'portion must be at least 1'
             using errcode = 'invalid_parameter_value',
                   hint = 'A portion is the number of letters that are discarded in one transaction.';
     end if;
-    select p.more, p.commits, p.done into step
-    from sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, null) p;
+    step = sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, null);
     if step.commits operator(pg_catalog.=) 0 then
         raise notice 'letters are discarded in one transaction'
             using hint = 'CALL sequin.discard commits after each portion where no transaction block, function or exception handler is around it.';
@@ -192,8 +188,7 @@ begin
         if step.commits operator(pg_catalog.=) 1 then
             commit;
         end if;
-        select p.more, p.commits, p.done into step
-        from sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, discard.portion) p;
+        step = sequin_internal.discard_portion(discard.mapping, discard.sqlstate, before, discard.portion);
         exit when step.more operator(pg_catalog.=) 0;
     end loop;
     raise notice '% letters were discarded', step.done;
@@ -212,14 +207,14 @@ create procedure sequin.prune(portion integer default 1000)
     language plpgsql security invoker as $prune$
 #variable_conflict use_column
 declare
-    step record;
+    step pg_catalog.record;
 begin
     if coalesce(prune.portion operator(pg_catalog.<) 1, true) then
         raise exception 'portion must be at least 1'
             using errcode = 'invalid_parameter_value',
                   hint = 'A portion is the number of rows that are pruned in one transaction.';
     end if;
-    select p.more, p.commits, p.done into step from sequin_internal.prune_portion(null) p;
+    step = sequin_internal.prune_portion(null);
     if step.commits operator(pg_catalog.=) 0 then
         raise notice 'rows are pruned in one transaction'
             using hint = 'CALL sequin.prune commits after each portion where no transaction block, function or exception handler is around it.';
@@ -228,7 +223,7 @@ begin
         if step.commits operator(pg_catalog.=) 1 then
             commit;
         end if;
-        select p.more, p.commits, p.done into step from sequin_internal.prune_portion(prune.portion) p;
+        step = sequin_internal.prune_portion(prune.portion);
         exit when step.more operator(pg_catalog.=) 0;
     end loop;
     raise notice '% rows were pruned', step.done;

@@ -51,6 +51,7 @@ grant execute on function
     sequin_internal.resync_portion(text, double precision, bigint), -- checks EXECUTE on sequin.finish_resync_in_portions
     sequin_internal.explain_rows(text), -- checks EXECUTE on sequin.explain_batch
     sequin.check(), -- shows the caller's own mappings
+    sequin_internal.farthest_value(regclass, text, boolean), -- reads with the caller's rights
     sequin_internal.has_guard_columns(regclass), sequin_internal.add_guard_columns(regclass), sequin.build_profile(),
     sequin.fingerprint(regclass, text[], integer, text[]),
     sequin.fingerprint_query(regclass, text[], integer, text[], text)

@@ -1,5 +1,10 @@
 -- Sequences of destinations, which messages do not advance.
 
+create function sequin_internal.farthest_value(relation regclass, column_name text, ascending boolean) returns numeric
+    language c volatile strict security invoker as 'MODULE_PATHNAME', 'farthest_value_wrapper';
+comment on function sequin_internal.farthest_value(regclass, text, boolean) is
+    'Internal: the largest or smallest value of a column; a superuser reads it as the owner of the table';
+
 create function sequin.sync_sequences(
     mapping text default null,
     out sequence regclass, out destination regclass, out column_name text, out last_value bigint)
@@ -16,12 +21,11 @@ begin
             using errcode = 'undefined_object', hint = 'The mappings are in the view sequin.status.';
     end if;
     for own in
-        select distinct q.oid::regclass as sequence, t.oid::regclass as destination, a.attname as name,
+        select distinct q.oid::regclass as sequence, t.oid::regclass as destination, a.attname::text as name,
                p.seqincrement as step, p.seqmin as least, p.seqmax as largest,
-               format('%I.%I', n.nspname, t.relname) as relation, format('%I.%I', m.nspname, q.relname) as spelled
+               format('%I.%I', m.nspname, q.relname) as spelled
         from sequin.status s
         join pg_class t on t.oid = s.destination::oid
-        join pg_namespace n on n.oid = t.relnamespace
         join pg_depend d on d.refclassid = 'pg_class'::regclass and d.refobjid = t.oid and d.refobjsubid > 0
                             and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
         join pg_class q on q.oid = d.objid and q.relkind = 'S'
@@ -35,8 +39,7 @@ begin
         order by 1, 3
     loop
         -- A sequence is never set back: another session may use what it gave out.
-        execute format('select %s(%I) from %s', case when own.step > 0 then 'max' else 'min' end, own.name, own.relation)
-        into most;
+        most = sequin_internal.farthest_value(own.destination, own.name, own.step > 0);
         execute format('select q.last_value, q.is_called from %s q', own.spelled) into state;
         if most between own.least and own.largest and most <> 'NaN'::numeric
            and (not state.is_called and (most - state.last_value) * own.step >= 0

@@ -13,6 +13,7 @@ mod resync_shards;
 mod retry_all;
 mod row_key;
 mod run;
+mod sequences;
 mod versions;
 mod versions_shards;
 

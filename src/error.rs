@@ -58,6 +58,11 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A name in a statement of the extension means something else than when it was read.
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// A message is routed to a mapping that is not enabled.
     MappingPaused {
         /// Name of the mapping.

@@ -18,6 +18,7 @@ mod jsonb;
 mod kind;
 mod lex;
 mod numeric;
+mod pause;
 mod scan;
 mod string;
 mod value;
@@ -27,11 +28,14 @@ pub(crate) mod tests;
 
 use std::borrow::Cow;
 
+use pause::Pauses;
+
 pub use encode::{Encoder, is_shallow};
 pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
 pub use lex::string_fault;
 pub use numeric::{Limits, Unfit};
+pub use pause::at_pauses;
 pub use scan::Scanner;
 pub use string::Str;
 pub use value::Json;
@@ -52,7 +56,9 @@ impl<'a> Json<'a> {
                 let mut found = None;
                 let mut scanner = Scanner::open(text, b'{')?;
                 let mut first = true;
+                let mut pauses = Pauses::from(0);
                 while let Ok(Some(name)) = scanner.next_key(&mut first) {
+                    pauses.at(scanner.place());
                     let value = scanner.take().ok()?;
                     if name.is(key) {
                         found = Some(value);
@@ -91,8 +97,10 @@ impl<'a> Json<'a> {
             Json::Binary(jsonb) => Some(jsonb.members()),
         };
         let mut first = true;
+        let mut pauses = Pauses::from(0);
         std::iter::from_fn(move || match (&mut text, &mut binary) {
             (Some(scanner), _) => {
+                pauses.at(scanner.place());
                 let key = scanner.next_key(&mut first).ok()??;
                 Some((key.unescape_lossy(), scanner.take().ok()?))
             }
@@ -114,8 +122,10 @@ impl<'a> Json<'a> {
             Json::Binary(jsonb) => Some(jsonb.elements()),
         };
         let mut first = true;
+        let mut pauses = Pauses::from(0);
         std::iter::from_fn(move || match (&mut text, &mut binary) {
             (Some(scanner), _) => {
+                pauses.at(scanner.place());
                 let more = scanner.next_element(&mut first).ok()?;
                 more.then(|| scanner.take().ok()).flatten()
             }

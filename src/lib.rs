@@ -116,6 +116,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::temporary::watch();
     pg::compiled::watch();
     pg::forbidden::watch();
+    json::at_pauses(pg::interrupts::check);
     settings::define();
 }
 

@@ -20,6 +20,8 @@ pub mod isolation;
 pub mod keys;
 pub mod links;
 pub mod memory;
+pub mod names;
+pub mod outside;
 pub mod overlap;
 pub mod parse;
 pub mod partition;

@@ -29,7 +29,7 @@ use crate::cast::Caster;
 use crate::destination::partitions;
 use crate::destination::places::Places;
 use crate::destination::shards::require_coordinator;
-use crate::destination::{Column, Destination, UniqueIndex};
+use crate::destination::{Column, Destination, UniqueIndex, links};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
@@ -89,6 +89,8 @@ pub struct Target {
     pub statements: Statements,
     /// Relations whose change makes the target stale.
     pub depends_on: Vec<pg_sys::Oid>,
+    /// The edition of the definitions in which the owner of the destination was read.
+    owned_at: u64,
     /// What messages have told of the types at the source.
     pub told: Told,
     /// Which messages bring the columns.
@@ -106,11 +108,12 @@ const PER_COLUMN: usize = 512;
 impl Target {
     /// Prepares the mapping. `None`: the destination is gone.
     pub fn make(mapping: &Mapping) -> Option<Result<Target, SqlError>> {
+        let edition = invalidation::edition();
         let destination = Destination::load(mapping.destination_oid()?)?;
-        Some(Self::of(mapping.clone(), destination))
+        Some(Self::of(mapping.clone(), destination, edition))
     }
 
-    fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
+    fn of(mapping: Mapping, destination: Destination, owned_at: u64) -> Result<Target, SqlError> {
         if destination.shards.is_some() {
             require_coordinator(&destination.qualified_name())?;
         }
@@ -148,6 +151,14 @@ impl Target {
             .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
             .collect();
         let mut depends_on = vec![destination.oid];
+        // statements name these, and act as their owners
+        depends_on.extend(
+            destination
+                .links
+                .referrers
+                .iter()
+                .map(|referrer| referrer.oid),
+        );
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let versions = VersionsIn::of(&mapping, &destination);
         if versions == VersionsIn::Columns || repeats.by_source {
@@ -192,6 +203,7 @@ impl Target {
             statements: Statements::default(),
             shapes: Shapes::default(),
             depends_on,
+            owned_at,
         })
     }
 
@@ -200,6 +212,16 @@ impl Target {
         let own = PER_TARGET + PER_COLUMN * self.destination.columns.len();
         let projection = self.projection.as_ref().map_or(0, Projection::memory);
         own + projection + self.statements.memory()
+    }
+
+    /// Whether the same role writes the rows as before: a partition changes hands without a change of the table.
+    pub fn has_its_owner(&mut self) -> bool {
+        let edition = invalidation::edition();
+        if !self.destination.has_children || self.owned_at == edition {
+            return true;
+        }
+        self.owned_at = edition;
+        links::owner(self.destination.oid) == Some(self.destination.owner)
     }
 
     /// The role that writes the mapping's rows.

@@ -24,7 +24,7 @@ use crate::pg::settings::{PINNED, Settings};
 use crate::pg::spi::{self, Connection};
 use crate::pg::subtransaction::subtransaction;
 use crate::pg::turn::{Turn, begin_attempt, caught};
-use crate::pg::user::{ActingAs, current_user, may_act_as, role_exists};
+use crate::pg::user::{ActingAs, begin_call, current_user, may_act_as, role_exists};
 use crate::settings;
 use crate::target::Target;
 
@@ -50,6 +50,7 @@ fn check_mappings() -> Result<
 > {
     let caller = current_user();
     let _settings = Settings::new(PINNED);
+    begin_call();
     let _definer = ActingAs::new(extension_owner(), false);
     let _connection = Connection::open();
     let mut mappings = catalog::load()?;

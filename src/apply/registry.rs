@@ -18,7 +18,7 @@ use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
 use crate::pg::keys::role_name;
-use crate::pg::user::{is_superuser, may_act_as, role_exists};
+use crate::pg::user::{begin_call, is_superuser, may_act_as, role_exists};
 use crate::route::Router;
 use crate::settings;
 use crate::stop::Stop;
@@ -63,6 +63,7 @@ impl Registry {
     /// trigger that applies messages) loads a registry of its own.
     pub fn take() -> Result<Registry, SqlError> {
         invalidation::watch();
+        begin_call();
         let kept = KEPT.take();
         let changed = invalidation::changed();
         match kept {
@@ -151,7 +152,9 @@ impl Registry {
             let error = owner_gone(&self.mappings[index]);
             return Err(error.of_mapping(id).into());
         }
-        if let Some(ready) = self.ready.remove(&id) {
+        if let Some(mut ready) = self.ready.remove(&id)
+            && ready.target.has_its_owner()
+        {
             return Ok(ready.target);
         }
         let mapping = &self.mappings[index];

@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, BuiltinOid};
 
 use super::Equality;
 use crate::memo::Memo;
+use crate::pg::relation;
 use crate::prepared::Lookup;
 
 /// The constraints of a table that concern several rows.
@@ -198,8 +199,10 @@ impl Constraints {
                 ];
                 let [of, to, types, operators, collates] = lists.map(Vec::into_iter);
                 let columns = of.zip(to).zip(types.zip(operators.zip(collates)));
+                let parent = row.get(1)?.expect("not null");
+                relation::note_name(parent);
                 Ok(ForeignKey {
-                    parent: row.get(1)?.expect("not null"),
+                    parent,
                     parent_owner: row.get(2)?.expect("not null"),
                     parent_name: row.get(3)?.expect("not null"),
                     columns: columns

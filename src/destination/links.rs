@@ -10,6 +10,7 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use crate::pg::links::{
     ForeignKeyRow, TriggerRow, check_of, foreign_keys, is_of_delete, is_of_update, triggers,
 };
+use crate::pg::names;
 use crate::pg::relation::{self, AttributeRow};
 use crate::prepared::Lookup;
 
@@ -282,21 +283,22 @@ const LINKS: &str = "
            exists (select from pg_catalog.pg_trigger t
                    where t.tgrelid = any (array(select p.relid from part p))
                      and not t.tgisinternal and t.tgenabled <> 'D'
-                     and t.tgtype::integer & 66 = 0), -- not before, not instead
-           -- of a superuser's table, the owner of a partition or child that is no superuser: its triggers would
-           -- run too
-           coalesce((with recursive p as (
-                         select c.oid as relid, 0 as level
-                         union all
-                         select i.inhrelid, p.level + 1
-                         from p join pg_catalog.pg_inherits i on i.inhparent = p.relid)
-                     select o.relowner
-                     from p
-                     join pg_catalog.pg_class o on o.oid = p.relid
-                     join pg_catalog.pg_roles r on r.oid = o.relowner
-                     where not r.rolsuper order by p.level, o.oid limit 1), c.relowner)
+                     and t.tgtype::integer & 66 = 0) -- not before, not instead
     from pg_catalog.pg_class c
     where c.oid = $1";
+
+/// Of a superuser's table, the owner of a partition or child that is no superuser: its triggers would run too.
+const OWNER: &str = "
+    with recursive p as (
+        select $1 as relid, 0 as level
+        union all
+        select i.inhrelid, p.level + 1
+        from p join pg_catalog.pg_inherits i on i.inhparent = p.relid)
+    select o.relowner
+    from p
+    join pg_catalog.pg_class o on o.oid = p.relid
+    join pg_catalog.pg_roles r on r.oid = o.relowner
+    order by r.rolsuper, p.level, o.oid limit 1";
 
 const REFERS_TO: &str = "
     select distinct k.confrelid from pg_catalog.pg_constraint k
@@ -345,6 +347,7 @@ const REFERRERS: &str = "
 /// The queries of the catalog.
 struct Queries {
     links: Lookup,
+    owner: Lookup,
     refers_to: Lookup,
     self_references: Lookup,
     referrers: Lookup,
@@ -355,6 +358,7 @@ thread_local! {
         const OID: &[BuiltinOid] = &[BuiltinOid::OIDOID];
         Queries {
             links: Lookup::new(LINKS, OID),
+            owner: Lookup::new(OWNER, OID),
             refers_to: Lookup::new(REFERS_TO, OID),
             self_references: Lookup::new(SELF_REFERENCES, OID),
             referrers: Lookup::new(REFERRERS, OID),
@@ -362,7 +366,17 @@ thread_local! {
     };
 }
 
+/// The role whose rights the triggers of a table run with, and those of its partitions and children.
+pub fn owner(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    QUERIES.with(|queries| queries.owner(oid))
+}
+
 impl Queries {
+    fn owner(&self, oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+        let found = self.owner.rows(&[oid.into()], |row| row.get(1));
+        found.into_iter().next().flatten()
+    }
+
     fn ask(&self, oid: pg_sys::Oid) -> Option<Links> {
         let arg = [oid.into()];
         let links = self.links.rows(&arg, |row| {
@@ -371,11 +385,11 @@ impl Queries {
                 deferred_triggers: row.get(2)?.expect("not null"),
                 checks_sets: row.get(3)?.expect("not null"),
                 after_triggers: row.get(4)?.expect("not null"),
-                owner: row.get(5)?,
                 ..Links::default()
             })
         });
         let mut of = links.into_iter().next()?;
+        of.owner = self.owner(oid);
         of.refers_to = self
             .refers_to
             .rows(&arg, |row| Ok(row.get(1)?.expect("not null")));
@@ -394,8 +408,10 @@ impl Queries {
             let operators: Vec<String> = row.get(7)?.expect("not null");
             let collates: Vec<String> = row.get(11)?.expect("not null");
             let equalities = operators.into_iter().zip(collates);
+            let oid = row.get(1)?.expect("not null");
+            names::note_relation(&schema, &table, oid);
             Ok(Referrer {
-                oid: row.get(1)?.expect("not null"),
+                oid,
                 name: quote_qualified_identifier(&schema, &table),
                 schema,
                 table,

@@ -24,6 +24,16 @@ pub fn set_constraints() -> SqlError {
             .with_hint("Make the constraint INITIALLY IMMEDIATE or INITIALLY DEFERRED: ALTER TABLE ... ALTER CONSTRAINT ...;")
 }
 
+/// A name that was given to another schema or table during the call.
+pub fn name_taken(name: &str) -> SqlError {
+    SqlError::new(
+        sqlstate::UNDEFINED_TABLE,
+        format!("{name} is not what it was when the call began"),
+    )
+    .with_detail("A schema or a table was renamed or dropped, and another one has got its name.")
+    .with_hint("The next call uses the names of now.")
+}
+
 /// A temporary object that the caller has made.
 pub fn temporary_object(name: &str) -> SqlError {
     SqlError::new(

@@ -102,6 +102,7 @@ impl Error {
                 .with_detail("The batch needs more than the system gives. Nothing of it was applied.")
                 .with_hint("Send smaller batches."),
             Error::TemporaryObject { name } => refused::temporary_object(name),
+            Error::NameTaken { name } => refused::name_taken(name),
             Error::MappingPaused { name, keep } => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("mapping \"{name}\" is paused"),

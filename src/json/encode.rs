@@ -20,6 +20,7 @@ use super::jsonb::{
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
+use super::pause::{Pauses, STRETCH, pause};
 use entries::{Entries, begin, fits, pad};
 
 /// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
@@ -154,8 +155,10 @@ impl Encoder {
         let mut replaced = false;
         let mut key = Key::default();
         let mut pos = 0;
+        let mut pauses = Pauses::from(0);
         let root = loop {
             let start = pos;
+            pauses.at(pos);
             let form = match bytes.get(pos) {
                 Some(b'"') => {
                     let (end, escaped) = lex::string(bytes, pos)?;
@@ -296,7 +299,10 @@ impl Encoder {
     /// for them too. Every child of a container is in `nodes`.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         let before = self.out.len();
-        for node in &self.nodes {
+        for (n, node) in self.nodes.iter().enumerate() {
+            if (n + 1).is_multiple_of(STRETCH / 8) {
+                pause();
+            }
             let text = || &bytes[node.start as usize..node.end as usize];
             match node.form {
                 Form::Number => numeric::encode(text(), None, &mut self.out)?,
@@ -326,9 +332,11 @@ impl Encoder {
     /// Appends an array or object.
     fn write_container(&mut self, root: Node, bytes: &[u8]) -> Result<(), Unfit> {
         self.writing.clear();
+        let mut pauses = Pauses::from(self.out.len());
         let mut current = self.begin(root, bytes)?;
         loop {
             while current.next < current.end {
+                pauses.at(self.out.len());
                 let node = self.nodes[current.next as usize];
                 current.next += 1;
                 if let Form::Array | Form::Object = node.form {
@@ -417,7 +425,14 @@ impl Encoder {
 
 /// Puts members in order. Equal keys stay in the order of the text.
 fn sort(members: &mut [Node], bytes: &[u8], keys: &[u8]) {
-    members.sort_by(|a, b| a.key.cmp(b.key, bytes, keys));
+    let mut compared = 0_usize;
+    members.sort_by(|a, b| {
+        compared += 1;
+        if compared.is_multiple_of(STRETCH / 8) {
+            pause();
+        }
+        a.key.cmp(b.key, bytes, keys)
+    });
 }
 
 /// Whether a member of sorted members is the last of its name.
@@ -447,7 +462,9 @@ pub fn is_shallow(text: &str) -> bool {
         return true;
     }
     let (mut depth, mut pos) = (0, 0);
+    let mut pauses = Pauses::from(0);
     while let Some(b) = bytes.get(pos) {
+        pauses.at(pos);
         match b {
             b'"' => match lex::string(bytes, pos) {
                 Ok((end, _)) => {

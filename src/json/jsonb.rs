@@ -13,6 +13,7 @@ use std::fmt::Write;
 
 use super::kind::Kind;
 use super::numeric::numeric_text;
+use super::pause::{Pauses, STRETCH, pause};
 
 pub(super) const COUNT: u32 = 0x0FFF_FFFF;
 pub(super) const IS_SCALAR: u32 = 0x1000_0000;
@@ -123,13 +124,18 @@ impl<'a> Jsonb<'a> {
             Form::Array | Form::Object => vec![self],
             _ => return true,
         };
+        let (mut read, mut pauses) = (0, Pauses::from(0));
         while let Some(Jsonb { bytes, form }) = open.pop() {
+            read += 64;
+            pauses.at(read);
             let count = Jsonb { bytes, form }.entries();
             let data = 4 + 4 * count;
             let (mut start, mut strings) = (data, data);
             for index in 0..count {
                 let entry = word(bytes, 1 + index).unwrap_or(0);
                 let end = entry_end(entry, start - data) + data;
+                read += 8;
+                pauses.at(read);
                 if entry & ENTRY_TYPE == ENTRY_STRING {
                     // the string must not continue a character that the string before it began
                     let continues = bytes.get(start).is_some_and(|byte| byte & 0xC0 == 0x80);
@@ -204,7 +210,9 @@ impl<'a> Jsonb<'a> {
         let mut open: Vec<Level> = Vec::new();
         let mut next = Some(self);
         let mut first = true;
+        let mut pauses = Pauses::from(0);
         loop {
+            pauses.at(out.len());
             // writes the value's own text, or the opening bracket of a container
             if let Some(value) = next {
                 first = true;
@@ -332,7 +340,11 @@ impl<'a> Iterator for Children<'a> {
     type Item = Jsonb<'a>;
 
     fn next(&mut self) -> Option<Jsonb<'a>> {
-        let entry = word(self.bytes, 1 + self.range.next()?)?;
+        let index = self.range.next()?;
+        if (index + 1).is_multiple_of(STRETCH / 8) {
+            pause();
+        }
+        let entry = word(self.bytes, 1 + index)?;
         let start = self.offset;
         let end = entry_end(entry, start);
         self.offset = end;
@@ -385,6 +397,9 @@ fn write_string(string: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in string.bytes().enumerate() {
+        if (at + 1).is_multiple_of(STRETCH) {
+            pause();
+        }
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",

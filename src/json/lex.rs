@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use super::kind::{JsonFault, StringFault};
+use super::pause::{Pauses, STRETCH, pause};
 
 pub(super) const VALUE: &str = "a JSON value";
 pub(super) const FIRST_KEY: &str = "a string or \"}\"";
@@ -40,6 +41,9 @@ pub(super) struct Stop(pub(super) usize, pub(super) &'static str);
 pub(super) fn white(bytes: &[u8], mut pos: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(pos) {
         pos += 1;
+        if pos.is_multiple_of(STRETCH) {
+            pause();
+        }
     }
     pos
 }
@@ -75,12 +79,14 @@ pub(super) fn key(bytes: &[u8], pos: usize) -> Result<Key, Stop> {
 #[inline(always)]
 pub(super) fn string(bytes: &[u8], pos: usize) -> Result<(usize, bool), Stop> {
     let mut pos = plain(bytes, pos + 1);
+    let mut pauses = Pauses::from(pos);
     let mut escaped = false;
     loop {
         match bytes.get(pos) {
             Some(b'"') => return Ok((pos + 1, escaped)),
             Some(b'\\') => {
                 escaped = true;
+                pauses.at(pos);
                 pos = plain(bytes, escape(bytes, pos)?);
             }
             _ => return Err(Stop(pos, "a character of a string or its closing quote")),
@@ -147,6 +153,9 @@ fn digits(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     let mut pos = start;
     while bytes.get(pos).is_some_and(u8::is_ascii_digit) {
         pos += 1;
+        if pos.is_multiple_of(STRETCH) {
+            pause();
+        }
     }
     if pos == start {
         return Err(Stop(pos, "a digit"));
@@ -165,9 +174,21 @@ fn word(bytes: &[u8], pos: usize, word: &'static str) -> Result<usize, Stop> {
 }
 
 /// The end of the array or object at `pos`, however deep it is: a level costs one bit and no stack.
-pub(super) fn container(bytes: &[u8], mut pos: usize) -> Result<usize, Stop> {
+pub(super) fn container(bytes: &[u8], pos: usize) -> Result<usize, Stop> {
+    // the text of most messages is too short for a pause
+    match bytes.len() - pos > STRETCH {
+        true => container_of::<true>(bytes, pos),
+        false => container_of::<false>(bytes, pos),
+    }
+}
+
+fn container_of<const PAUSES: bool>(bytes: &[u8], mut pos: usize) -> Result<usize, Stop> {
     let mut open = Open::default();
+    let mut pauses = Pauses::from(pos);
     loop {
+        if PAUSES {
+            pauses.at(pos);
+        }
         match bytes.get(pos) {
             Some(b'"') => pos = string(bytes, pos)?.0,
             Some(b'{') => {
@@ -213,6 +234,9 @@ pub(super) fn container(bytes: &[u8], mut pos: usize) -> Result<usize, Stop> {
             }
             pos += 1;
             open.pop();
+            if PAUSES {
+                pauses.at(pos);
+            }
         }
     }
 }
@@ -291,7 +315,9 @@ pub(super) fn unescape(
     fault: impl Fn(StringFault) -> Result<char, StringFault>,
 ) -> Result<usize, StringFault> {
     let (mut from, mut to) = (0, 0);
+    let mut pauses = Pauses::from(0);
     while let Some(rest) = raw.get(from..).filter(|rest| !rest.is_empty()) {
+        pauses.at(from);
         // `to` is never beyond `from`: there is room for a whole word.
         if let Some(word) = rest.first_chunk::<8>() {
             out[to..to + 8].copy_from_slice(word);
@@ -335,7 +361,9 @@ pub fn string_fault(text: &str) -> Option<StringFault> {
     let bytes = text.as_bytes();
     let mut characters = Vec::new();
     let mut pos = 0;
+    let mut pauses = Pauses::from(0);
     while let Some(byte) = bytes.get(pos) {
+        pauses.at(pos);
         if *byte != b'"' {
             pos += 1;
             continue;

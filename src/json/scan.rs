@@ -4,6 +4,7 @@
 
 use super::kind::{JsonFault, Kind};
 use super::lex::{self, AFTER_ELEMENT, AFTER_MEMBER, FIRST_KEY, Key, Stop, VALUE, fault};
+use super::pause::{Pauses, STRETCH, pause};
 use super::string::Str;
 use super::value::Json;
 
@@ -23,6 +24,12 @@ impl<'a> Scanner<'a> {
     /// Begins at byte `pos` of `text`.
     pub fn at(text: &'a str, pos: usize) -> Scanner<'a> {
         Scanner { text, pos }
+    }
+
+    /// Where the scanner is.
+    #[inline(always)]
+    pub(super) fn place(&self) -> usize {
+        self.pos
     }
 
     /// Where the next value begins, after white space.
@@ -102,8 +109,10 @@ impl<'a> Scanner<'a> {
         let start = inside.pos;
         inside.expect(b'{', "\"{\"")?;
         let mut first = true;
+        let mut pauses = Pauses::from(start);
         while let Some(key) = inside.next_key(&mut first)? {
             let value = inside.pos;
+            pauses.at(value);
             member(&mut inside, key)?;
             if inside.pos == value {
                 inside.skip()?;
@@ -125,8 +134,10 @@ impl<'a> Scanner<'a> {
         let start = inside.pos;
         inside.expect(b'[', "\"[\"")?;
         let mut first = true;
+        let mut pauses = Pauses::from(start);
         while inside.next_element(&mut first)? {
             let value = inside.pos;
+            pauses.at(value);
             element(&mut inside)?;
             if inside.pos == value {
                 inside.skip()?;
@@ -201,6 +212,9 @@ impl<'a> Scanner<'a> {
         };
         match end {
             Ok(end) => {
+                if end - self.pos > STRETCH {
+                    pause();
+                }
                 self.pos = end;
                 Ok(())
             }

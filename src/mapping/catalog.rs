@@ -15,7 +15,7 @@ use crate::pg::keys::extension_owner;
 use crate::pg::raise::raise;
 use crate::pg::relation;
 use crate::pg::spi::{self, Connection};
-use crate::pg::user::{ActingAs, current_user, may_act_as};
+use crate::pg::user::{ActingAs, begin_call, current_user, may_act_as};
 use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
 const MAPPINGS: &str = "
@@ -76,6 +76,7 @@ pub fn mine(name: Option<&str>) -> Result<Mapping, Error> {
             argument: "mapping",
         });
     };
+    begin_call();
     let mappings = {
         let _definer = ActingAs::new(extension_owner(), false);
         load()?

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use pgrx::pg_sys::{self, panic::ErrorReport};
 use pgrx::prelude::*;
@@ -13,35 +13,80 @@ use crate::error::nearest::nearest;
 use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
+use crate::pg::settings::{self, PINNED, Settings};
 use crate::pg::user::{ActingAs, current_user};
 
+/// Who calls a function of this file.
+struct Caller {
+    role: pg_sys::Oid,
+    search_path: String,
+    /// The extension's owner, who acts for the caller.
+    definer: pg_sys::Oid,
+}
+
 thread_local! {
-    static CALLER: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
+    static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
+}
+
+/// Asks the caller of a function of this file, if the extension's owner acts for it now. Code of a table's owner, which may
+/// run meanwhile, acts for itself.
+fn of_caller<T>(ask: impl FnOnce(&Caller) -> T) -> Option<T> {
+    CALLER.with_borrow(|caller| {
+        let acts = |caller: &&Caller| caller.definer == current_user();
+        caller.as_ref().filter(acts).map(ask)
+    })
 }
 
 /// The role that changes a mapping: the caller of a function of this file, or else the current role.
 pub fn caller() -> pg_sys::Oid {
-    CALLER.get().unwrap_or_else(current_user)
+    of_caller(|caller| caller.role).unwrap_or_else(current_user)
+}
+
+/// The `search_path` of the session that changes a mapping.
+pub fn search_path() -> String {
+    of_caller(|caller| caller.search_path.clone()).unwrap_or_else(settings::search_path)
+}
+
+/// The session of a function's caller, pinned from the beginning: under the caller's `search_path`, a type of the caller's
+/// would be found, whose checks run with the rights of whoever uses it.
+struct Calling {
+    search_path: String,
+    _pinned: Settings,
+}
+
+impl Calling {
+    fn begin() -> Calling {
+        Calling {
+            search_path: settings::search_path(),
+            _pinned: Settings::new(PINNED),
+        }
+    }
 }
 
 /// While the value lives, the extension's owner changes mappings for the calling role.
 struct ForCaller {
-    before: Option<pg_sys::Oid>,
+    before: Option<Caller>,
     _definer: ActingAs,
 }
 
 impl ForCaller {
-    fn begin() -> ForCaller {
+    fn begin(calling: &Calling) -> ForCaller {
+        let definer = extension_owner();
+        let caller = Caller {
+            role: current_user(),
+            search_path: calling.search_path.clone(),
+            definer,
+        };
         ForCaller {
-            before: CALLER.replace(Some(current_user())),
-            _definer: ActingAs::new(extension_owner(), false),
+            before: CALLER.replace(Some(caller)),
+            _definer: ActingAs::new(definer, false),
         }
     }
 }
 
 impl Drop for ForCaller {
     fn drop(&mut self) {
-        CALLER.set(self.before);
+        CALLER.set(self.before.take());
     }
 }
 
@@ -76,9 +121,10 @@ fn save_mapping(
     name: Option<&str>,
 ) -> Result<i32, ErrorReport> {
     require_writable("make a mapping")?;
+    let calling = Calling::begin();
     // `sequin.map` and `sequin.map_schema` call this function as their caller: every role may execute it.
     require_execute(current_user(), Routine::Function, &["map", "map_schema"])?;
-    let _caller = ForCaller::begin();
+    let _caller = ForCaller::begin(&calling);
     let args = [
         source.into(),
         destination.into(),
@@ -196,8 +242,9 @@ fn alter_mapping(
         ],
     )?;
     // Returns an error if the caller has no such mapping.
+    let calling = Calling::begin();
     let mapping = super::catalog::mine(name)?;
-    let _caller = ForCaller::begin();
+    let _caller = ForCaller::begin(&calling);
     let args = [
         mapping.name.as_str().into(),
         enabled.into(),

@@ -7,7 +7,10 @@
 
 #![forbid(unsafe_code)]
 
+use pgrx::pg_sys;
+
 use super::check::qualified;
+use super::grants::writer;
 use super::{ColumnSource, Mapping};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -30,14 +33,15 @@ pub fn enclosed(expression: &str) -> String {
     format!("(\n{expression}\n)")
 }
 
-/// Every fault that the server finds in the mapping's expressions and its filter, as the mapping's owner
-/// and under its search_path.
+/// Every fault that the server finds in the mapping's expressions and its filter, as the role that writes the rows
+/// and under the mapping's search_path. To read a literal of the destination's types can run code of the table's owner.
 pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault> {
+    let role = destination.map_or(mapping.owner_oid(), |table| writer(mapping, table));
     let mut faults = Vec::new();
     for (column, source) in &mapping.columns.named {
         if let ColumnSource::Sql(sql) = source {
             let target = destination.filter(|d| d.column(column).is_some_and(|c| !c.generated));
-            let checked = asked(mapping, || {
+            let checked = asked(mapping, role, || {
                 check_expression(sql)?;
                 target.map_or(Ok(()), |destination| {
                     check_assignment(sql, destination, column)
@@ -52,16 +56,20 @@ pub fn check(mapping: &Mapping, destination: Option<&Destination>) -> Vec<Fault>
         }
     }
     if let Some(filter) = mapping.filter.as_deref().filter(|f| !f.trim().is_empty())
-        && let Err(error) = asked(mapping, || check_filter(filter))
+        && let Err(error) = asked(mapping, role, || check_filter(filter))
     {
         faults.push(fault("SQL of the filter is not valid".to_owned(), error));
     }
     faults
 }
 
-fn asked(mapping: &Mapping, ask: impl FnOnce() -> Result<(), SqlError>) -> Result<(), SqlError> {
+fn asked(
+    mapping: &Mapping,
+    role: pg_sys::Oid,
+    ask: impl FnOnce() -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
     subtransaction(|| {
-        let _owner = ActingAs::new(mapping.owner_oid(), true);
+        let _writer = ActingAs::new(role, true);
         let settings = Settings::search_path(&mapping.search_path);
         settings.set(c"standard_conforming_strings", "on");
         ask()
@@ -87,8 +95,9 @@ fn check_expression(sql: &str) -> Result<(), SqlError> {
 
 fn check_assignment(sql: &str, destination: &Destination, column: &str) -> Result<(), SqlError> {
     let (table, column) = (qualified(destination), ident(column));
+    // in the query inside, a literal without a type is a text, as it is when rows are written
     let insert = format!(
-        "INSERT INTO {table} ({column}) SELECT {} FROM {MESSAGE}",
+        "INSERT INTO {table} ({column}) SELECT e.value FROM (SELECT {} AS value FROM {MESSAGE}) AS e",
         enclosed(sql)
     );
     analyse(&insert).map(|_| ())

@@ -13,7 +13,7 @@ use pgrx::spi;
 
 use super::check::{check_relation, check_shared};
 use super::faults::all;
-use super::save::caller;
+use super::save::{caller, search_path};
 use super::warn::warn;
 use super::{MappingRow, SourcePattern, catalog, grants, name};
 use crate::destination::Destination;
@@ -25,8 +25,8 @@ use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
-use crate::pg::settings::{Settings, temporary_last};
-use crate::pg::user::{ActingAs, current_user, may_act_as};
+use crate::pg::settings::{PINNED_PATH, Settings, checks_function_bodies, temporary_last};
+use crate::pg::user::{ActingAs, current_user, is_superuser, may_act_as};
 
 /// The session that changes the mapping: its role and settings.
 struct Session {
@@ -40,21 +40,13 @@ struct Session {
 
 impl Session {
     fn now() -> Session {
-        const SESSION: &str = "
-            select r.oid, r.rolsuper, pg_catalog.current_setting('search_path'),
-                   pg_catalog.current_setting('check_function_bodies')::pg_catalog.bool
-            from pg_catalog.pg_roles r
-            where r.oid operator(pg_catalog.=) $1";
-        Spi::connect(|client| {
-            let row = client.select(SESSION, Some(1), &[caller().into()])?.first();
-            Ok::<_, spi::Error>(Session {
-                user: row.get(1)?.expect("not null"),
-                superuser: row.get(2)?.expect("not null"),
-                search_path: row.get(3)?.expect("not null"),
-                checks_bodies: row.get(4)?.expect("not null"),
-            })
-        })
-        .unwrap_or_else(|e| error!("could not read the session: {e}"))
+        let user = caller();
+        Session {
+            user,
+            superuser: is_superuser(user),
+            search_path: search_path(),
+            checks_bodies: checks_function_bodies(),
+        }
     }
 }
 
@@ -80,7 +72,7 @@ fn checked<'a>(
     };
     let mut new = new.into_owned();
     let session = Session::now();
-    let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
+    let _pinned = Settings::new(PINNED_PATH);
 
     let mut row = read(&given)?;
     let old = of_before.map(|old| read(&old)).transpose()?;
@@ -244,7 +236,7 @@ fn unmap(name: Option<&str>) -> Result<(), ErrorReport> {
         return Err(Error::NullArgument { argument: "name" }.into());
     };
     let caller = current_user();
-    let _pinned = Settings::new(&[(c"search_path", c"pg_catalog, pg_temp")]);
+    let _pinned = Settings::new(PINNED_PATH);
     let _definer = ActingAs::new(extension_owner(), false);
     let removed = Spi::connect_mut(|client| {
         let all: Vec<(i32, String, pg_sys::Oid)> = client

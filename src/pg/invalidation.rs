@@ -88,6 +88,11 @@ pub fn watch() {
                 Some(schema_changed),
                 pg_sys::Datum::from(0),
             );
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::AUTHOID as i32,
+                Some(role_changed),
+                pg_sys::Datum::from(0),
+            );
         }
     }
 }
@@ -106,11 +111,16 @@ pub fn has_changed(oid: pg_sys::Oid) -> bool {
     CHANGED.with_borrow(|changed| changed.contains(oid))
 }
 
-/// The number of the definitions that this session sees now: another one once any relation but the picked ones has
-/// changed.
+/// The number of the definitions that this session sees now: another one once any relation but the picked ones, or a role,
+/// has changed.
 pub fn edition() -> u64 {
     // SAFETY: as in `changed`.
     unsafe { pg_sys::AcceptInvalidationMessages() };
+    EDITION.get()
+}
+
+/// The same, without accepting the invalidations of other sessions: for code that runs in the midst of the server's.
+pub fn seen() -> u64 {
     EDITION.get()
 }
 
@@ -214,5 +224,11 @@ unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, oid: pg_sys::O
 #[pg_guard]
 unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGED.with_borrow_mut(Changed::note_many);
+    EDITION.set(EDITION.get() + 1);
+}
+
+// Whether a role is a superuser decides who writes rows.
+#[pg_guard]
+unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
     EDITION.set(EDITION.get() + 1);
 }

@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use pgrx::pg_sys::{self, SysCacheIdentifier};
 
 use super::keys::output_text;
+use super::names;
 use super::typeio::name_text;
 
 /// A row of `pg_class`.
@@ -130,7 +131,7 @@ pub fn refresh() {
 /// The row of `pg_class`; `None` if no relation has this OID.
 pub fn row(relation: pg_sys::Oid) -> Option<RelationRow> {
     // SAFETY: rows of this cache are of this struct.
-    unsafe {
+    let row = unsafe {
         look(
             SysCacheIdentifier::RELOID,
             relation,
@@ -148,7 +149,14 @@ pub fn row(relation: pg_sys::Oid) -> Option<RelationRow> {
                 is_heap: matches!(row.relam.to_u32(), 0 | HEAP_TABLE_AM),
             },
         )
-    }
+    }?;
+    names::note_relation(&row.schema, &row.name, relation);
+    Some(row)
+}
+
+/// Notes the name of a relation for statements: see [`names`].
+pub fn note_name(relation: pg_sys::Oid) {
+    row(relation);
 }
 
 /// The columns of a relation, in order, without dropped ones. They come from the relation's descriptor, which every write
@@ -278,6 +286,11 @@ pub fn operator(operator: pg_sys::Oid) -> Option<(String, String)> {
 
 /// A type as SQL spells it, with its modifier, schema-qualified unless the search_path has its schema.
 pub fn type_name(type_oid: pg_sys::Oid, typmod: i32) -> String {
+    // SAFETY: rows of this cache are of this struct.
+    unsafe {
+        let schema = |row: &pg_sys::FormData_pg_type, _| schema_name(row.typnamespace);
+        look(SysCacheIdentifier::TYPEOID, type_oid, schema);
+    }
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_ALLOW_INVALID;
     // SAFETY: a catalog look-up; the text is copied and freed.
     unsafe { owned(pg_sys::format_type_extended(type_oid, typmod, flags as u16)) }
@@ -348,7 +361,9 @@ fn relation_name(relation: pg_sys::Oid) -> String {
 
 fn schema_name(schema: pg_sys::Oid) -> String {
     // SAFETY: as in `relation_name`.
-    unsafe { owned(pg_sys::get_namespace_name(schema)) }
+    let name = unsafe { owned(pg_sys::get_namespace_name(schema)) };
+    names::note_schema(&name, schema);
+    name
 }
 
 /// A text of the server, which is freed; empty for null.

@@ -30,6 +30,9 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     (c"jit", c"off"),
 ];
 
+/// The search_path of [`PINNED`] alone.
+pub const PINNED_PATH: &[(&CStr, &CStr)] = &[(c"search_path", c"pg_catalog, pg_temp")];
+
 /// The settings for planning statements on the batch relation. The server keeps a plan made for an empty
 /// table when the table has grown to ten million rows. So these settings price out scans of the whole table
 /// and joins that need such scans. (With `jit` on, the price would make the server compile the plan.)
@@ -53,6 +56,18 @@ pub fn reserve(prefix: &CStr) {
 pub fn is_defined(name: &CStr) -> bool {
     // SAFETY: a look-up by name; the answer is not read.
     unsafe { !pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() }
+}
+
+/// The setting `search_path`, as it was set.
+pub fn search_path() -> String {
+    // SAFETY: reads a setting, whose text ends with NUL and is copied.
+    unsafe {
+        let path = pg_sys::GetConfigOption(c"search_path".as_ptr(), true, false);
+        match path.is_null() {
+            true => String::new(),
+            false => CStr::from_ptr(path).to_string_lossy().into_owned(),
+        }
+    }
 }
 
 /// The setting `check_function_bodies`, which is off while a dump is restored. Any role can set it.

@@ -13,6 +13,7 @@ use std::ffi::{CStr, c_char, c_int};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::names;
 use super::raise::raise;
 use crate::error::Error;
 
@@ -71,6 +72,7 @@ unsafe extern "C-unwind" fn planner(
 ) -> *mut pg_sys::PlannedStmt {
     if ACTING.get() {
         refuse(query);
+        refuse_taken(text);
     }
     // SAFETY: passes the server's arguments on. An error leaves this function by a jump: it holds nothing.
     unsafe {
@@ -97,6 +99,19 @@ extern "C-unwind" fn refuse(query: *mut pg_sys::Query) {
         if let Some(name) = names {
             raise(Error::TemporaryObject { name });
         }
+    }
+}
+
+/// Raises an error if a name in the statement has got another meaning since the extension read it: see [`names`].
+#[pg_guard]
+extern "C-unwind" fn refuse_taken(text: *const c_char) {
+    if text.is_null() {
+        return;
+    }
+    // SAFETY: the text ends with a NUL.
+    let statement = unsafe { CStr::from_ptr(text) };
+    if let Some(name) = names::taken_in(statement) {
+        raise(Error::NameTaken { name });
     }
 }
 

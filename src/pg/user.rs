@@ -3,9 +3,11 @@
 use pgrx::pg_sys;
 
 use super::compiled;
-use super::settings::{PINNED, Settings};
-use super::temporary::acts_as_owner;
+use super::names;
+use super::outside;
+use super::settings::{PINNED, PINNED_PATH, Settings};
 use super::temporary::hidden::Hidden;
+use super::temporary::{acts_as_owner, is_acting};
 use super::turn::Turn;
 
 /// While the value lives, the backend acts as another role. Its drop restores the previous role.
@@ -20,6 +22,7 @@ pub struct ActingAs {
     /// The role, if it is the owner of a mapping.
     owner: Option<pg_sys::Oid>,
     _hidden: Option<Hidden>,
+    _outside: Option<outside::Hidden>,
     _turn: Turn,
 }
 
@@ -54,13 +57,20 @@ impl ActingAs {
             // the extension's owner acts in between: with another search_path, the owner's SQL could find a
             // foreign operator and run it with the owner's rights.
             let guarded = flags & pg_sys::SECURITY_RESTRICTED_OPERATION as i32 != 0;
+            // Whoever chose the present search_path may have made types whose checks would run as the other role.
+            let settings = match (guarded, role != user) {
+                (true, _) => Some(Settings::new(PINNED)),
+                (false, true) => Some(Settings::new(PINNED_PATH)),
+                (false, false) => None,
+            };
             ActingAs {
                 user,
                 security_context,
-                settings: guarded.then(|| Settings::new(PINNED)),
+                settings,
                 acted_as_owner: acts_as_owner(owner),
                 owner: owner.then_some(role),
                 _hidden: hidden,
+                _outside: (owner || restricted).then(outside::Hidden::begin),
                 _turn: turn,
             }
         }
@@ -79,6 +89,14 @@ impl ActingAs {
     /// are not restricted.
     pub fn untrusted(role: pg_sys::Oid) -> ActingAs {
         ActingAs::in_turn(role, is_restricted(role), true, Turn::same())
+    }
+}
+
+/// Begins a call of a function: see [`names::begin`]. If the code of a mapping makes the call, names keep the meaning that they
+/// had for the call around it.
+pub fn begin_call() {
+    if !is_acting() {
+        names::begin();
     }
 }
 
@@ -207,7 +225,7 @@ fn is_outermost() -> bool {
     // SAFETY: backend variables. The argument of this one callback is the struct above; that of any other callback
     // is not read. The pointers are compared, not followed.
     unsafe {
-        let told = pg_sys::error_context_stack;
+        let told = outside::context_stack();
         if told.is_null() {
             return true;
         }

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod contexts;
 mod ended;
 mod refused;
 mod sqlstates;

@@ -137,3 +137,101 @@ fn a_child_of_another_role() {
     );
     assert_eq!(value(&mut admin, why), broken);
 }
+
+/// A partition, or a grandchild, is given to another role after the session has made its plans.
+#[test]
+fn a_partition_that_changes_hands() {
+    let scene = Scene::new("superuser_changing");
+    let mut admin = scene.admin();
+    run(
+        &mut admin,
+        "create table log (id integer primary key, name text) partition by range (id);
+         create table mallory.part partition of log for values from (0) to (100);
+         create table tree (id integer primary key, name text);
+         create table branch () inherits (tree);
+         create table mallory.leaf () inherits (branch);
+         insert into mallory.leaf values (1, 'x'), (2, 'x');
+         create table plain (id integer primary key, name text);
+         select sequin.map('public.plain', 'plain', guard => 'off', name => 'plain');
+         select sequin.map('public.log', 'log', guard => 'off', name => 'log');
+         select sequin.map('public.tree', 'tree', guard => 'off', name => 'tree')",
+    );
+    let mut forwarder = scene.forwarder();
+    let changes = |n: u64| {
+        let record = format!(r#"{{"id":{n},"name":"x"}}"#);
+        support::batch(&[
+            message("insert", "log", n, &record),
+            message("delete", "tree", n, &record),
+            message("insert", "plain", n, &record),
+        ])
+    };
+    assert_eq!(apply(&mut forwarder, &changes(1)).dead, 0);
+    run(
+        &mut admin,
+        &format!(
+            "alter table mallory.part owner to {0}; alter table mallory.leaf owner to {0};
+             alter table plain owner to {0}",
+            scene.mallory
+        ),
+    );
+    run(
+        &mut scene.mallory(),
+        "create table mallory.ran (who text);
+         grant all on mallory.ran to public;
+         create function mallory.act() returns trigger language plpgsql as
+             $$ begin insert into mallory.ran values (current_user); return coalesce(new, old); end $$;
+         create trigger act before insert on mallory.part for each row execute function mallory.act();
+         create trigger act before delete on mallory.leaf for each row execute function mallory.act();
+         create trigger act before insert on plain for each row execute function mallory.act()",
+    );
+    let counts = apply(&mut forwarder, &changes(2));
+    assert_eq!((counts.dead, counts.upserted), (2, 1));
+    let ran = "select who from mallory.ran";
+    assert_eq!(support::rows(&mut admin, ran), [&*scene.mallory]);
+    // a role that is no superuser any more
+    run(
+        &mut admin,
+        &format!(
+            "delete from sequin.dead_letter; alter role {} superuser",
+            scene.mallory
+        ),
+    );
+    assert_eq!(apply(&mut forwarder, &changes(3)).dead, 0);
+    run(
+        &mut admin,
+        &format!(
+            "truncate mallory.ran; alter role {} nosuperuser",
+            scene.mallory
+        ),
+    );
+    assert_eq!(apply(&mut forwarder, &changes(4)).dead, 2);
+    assert_eq!(support::rows(&mut admin, ran), [&*scene.mallory]);
+}
+
+/// The server computes the checks of a domain when it reads a literal of an array of it.
+#[test]
+fn a_literal_of_the_tables_type() {
+    let scene = Scene::new("superuser_literal");
+    let mut admin = scene.admin();
+    run(
+        &mut scene.mallory(),
+        "create table mallory.ran (who text);
+         grant all on mallory.ran to public;
+         create function mallory.noted(value text) returns boolean language plpgsql as
+             $$ begin insert into mallory.ran values (current_user); return true; end $$;
+         create domain mallory.word as text check (mallory.noted(value));
+         create table mallory.item (id integer primary key, words mallory.word[]);
+         delete from mallory.ran",
+    );
+    run(
+        &mut admin,
+        "select sequin.map('public.item', 'mallory.item', guard => 'off', name => 'item',
+             columns => '{\"id\": \"record.id\", \"words\": {\"sql\": \"''{a,b}''::mallory.word[]\"}}')",
+    );
+    let insert = message("insert", "item", 1, r#"{"id":1}"#);
+    assert_eq!(apply(&mut scene.forwarder(), &insert), upserted(1));
+    run(&mut admin, "select * from sequin.explain('item')");
+    run(&mut admin, "select * from sequin.check()");
+    let who = "select string_agg(distinct who, ',') from mallory.ran";
+    assert_eq!(value(&mut admin, who), scene.mallory);
+}

@@ -50,3 +50,49 @@ fn no_error_shows_a_backtrace() {
         }
     }
 }
+
+/// Every function with values of no sense, within a procedure that catches the error.
+#[test]
+fn nor_does_one_within_a_procedure() {
+    let database = Database::new("backtraces_within");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        r#"create table told (call text, detail text, context text);
+         create procedure try(call text) language plpgsql as $$
+         declare
+             d text;
+             c text;
+         begin
+             execute call;
+         exception when others then
+             get stacked diagnostics d = pg_exception_detail, c = pg_exception_context;
+             insert into told values (call, d, c);
+         end $$;
+         create procedure try_all() language plpgsql as $$
+         declare
+             call text;
+         begin
+             for call in
+                 select format(case when p.prokind = 'p' then 'call %I.%I(%s)' else 'select %I.%I(%s)' end,
+                               n.nspname, p.proname,
+                               (select string_agg(format('%L::%s', v, case t when '"any"'::regtype then 'text'
+                                                                      else t::regtype::text end), ', ' order by o)
+                                from unnest(p.proargtypes::oid[]) with ordinality u(t, o)))
+                 from pg_proc p
+                 join pg_namespace n on n.oid = p.pronamespace
+                 join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+                 join pg_extension e on e.oid = d.refobjid and e.extname = 'pg_sequin'
+                 cross join unnest(array[null, 'x', '{}', '0']) v
+             loop
+                 call try(call);
+             end loop;
+         end $$;
+         set client_min_messages = error;
+         call try_all()"#,
+    );
+    let count = support::value(&mut client, "select count(*) > 50 from told");
+    assert_eq!(count, "t");
+    let told = r"select * from told where detail ~ '\.rs|rust|panicked' or context ~ '\.rs:'";
+    assert_eq!(support::rows(&mut client, told), Vec::<String>::new());
+}

@@ -3,49 +3,70 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use postgres::Client;
 use support::{Database, batch, code, message, run, server, value};
 
 /// How long a session may take to hear a cancel. A debug build is ten times as slow as a release build.
-const HEARS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 200 });
+fn hears(client: &mut Client) -> Duration {
+    let release = value(client, "select sequin.build_profile()") == "release";
+    Duration::from_millis(if release { 200 } else { 1_000 })
+}
 
-/// Cancels the call again and again, each time later, until it ends before; says how long the slowest took to hear it.
+/// Whether to cancel batches of 100 MB, at many moments.
+fn is_full() -> bool {
+    std::env::var("HOSTILE").is_ok_and(|v| v == "full")
+}
+
+const APPLY: &str = "select sequin_apply(batch) from sent";
+
 fn cancelled(database: &Database, what: &str, batch: &str) {
-    let mut slowest = Duration::ZERO;
-    let mut heard = 0;
+    keep(database, batch);
+    cancelled_in(database, what, APPLY);
+}
+
+fn keep(database: &Database, batch: &str) {
     let mut client = database.connect();
     run(&mut client, "truncate sent");
     client
         .execute("insert into sent values ($1)", &[&batch])
         .expect("kept");
+}
+
+/// Cancels the call again and again, each time later, until it ends before; says how long the slowest took to hear it.
+fn cancelled_in(database: &Database, what: &str, call: &str) {
+    let mut slowest = Duration::ZERO;
+    let mut heard = 0;
+    let hears = hears(&mut database.connect());
+    let (between, most) = if is_full() { (60, 60) } else { (160, 12) };
     for step in 0.. {
         let mut client = database.connect();
         let pid = value(&mut client, "select pg_backend_pid()");
         run(&mut client, "begin");
-        let delay = Duration::from_millis(40 + 160 * step);
+        let delay = Duration::from_millis(40 + between * step);
         let canceller = thread::spawn(move || {
             let mut server = server();
             let sql = format!(
-                "select from pg_stat_activity where pid = {pid} and state = 'active' and query ~ 'sequin_apply'"
+                "select from pg_stat_activity where pid = {pid} and state = 'active' and query ~ 'sequin'"
             );
             while support::rows(&mut server, &sql).is_empty() {}
             thread::sleep(delay);
             run(&mut server, &format!("select pg_cancel_backend({pid})"));
             Instant::now()
         });
-        let result = client.batch_execute("select sequin_apply(batch) from sent");
+        let result = client.batch_execute(call);
         let ended = Instant::now();
         let cancel = canceller.join().expect("cancels");
         let Err(error) = result else {
             run(&mut client, "rollback");
-            assert!(heard > 0, "{what}: it ended before it could be cancelled");
             println!("{what}: cancelled {heard} times, heard within {slowest:?}");
             return;
         };
         assert_eq!(code(error.as_db_error().expect("of the server")), "57014");
         slowest = slowest.max(ended.saturating_duration_since(cancel));
-        assert!(slowest < HEARS, "{what}: {slowest:?} after {delay:?}");
+        assert!(slowest < hears, "{what}: {slowest:?} after {delay:?}");
         heard += 1;
-        if heard == 12 {
+        if heard == most {
             println!("{what}: cancelled {heard} times, heard within {slowest:?}");
             return;
         }
@@ -88,4 +109,124 @@ fn a_cancel_is_heard() {
     let members = r#","a":1"#.repeat(count);
     let record = message("insert", "item", 1, &format!(r#"{{"id":1{members}}}"#));
     cancelled(&database, "a record of many members", &record);
+}
+
+/// A record whose member `d` is this.
+fn with_document(value: &str) -> String {
+    message("insert", "noted", 1, &format!(r#"{{"id":1,"d":{value}}}"#))
+}
+
+fn repeated(unit: &str, size: usize) -> String {
+    unit.repeat(size / unit.len())
+}
+
+/// Whatever takes the time: one value or many, deep or wide, in whatever form the batch comes.
+#[test]
+fn a_cancel_is_heard_whatever_the_shape() {
+    let size = if is_full() { 100_000_000 } else { 10_000_000 };
+    let database = Database::new("cancel_shapes");
+    run(
+        &mut database.connect(),
+        r#"create table noted (id bigint primary key, d jsonb, t text, l text[]);
+         alter table noted alter d set storage external, alter t set storage external, alter l set storage external;
+         create table sent (batch text);
+         alter table sent alter batch set storage external;
+         create table sent_jsonb (batch jsonb);
+         alter table sent_jsonb alter batch set storage external;
+         alter table sequin.dead_letter alter message set storage external;
+         select sequin.map('public.noted', 'noted', guard => 'off', name => 'noted');
+         select sequin.map('public.texts', 'noted', guard => 'off', name => 'texts',
+                           columns => '{"id": "record.id", "t": "record.d"}');
+         select sequin.map('public.lists', 'noted', guard => 'off', name => 'lists',
+                           columns => '{"id": "record.id", "l": "record.d"}');
+         select sequin.map('public.sql', 'noted', guard => 'off', name => 'sql',
+                           columns => '{"id": "record.id", "t": {"sql": "left(record->>''d'', 3)"}}')"#,
+    );
+    let half = size / 2;
+    let values = [
+        ("deep arrays", "[".repeat(half) + &"]".repeat(half)),
+        (
+            "deep objects",
+            r#"{"a":"#.repeat(size / 6) + "1" + &"}".repeat(size / 6),
+        ),
+        (
+            "many deep arrays",
+            format!(
+                "[{}1]",
+                repeated(&("[".repeat(300) + &"]".repeat(300) + ","), size)
+            ),
+        ),
+        ("one string", format!("\"{}\"", "x".repeat(size))),
+        (
+            "one string of escapes",
+            format!("\"{}\"", repeated("\\u00e4\\n", size)),
+        ),
+        ("one number", "1".repeat(size)),
+        ("many numbers", format!("[{}1]", repeated("1,", size))),
+        (
+            "many strings",
+            format!("[{}\"b\"]", repeated("\"a\",", size)),
+        ),
+        (
+            "many keys",
+            format!(
+                "{{{}\"z\":1}}",
+                (0..size / 14)
+                    .rev()
+                    .map(|i| format!("\"k{i:07}\":1,"))
+                    .collect::<String>()
+            ),
+        ),
+        ("white space", format!("[{}]", " ".repeat(size))),
+    ];
+    for (what, value) in values {
+        let insert = with_document(&value);
+        drop(value);
+        for table in ["noted", "texts", "lists", "sql", "nobody"] {
+            let insert = insert.replacen("\"noted\"", &format!("\"{table}\""), 1);
+            assert!(insert.contains(table));
+            cancelled(&database, &format!("{what} for {table}"), &insert);
+        }
+        keep(&database, &insert);
+        cancelled_in(
+            &database,
+            &format!("{what} of a payload"),
+            "select sequin_apply(array[batch]) from sent",
+        );
+        cancelled_in(
+            &database,
+            &format!("{what} explained"),
+            "select count(*) from sent, sequin.explain_batch(batch)",
+        );
+        // the server itself reads jsonb without an end, or not at all
+        let made = database.connect().batch_execute(
+            "truncate sent_jsonb; insert into sent_jsonb select batch::jsonb from sent",
+        );
+        if made.is_ok() {
+            cancelled_in(
+                &database,
+                &format!("{what} as jsonb"),
+                "select sequin_apply(batch) from sent_jsonb",
+            );
+        }
+        let base64 = base64::engine::general_purpose::STANDARD.encode(&insert);
+        let body = format!(r#"{{"messages":[{{"data":"{base64}"}}]}}"#);
+        cancelled(&database, &format!("{what} in base64"), &body);
+        drop((base64, body));
+        let escaped = insert.replace('\\', "\\\\").replace('"', "\\\"");
+        let body = format!(r#"{{"Records":[{{"body":"{escaped}"}}]}}"#);
+        cancelled(&database, &format!("{what} in a text"), &body);
+        drop((escaped, body));
+        // kept as a letter, and tried again
+        let insert = insert.replacen(r#""id":1"#, r#""id":"no number""#, 1);
+        run(&mut database.connect(), "delete from sequin.dead_letter");
+        keep(&database, &insert);
+        run(&mut database.connect(), APPLY);
+        cancelled_in(
+            &database,
+            &format!("{what} as a letter"),
+            "select sequin.retry()",
+        );
+        run(&mut database.connect(), "delete from sequin.dead_letter");
+    }
 }

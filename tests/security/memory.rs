@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use postgres::Client;
 use support::{
     Counts, Database, code, message, peak_memory, resident_memory, run, try_apply, upserted, value,
 };
@@ -15,13 +16,25 @@ const KEPT: i64 = 20 * MB;
 
 /// Sends the batch by a fresh session, and says what it took and left beside what a small batch does.
 fn measured(database: &Database, what: &str, batch: &str) -> Result<Counts, postgres::Error> {
+    measured_call(database, what, batch.len(), |client| {
+        try_apply(client, batch)
+    })
+}
+
+/// The same for any call that is about a batch of this size.
+pub fn measured_call<T>(
+    database: &Database,
+    what: &str,
+    size: usize,
+    call: impl FnOnce(&mut Client) -> T,
+) -> T {
     let mut client = database.connect();
     let pid = value(&mut client, "select pg_backend_pid()");
     let warm = message("insert", "item", 1, r#"{"id":-1,"t":"x"}"#);
     try_apply(&mut client, &warm).expect("a small batch");
     let before = (peak_memory(&pid), resident_memory(&pid));
     let start = Instant::now();
-    let result = try_apply(&mut client, batch);
+    let result = call(&mut client);
     let took = start.elapsed();
     // the server frees what a message took when it waits for the next one
     run(&mut client, "select");
@@ -29,7 +42,7 @@ fn measured(database: &Database, what: &str, batch: &str) -> Result<Counts, post
     if let ((Some(peak), Some(now)), (Some(peak_after), Some(now_after))) = (before, after) {
         let more = |after: u64, before: u64| (after as i64 - before as i64) * KB;
         let (peak, kept) = (more(peak_after, peak), more(now_after, now));
-        let size = batch.len() as i64;
+        let size = size as i64;
         println!(
             "{what}: {size} bytes took {took:?} and {} MB, {:.1} times their size; {} MB stay",
             peak / MB,

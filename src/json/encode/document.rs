@@ -9,6 +9,7 @@ use super::entries::{Entries, SMALL, begin, fits, pad};
 use super::{Encoder, Form, Node, Unfit, is_last, sort};
 use crate::json::jsonb::{ENTRY_CONTAINER, ENTRY_STRING, IS_ARRAY, IS_OBJECT};
 use crate::json::lex;
+use crate::json::pause::Pauses;
 use crate::json::scan::Scanner;
 use crate::json::value::Json;
 
@@ -76,7 +77,9 @@ impl Encoder {
         let mut entries = self.large_head(IS_ARRAY, count, count)?;
         let mut scanner = Scanner::open(text, b'[').ok_or(Unfit)?;
         let mut first = true;
+        let mut pauses = Pauses::from(0);
         while scanner.next_element(&mut first).map_err(|_| Unfit)? {
+            pauses.at(scanner.place());
             let Json::Text(element) = scanner.take().map_err(|_| Unfit)? else {
                 return Err(Unfit);
             };
@@ -114,7 +117,9 @@ impl Encoder {
             fits(self.out.len())?;
             entries.write(ENTRY_STRING, start, &mut self.out);
         }
+        let mut pauses = Pauses::from(0);
         for member in lasts() {
+            pauses.at(member.start as usize);
             self.large_child(&mut entries, value(member), levels)?;
         }
         Ok(())
@@ -124,7 +129,9 @@ impl Encoder {
     fn members(&mut self, bytes: &[u8]) -> Result<Vec<Node>, Unfit> {
         let mut members = Vec::new();
         let mut pos = lex::white(bytes, 1);
+        let mut pauses = Pauses::from(pos);
         while bytes.get(pos) == Some(&b'"') {
+            pauses.at(pos);
             let (key, start) = self.key(bytes, pos)?;
             let end = match bytes.get(start) {
                 Some(b'"') => lex::string(bytes, start)?.0,
