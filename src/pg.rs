@@ -6,6 +6,7 @@
 //! failure concerns one message goes through [`trap`], which returns the error with all of its fields (pgrx's
 //! guard loses unknown SQLSTATEs, the constraint and the context).
 
+pub mod absent;
 pub mod backtrace;
 pub mod clock;
 pub mod compiled;

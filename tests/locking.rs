@@ -449,3 +449,70 @@ fn a_row_does_not_move_over_a_newer_one_that_is_being_written() {
         assert_eq!(rows(&mut first, sql), ["1|c", "5|d"], "guard {guard}");
     }
 }
+
+/// A call finds that entries are absent, and another one inserts one of them before it does.
+#[test]
+fn entries_that_another_call_inserts_meanwhile() {
+    let database = Database::new("absent_entries");
+    let (mut client, mut other) = (database.connect(), database.connect());
+    let (mut control, mut watcher) = (database.connect(), database.connect());
+    run(
+        &mut client,
+        "create table item (id integer primary key, name text);
+         select sequin.map('public.item', 'item', guard => 'table');
+         set sequin.steps = 1",
+    );
+    let pid = value(&mut client, "select pg_backend_pid()");
+    let kinds = ["insert", "delete", "read"];
+    let mut n = 0;
+    for (own, others) in kinds
+        .iter()
+        .flat_map(|own| kinds.map(|others| (*own, others)))
+    {
+        // The other call's transaction is committed, is open and will be committed, or will be rolled back.
+        for (end, open) in [("commit", false), ("commit", true), ("rollback", true)] {
+            // so far apart that a read is older or newer beyond doubt
+            for (lsn, of_other) in [(5, 9_000), (9_000, 5)] {
+                n += 10;
+                let change = |action, lsn, name: &str| change(action, n, lsn, full(n, name));
+                let beside = message("insert", "item", 1, &full(n + 1, "beside"));
+                let own_batch = batch(&[change(own, lsn, "own").to_string(), beside]);
+                let others_batch = batch(&[change(others, of_other, "other")]);
+                run(&mut control, "select pg_advisory_lock(1, 3)");
+                let counts = thread::scope(|scope| {
+                    let call = scope.spawn(|| apply(&mut client, &own_batch));
+                    wait_for_lock(&mut watcher, &pid);
+                    run(&mut other, "begin");
+                    apply(&mut other, &others_batch);
+                    if !open {
+                        run(&mut other, end);
+                    }
+                    run(&mut control, "select pg_advisory_unlock(1, 3)");
+                    if open {
+                        wait_for_lock(&mut watcher, &pid);
+                        run(&mut other, end);
+                    }
+                    call.join().expect("the call")
+                });
+                let how = format!("{own} at {lsn}, {others} at {of_other}, {end}, open: {open}");
+                assert_eq!((counts.outcomes(), counts.dead), (2, 0), "{how}");
+                let wins = end == "rollback" || lsn > of_other;
+                let (action, name) = match wins {
+                    true => (own, "own"),
+                    false => (others, "other"),
+                };
+                let wanted = match action {
+                    "delete" => String::new(),
+                    _ => name.to_owned(),
+                };
+                let sql = format!("select coalesce(max(name), '') from item where id = {n}");
+                assert_eq!(value(&mut watcher, &sql), wanted, "{how}");
+                let entries = format!(
+                    "select count(*) from sequin.row_version where key in (
+                         sequin.row_key({n}), sequin.row_key({n} + 1))"
+                );
+                assert_eq!(value(&mut watcher, &entries), "2", "{how}");
+            }
+        }
+    }
+}

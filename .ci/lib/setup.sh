@@ -38,6 +38,12 @@ apt_offers() {
     apt-cache policy "$1" | grep 'Candidate: [0-9]' >/dev/null
 }
 
+# Where this system has its packages from; empty: from Debian's usual place.
+debian_mirror() {
+    sed -nE 's/^deb +(\[.*\] +)?(https?:[^ ]*) .*/\2/p; s/^URIs: *([^ ]*).*/\1/p' \
+        /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null | grep -m 1 debian || true
+}
+
 # need PACKAGE TEST...: a package that the test finds missing
 need() {
     local package=$1

@@ -10,12 +10,16 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::notes::note_tombstones;
 use crate::error::SqlError;
+use crate::error::sqlstate::UNIQUE_VIOLATION;
 use crate::merge::Stamp;
+use crate::pg::absent::{Table, insert_absent};
 use crate::pg::clock;
+use crate::pg::row_version::{relations, unknown};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
-use crate::prepared::{BatchRow, RowReader, Statement};
+use crate::prepared::{RowReader, Statement};
+use crate::stop::Stop;
 
 /// A key, and the version that is claimed for it.
 pub struct Claim<'k> {
@@ -89,6 +93,21 @@ const READ: Columns = &[
     ("read_at", pg_sys::TIMESTAMPTZOID),
 ];
 
+/// The columns of `sequin.row_version`.
+const ENTRY: &[&str] = &[
+    "mapping",
+    "key",
+    "source",
+    "lsn",
+    "idx",
+    "committed_at",
+    "read_at",
+    "deleted",
+    "image",
+    "gone",
+    "gaps",
+];
+
 /// A prepared statement, with the skew in its text. Most calls need it, and [`crate::prepared::Recent`] would
 /// make and compare the whole text to find it.
 type Skewed = RefCell<Option<(i64, Statement)>>;
@@ -99,12 +118,12 @@ thread_local! {
 }
 
 /// Runs the statement for this skew.
-fn query<T>(
+fn query(
     kept: &'static std::thread::LocalKey<Skewed>,
     (text, columns): (fn(i64) -> String, Columns),
     read_skew: i64,
-    claims: &[T],
-    row: impl FnMut(&T) -> BatchRow,
+    claims: &[Claim<'_>],
+    value: impl Fn(&Claim<'_>, &str) -> Option<Datum>,
 ) -> Result<Returned, SqlError> {
     let mut statement = match kept.take() {
         Some((skew, statement)) if skew == read_skew => statement,
@@ -114,37 +133,46 @@ fn query<T>(
             Statement::new(&text(read_skew), &columns)?
         }
     };
-    let returned = statement.query(claims.iter(), row);
+    let returned = statement.query(claims.iter(), |claim| {
+        columns.iter().map(|(name, _)| value(claim, name)).collect()
+    });
     kept.set(Some((read_skew, statement)));
     returned
 }
 
 /// Writes the claims of changes of a mapping (by id) into `sequin.row_version`. Returns for each claim
 /// whether it was news. Every claim must have a position.
+///
+/// `Err(EXAMINE)`: another call has just written the first entry of such a row.
 pub fn claim(
     mapping: i32,
     definer: pg_sys::Oid,
     claims: &[Claim<'_>],
     read_skew: i64,
-) -> Result<Vec<bool>, SqlError> {
+) -> Result<Vec<bool>, Stop> {
     let _definer = ActingAs::new(definer, false);
-    let returned = query(&CLAIM, (changes, CHANGE), read_skew, claims, |claim| {
-        let version = claim
-            .stamp
-            .version
-            .expect("only changes with a version are claimed");
-        vec![
-            Some(Datum::from(mapping)),
-            claim.key.into_datum(),
-            Some(Datum::from(claim.stamp.source)),
-            Some(Datum::from(version.lsn as i64)),
-            Some(Datum::from(version.idx as i32)),
-            clock::datum(claim.stamp.committed_at),
-            Some(Datum::from(claim.deleted)),
-            claim.image.map(|image| Datum::from(image as i64)),
-        ]
-    })?;
-    let winners = winners(claims, &returned);
+    let value = |claim: &Claim<'_>, column: &str| {
+        let version = claim.stamp.version;
+        let version = version.expect("only changes with a version are claimed");
+        match column {
+            "mapping" => Some(Datum::from(mapping)),
+            "key" => claim.key.into_datum(),
+            "source" => Some(Datum::from(claim.stamp.source)),
+            "lsn" => Some(Datum::from(version.lsn as i64)),
+            "idx" => Some(Datum::from(version.idx as i32)),
+            "committed_at" => clock::datum(claim.stamp.committed_at),
+            "deleted" => Some(Datum::from(claim.deleted)),
+            "image" => claim.image.map(|image| Datum::from(image as i64)),
+            _ => None,
+        }
+    };
+    let winners = match insert_new(mapping, claims, value)? {
+        true => vec![true; claims.len()],
+        false => {
+            let returned = query(&CLAIM, (changes, CHANGE), read_skew, claims, value)?;
+            winners(claims, &returned)
+        }
+    };
     let tombs: Vec<&[u8]> = claims
         .iter()
         .zip(&winners)
@@ -156,22 +184,54 @@ pub fn claim(
 }
 
 /// Notes reads in `sequin.row_version`. Returns for each read whether it is late enough to be applied.
+///
+/// `Err(EXAMINE)`: as of [`claim`].
 pub fn claim_reads(
     mapping: i32,
     definer: pg_sys::Oid,
     claims: &[Claim<'_>],
     read_skew: i64,
-) -> Result<Vec<bool>, SqlError> {
+) -> Result<Vec<bool>, Stop> {
     let _definer = ActingAs::new(definer, false);
-    let returned = query(&CLAIM_READS, (reads, READ), read_skew, claims, |claim| {
-        vec![
-            Some(Datum::from(mapping)),
-            claim.key.into_datum(),
-            Some(Datum::from(claim.stamp.source)),
-            clock::datum(claim.stamp.committed_at),
-        ]
-    })?;
+    let value = |claim: &Claim<'_>, column: &str| match column {
+        "mapping" => Some(Datum::from(mapping)),
+        "key" => claim.key.into_datum(),
+        "source" => Some(Datum::from(claim.stamp.source)),
+        "read_at" => clock::datum(claim.stamp.committed_at),
+        "deleted" => Some(Datum::from(false)),
+        _ => None,
+    };
+    if insert_new(mapping, claims, value)? {
+        return Ok(vec![true; claims.len()]);
+    }
+    let returned = query(&CLAIM_READS, (reads, READ), read_skew, claims, value)?;
     Ok(winners(claims, &returned))
+}
+
+/// Inserts the entries of the claims if all are new, as those of new rows are. Returns whether they were.
+fn insert_new(
+    mapping: i32,
+    claims: &[Claim<'_>],
+    value: impl Fn(&Claim<'_>, &str) -> Option<Datum>,
+) -> Result<bool, Stop> {
+    let table = Table {
+        relations: relations(),
+        // no claim has gaps
+        partial: Some(unknown().1),
+        columns: ENTRY,
+    };
+    let before = [Datum::from(mapping)];
+    let rest = |claim: &Claim<'_>| {
+        ENTRY[2..]
+            .iter()
+            .map(|column| value(claim, column))
+            .collect()
+    };
+    let inserted = insert_absent(&table, &before, claims, |claim| claim.key, rest);
+    inserted.map_err(|error| match error.is(UNIQUE_VIOLATION) {
+        true => Stop::EXAMINE,
+        false => error.into(),
+    })
 }
 
 /// For each claim, whether its key was returned.

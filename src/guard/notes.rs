@@ -10,7 +10,9 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, Spi};
 
 use crate::error::SqlError;
+use crate::pg::absent::{Table, insert_absent};
 use crate::pg::clock;
+use crate::pg::row_version::tombstones;
 use crate::pg::user::ActingAs;
 use crate::prepared::{BatchRow, Kept, RowReader};
 use crate::settings;
@@ -76,6 +78,15 @@ fn key_row(mapping: i32, key: &[u8]) -> BatchRow {
 /// Queues tombstones, and notes of reads, for pruning. The caller acts as the extension's owner.
 pub fn note_tombstones(mapping: i32, keys: &[&[u8]]) -> Result<(), SqlError> {
     if keys.is_empty() {
+        return Ok(());
+    }
+    let tombstones = Table {
+        relations: tombstones(),
+        partial: None,
+        columns: &["made_at", "mapping", "key"],
+    };
+    let before = [clock::statement_start(), Datum::from(mapping)];
+    if insert_absent(&tombstones, &before, keys, |key| key, |_| Vec::new())? {
         return Ok(());
     }
     NOTE_TOMBSTONE

@@ -28,6 +28,12 @@ pub fn datum(micros: Option<i64>) -> Option<pgrx::pg_sys::Datum> {
     micros.map(|micros| pgrx::pg_sys::Datum::from(from_unix(micros)))
 }
 
+/// When the client's statement began, as a `timestamptz` datum: `statement_timestamp()`.
+pub fn statement_start() -> pgrx::pg_sys::Datum {
+    // SAFETY: reads a variable.
+    pgrx::pg_sys::Datum::from(unsafe { pg_sys::GetCurrentStatementStartTimestamp() })
+}
+
 /// How much time `statement_timeout` leaves the client's statement; `None`: no limit.
 pub fn statement_time_left() -> Option<Duration> {
     // SAFETY: a setting's variable, and the time when the statement began.

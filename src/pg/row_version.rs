@@ -1,21 +1,41 @@
-//! Looks into `sequin.row_version`.
+//! Looks into `sequin.row_version`, and finds it and `sequin.tombstone`.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::ptr;
+use std::thread::LocalKey;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::invalidation;
 
+/// Two relations, and the edition of the definitions by which they were found.
+type Known = Cell<Option<(u64, (Oid, Oid))>>;
+
 thread_local! {
-    /// The result of [`relations`], and the edition of the definitions by which it was read.
-    static RELATIONS: Cell<Option<(u64, (Oid, Oid))>> = const { Cell::new(None) };
+    static ENTRIES: Known = const { Cell::new(None) };
+    static TOMBSTONES: Known = const { Cell::new(None) };
+    static UNKNOWN: Known = const { Cell::new(None) };
 }
 
 /// The table, and the index of its primary key: mapping and key.
 pub fn relations() -> (Oid, Oid) {
+    find(&ENTRIES, c"row_version", c"row_version_pkey")
+}
+
+/// `sequin.tombstone`, and the index of its primary key: all columns.
+pub fn tombstones() -> (Oid, Oid) {
+    find(&TOMBSTONES, c"tombstone", c"tombstone_pkey")
+}
+
+/// The table, and its partial index of the entries with unknown values.
+pub fn unknown() -> (Oid, Oid) {
+    find(&UNKNOWN, c"row_version", c"row_version_unknown")
+}
+
+fn find(known: &'static LocalKey<Known>, table: &CStr, index: &CStr) -> (Oid, Oid) {
     let edition = invalidation::edition();
-    if let Some((read, relations)) = RELATIONS.get()
+    if let Some((read, relations)) = known.get()
         && read == edition
     {
         return relations;
@@ -24,11 +44,11 @@ pub fn relations() -> (Oid, Oid) {
     let relations = unsafe {
         let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), false);
         (
-            pg_sys::get_relname_relid(c"row_version".as_ptr(), schema),
-            pg_sys::get_relname_relid(c"row_version_pkey".as_ptr(), schema),
+            pg_sys::get_relname_relid(table.as_ptr(), schema),
+            pg_sys::get_relname_relid(index.as_ptr(), schema),
         )
     };
-    RELATIONS.set(Some((edition, relations)));
+    known.set(Some((edition, relations)));
     relations
 }
 

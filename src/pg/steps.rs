@@ -7,6 +7,8 @@ pub enum Step {
     Write = 1,
     /// All rows are written.
     Check = 2,
+    /// Rows of the extension's tables are known to be absent, and are not inserted.
+    Insert = 3,
 }
 
 /// Waits until the test lets the call go on: for the advisory lock (`sequin.steps`, number of the step), which the test

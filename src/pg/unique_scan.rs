@@ -81,8 +81,7 @@ pub fn scan(
     unsafe {
         let table = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
         let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
-        let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
-        dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+        let mut dirty = dirty();
         let snapshot: pg_sys::Snapshot = match sees {
             Sees::Dirty => &mut dirty,
             Sees::Committed => pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()),
@@ -171,27 +170,91 @@ unsafe fn begin_scan(
 /// # Safety
 /// The index is open, and has so many columns.
 unsafe fn scan_keys(index: pg_sys::Relation, count: usize) -> Vec<pg_sys::ScanKeyData> {
-    let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-    let of_column = |i: usize| {
-        // SAFETY: the arrays have an element for each column of the index. The function exists: every operator class of a
-        // B-tree has an equality of its own type.
-        unsafe {
-            let mut scan_key: pg_sys::ScanKeyData = std::mem::zeroed();
-            let family = *(*index).rd_opfamily.add(i);
-            let kind = *(*index).rd_opcintype.add(i);
-            let operator = pg_sys::get_opfamily_member(family, kind, kind, equal as i16);
-            pg_sys::ScanKeyEntryInitialize(
-                &mut scan_key,
-                0,
-                i as i16 + 1,
-                equal,
-                kind,
-                *(*index).rd_indcollation.add(i),
-                pg_sys::get_opcode(operator),
-                Datum::null(),
-            );
-            scan_key
-        }
-    };
+    // SAFETY: the caller upholds the contract.
+    let of_column = |i| unsafe { scan_key(index, i, pg_sys::BTEqualStrategyNumber, Datum::null()) };
     (0..count).map(of_column).collect()
+}
+
+/// A scan key that compares a column of the index (from 0) with a value by one of a B-tree's strategies.
+///
+/// # Safety
+/// The index is open, and has the column.
+unsafe fn scan_key(
+    index: pg_sys::Relation,
+    i: usize,
+    strategy: u32,
+    value: Datum,
+) -> pg_sys::ScanKeyData {
+    // SAFETY: the arrays have an element for each column of the index. The function exists: every operator class of a
+    // B-tree compares values of its own type.
+    unsafe {
+        let mut scan_key: pg_sys::ScanKeyData = std::mem::zeroed();
+        let family = *(*index).rd_opfamily.add(i);
+        let kind = *(*index).rd_opcintype.add(i);
+        let operator = pg_sys::get_opfamily_member(family, kind, kind, strategy as i16);
+        pg_sys::ScanKeyEntryInitialize(
+            &mut scan_key,
+            0,
+            i as i16 + 1,
+            strategy as pg_sys::StrategyNumber,
+            kind,
+            *(*index).rd_indcollation.add(i),
+            pg_sys::get_opcode(operator),
+            value,
+        );
+        scan_key
+    }
+}
+
+/// How many entries of an index [`is_empty`] looks at.
+const FEW: usize = 100;
+
+/// Whether there is no row, not even one that another transaction has written and not committed, whose key has these values
+/// in its first columns and one from `first` to `last` in the next one. False also if there are many entries of rows that
+/// are gone. The index is as for [`scan`].
+pub fn is_empty((table, index): (Oid, Oid), equal: &[Datum], first: Datum, last: Datum) -> bool {
+    // SAFETY: as in `scan`.
+    unsafe {
+        let table = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+        let mut snapshot = dirty();
+        let equals = equal.iter().enumerate();
+        let mut keys: Vec<pg_sys::ScanKeyData> = equals
+            .map(|(i, value)| scan_key(index, i, pg_sys::BTEqualStrategyNumber, *value))
+            .collect();
+        for (strategy, value) in [
+            (pg_sys::BTGreaterEqualStrategyNumber, first),
+            (pg_sys::BTLessEqualStrategyNumber, last),
+        ] {
+            keys.push(scan_key(index, equal.len(), strategy, value));
+        }
+        let (start, count) = (keys.as_mut_ptr(), keys.len() as i32);
+        let scan = begin_scan(table, index, &mut snapshot, count);
+        let slot = pg_sys::table_slot_create(table, ptr::null_mut());
+        pg_sys::index_rescan(scan, start, count, ptr::null_mut(), 0);
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        let mut gone = 0;
+        let empty = loop {
+            if pg_sys::index_getnext_tid(scan, forward).is_null() {
+                break true;
+            }
+            gone += 1;
+            if gone > FEW || pg_sys::index_fetch_heap(scan, slot) {
+                break false;
+            }
+        };
+        pg_sys::index_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::index_close(index, pg_sys::NoLock as i32);
+        pg_sys::table_close(table, pg_sys::NoLock as i32);
+        empty
+    }
+}
+
+/// A snapshot that shows rows that are not committed, too.
+fn dirty() -> pg_sys::SnapshotData {
+    // SAFETY: no field is read but the kind, before the server has set it.
+    let mut dirty: pg_sys::SnapshotData = unsafe { std::mem::zeroed() };
+    dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+    dirty
 }
