@@ -456,6 +456,7 @@ fn entries_that_another_call_inserts_meanwhile() {
     let database = Database::new("absent_entries");
     let (mut client, mut other) = (database.connect(), database.connect());
     let (mut control, mut watcher) = (database.connect(), database.connect());
+    let mut third = database.connect();
     run(
         &mut client,
         "create table item (id integer primary key, name text);
@@ -473,11 +474,24 @@ fn entries_that_another_call_inserts_meanwhile() {
         for (end, open) in [("commit", false), ("commit", true), ("rollback", true)] {
             // so far apart that a read is older or newer beyond doubt
             for (lsn, of_other) in [(5, 9_000), (9_000, 5)] {
-                n += 10;
+                n += 1_000;
+                // one row is written by itself, a few together, many in portions
+                let size = [1, 20, 600][n as usize / 1_000 % 3];
                 let change = |action, lsn, name: &str| change(action, n, lsn, full(n, name));
-                let beside = message("insert", "item", 1, &full(n + 1, "beside"));
-                let own_batch = batch(&[change(own, lsn, "own").to_string(), beside]);
+                let beside = (1..=size).map(|i| {
+                    let action = if i % 3 == 0 { "delete" } else { "insert" };
+                    message(action, "item", 1, &full(n + i, "beside"))
+                });
+                let mut of_call = vec![change(own, lsn, "own").to_string()];
+                of_call.extend(beside);
+                let own_batch = batch(&of_call);
                 let others_batch = batch(&[change(others, of_other, "other")]);
+                // Another one writes other rows meanwhile: the mapping cannot be locked.
+                if n % 2_000 == 0 {
+                    run(&mut third, "begin");
+                    let record = full(n + 999, "third");
+                    apply(&mut third, &batch(&[message("insert", "item", 1, &record)]));
+                }
                 run(&mut control, "select pg_advisory_lock(1, 3)");
                 let counts = thread::scope(|scope| {
                     let call = scope.spawn(|| apply(&mut client, &own_batch));
@@ -494,8 +508,12 @@ fn entries_that_another_call_inserts_meanwhile() {
                     }
                     call.join().expect("the call")
                 });
+                if n % 2_000 == 0 {
+                    run(&mut third, "commit");
+                }
                 let how = format!("{own} at {lsn}, {others} at {of_other}, {end}, open: {open}");
-                assert_eq!((counts.outcomes(), counts.dead), (2, 0), "{how}");
+                let outcomes = (counts.outcomes(), counts.dead);
+                assert_eq!(outcomes, (size as i64 + 1, 0), "{how}");
                 let wins = end == "rollback" || lsn > of_other;
                 let (action, name) = match wins {
                     true => (own, "own"),
@@ -507,11 +525,15 @@ fn entries_that_another_call_inserts_meanwhile() {
                 };
                 let sql = format!("select coalesce(max(name), '') from item where id = {n}");
                 assert_eq!(value(&mut watcher, &sql), wanted, "{how}");
-                let entries = format!(
-                    "select count(*) from sequin.row_version where key in (
-                         sequin.row_key({n}), sequin.row_key({n} + 1))"
+                let keys =
+                    format!("select sequin.row_key(i) from generate_series({n}, {n} + {size}) i");
+                let entries =
+                    format!("select count(*) from sequin.row_version where key in ({keys})");
+                assert_eq!(
+                    value(&mut watcher, &entries),
+                    (size + 1).to_string(),
+                    "{how}"
                 );
-                assert_eq!(value(&mut watcher, &entries), "2", "{how}");
             }
         }
     }

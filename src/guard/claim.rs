@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::notes::note_tombstones;
 use crate::error::SqlError;
-use crate::error::sqlstate::UNIQUE_VIOLATION;
+use crate::error::sqlstate::SERIALIZATION_FAILURE;
 use crate::merge::Stamp;
 use crate::pg::absent::{Table, insert_absent};
 use crate::pg::clock;
@@ -94,18 +94,18 @@ const READ: Columns = &[
 ];
 
 /// The columns of `sequin.row_version`.
-const ENTRY: &[&str] = &[
-    "mapping",
-    "key",
-    "source",
-    "lsn",
-    "idx",
-    "committed_at",
-    "read_at",
-    "deleted",
-    "image",
-    "gone",
-    "gaps",
+const ENTRY: Columns = &[
+    ("mapping", pg_sys::INT4OID),
+    ("key", pg_sys::BYTEAOID),
+    ("source", pg_sys::INT8OID),
+    ("lsn", pg_sys::INT8OID),
+    ("idx", pg_sys::INT4OID),
+    ("committed_at", pg_sys::TIMESTAMPTZOID),
+    ("read_at", pg_sys::TIMESTAMPTZOID),
+    ("deleted", pg_sys::BOOLOID),
+    ("image", pg_sys::INT8OID),
+    ("gone", pg_sys::JSONBOID),
+    ("gaps", pg_sys::JSONBOID),
 ];
 
 /// A prepared statement, with the skew in its text. Most calls need it, and [`crate::prepared::Recent`] would
@@ -224,11 +224,11 @@ fn insert_new(
     let rest = |claim: &Claim<'_>| {
         ENTRY[2..]
             .iter()
-            .map(|column| value(claim, column))
+            .map(|(column, _)| value(claim, column))
             .collect()
     };
     let inserted = insert_absent(&table, &before, claims, |claim| claim.key, rest);
-    inserted.map_err(|error| match error.is(UNIQUE_VIOLATION) {
+    inserted.map_err(|error| match error.is(SERIALIZATION_FAILURE) {
         true => Stop::EXAMINE,
         false => error.into(),
     })

@@ -83,7 +83,11 @@ pub fn note_tombstones(mapping: i32, keys: &[&[u8]]) -> Result<(), SqlError> {
     let tombstones = Table {
         relations: tombstones(),
         partial: None,
-        columns: &["made_at", "mapping", "key"],
+        columns: &[
+            ("made_at", pg_sys::TIMESTAMPTZOID),
+            ("mapping", pg_sys::INT4OID),
+            ("key", pg_sys::BYTEAOID),
+        ],
     };
     let before = [clock::statement_start(), Datum::from(mapping)];
     if insert_absent(&tombstones, &before, keys, |key| key, |_| Vec::new())? {

@@ -8,11 +8,14 @@ use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::interrupts;
+use super::invalidation::lock_relation;
 use super::memory::RowContext;
 use super::steps::{self, Step};
 use super::trap::trap;
 use super::unique_scan::{Sees, is_empty, scan};
 use crate::error::SqlError;
+use crate::error::origin::Origin;
+use crate::error::sqlstate::{SERIALIZATION_FAILURE, UNIQUE_VIOLATION};
 
 unsafe extern "C-unwind" {
     #[link_name = "heap_multi_insert"]
@@ -45,8 +48,8 @@ pub struct Table {
     pub relations: (Oid, Oid),
     /// A partial index that has no entry of the inserted rows, if there is one. There is no other.
     pub partial: Option<Oid>,
-    /// All columns in their order.
-    pub columns: &'static [&'static str],
+    /// All columns in their order, with their types.
+    pub columns: &'static [(&'static str, Oid)],
 }
 
 /// A row: the values of its key, and those of the other columns.
@@ -58,9 +61,9 @@ const PORTION: usize = 500;
 /// Inserts one row for each item, if the table has none of these rows: not even one that another transaction has written
 /// and not committed. `key` gives the last column of the primary key, a `bytea`; the columns before have the values
 /// `before` in all rows. `rest` makes the values of the other columns. Returns whether the rows are inserted. If not,
-/// nothing has happened, and a statement must do it.
+/// nothing has happened, and a statement must do it: also if the keys are not in ascending order.
 ///
-/// `Err`: another transaction has inserted such a row meanwhile (23505), and whatever a statement could meet.
+/// `Err`: another transaction has inserted such a row meanwhile (40001), and whatever a statement could meet.
 pub fn insert_absent<T>(
     table: &Table,
     before: &[Datum],
@@ -68,18 +71,25 @@ pub fn insert_absent<T>(
     key: impl Fn(&T) -> &[u8],
     rest: impl Fn(&T) -> Vec<Option<Datum>>,
 ) -> Result<bool, SqlError> {
-    let datum = |key: &[u8]| key.into_datum().unwrap_or(Datum::null());
-    let keys = || items.iter().map(&key);
-    let Some((first, last)) = keys().min().zip(keys().max()) else {
+    let (Some(first), Some(last)) = (items.first(), items.last()) else {
         return Ok(true);
     };
-    let of = |item: &T| [before, &[datum(key(item))]].concat();
+    if !items.windows(2).all(|pair| key(&pair[0]) < key(&pair[1])) {
+        return Ok(false);
+    }
+    let relations = table.relations;
+    // The locks that a statement takes. The look takes weaker ones, and a lock that must become a stronger one can deadlock.
+    for relation in [relations.0, relations.1] {
+        lock_relation(relation, pg_sys::RowExclusiveLock)?;
+    }
+    let datum = |item: &T| key(item).into_datum().unwrap_or(Datum::null());
+    let of = |item: &T| [before, &[datum(item)]].concat();
     // Keys of new rows often follow all others.
-    let mut absent = is_empty(table.relations, before, datum(first), datum(last));
+    let mut absent = is_empty(relations, before, datum(first), datum(last));
     if !absent {
         absent = true;
         scan(
-            table.relations,
+            relations,
             Sees::Dirty,
             &[],
             items.iter().map(&of),
@@ -93,26 +103,41 @@ pub fn insert_absent<T>(
         return Ok(false);
     }
     steps::before(Step::Insert);
-    // SAFETY: opening raises an error if a relation is gone. The locks are kept until the transaction ends, as after every
-    // write.
+    let none = pg_sys::NoLock as i32;
+    // SAFETY: the relations are locked. Opening raises an error if one is gone.
     unsafe {
-        let lock = pg_sys::RowExclusiveLock as i32;
-        let relation = pg_sys::table_open(table.relations.0, lock);
-        let index = pg_sys::index_open(table.relations.1, lock);
+        let relation = pg_sys::table_open(relations.0, none);
+        let index = pg_sys::index_open(relations.1, none);
         let plain = is_plain(relation, table);
         if plain {
             for portion in items.chunks(PORTION) {
                 interrupts::check();
                 let memory = RowContext::enter();
                 let rows = portion.iter().map(|item| (of(item), rest(item)));
-                insert(relation, index, rows.collect())?;
+                if let Err(error) = insert(relation, index, rows.collect()) {
+                    // until the rollback, nothing of the server may be called
+                    std::mem::forget(memory);
+                    return Err(overtaken(error));
+                }
                 drop(memory);
             }
             pg_sys::CommandCounterIncrement();
         }
-        pg_sys::index_close(index, pg_sys::NoLock as i32);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        pg_sys::index_close(index, none);
+        pg_sys::table_close(relation, none);
         Ok(plain)
+    }
+}
+
+/// The error of the whole call, if another transaction has inserted one of the rows.
+fn overtaken(error: SqlError) -> SqlError {
+    match error.is(UNIQUE_VIOLATION) {
+        true => SqlError {
+            code: SERIALIZATION_FAILURE,
+            origin: Origin::Server,
+            ..error
+        },
+        false => error,
     }
 }
 
@@ -126,12 +151,17 @@ unsafe fn is_plain(relation: pg_sys::Relation, table: &Table) -> bool {
     unsafe {
         let of = &*(*relation).rd_rel;
         let indexes = pg_sys::RelationGetIndexList(relation);
-        let index = |i: usize| (*(*indexes).elements.add(i)).oid_value;
-        // an empty list is null
-        let known = indexes.is_null()
-            || (0..(*indexes).length as usize)
-                .map(index)
-                .all(|index| index == table.relations.1 || Some(index) == table.partial);
+        let indexes_of: Vec<Oid> = match indexes.is_null() {
+            true => Vec::new(),
+            false => (0..(*indexes).length as usize)
+                .map(|i| (*(*indexes).elements.add(i)).oid_value)
+                .collect(),
+        };
+        let primary = table.relations.1;
+        let known = indexes_of.contains(&primary)
+            && indexes_of
+                .iter()
+                .all(|index| *index == primary || Some(*index) == table.partial);
         pg_sys::list_free(indexes);
         let names = pgrx::PgTupleDesc::from_pg_unchecked((*relation).rd_att);
         known
@@ -143,7 +173,12 @@ unsafe fn is_plain(relation: pg_sys::Relation, table: &Table) -> bool {
             && names
                 .iter()
                 .zip(table.columns)
-                .all(|(found, name)| !found.attisdropped && found.name() == *name)
+                .all(|(found, (name, kind))| {
+                    found.name() == *name
+                        && found.atttypid == *kind
+                        && !found.attisdropped
+                        && found.attgenerated == 0
+                })
     }
 }
 
@@ -159,7 +194,8 @@ unsafe fn insert(
     // SAFETY: a slot has room for a value of each column. The values live until the rows are inserted. Within `trap`, raw
     // functions are called alone, and nothing has a destructor.
     unsafe {
-        let desc = (*relation).rd_att;
+        // a copy is not counted, so that the slots keep no count of it either
+        let desc = pg_sys::CreateTupleDescCopy((*relation).rd_att);
         let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
             .iter()
             .map(|_| pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsHeapTuple))

@@ -142,11 +142,16 @@ pub fn try_lock(oid: pg_sys::Oid, limit: Duration) -> Result<bool, SqlError> {
     lock_within(oid, pg_sys::RowExclusiveLock, limit)
 }
 
+/// Takes a lock on a relation until the transaction ends. After an error, the subtransaction must be rolled back.
+pub fn lock_relation(oid: pg_sys::Oid, mode: u32) -> Result<(), SqlError> {
+    // SAFETY: as in `lock`; only the C function runs inside.
+    unsafe { trap(|| raw_lock_relation(oid, mode as i32)) }
+}
+
 fn lock_within(oid: pg_sys::Oid, mode: u32, limit: Duration) -> Result<bool, SqlError> {
     let locked = subtransaction(|| {
         let _limit = Settings::lock_timeout(limit);
-        // SAFETY: as in `lock`; only the C function runs inside.
-        unsafe { trap(|| raw_lock_relation(oid, mode as i32)) }
+        lock_relation(oid, mode)
     });
     match locked {
         Err(error) if is_own_lock_timeout(&error) => Ok(false),
