@@ -112,7 +112,7 @@ create table sequin.lacking_column (
 );
 comment on table sequin.lacking_column is 'Columns of destinations that changes lack, as far as records have shown';
 comment on column sequin.lacking_column.mapping is 'sequin.mapping.id';
-comment on column sequin.lacking_column.name is 'Column of the destination';
+comment on column sequin.lacking_column.name is 'Column of the destination; for a member that SQL reads: the column, or filter, and the member in parentheses';
 comment on column sequin.lacking_column.by_read is 'Whether reads have the column: changes leave it stale';
 
 -- Resyncs in progress, and the rows that messages have confirmed in them.
@@ -337,7 +337,7 @@ create function sequin.row_key(variadic "any") returns bytea
 comment on function sequin.row_key(variadic "any") is
     'The bytes of a key in sequin.row_version; null if a part of the key is null';
 
--- The next five functions are for the statements of sequin.finish_resync, and of a change from guard columns to
+-- The next six functions are for the statements of sequin.finish_resync, and of a change from guard columns to
 -- guard table, which run as the mapping's owner.
 -- The statement passes a secret number. A call without this number is an error.
 create function sequin_internal.in_resync(mapping integer, token bigint) returns boolean
@@ -355,6 +355,12 @@ create function sequin_internal.is_known(mapping integer, key bytea, token bigin
        and exists (select from sequin.row_version v
                    where v.mapping = is_known.mapping and v.key = is_known.key) $$;
 comment on function sequin_internal.is_known(integer, bytea, bigint) is 'Internal to sequin.finish_resync: whether sequin.row_version has an entry of the row';
+create function sequin_internal.has_row(mapping integer, its integer, key bytea, deleted boolean, token bigint) returns boolean
+    language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    select sequin_internal.in_resync(has_row.mapping, has_row.token)
+       and exists (select from sequin.row_version v
+                   where v.mapping = has_row.its and v.key = has_row.key and (has_row.deleted or not v.deleted)) $$;
+comment on function sequin_internal.has_row(integer, integer, bytea, boolean, bigint) is 'Internal to sequin.finish_resync: whether a mapping has the row, or had it before it was deleted';
 create function sequin_internal.note_gone(mapping integer, key bytea, lsn bigint, idx integer,
                                  committed_at timestamp with time zone, token bigint) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -307,6 +307,15 @@ begin
 end
 $sync$;
 
+create function sequin_internal.has_row(mapping integer, its integer, key bytea, deleted boolean, token bigint) returns boolean
+    language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    select sequin_internal.in_resync(has_row.mapping, has_row.token)
+       and exists (select from sequin.row_version v
+                   where v.mapping = has_row.its and v.key = has_row.key and (has_row.deleted or not v.deleted)) $$;
+comment on function sequin_internal.has_row(integer, integer, bytea, boolean, bigint) is 'Internal to sequin.finish_resync: whether a mapping has the row, or had it before it was deleted';
+
+comment on column sequin.lacking_column.name is 'Column of the destination; for a member that SQL reads: the column, or filter, and the member in parentheses';
+
 -- ALTER DEFAULT PRIVILEGES gives privileges to new functions: only these remain.
 do $$
 declare
@@ -319,7 +328,7 @@ begin
         from pg_catalog.pg_proc p
         cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f'::pg_catalog."char", p.proowner))) a
         where p.pronamespace operator(pg_catalog.=) 'sequin_internal'::pg_catalog.regnamespace
-          and p.proname operator(pg_catalog.=) any (array['content', 'farthest_value']::pg_catalog.name[])
+          and p.proname operator(pg_catalog.=) any (array['content', 'farthest_value', 'has_row']::pg_catalog.name[])
           and a.grantee operator(pg_catalog.<>) p.proowner
     loop
         execute pg_catalog.format('revoke all on function %s from %s cascade', member.name, member.role);

@@ -33,6 +33,7 @@ use crate::destination::{Column, Destination, UniqueIndex, links};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
+use crate::mapping::check::Shared;
 use crate::mapping::faults::since_changed;
 use crate::mapping::grants::writer;
 use crate::mapping::versions::VersionsIn;
@@ -91,6 +92,8 @@ pub struct Target {
     pub depends_on: Vec<pg_sys::Oid>,
     /// The edition of the definitions in which the owner of the destination was read.
     owned_at: u64,
+    /// The other mappings that write the same rows.
+    pub shared: Shared,
     /// What messages have told of the types at the source.
     pub told: Told,
     /// Which messages bring the columns.
@@ -141,24 +144,16 @@ impl Target {
             true => catalog::first_log(destination.oid).unwrap_or(mapping.id),
             false => mapping.id,
         };
-        let repeats_encoding = repeats
-            .columns
-            .iter()
-            .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
-            .collect();
-        let key_encoding = key
-            .iter()
-            .map(|&i| KeyColumn::new(columns[i].row.type_oid, columns[i].row.collation))
-            .collect();
+        let encoding = |of: &[usize]| -> Vec<KeyColumn> {
+            let rows = of.iter().map(|&i| &columns[i].row);
+            rows.map(|row| KeyColumn::new(row.type_oid, row.collation))
+                .collect()
+        };
+        let (repeats_encoding, key_encoding) = (encoding(&repeats.columns), encoding(&key));
         let mut depends_on = vec![destination.oid];
         // statements name these, and act as their owners
-        depends_on.extend(
-            destination
-                .links
-                .referrers
-                .iter()
-                .map(|referrer| referrer.oid),
-        );
+        let referrers = destination.links.referrers.iter();
+        depends_on.extend(referrers.map(|referrer| referrer.oid));
         depends_on.extend(columns.iter().flat_map(|c| c.caster.depends_on()));
         let versions = VersionsIn::of(&mapping, &destination);
         if versions == VersionsIn::Columns || repeats.by_source {
@@ -170,10 +165,11 @@ impl Target {
         let filter = mapping.filter.iter().cloned();
         let sql = expressions.iter().map(|e| e.sql.clone()).chain(filter);
         let told = Told::nothing(&columns, |i| key.contains(&i), sql.collect());
-        let supply = Supply::unknown(&columns, |i| key.contains(&i));
+        let supply = Supply::unknown(&mapping, &columns, &expressions, |i| key.contains(&i));
         if (told.listens() || supply.listens()) && !append {
             depends_on.push(catalog::unreadable_members());
         }
+        let shared = Shared::of(&mapping, &destination, &catalog::to(destination.oid)?);
         let can_lock_rows = matches!(destination.relkind, b'r' | b'p')
             && destination.shards.is_none()
             && may_lock_rows(destination.oid, writer(&mapping, &destination));
@@ -196,6 +192,7 @@ impl Target {
             repeats_encoding,
             log,
             projection,
+            shared,
             can_lock_rows,
             places: None,
             versions,

@@ -23,6 +23,7 @@ pub mod pending;
 pub mod phase;
 mod rows;
 mod set_size;
+mod shared_rows;
 mod solve;
 mod together;
 mod violations;
@@ -40,6 +41,7 @@ use crate::merge::State;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};
+use shared_rows::require_no_rival;
 
 /// Claims the rows of net changes and writes the newer changes, all or none.
 pub fn write_set(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), Stop> {
@@ -82,6 +84,7 @@ fn write_news(changes: &mut Changes<'_>, news: &[&NetChange]) -> Result<(), SqlE
     let entries_first = changes.target.versions == VersionsIn::Table;
     if entries_first {
         store_states(changes, news)?;
+        require_no_rival(changes, news)?;
     }
     if !deletes.is_empty() {
         delete(changes, &deletes)?;

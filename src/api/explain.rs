@@ -26,7 +26,7 @@ use crate::statement::Input;
 use crate::target::Target;
 use crate::target::column::Source;
 use crate::target::sql::{delete_sql, write_sql};
-use crate::target::statements::{Shape, WriteKind};
+use crate::target::statements::{Removal, Shape, WriteKind};
 
 /// A row of `sequin.explain(batch)`: position, mapping, key, outcome, sqlstate, error, before, after.
 type ExplainedRow = (
@@ -233,7 +233,7 @@ pub fn written(target: &Target) -> Vec<(&'static str, String)> {
     if mapping.on_delete != OnDelete::Ignore {
         found.push((
             "delete",
-            delete_sql(Input::Batch, target, &target.relation(), true).0,
+            delete_sql(Input::Batch, target, &target.relation(), Removal::Mark).0,
         ));
     }
     found

@@ -15,8 +15,9 @@ use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::guard::rekey::{self, Settled};
 use crate::mapping::catalog::{self, mine};
+use crate::mapping::check::{sharers, written};
 use crate::mapping::faults::since_changed;
-use crate::mapping::grants::writer;
+use crate::mapping::grants::{internal_functions, writer};
 use crate::mapping::versions::VersionsIn;
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::constraints::check_at_once;
@@ -261,8 +262,49 @@ pub(super) struct Compared<'m> {
     /// SQL: no message has confirmed the row `d`.
     pub(super) unconfirmed: String,
     mark: Option<Mark<'m>>,
+    /// SQL: another mapping has the row `d`, too. It stays, and loses the columns of this mapping.
+    elsewhere: Option<String>,
     /// A table of Citus is compared in another way.
     pub(super) sharded: Option<Sharded>,
+}
+
+/// SQL: another mapping has the row `d`, whose key is in these columns.
+fn elsewhere(
+    mapping: &Mapping,
+    destination: &Destination,
+    key: &[String],
+) -> Result<Option<String>, SqlError> {
+    if mapping.on_delete != OnDelete::Delete
+        || VersionsIn::of(mapping, destination) != VersionsIn::Table
+    {
+        return Ok(None);
+    }
+    let sharers = sharers(mapping, destination, &catalog::to(destination.oid)?);
+    let has = sharers.iter().map(|sharer| {
+        let key: Vec<&str> = sharer.key.iter().map(|&i| key[i].as_str()).collect();
+        format!(
+            "sequin_internal.has_row({}, {}, sequin.row_key({}), {}, $1)",
+            mapping.id,
+            sharer.mapping,
+            key.join(", "),
+            sharer.keeps_rows
+        )
+    });
+    let has: Vec<String> = has.collect();
+    Ok((!has.is_empty()).then(|| has.join(" or ")))
+}
+
+/// The assignments that take the columns of the mapping away from a row.
+fn cleared(mapping: &Mapping, destination: &Destination) -> String {
+    let own = written(mapping, destination).into_iter();
+    let own = own.map(|name| format!("{} = default", pgrx::spi::quote_identifier(name)));
+    let own: Vec<String> = own.collect();
+    if own.is_empty() {
+        // an update must set something
+        let key = pgrx::spi::quote_identifier(&mapping.key_of(destination)[0]);
+        return format!("{key} = d.{key}");
+    }
+    own.join(", ")
 }
 
 /// How many rows there are, and how many were confirmed.
@@ -336,9 +378,18 @@ impl<'m> Compared<'m> {
                 }
                 .into());
             }
+            // Granted when the mapping was made, if it was made since there is this function.
+            internal_functions(writer(mapping, destination));
             is_its.push_str(&format!(
-                " and sequin_internal.is_known({id}, {row_key}, $1)"
+                " and sequin_internal.has_row({id}, {id}, {row_key}, false, $1)"
             ));
+        }
+        let elsewhere = elsewhere(mapping, destination, &columns)?;
+        if elsewhere.is_some() && destination.shards.is_some() {
+            return Err(Error::SharedDestination {
+                name: mapping.name.clone(),
+            }
+            .into());
         }
         Ok(Compared {
             mapping,
@@ -348,6 +399,7 @@ impl<'m> Compared<'m> {
             row_key,
             is_its,
             mark,
+            elsewhere,
             sharded: match &destination.shards {
                 Some(_) => Some(Sharded::new(mapping, shared)?),
                 None => None,
@@ -414,8 +466,18 @@ impl<'m> Compared<'m> {
             ),
             None => format!("delete from {relation} d where {rows}"),
         };
+        let returning = format!("returning {row_key} as key, {versions}");
+        let gone = match &self.elsewhere {
+            None => format!("gone as ({change} {returning})"),
+            Some(elsewhere) => format!(
+                "deleted as ({change} and not ({elsewhere}) {returning}),
+                 cleared as (update {relation} d set {} where {rows} and ({elsewhere}) {returning}),
+                 gone as (select * from deleted union all select * from cleared)",
+                cleared(self.mapping, self.destination)
+            ),
+        };
         let change = format!(
-            "with gone as ({change} returning {row_key} as key, {versions}),
+            "with {gone},
                   noted as (select sequin_internal.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
                                                     g.sequin_committed_at, $1)
                             from gone g(key, sequin_lsn, sequin_idx, sequin_committed_at))

@@ -18,6 +18,7 @@ use crate::prepared::{BatchRow, Kept, RowReader, Statement};
 use crate::statement::Input;
 use crate::target::Target;
 use crate::target::sql::delete_sql;
+use crate::target::statements::Removal;
 
 const NOTE_GONE: &str = "
     select sequin_internal.note_gone(b.mapping, b.key, b.lsn, b.idx, b.committed_at, b.token)
@@ -152,8 +153,11 @@ impl Sharded {
         if gone.is_empty() {
             return Ok(0);
         }
-        let marked = target.mark().is_some();
-        let (sql, columns) = delete_sql(Input::Batch, target, &target.relation(), marked);
+        let removal = match target.mark() {
+            Some(_) => Removal::Mark,
+            None => Removal::Delete,
+        };
+        let (sql, columns) = delete_sql(Input::Batch, target, &target.relation(), removal);
         let versions = match target.versions {
             VersionsIn::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
             _ => "null::bigint, null::integer, null::timestamptz",

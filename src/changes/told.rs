@@ -37,16 +37,34 @@ impl Changes<'_> {
         told::note(target, definer, &mut news)?;
         let news = target.supply.news();
         supply::note(target, definer, &news)?;
-        let stale: Vec<String> = news
-            .iter()
-            .filter(|(_, by_read)| *by_read == Some(true))
-            .map(|(name, _)| ident(name))
-            .collect();
+        let stale = news.iter().filter(|(_, by_read)| *by_read == Some(true));
+        let (by_sql, stale): (Vec<&str>, Vec<&str>) = stale
+            .map(|(name, _)| name.as_str())
+            .partition(|name| target.supply.is_by_sql(name));
         if !stale.is_empty() {
+            let stale: Vec<String> = stale.into_iter().map(ident).collect();
             ErrorReport::from(warning(target, &stale)).report(PgLogLevel::WARNING);
+        }
+        if !by_sql.is_empty() {
+            ErrorReport::from(warning_of_sql(target, &by_sql)).report(PgLogLevel::WARNING);
         }
         Ok(())
     }
+}
+
+/// SQL reads members that changes lack.
+fn warning_of_sql(target: &Target, columns: &[&str]) -> SqlError {
+    let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    SqlError::new(
+        sqlstate::WARNING,
+        format!(
+            "SQL of mapping \"{}\" reads members that only backfill reads have: {}",
+            target.mapping.name,
+            list(&names, "and")
+        ),
+    )
+    .with_detail("Changes lack them, as Sequin sends no generated columns in changes: the SQL finds null there.")
+    .with_hint("Let the SQL compute the value from members that changes have too, and run a backfill.")
 }
 
 /// Changes leave these columns, which reads bring, as they are.

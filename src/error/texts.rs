@@ -132,7 +132,7 @@ impl Error {
             .with_hint("Call sequin_apply(batch) to apply messages."),
             Error::OutsideResync => SqlError::new(
                 sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "sequin_internal.in_resync, is_confirmed, is_known and note_gone can be called only by sequin.finish_resync",
+                "sequin_internal.in_resync, is_confirmed, is_known, has_row and note_gone can be called only by sequin.finish_resync",
             )
             .with_detail("They serve the statements that sequin.finish_resync makes, and nothing that runs under them.")
             .with_hint("Call sequin.finish_resync(mapping) to end a resync."),

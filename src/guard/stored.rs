@@ -10,6 +10,7 @@ use serde_json::Value as JsonValue;
 
 use super::encoding::{read_gap, read_gone};
 use crate::error::SqlError;
+use crate::mapping::check::Sharer;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Gone, Stamp, State, Value, is_seen};
 use crate::message::Version;
@@ -136,6 +137,29 @@ pub(super) fn version_rows(
         RowLock::None => Ok(seen_versions(mapping, keys)),
         RowLock::Change => locked_versions(mapping, definer, keys),
     }
+}
+
+/// Whether another mapping has the rows with these keys, as its entries tell.
+pub fn have(sharer: &Sharer, keys: &[&[u8]]) -> Vec<bool> {
+    let entries = seen_versions(sharer.mapping, keys).into_iter();
+    entries
+        .map(|entry| entry.is_some_and(|entry| sharer.keeps_rows || !entry.deleted))
+        .collect()
+}
+
+/// The first of these keys for which another mapping has an entry, committed or not.
+pub fn first_of(sharer: &Sharer, keys: &[&[u8]]) -> Option<usize> {
+    let mapping = Datum::from(sharer.mapping);
+    let of_keys = keys.iter().map(|key| {
+        let key = key.into_datum();
+        vec![mapping, key.unwrap_or(Datum::null())]
+    });
+    let mut first = None;
+    scan(relations(), Sees::Dirty, &[], of_keys, |n, _| {
+        first = Some(n);
+        ControlFlow::Break(())
+    });
+    first
 }
 
 fn seen_versions(mapping: i32, keys: &[&[u8]]) -> Vec<Option<VersionRow>> {
@@ -393,7 +417,9 @@ pub(super) fn stored(
     let exists = row.is_some();
     let deleted = version.as_ref().is_some_and(|version| version.deleted);
     let stamp = stamp(target.versions, home, version.as_ref(), row.as_ref());
-    state.present = exists && !deleted;
+    // A row without an entry may be that of other mappings alone.
+    let has = version.is_some() || target.shared.sharers.is_empty();
+    state.present = exists && !deleted && has;
     if state.present {
         state.row = stamp;
         state.cells.fill(Cell::new(Value::Stored));

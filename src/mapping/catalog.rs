@@ -141,6 +141,27 @@ pub fn first_log(destination: pg_sys::Oid) -> Option<i32> {
     found.into_iter().next().flatten()
 }
 
+thread_local! {
+    static TO: Lookup = const {
+        Lookup::new(
+            "select pg_catalog.count(*) from sequin.mapping m where m.destination::oid = $1 and m.mode = 'upsert'",
+            &[pg_sys::BuiltinOid::OIDOID],
+        )
+    };
+}
+
+/// The mappings to a table, if there are several.
+pub fn to(destination: pg_sys::Oid) -> Result<Vec<Mapping>, Error> {
+    let _definer = ActingAs::new(extension_owner(), false);
+    let count = TO.with(|query| query.rows(&[destination.into()], |row| row.get::<i64>(1)));
+    if count.first().copied().flatten() < Some(2) {
+        return Ok(Vec::new());
+    }
+    let mut mappings = load()?;
+    mappings.retain(|mapping| mapping.destination_oid() == Some(destination));
+    Ok(mappings)
+}
+
 /// The OID of `sequin.home_source`. Targets with guard columns depend on it.
 pub fn home_sources() -> pg_sys::Oid {
     oid("sequin.home_source")

@@ -149,7 +149,7 @@ pub fn internal_functions(writer: pg_sys::Oid) -> bool {
         from pg_catalog.pg_proc p
         where (p.pronamespace operator(pg_catalog.=) 'sequin_internal'::pg_catalog.regnamespace
                and p.proname operator(pg_catalog.=) any (array['batch', 'next_row', 'in_resync', 'is_confirmed',
-                   'is_known', 'note_gone', 'note_version']::pg_catalog.name[])
+                   'is_known', 'has_row', 'note_gone', 'note_version']::pg_catalog.name[])
                or p.pronamespace operator(pg_catalog.=) 'sequin'::pg_catalog.regnamespace
                and p.proname operator(pg_catalog.=) 'row_key'::pg_catalog.name)
           and not pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')";

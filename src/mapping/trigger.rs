@@ -146,6 +146,10 @@ fn checked<'a>(
         }
     }
     if faults.is_empty() {
+        if let Some(destination) = &destination {
+            // What other mappings do with the rows depends on this one.
+            invalidation::announce(destination.oid);
+        }
         grants::internal_functions(
             destination
                 .as_ref()

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::Target;
-use super::statements::{Shape, WriteKind};
+use super::statements::{Removal, Shape, WriteKind};
 use super::versions;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
@@ -138,14 +138,18 @@ pub fn version_columns(versions: VersionsIn, kind: WriteKind) -> &'static [usize
     }
 }
 
-/// The assignments that set all other columns of the destination to their defaults.
+/// The assignments that set all other columns of the destination to their defaults, but for those that other mappings
+/// supply.
 fn defaults(target: &Target, columns: &[usize]) -> Vec<(String, String)> {
     let named = |name: &str| columns.iter().any(|&i| target.columns[i].name == name);
+    let of_others =
+        |name: &str| !target.shared.sharers.is_empty() && target.column_number(name).is_none();
     target
         .destination
         .columns
         .iter()
         .filter(|c| !c.generated && !target.mapping.reserves(&c.name) && !named(&c.name))
+        .filter(|c| !of_others(&c.name))
         .map(|c| {
             let name = pgrx::spi::quote_identifier(&c.name);
             (name, "default".to_owned())
@@ -166,27 +170,31 @@ fn read_time(target: &Target) -> Option<(String, String)> {
 /// Prepares the statement of [`delete_sql`].
 pub fn prepare_delete(
     target: &Target,
-    marked: bool,
+    removal: Removal,
     within: Option<String>,
 ) -> Result<Statement, SqlError> {
     let relation = target.relation_within(within);
-    let (sql, row) = delete_sql(Input::Batch, target, &relation, marked);
+    let (sql, row) = delete_sql(Input::Batch, target, &relation, removal);
     Statement::new(&sql, &row)
 }
 
-/// The statement that deletes (or marks) rows by key, and the columns of its batch relation: the number of
+/// The statement that deletes (or marks, or clears) rows by key, and the columns of its batch relation: the number of
 /// the row, the mark of a soft delete, the key.
 pub fn delete_sql(
     input: Input<'_>,
     target: &Target,
     relation: &SqlRelation,
-    marked: bool,
+    removal: Removal,
 ) -> (String, Vec<RowColumn>) {
     let key = target.key_sql();
     let mut row = vec![RowColumn::number("")];
-    let sql = match target.mark().filter(|_| marked) {
-        None => statement::delete(input, relation, &key),
-        Some(mark) => {
+    let sql = match (removal, target.mark()) {
+        (Removal::Clear, _) => {
+            let in_key: Vec<usize> = target.key.clone();
+            statement::update(input, relation, &key, &key, &defaults(target, &in_key))
+        }
+        (Removal::Delete, _) | (Removal::Mark, None) => statement::delete(input, relation, &key),
+        (Removal::Mark, Some(mark)) => {
             let (mark, column) = mark.sql();
             row.push(column);
             statement::soft_delete(input, relation, &key, &mark)

@@ -64,6 +64,28 @@ pub struct Shape {
 /// A statement that finds rows by key, with the condition that tells which partitions can have them.
 pub type ByKey = (Purpose, Option<String>);
 
+/// What becomes of a row that a change removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is deleted.
+    Delete,
+    /// It is marked as deleted.
+    Mark,
+    /// It stays, for other mappings have it too, and loses the columns of this mapping.
+    Clear,
+}
+
+impl Removal {
+    /// The purpose of the statement.
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Removal::Delete => Purpose::Delete,
+            Removal::Mark => Purpose::Mark,
+            Removal::Clear => Purpose::Clear,
+        }
+    }
+}
+
 /// What a statement finds rows for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -71,6 +93,8 @@ pub enum Purpose {
     Delete,
     /// To mark them as deleted.
     Mark,
+    /// To set the mapping's columns to their defaults.
+    Clear,
     /// To read their stored versions.
     Read(RowLock),
 }

@@ -1,5 +1,6 @@
 //! Columns that only reads bring: changes lack what they are read from. A backfill sends the stored generated columns of the
 //! source, and changes do not, so that a column which is not generated in the destination goes stale with the next change.
+//! SQL that reads such a member finds null there in changes.
 
 #![forbid(unsafe_code)]
 
@@ -7,13 +8,17 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::column::{Source, TargetColumn};
-use crate::mapping::{Path, Root};
+use super::expression::Expression;
+use crate::mapping::members::members;
+use crate::mapping::{Mapping, Path, Root};
 use crate::message::{Action, Field, Message};
 
-/// Which messages have the member that a column is read from.
+/// Which messages have the member that a column, or SQL, is read from.
 struct Supplied {
-    column: String,
+    /// The column; for a member that SQL reads, what reads it, and the member.
+    name: String,
     member: String,
+    by_sql: bool,
     /// A change has.
     by_change: bool,
     /// A read has.
@@ -25,6 +30,31 @@ struct Supplied {
 }
 
 impl Supplied {
+    fn new(name: String, member: String, by_sql: bool) -> Supplied {
+        Supplied {
+            name,
+            member,
+            by_sql,
+            by_change: false,
+            by_read: false,
+            lacked: false,
+            stored: None,
+        }
+    }
+
+    fn of_column(column: &str, member: &str) -> Supplied {
+        Supplied::new(column.to_owned(), member.to_owned(), false)
+    }
+
+    /// The members that an expression reads.
+    fn of_sql(reader: &str, sql: &str) -> Vec<Supplied> {
+        let mut names: Vec<String> = members(sql).into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let supplied = |member| Supplied::new(format!("{reader} ({member})"), member, true);
+        names.into_iter().map(supplied).collect()
+    }
+
     fn to_store(&self) -> Option<bool> {
         (self.lacked && !self.by_change).then_some(self.by_read)
     }
@@ -47,31 +77,39 @@ const MOST: usize = 64;
 const MOST_MEMBERS: usize = 2000;
 
 impl Supply {
-    /// Nothing is known yet of these columns, but for those of the key.
-    pub fn unknown(columns: &[TargetColumn], in_key: impl Fn(usize) -> bool) -> Supply {
+    /// Nothing is known yet of these columns, but for those of the key, and of the filter.
+    pub fn unknown(
+        mapping: &Mapping,
+        columns: &[TargetColumn],
+        expressions: &[Expression],
+        in_key: impl Fn(usize) -> bool,
+    ) -> Supply {
         let columns = columns.iter().enumerate().filter(|(i, _)| !in_key(*i));
-        let columns = columns.filter_map(|(_, column)| {
-            let member = match &column.source {
-                Source::Field(name) => name,
-                Source::Path(Path {
-                    root: Root::Record,
-                    keys,
-                }) => keys.first()?,
-                Source::Path(_) | Source::Constant(_) | Source::Sql(_) => return None,
-            };
-            Some(Supplied {
-                column: column.name.clone(),
-                member: member.clone(),
-                by_change: false,
-                by_read: false,
-                lacked: false,
-                stored: None,
-            })
+        let columns = columns.flat_map(|(_, column)| match &column.source {
+            Source::Field(name) => vec![Supplied::of_column(&column.name, name)],
+            Source::Path(Path {
+                root: Root::Record,
+                keys,
+            }) => {
+                let first = keys.first().into_iter();
+                let first = first.map(|name| Supplied::of_column(&column.name, name));
+                first.collect()
+            }
+            Source::Sql(number) => Supplied::of_sql(&column.name, &expressions[*number].sql),
+            Source::Path(_) | Source::Constant(_) => Vec::new(),
         });
+        let filter = mapping.filter.iter();
+        let columns = columns.chain(filter.flat_map(|sql| Supplied::of_sql("filter", sql)));
         Supply {
             columns: columns.collect(),
             ..Supply::default()
         }
+    }
+
+    /// Whether SQL reads the member of a name that [`Self::news`] returns.
+    pub fn is_by_sql(&self, name: &str) -> bool {
+        let mut columns = self.columns.iter();
+        columns.any(|column| column.by_sql && column.name == name)
     }
 
     /// Whether messages can tell something.
@@ -94,7 +132,7 @@ impl Supply {
     /// Takes over what the catalog has of a column.
     pub fn restore(&mut self, name: &str, by_read: bool) {
         let mut columns = self.columns.iter_mut();
-        if let Some(column) = columns.find(|column| column.column == name) {
+        if let Some(column) = columns.find(|column| column.name == name) {
             column.lacked = true;
             column.by_read |= by_read;
             column.stored = Some(by_read);
@@ -138,7 +176,7 @@ impl Supply {
             let now = column.to_store();
             (now != column.stored).then(|| {
                 column.stored = now;
-                (column.column.clone(), now)
+                (column.name.clone(), now)
             })
         });
         changed.collect()

@@ -44,6 +44,7 @@ pub fn read(
             && column.identity != Some(b'a')
             && !target.mapping.reserves(&column.name)
             && !in_key(&column.name)
+            && (target.shared.sharers.is_empty() || target.column_number(&column.name).is_some())
             && new.iter().any(|net| lacks(target, net, column))
     };
     let columns: Vec<Column> = target

@@ -39,6 +39,7 @@ pub fn is_move(
 /// Whether an update moves rows to other keys: foreign keys act on deletes, and the key columns can be updated.
 pub fn can_change_key(target: &Target) -> bool {
     !may_be_deleted(target)
+        && target.shared.sharers.is_empty()
         && target.mark().is_none()
         && target
             .key

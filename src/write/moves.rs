@@ -48,7 +48,9 @@ pub fn write(changes: &mut Changes<'_>) -> Result<Option<Carried>, Stop> {
         return Ok(None);
     }
     let mut key = target.key.iter();
-    let fixed = key.any(|&i| target.columns[i].sql.insert_only);
+    // What other mappings have of the row stays under its key.
+    let fixed =
+        !target.shared.sharers.is_empty() || key.any(|&i| target.columns[i].sql.insert_only);
     let nets = Rc::clone(&changes.nets.list);
     let pairs = found(changes, &nets);
     if pairs.is_empty() {
@@ -186,7 +188,17 @@ fn there(
         pairs.retain(|_| there.next() == Some(true));
     }
     let keys: Vec<Vec<Datum>> = pairs.iter().map(|pair| key(changes, &pair.new)).collect();
-    let taken = exist(&mut changes.target, &keys)?;
+    let mut taken = exist(&mut changes.target, &keys)?;
+    if !changes.target.shared.sharers.is_empty() {
+        // The row there may be that of other mappings alone.
+        let stored = &changes.examined.stored;
+        let has = |pair: &Pair| {
+            stored
+                .get(&pair.new.run.start)
+                .is_some_and(|it| it.state.present)
+        };
+        taken = pairs.iter().map(has).collect();
+    }
     // The row at the new key goes, too, or else it is this row already.
     let keyed = &changes.keyed;
     let goes = |net: &NetChange| {

@@ -8,6 +8,7 @@ use pgrx::pg_sys::Datum;
 
 use super::cascade;
 use super::keys::{by_key, keys_of as keys_of_nets};
+use super::shared_rows::stay;
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::changes::{Changes, MappingLock};
@@ -28,7 +29,7 @@ use crate::target::Target;
 use crate::target::mark::Mark;
 use crate::target::repeats::Repeats;
 use crate::target::sql::{prepare_delete, prepare_write, version_columns};
-use crate::target::statements::{Purpose, Shape, WriteKind};
+use crate::target::statements::{Removal, Shape, WriteKind};
 use crate::target::versions::version_values;
 
 /// The statement that writes the row of a net change; `None` if the row is deleted. With `several`, a
@@ -267,7 +268,7 @@ fn suspects(changes: &Changes<'_>, error: &SqlError, nets: &[&NetChange]) -> Sus
     }
 }
 
-/// Deletes (or marks) rows, and notes the outcomes of their messages.
+/// Deletes (or marks, or clears) rows, and notes the outcomes of their messages.
 pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
     let (absent, there): (Vec<&NetChange>, Vec<&NetChange>) =
         nets.iter().partition(|net| is_absent(changes, net));
@@ -276,12 +277,23 @@ pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlE
     }
     let (marked, gone): (Vec<&NetChange>, Vec<&NetChange>) =
         there.into_iter().partition(|net| changes.is_marked(net));
+    let (mut kept, mut left) = (Vec::new(), Vec::new());
+    for (net, stays) in gone.iter().zip(stay(changes, &gone)?) {
+        let of = if stays { &mut kept } else { &mut left };
+        of.push(*net);
+    }
+    let gone = left;
     if !gone.is_empty() {
         cascade::check(changes, &gone)?;
-        delete_rows(changes, &gone, false)?;
     }
-    if !marked.is_empty() {
-        delete_rows(changes, &marked, true)?;
+    for (removal, nets) in [
+        (Removal::Delete, gone),
+        (Removal::Clear, kept),
+        (Removal::Mark, marked),
+    ] {
+        if !nets.is_empty() {
+            delete_rows(changes, &nets, removal)?;
+        }
     }
     Ok(())
 }
@@ -289,22 +301,18 @@ pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlE
 fn delete_rows(
     changes: &mut Changes<'_>,
     nets: &[&NetChange],
-    marked: bool,
+    removal: Removal,
 ) -> Result<(), SqlError> {
     let target = &mut changes.target;
     let (intake, values) = (&changes.intake, &changes.nets.values);
-    let purpose = match marked {
-        true => Purpose::Mark,
-        false => Purpose::Delete,
-    };
     let within = target.within(|| keys_of_nets(target, values, nets));
-    let by_key = (purpose, within);
+    let by_key = (removal.purpose(), within);
     let mut statement = match target.statements.by_key.take(&by_key) {
         Some(statement) => statement,
-        None => prepare_delete(target, marked, by_key.1.clone())?,
+        None => prepare_delete(target, removal, by_key.1.clone())?,
     };
     let deleted = statement.query(nets.iter().enumerate(), |(n, net)| {
-        deleted_row(target, intake, values, marked, (n, net))
+        deleted_row(target, intake, values, removal, (n, net))
     });
     target.statements.by_key.keep(by_key, statement);
     if let Err(error) = &deleted {
@@ -322,11 +330,11 @@ pub fn deleted_row(
     target: &Target,
     intake: &Intake<'_>,
     values: &Values,
-    marked: bool,
+    removal: Removal,
     (n, net): (usize, &NetChange),
 ) -> BatchRow {
     let mut row = by_key(target, values, n, net);
-    if let Some(mark) = target.mark().filter(|_| marked) {
+    if let Some(mark) = target.mark().filter(|_| removal == Removal::Mark) {
         let value = mark.value(intake.message(net.message).committed_at);
         row.insert(1, Some(value));
     }

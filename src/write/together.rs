@@ -36,6 +36,7 @@ use super::graph::{Graph, Way, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
+use super::shared_rows::staying;
 use super::store_states;
 use crate::blame::blame;
 use crate::changes::net::NetChange;
@@ -78,8 +79,10 @@ pub fn write(
         let displaced = displaced(graph, nodes);
         let turns = |group| Turns::of(all, pending, graph, (group, &displaced));
         let turns: Vec<Turns> = groups.iter().map(|(_, group)| turns(group)).collect();
+        let mut stay = HashSet::new();
         for (_, group) in &groups {
             lock(all, pending, graph, group).map_err(Refused::artifact)?;
+            stay.extend(staying(all, pending, graph, group).map_err(Refused::artifact)?);
         }
         let taken = references.take(all, pending, graph, nodes);
         let taken = taken.map_err(Refused::artifact)?;
@@ -89,6 +92,7 @@ pub fn write(
         }
         for (_, group) in &groups {
             let mut deletes = Together::new(all, pending, graph, group);
+            deletes.staying = stay.clone();
             let nodes = group.iter().filter(|node| beforehand.contains(node));
             deletes.delete_nodes(&nodes.copied().collect::<Vec<_>>());
             deletes.execute()?;
@@ -96,6 +100,7 @@ pub fn write(
         for ((_, group), turns) in groups.iter().zip(turns) {
             let mut statement = Together::new(all, pending, graph, group);
             statement.displaced = displaced.clone();
+            statement.staying = stay.clone();
             statement.turns = turns;
             statement.parked = park(all, pending, graph, group).map_err(Refused::artifact)?;
             statement.deleted = beforehand.clone();

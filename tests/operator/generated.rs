@@ -77,6 +77,53 @@ fn an_ordinary_column_is_told_once() {
     }
 }
 
+/// SQL and a filter find null where changes lack a member.
+#[test]
+fn sql_that_reads_one_is_told_once() {
+    for guard in GUARDS {
+        let ddl = "create table box (id integer primary key, width integer, large text)";
+        let database = mapped("sql", guard, ddl);
+        run(
+            &mut database.connect(),
+            r#"select sequin.alter_mapping('box', filter => '(record->>''area'')::int > 0 or record->>''width'' <> ''0''',
+                   columns => '{"id": "record.id", "width": "record.width",
+                                "large": {"sql": "record->>''width'' || '' of '' || (record->>''area'')"}}')"#,
+        );
+        let (mut client, warnings) = warned(&database);
+        let all = "select width, large from box order by id";
+        send(&mut client, &[change("insert", 10, 1, 2)]);
+        assert_eq!(value(&mut client, STALE), "null", "{guard}");
+        assert_eq!(taken(&warnings), [""; 0], "{guard}");
+        send(&mut client, &[read(3600, 1, 3)]);
+        assert_eq!(rows(&mut client, all), ["3|3 of 9"], "{guard}");
+        let told = taken(&warnings);
+        assert_eq!(told.len(), 1, "{guard} {told:?}");
+        for part in [
+            "SQL of mapping \"box\" reads members that only backfill reads have: large (area) and filter (area)",
+            "the SQL finds null there",
+            "compute the value from members that changes have",
+        ] {
+            assert!(told[0].contains(part), "{guard} {told:?}");
+        }
+        assert_eq!(
+            value(&mut client, STALE),
+            "filter (area),large (area)",
+            "{guard}"
+        );
+        // Once, also in another session.
+        let (mut other, others) = warned(&database);
+        send(
+            &mut other,
+            &[read(5000, 2, 3), change("update", 6000, 2, 4)],
+        );
+        assert_eq!(taken(&others), [""; 0], "{guard}");
+        // Changes that have it end it.
+        let whole = r#"{"id":1,"width":5,"area":25,"Edge":1}"#;
+        send(&mut client, &[Message::new("update", "box", 7000, whole)]);
+        assert_eq!(value(&mut client, STALE), "null", "{guard}");
+    }
+}
+
 #[test]
 fn a_generated_column_is_right_and_not_told() {
     for guard in GUARDS {

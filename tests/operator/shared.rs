@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use postgres::Client;
-use support::{Database, apply, error, message, rows, run};
+use support::{Database, Message, apply, error, message, rows, run, send};
 
 use super::{taken, warned};
 
@@ -38,9 +38,15 @@ fn mappings_that_supply_parts_of_rows_have_versions_of_their_own() {
                 let more = format!("{second}, name => 'second'");
                 let refused = error(&mut client, &map(source, guard, &more));
                 assert_eq!(refused.code().code(), "42809", "{first} {second}");
+                let hint = refused.hint().unwrap_or_default();
+                let table = "Use guard => 'table' for both, so that each has versions of its own.";
+                assert!(hint.starts_with(table), "{hint}");
+                let common = ![first, second].contains(&NAME) || ![first, second].contains(&CITY);
+                let refused = common && source == "public.*";
                 assert_eq!(
-                    refused.hint(),
-                    Some("Use guard => 'table' for both, so that each has versions of its own.")
+                    hint.contains("Only one of them may write ("),
+                    refused,
+                    "{hint}"
                 );
             }
         }
@@ -66,96 +72,142 @@ fn mappings_that_supply_parts_of_rows_have_versions_of_their_own() {
     assert_eq!(rows(&mut client, "select * from person"), ["1|Ana|Oslo"]);
 }
 
-#[test]
-fn two_ways_into_one_table_are_compared_or_refused() {
-    let database = Database::new("shared_ways");
-    let mut client = database.connect();
-    run(
-        &mut client,
-        "set client_min_messages = error;
-         create table person (id integer primary key, name text, city text)",
-    );
-    for (first, second) in [
-        ("public.*", "public.people"),
-        ("public.people", "public.*"),
-        ("*.*", "public.people"),
-        ("public.people", "eu.public.people"),
-        ("public.p*", "public.*e"),
-        ("public.*", "*.people"),
-        // a table and its partition
-        ("public.people", "public.people_2026"),
-        ("public.people_p0", "public.people"),
-    ] {
-        run(&mut client, "delete from sequin.mapping");
-        run(&mut client, &map(first, "table", ""));
-        let refused = error(&mut client, &map(second, "auto", ""));
-        assert_eq!(refused.code().code(), "42809", "{first} {second}");
-        assert_eq!(
-            refused.hint(),
-            Some("Use guard => 'columns' for both, or one mapping with a wildcard in its source.")
-        );
-        run(&mut client, &map(second, "off", ""));
-        // versions of one are no versions of the other
-        run(&mut client, "delete from sequin.mapping");
-        run(&mut client, &map(first, "columns", ""));
-        let refused = error(&mut client, &map(second, "table", ""));
-        assert_eq!(refused.code().code(), "42809", "{first} {second}");
-        run(&mut client, &map(second, "columns", ", name => 'second'"));
-    }
-}
+const ONE: &str =
+    "se one mapping with a wildcard in its source, or a key that has the source in it";
 
-/// Other tables may have other rows: a warning says what goes wrong where they have the same.
+/// Changes that come by two mappings are not compared.
 #[test]
-fn rows_of_other_tables_may_be_the_same() {
-    let database = Database::new("shared_meet");
+fn the_same_columns_of_the_same_rows_are_refused() {
+    let database = Database::new("shared_ways");
     let (mut client, warnings) = warned(&database);
     run(
         &mut client,
         "create table person (id integer primary key, name text, city text)",
     );
-    for (first, second, warns) in [
-        ("public.people", "public.homes", true),
-        ("eu.public.people", "us.public.people", true),
-        ("public.people", "public.people", false),
+    for (first, second, are_one) in [
+        ("public.*", "public.people", true),
+        ("public.people", "public.*", true),
+        ("*.*", "public.people", true),
+        ("public.people", "eu.public.people", true),
+        ("public.p*", "public.*e", true),
+        ("public.*", "*.people", true),
+        // a table and its partition
+        ("public.people", "public.people_2026", true),
+        ("public.people_p0", "public.people", true),
+        // other tables and databases may have other rows
+        ("public.people", "public.homes", false),
+        ("eu.public.people", "us.public.people", false),
     ] {
-        run(&mut client, "delete from sequin.mapping");
-        run(&mut client, &map(first, "table", ""));
-        taken(&warnings);
-        run(&mut client, &map(second, "table", ", name => 'second'"));
-        let told = taken(&warnings);
-        assert_eq!(told.len(), usize::from(warns), "{first} {second} {told:?}");
-        for part in [
-            "mapping \"person\" writes the same columns",
-            "(name, city)",
-            "guard => 'columns' for both",
-        ] {
-            assert!(!warns || told[0].contains(part), "{told:?}");
+        for guards in [["table", "auto"], ["columns", "auto"], ["columns", "table"]] {
+            run(
+                &mut client,
+                "delete from sequin.mapping;
+                 alter table person drop if exists sequin_lsn, drop if exists sequin_idx, drop if exists sequin_committed_at",
+            );
+            run(&mut client, &map(first, guards[0], ""));
+            taken(&warnings);
+            let more = ", name => 'second'";
+            let told = format!("{first} {second} {guards:?}");
+            if !are_one && guards[0] == "table" {
+                run(&mut client, &map(second, guards[1], more));
+                is_told(&taken(&warnings));
+                run(
+                    &mut client,
+                    "select sequin.pause('second'); select sequin.resume('second')",
+                );
+                assert_eq!(taken(&warnings), [""; 0]);
+                continue;
+            }
+            let refused = error(&mut client, &map(second, guards[1], more));
+            assert_eq!(refused.code().code(), "42809", "{told} {refused:?}");
+            let hint = refused.hint().unwrap_or_default();
+            assert!(hint.contains(ONE), "{told} {hint}");
+            let table = hint.contains("guard => 'table'");
+            assert_eq!(table, !are_one, "{told} {hint}");
+            let detail = refused.detail().unwrap_or_default();
+            assert!(
+                detail.starts_with("Both write (name, city)."),
+                "{told} {detail}"
+            );
+            // Without versions, the last to arrive wins.
+            run(&mut client, &map(second, "off", more));
+            assert_eq!(taken(&warnings), [""; 0], "{told}");
         }
-        run(
-            &mut client,
-            "select sequin.pause('second'); select sequin.resume('second')",
-        );
-        assert_eq!(taken(&warnings), [""; 0]);
     }
-    // a mapping that is replaced is not another one
-    run(&mut client, "delete from sequin.mapping");
-    for source in [
-        "public.people",
-        "public.*",
-        "public.people_2026",
-        "public.homes",
-    ] {
-        run(&mut client, &map(source, "table", ", name => 'same'"));
-    }
-    assert_eq!(taken(&warnings), [""; 0]);
-    for (first, second) in [("columns", "columns"), ("table", "off")] {
+    // Messages that go to both are the same for both.
+    for guard in ["table", "columns"] {
         run(&mut client, "delete from sequin.mapping");
-        run(&mut client, &map("public.people", first, ""));
+        run(&mut client, &map("public.people", guard, ""));
         run(
             &mut client,
-            &map("public.homes", second, ", name => 'second'"),
+            &map("public.people", guard, ", name => 'second'"),
         );
-        assert_eq!(taken(&warnings), [""; 0], "{first} {second}");
+        let filtered = map(
+            "public.people",
+            guard,
+            ", name => 'third', filter => 'true'",
+        );
+        let refused = error(&mut client, &filtered);
+        assert_eq!(
+            refused.hint(),
+            Some("Use one mapping, whose filter lets the rows of both in."),
+            "{guard}"
+        );
+    }
+}
+
+fn is_told(warnings: &[String]) {
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in [
+        "mapping \"person\" writes the same columns",
+        "Both write (name, city).",
+        "becomes a dead letter",
+        ONE,
+    ] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}
+
+/// What the HINT of such a fault says is right.
+#[test]
+fn one_mapping_with_a_wildcard_compares_all() {
+    for guard in ["table", "columns"] {
+        let database = Database::new(&format!("shared_one_{guard}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            "set client_min_messages = error;
+             create table person (id integer primary key, name text, city text)",
+        );
+        run(&mut client, &map("public.p*", guard, ""));
+        // A row goes from one partition to the other, in one transaction.
+        let of = |action: &str, table: &str, lsn, idx, name: &str| {
+            let record = format!(r#"{{"id":1,"name":"{name}"}}"#);
+            Message::new(action, table, lsn, record).idx(idx)
+        };
+        let messages = [
+            of("insert", "p1", 5, 0, "a"),
+            of("delete", "p1", 9, 0, "a"),
+            of("insert", "p2", 9, 1, "b"),
+            of("delete", "p2", 12, 0, "b"),
+            of("insert", "p1", 12, 1, "c"),
+        ];
+        for turn in 0..messages.len() {
+            for one in [true, false] {
+                run(
+                    &mut client,
+                    "truncate person; select sequin.forget_versions('person')",
+                );
+                let mut turned = messages.to_vec();
+                turned.rotate_left(turn);
+                let size = if one { turned.len() } else { 1 };
+                for call in turned.chunks(size) {
+                    send(&mut client, call);
+                }
+                let found = rows(&mut client, "select name from person");
+                assert_eq!(found, ["c"], "{guard} {turn} {one}");
+            }
+        }
     }
 }
 

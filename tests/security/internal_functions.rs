@@ -27,6 +27,7 @@ fn a_stranger_executes_no_internal_function() {
         "select sequin_internal.in_resync(1, 1)",
         "select sequin_internal.is_confirmed(1, '', 1)",
         "select sequin_internal.is_known(1, '', 1)",
+        "select sequin_internal.has_row(1, 1, '', true, 1)",
         "select sequin_internal.note_gone(1, '', 1, 1, now(), 1)",
         "select * from sequin_internal.explain_rows('[]')",
         "select * from sequin.explain_batch('[]')",

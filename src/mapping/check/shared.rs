@@ -9,37 +9,41 @@ use crate::error::quote::idents;
 use crate::error::{SqlError, sqlstate};
 use crate::mapping::source::Part;
 use crate::mapping::versions::guard;
-use crate::mapping::{ColumnSource, Guard, Mapping, Mode, Path, Root};
+use crate::mapping::{ColumnSource, Guard, Mapping, Mode, OnDelete, Path, Root};
 
-/// Every fault of a mapping that supplies rows which another one of `others` supplies too, where the versions of
-/// the two cannot be compared.
+/// The fault of a mapping that supplies rows which another one of `others` supplies too, where their changes cannot be
+/// compared.
 pub fn check_shared(
     mapping: &Mapping,
     destination: &Destination,
     others: &[Mapping],
-) -> Vec<Fault> {
-    let sharing = sharing(mapping, destination, others);
-    let faults = sharing.filter_map(|(other, of_columns)| match of_columns {
-        true => parts_of_rows(mapping, other, destination),
-        false => two_ways(mapping, other, destination)
-            .filter(|_| are_one(mapping, other))
-            .map(|common| same_rows(destination, &common)),
-    });
-    faults.take(1).collect()
+) -> Option<Fault> {
+    let mut sharing = sharing(mapping, destination, others);
+    sharing.find_map(|(other, guards)| {
+        let common = common(mapping, other, destination);
+        let same = written(mapping, destination) == written(other, destination);
+        let rivals = !common.is_empty() && !brings_the_same(mapping, other);
+        let one = are_one(mapping, other);
+        match guards == [Guard::Table; 2] {
+            false if !same => Some(parts_of_rows(destination, &common, rivals && one)),
+            is_table if rivals && (one || !is_table) => {
+                Some(same_columns((mapping, other), destination, &common, same))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// Warns of another mapping of other tables that writes the same columns of rows with the same key: their rows may be
-/// others, and where they are not, the versions of the two are not compared.
+/// others. Where they are not, [`rivals`] tells.
 pub fn may_meet(
     mapping: &Mapping,
     destination: &Destination,
     others: &[Mapping],
 ) -> Option<SqlError> {
-    let mut sharing = sharing(mapping, destination, others);
-    let (other, common) = sharing.find_map(|(other, of_columns)| {
-        let common = two_ways(mapping, other, destination)?;
-        (!of_columns).then_some((other, common))
-    })?;
+    let rivals = rivals(mapping, destination, others);
+    let mut others = others.iter();
+    let other = others.find(|other| other.id == rivals.first().map_or(0, |rival| rival.mapping))?;
     let warning = SqlError::new(
         sqlstate::WARNING,
         format!(
@@ -51,12 +55,96 @@ pub fn may_meet(
     Some(
         warning
             .with_detail(format!(
-                "Both write ({}). If a row can come from both sources, an older change by one would win over a newer \
-                 one by the other: under guard 'table' each mapping has versions of its own.",
-                idents(&common)
+                "Both write ({}). Changes that come by two mappings are not compared: a message for a row that came by \
+                 the other mapping becomes a dead letter.",
+                idents(&common(mapping, other, destination))
             ))
-            .with_hint(REMEDY),
+            .with_hint(format!("If a row can come from both, {ONE}")),
     )
+}
+
+/// Another mapping that supplies the same rows, or may do so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharer {
+    /// `sequin.mapping.id`.
+    pub mapping: i32,
+    /// Its name.
+    pub name: String,
+    /// For each column of its key, the place in the key of this mapping.
+    pub key: Vec<usize>,
+    /// Whether it leaves rows that are deleted at its source.
+    pub keeps_rows: bool,
+}
+
+/// The other mappings that write the same rows, under guard table.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Those that supply columns of their own: see [`sharers`].
+    pub sharers: Vec<Sharer>,
+    /// Those by which the same rows may not come: see [`rivals`].
+    pub rivals: Vec<Sharer>,
+}
+
+impl Shared {
+    /// What `others` share with a mapping.
+    pub fn of(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Shared {
+        let deletes = mapping.on_delete == OnDelete::Delete;
+        Shared {
+            sharers: match deletes {
+                true => sharers(mapping, destination, others),
+                false => Vec::new(),
+            },
+            rivals: rivals(mapping, destination, others),
+        }
+    }
+}
+
+/// The mappings among `others` that supply columns of their own in the same rows, under guard table. A delete by one
+/// takes its own columns away, and leaves the row to the others.
+pub fn sharers(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
+    let own = written(mapping, destination);
+    under_table(mapping, destination, others, |other| {
+        let common = common(mapping, other, destination);
+        let written = written(other, destination);
+        (common.is_empty() || brings_the_same(mapping, other))
+            && written.iter().any(|name| !own.contains(name))
+    })
+}
+
+/// The mappings among `others` that write the same columns by other messages, under guard table. No row may come by
+/// two of them.
+pub fn rivals(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
+    under_table(mapping, destination, others, |other| {
+        !common(mapping, other, destination).is_empty() && !brings_the_same(mapping, other)
+    })
+}
+
+/// Whether both take the same messages, and let the same rows in.
+fn brings_the_same(a: &Mapping, b: &Mapping) -> bool {
+    a.source == b.source && a.filter == b.filter
+}
+
+fn under_table(
+    mapping: &Mapping,
+    destination: &Destination,
+    others: &[Mapping],
+    is_wanted: impl Fn(&Mapping) -> bool,
+) -> Vec<Sharer> {
+    let key = mapping.key_of(destination);
+    let place = |name: &String| key.iter().position(|own| own == name);
+    let sharing = sharing(mapping, destination, others);
+    sharing
+        .filter(|(other, guards)| *guards == [Guard::Table; 2] && is_wanted(other))
+        .filter_map(|(other, _)| {
+            let places = other.key_of(destination).iter().map(place);
+            Some(Sharer {
+                mapping: other.id,
+                name: other.name.clone(),
+                key: places.collect::<Option<_>>()?,
+                keeps_rows: other.on_delete != OnDelete::Delete,
+            })
+        })
+        .collect()
 }
 
 /// Whether a name with this end, behind that of a table, is usual for its partition: `_p1`, `_2026_01`, `_y2026`, `_default`.
@@ -73,12 +161,12 @@ fn is_of_partition(suffix: &str) -> bool {
         || suffix.starts_with("part")
 }
 
-/// The other mappings that can write rows of this mapping, and whether the destination has the versions of both.
+/// The other mappings that can write rows of this mapping, and the guards of both, none of which is off.
 fn sharing<'m>(
     mapping: &'m Mapping,
     destination: &'m Destination,
     others: &'m [Mapping],
-) -> impl Iterator<Item = (&'m Mapping, bool)> {
+) -> impl Iterator<Item = (&'m Mapping, [Guard; 2])> {
     let mine = guard(mapping, destination);
     let others = others.iter().filter(move |other| {
         // while sequin.map replaces a mapping, the new one has another id
@@ -87,14 +175,11 @@ fn sharing<'m>(
             && other.destination == mapping.destination
             && may_share_rows(mapping, other, destination)
     });
-    others.filter_map(move |other| match (mine, guard(other, destination)) {
-        (Guard::Columns, Guard::Columns) => Some((other, true)),
-        (Guard::Table | Guard::Columns, Guard::Table | Guard::Columns) => Some((other, false)),
-        _ => None,
-    })
+    let guards = others.map(move |other| (other, [mine, guard(other, destination)]));
+    guards.filter(|(_, guards)| !guards.contains(&Guard::Off))
 }
 
-/// Whether a message can go to both mappings, or they are of a table and, by its name, a partition of it.
+/// Whether a message can match both sources, or they are of a table and, by its name, a partition of it.
 fn are_one(a: &Mapping, b: &Mapping) -> bool {
     let (a, b) = (&a.source, &b.source);
     let part = |table: &Part, part: &Part| match (table, part) {
@@ -114,8 +199,9 @@ fn are_one(a: &Mapping, b: &Mapping) -> bool {
 fn may_share_rows(a: &Mapping, b: &Mapping, destination: &Destination) -> bool {
     let (key, other) = (a.key_of(destination), b.key_of(destination));
     let overlap = a.source.overlaps(&b.source);
-    // Two filters may let different rows in.
-    let apart = a.filter.is_some() && b.filter.is_some() && a.filter != b.filter;
+    // Two filters may let different rows in, unless a row goes from one to the other by a message that both take.
+    let both_take = a.source == b.source || overlap && a.source.is_exact() && b.source.is_exact();
+    let apart = a.filter.is_some() && b.filter.is_some() && a.filter != b.filter && !both_take;
     [a, b].iter().all(|mapping| mapping.mode == Mode::Upsert)
         && !apart
         && key.len() == other.len()
@@ -160,7 +246,7 @@ fn may_be_equal(a: Origin<'_>, b: Origin<'_>, overlap: bool) -> bool {
 }
 
 /// The columns beside the key that a mapping writes.
-fn written<'d>(mapping: &Mapping, destination: &'d Destination) -> Vec<&'d str> {
+pub fn written<'d>(mapping: &Mapping, destination: &'d Destination) -> Vec<&'d str> {
     let key = mapping.key_of(destination);
     let columns = destination.columns.iter().filter(|column| {
         !key.contains(&column.name)
@@ -171,48 +257,73 @@ fn written<'d>(mapping: &Mapping, destination: &'d Destination) -> Vec<&'d str> 
     columns.map(|column| column.name.as_str()).collect()
 }
 
-/// Under guard columns: the row has one version, so that the change of one mapping makes the other's stale.
-fn parts_of_rows(a: &Mapping, b: &Mapping, destination: &Destination) -> Option<Fault> {
-    if written(a, destination) == written(b, destination) {
-        return None;
-    }
-    Some(
-        Fault::kind(format!(
-            "another mapping writes other columns of the same rows of {}",
-            qualified(destination)
-        ))
-        .detail(
-            "Under guard 'columns' a row has one version. A change by one mapping would make older changes by the \
-             other stale, and their values would be lost.",
-        )
-        .hint("Use guard => 'table' for both, so that each has versions of its own."),
-    )
-}
-
-/// The columns that both write. Under guard table, each mapping has versions of its own, so that changes which come by the
-/// two ways are not compared.
-fn two_ways(a: &Mapping, b: &Mapping, destination: &Destination) -> Option<Vec<String>> {
+/// The columns that both write.
+fn common(a: &Mapping, b: &Mapping, destination: &Destination) -> Vec<String> {
     let (of_a, of_b) = (written(a, destination), written(b, destination));
-    let common: Vec<String> = of_a
-        .iter()
-        .filter(|name| of_b.contains(name))
-        .map(|name| (*name).to_owned())
-        .collect();
-    (!common.is_empty() && a.source != b.source).then_some(common)
+    let common = of_a.iter().filter(|name| of_b.contains(name));
+    common.map(|name| (*name).to_owned()).collect()
 }
 
-const REMEDY: &str =
-    "Use guard => 'columns' for both, or one mapping with a wildcard in its source.";
+/// What to do where rows come from two sources.
+const ONE: &str = "use one mapping with a wildcard in its source, or a key that has the source in it (\"metadata.table_name\", \
+                   \"metadata.database.name\", or a constant). If none can, give each mapping a filter that says so.";
 
-fn same_rows(destination: &Destination, common: &[String]) -> Fault {
+/// Under guard columns: the row has one version, so that the change of one mapping makes the other's stale. `refused`:
+/// under guard table, they may not write the common columns either.
+fn parts_of_rows(destination: &Destination, common: &[String], refused: bool) -> Fault {
+    let table = "Use guard => 'table' for both, so that each has versions of its own.";
     Fault::kind(format!(
-        "another mapping, of a source that includes or is part of this one, writes the same rows of {}",
+        "another mapping writes other columns of the same rows of {}",
         qualified(destination)
     ))
-    .detail(format!(
-        "Both write ({}). Under guard 'table' each mapping has versions of its own, so that an older change by \
-         one would win over a newer one by the other.",
-        idents(common)
-    ))
-    .hint(REMEDY)
+    .detail(
+        "Under guard 'columns' a row has one version. A change by one mapping would make older changes by the \
+         other stale, and their values would be lost.",
+    )
+    .hint(match refused {
+        false => table.to_owned(),
+        true => format!("{table} Only one of them may write ({}).", idents(common)),
+    })
+}
+
+/// Changes of one column that come by two mappings are not compared. `same`: both write the same columns.
+fn same_columns(
+    (a, b): (&Mapping, &Mapping),
+    destination: &Destination,
+    common: &[String],
+    same: bool,
+) -> Fault {
+    let table = qualified(destination);
+    let one = are_one(a, b);
+    let message = match one {
+        true if a.source == b.source => {
+            format!("another mapping, with another filter, writes the same rows of {table}")
+        }
+        true => format!(
+            "another mapping, of a source that includes or is part of this one, writes the same rows of {table}"
+        ),
+        false => format!(
+            "mapping \"{}\" writes the same columns of rows with the same key of {table}",
+            b.name
+        ),
+    };
+    let hint = match one {
+        true if a.source == b.source => {
+            "Use one mapping, whose filter lets the rows of both in.".to_owned()
+        }
+        true if !same => {
+            "Let only one of the two write these columns, under guard => 'table'.".to_owned()
+        }
+        true => format!("U{}", &ONE[1..]),
+        false => format!(
+            "If no row comes from both, use guard => 'table' for both, so that each has versions of its own. If a row can, {ONE}"
+        ),
+    };
+    Fault::kind(message)
+        .detail(format!(
+            "Both write ({}). Changes that come by two mappings are not compared: an older change by one would win over \
+             a newer one by the other, and a delete by one would remove the row of the other.",
+            idents(common)
+        ))
+        .hint(hint)
 }

@@ -11,6 +11,7 @@ mod versions;
 
 use pgrx::pg_sys;
 
+use super::shared::rivals;
 use super::*;
 use crate::destination::links::Links;
 use crate::destination::{Column, UniqueIndex};

@@ -115,6 +115,7 @@ impl<'s, 'a> Together<'s, 'a> {
     /// The statement that deletes the rows that gave their values up in this statement.
     pub fn then(&self) -> Together<'s, 'a> {
         let mut then = Together::new(self.all, self.pending, self.graph, self.group);
+        then.staying = self.staying.clone();
         then.delete_nodes(&self.late);
         then
     }
@@ -124,7 +125,7 @@ impl<'s, 'a> Together<'s, 'a> {
         for mapping in 0..self.all.len() {
             let of_mapping = |node: &usize| self.graph.places[*node].mapping == mapping;
             let nodes = nodes.iter().copied().filter(of_mapping);
-            self.delete(mapping, nodes.collect(), false);
+            self.delete(mapping, nodes.collect());
         }
     }
 }

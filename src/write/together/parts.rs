@@ -20,7 +20,7 @@ use crate::pg::tuples::RowColumn;
 use crate::prepared::{BatchRow, Recent, RowReader};
 use crate::statement::{self, Input, SqlColumn, SqlRelation, after, part_column, together};
 use crate::target::sql::{delete_sql, write_sql};
-use crate::target::statements::{Shape, WriteKind};
+use crate::target::statements::{Removal, Shape, WriteKind};
 use crate::target::versions::version_values;
 use crate::write::delete_or_move::can_come_back;
 use crate::write::give_up::give_up_sql;
@@ -31,9 +31,7 @@ use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
 
 /// The work of a part.
 pub(super) enum Work {
-    Delete {
-        marked: bool,
-    },
+    Remove(Removal),
     Write(Shape),
     Insert(Vec<SqlColumn>),
     /// Rows give up their values in these columns. A later statement deletes the rows.
@@ -55,7 +53,7 @@ impl Part {
     /// Whether the statement counts the part's rows as it reads them.
     fn counts_rows(&self) -> bool {
         match &self.work {
-            Work::Delete { .. } | Work::GiveUp(_) => false,
+            Work::Remove(_) | Work::GiveUp(_) => false,
             Work::Insert(_) => true,
             Work::Write(shape) => !shape.kind.is_update(),
         }
@@ -92,6 +90,8 @@ pub struct Together<'s, 'a> {
     pub(super) parts: Vec<Part>,
     /// The nodes of rows that an earlier statement has deleted.
     pub(super) deleted: HashSet<usize>,
+    /// The nodes of deleted rows that stay, for other mappings have them too.
+    pub(super) staying: HashSet<usize>,
     /// The nodes of rows that a later statement deletes.
     pub(super) late: Vec<usize>,
     // Owns the values of rows that are deleted and inserted again.
@@ -116,6 +116,7 @@ impl<'s, 'a> Together<'s, 'a> {
             parked: Parked::default(),
             parts: Vec::new(),
             deleted: HashSet::new(),
+            staying: HashSet::new(),
             late: Vec::new(),
             returned: Vec::new(),
         }
@@ -137,7 +138,7 @@ impl<'s, 'a> Together<'s, 'a> {
             let (moved, nodes) = self.moved(nodes);
             let evicted = moved.iter().map(|(_, new)| *new);
             let evicted = evicted.filter(|new| self.graph.evicted.contains(new));
-            self.delete(mapping, evicted.collect(), false);
+            self.remove(mapping, evicted.collect(), Removal::Delete);
             for turn in &self.turns.in_order {
                 let turn: Vec<usize> = turn.iter().copied().filter(of_mapping).collect();
                 writes.extend(self.upserts(mapping, &turn));
@@ -154,9 +155,9 @@ impl<'s, 'a> Together<'s, 'a> {
             let (marked, gone): (Vec<usize>, Vec<usize>) = gone
                 .into_iter()
                 .partition(|&n| self.all[mapping].is_marked(self.net(n)));
-            self.delete(mapping, marked, true);
-            self.delete(mapping, gone, false);
-            self.delete(mapping, back.clone(), false);
+            self.remove(mapping, marked, Removal::Mark);
+            self.delete(mapping, gone);
+            self.remove(mapping, back.clone(), Removal::Delete);
             // Another source row replaces the row, so the old values do not come back.
             let (anew, back): (Vec<usize>, Vec<usize>) =
                 back.into_iter().partition(|&n| self.net(n).replaces());
@@ -169,20 +170,34 @@ impl<'s, 'a> Together<'s, 'a> {
         Ok(())
     }
 
-    /// Adds a part that deletes (or marks) rows.
-    pub(super) fn delete(&mut self, mapping: usize, nodes: Vec<usize>, marked: bool) {
+    /// Adds parts for rows that their mapping deletes.
+    pub(super) fn delete(&mut self, mapping: usize, nodes: Vec<usize>) {
+        let staying = |node: &usize| self.staying.contains(node);
+        let (kept, gone): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(staying);
+        self.remove(mapping, gone, Removal::Delete);
+        self.remove(mapping, kept, Removal::Clear);
+    }
+
+    /// Adds a part that removes rows in this way.
+    fn remove(&mut self, mapping: usize, nodes: Vec<usize>, removal: Removal) {
         if nodes.is_empty() {
             return;
         }
         let changes = &self.all[mapping];
         let (target, values) = (&changes.target, &changes.nets.values);
         let rows = nodes.iter().enumerate().map(|(n, &node)| {
-            deleted_row(target, &changes.intake, values, marked, (n, self.net(node)))
+            deleted_row(
+                target,
+                &changes.intake,
+                values,
+                removal,
+                (n, self.net(node)),
+            )
         });
         self.parts.push(Part {
             mapping,
-            work: Work::Delete { marked },
-            row: delete_sql(Input::Batch, target, &target.relation(), marked).1,
+            work: Work::Remove(removal),
+            row: delete_sql(Input::Batch, target, &target.relation(), removal).1,
             rows: rows.collect(),
             nodes,
         });
@@ -435,7 +450,7 @@ impl<'s, 'a> Together<'s, 'a> {
             after: &condition,
         };
         match &part.work {
-            Work::Delete { marked } => delete_sql(input, target, &target.relation(), *marked).0,
+            Work::Remove(removal) => delete_sql(input, target, &target.relation(), *removal).0,
             Work::GiveUp(columns) => give_up_sql(input, target, columns).unwrap_or_default(),
             Work::Write(shape) => {
                 let sql = write_sql(input, target, shape).0;

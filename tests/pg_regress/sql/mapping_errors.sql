@@ -171,6 +171,23 @@ select sequin.unmap(null);
 select sequin.unmap('products');
 select sequin.unmap('products');
 
+-- mappings that write the same rows
+create table shared (id integer primary key, name text, city text);
+select name from sequin.map('public.people', 'shared', guard => 'table', columns => '{"id": "record.id", "name": "record.name"}');
+select name from sequin.map('public.*', 'shared', guard => 'table', name => 'every');
+\echo :LAST_ERROR_SQLSTATE
+select name from sequin.map('public.people', 'shared', guard => 'table', name => 'filtered', filter => 'true');
+\echo :LAST_ERROR_SQLSTATE
+select name from sequin.map('public.homes', 'shared', guard => 'columns', name => 'homes', columns => '{"id": "record.id", "city": "record.city"}');
+\echo :LAST_ERROR_SQLSTATE
+select name from sequin.map('public.homes', 'shared', guard => 'table', name => 'homes', columns => '{"id": "record.id", "city": "record.city"}');
+select name from sequin.map('public.staff', 'shared', guard => 'table', name => 'staff', columns => '{"id": "record.id", "name": "record.name"}');
+delete from sequin.mapping where destination = 'shared'::regclass;
+select name from sequin.map('public.people', 'shared', guard => 'columns');
+select name from sequin.map('public.staff', 'shared', guard => 'columns', name => 'staff');
+\echo :LAST_ERROR_SQLSTATE
+delete from sequin.mapping where destination = 'shared'::regclass;
+
 -- a schema: the faults of all its tables
 select sequin.map_schema('public', 'mapping_error');
 \echo :LAST_ERROR_SQLSTATE

@@ -1,0 +1,142 @@
+//! Two mappings write the same columns of one table: their changes are not compared, so that a row comes by one of them.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use support::{Database, Message, deleted, rows, run, send, stale, upserted, value};
+
+const SHOPS: [&str; 2] = ["shop_a", "shop_b"];
+
+fn mapped(test: &str, more: [&str; 2]) -> (Database, Client) {
+    let database = Database::new(&format!("convergence_rivals_{test}"));
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "set client_min_messages = error; create table item (id integer primary key, name text)",
+    );
+    for (table, more) in SHOPS.iter().zip(more) {
+        run(
+            &mut client,
+            &format!(
+                "select sequin.map('public.{table}', 'item', name => '{table}', guard => 'table'{more})"
+            ),
+        );
+    }
+    (database, client)
+}
+
+fn item(action: &str, table: &str, lsn: u64, id: i64, name: &str) -> Message {
+    let record = format!(r#"{{"id":{id},"name":"{name}"}}"#);
+    Message::new(action, table, lsn, record)
+}
+
+const ITEMS: &str = "select id, name from item order by id";
+
+const LETTERS: &str =
+    "select mapping, state, sqlstate, key, error, hint like '%one mapping with a wildcard%'
+     from sequin.dead_letter order by id";
+
+#[test]
+fn rows_that_come_by_one_mapping_are_written() {
+    let (_database, mut client) = mapped("apart", ["", ""]);
+    let messages = [
+        item("insert", "shop_a", 1, 1, "a"),
+        item("insert", "shop_b", 2, 2, "b"),
+        item("update", "shop_a", 3, 1, "c"),
+        item("delete", "shop_b", 4, 2, "b"),
+        item("insert", "shop_b", 5, 3, "d"),
+        item("read", "shop_a", 1_000, 4, "e"),
+    ];
+    for message in messages.iter().rev() {
+        assert_eq!(send(&mut client, &[message]).dead, 0);
+    }
+    assert_eq!(rows(&mut client, ITEMS), ["1|c", "3|d", "4|e"]);
+    // A resync of one leaves the rows of the other alone.
+    run(&mut client, "select sequin.begin_resync('shop_b')");
+    send(&mut client, &[item("read", "shop_b", 2_000, 5, "f")]);
+    let finish = "select sequin.finish_resync('shop_b', min_confirmed => 0)";
+    assert_eq!(value(&mut client, finish), "1");
+    assert_eq!(rows(&mut client, ITEMS), ["1|c", "4|e", "5|f"]);
+}
+
+#[test]
+fn a_row_that_comes_by_both_is_a_letter() {
+    let (_database, mut client) = mapped("meet", ["", ""]);
+    send(&mut client, &[item("insert", "shop_a", 9, 1, "new")]);
+    // Not the older change, nor a read, nor a delete; other rows of the batch are written.
+    let both = [
+        item("insert", "shop_b", 5, 1, "old"),
+        item("insert", "shop_b", 6, 2, "b"),
+    ];
+    let counts = send(&mut client, &both);
+    assert_eq!((counts.dead, counts.upserted), (1, 1));
+    for action in ["read", "delete"] {
+        let message = item(action, "shop_b", 1_000, 1, "x");
+        assert_eq!(send(&mut client, &[message]).dead, 1, "{action}");
+    }
+    assert_eq!(rows(&mut client, ITEMS), ["1|new", "2|b"]);
+    let letter = "shop_b|dead|21000|[\"1\"]|the row of public.item came by mapping \"shop_a\"|t";
+    let letters = rows(&mut client, LETTERS);
+    assert!(
+        letters.iter().all(|found| found == letter) && !letters.is_empty(),
+        "{letters:?}"
+    );
+    let state = "select state from sequin.status where name = 'shop_b'";
+    assert_eq!(value(&mut client, state), "running");
+    // A deleted row has been the other mapping's, too.
+    let delete = item("delete", "shop_a", 10, 1, "new");
+    assert_eq!(send(&mut client, &[delete]), deleted(1));
+    let insert = item("insert", "shop_b", 2_000, 1, "z");
+    assert_eq!(send(&mut client, &[insert]).dead, 1);
+    // One mapping compares them all, and takes the letters.
+    run(
+        &mut client,
+        "select sequin.unmap('shop_b'); select sequin.alter_mapping('shop_a', source => 'public.shop_*');
+         select sequin.retry(id) from sequin.dead_letter order by id",
+    );
+    assert_eq!(rows(&mut client, ITEMS), ["1|z", "2|b"]);
+    assert!(rows(&mut client, LETTERS).is_empty());
+    let old = item("update", "shop_a", 8, 1, "old");
+    assert_eq!(send(&mut client, &[old]), stale(1));
+}
+
+/// In one call, and in two calls at the same time.
+#[test]
+fn a_row_that_comes_by_both_at_once_is_a_letter() {
+    let (database, mut client) = mapped("at_once", ["", ""]);
+    let both = [
+        item("insert", "shop_a", 1, 1, "a"),
+        item("insert", "shop_b", 2, 1, "b"),
+    ];
+    let counts = send(&mut client, &both);
+    assert_eq!((counts.dead, counts.upserted), (1, 1));
+    run(&mut client, "begin");
+    send(&mut client, &[item("insert", "shop_a", 3, 2, "a")]);
+    let mut other = database.connect();
+    let sent = thread::spawn(move || send(&mut other, &[item("insert", "shop_b", 4, 2, "b")]));
+    let end = Instant::now() + Duration::from_secs(30);
+    while !sent.is_finished() {
+        assert!(Instant::now() < end);
+        thread::yield_now();
+    }
+    assert_eq!(sent.join().expect("the call ends").dead, 1);
+    run(&mut client, "commit");
+    assert_eq!(rows(&mut client, ITEMS), ["1|a", "2|a"]);
+}
+
+/// Who says that the rows are others is taken at his word.
+#[test]
+fn filters_say_that_no_row_comes_by_both() {
+    let filters = [
+        ", filter => '(record->>''id'')::int < 100'",
+        ", filter => '(record->>''id'')::int >= 100'",
+    ];
+    let (_database, mut client) = mapped("filters", filters);
+    send(&mut client, &[item("insert", "shop_a", 1, 1, "a")]);
+    let counts = send(&mut client, &[item("insert", "shop_b", 3, 100, "b")]);
+    assert_eq!((counts.dead, counts.upserted), (0, 1));
+    assert_eq!(rows(&mut client, ITEMS), ["1|a", "100|b"]);
+    let update = item("update", "shop_a", 4, 1, "c");
+    assert_eq!(send(&mut client, &[update]), upserted(1));
+}
