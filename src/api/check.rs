@@ -16,7 +16,7 @@ use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
 use crate::mapping::grants::writer;
-use crate::mapping::{Mapping, catalog, faults};
+use crate::mapping::{Mapping, catalog, faults, privileges};
 use crate::pg::invalidation;
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
@@ -146,6 +146,10 @@ fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
     }
     let target = Target::make(mapping).unwrap_or_else(|| Err(registry::gone(mapping)))?;
     noted::check(mapping, &target.destination)?;
+    if let Some(fault) = privileges::of_rows(mapping, &target.destination, target.writer()) {
+        let (mapping, faults) = (name.clone(), vec![fault]);
+        return Err(Error::Broken { mapping, faults }.into());
+    }
     // As a call would, that the owner has lost the right to.
     if require_writable("check").is_ok() {
         granted_in_time(target.writer());

@@ -4,12 +4,13 @@
 
 use pgrx::pg_sys::{self, BuiltinOid};
 
-use super::check::qualified;
+use super::check::{qualified, written};
 use super::{Mapping, Mode, OnDelete};
 use crate::destination::Destination;
 use crate::error::fault::Fault;
 use crate::error::quote::ident;
 use crate::error::{list, sqlstate};
+use crate::pg::keys::role_name;
 use crate::pg::user::has_privileges;
 use crate::prepared::Lookup;
 
@@ -37,7 +38,62 @@ const SEQUENCES: &str = "
     where a.adrelid operator(pg_catalog.=) $1 and not pg_catalog.has_sequence_privilege(r.oid, s.oid, 'USAGE, UPDATE')
     order by 1";
 
+/// The functions and sequences that each row of the destination ($1) needs, and that the role ($2) may not use: those of
+/// checks, domains, generated columns, indexes, and conditions of triggers; and those of the defaults of columns that
+/// the mapping ($4) never brings ($3), or that its messages lack.
+const OF_ROWS: &str = "
+    with recursive part(oid) as (
+        select $1
+        union all
+        select h.inhrelid
+        from part join pg_inherits h on h.inhparent = part.oid
+        join pg_class c on c.oid = h.inhrelid and c.relispartition),
+    needs(class, object, but) as (
+        select 'pg_attrdef'::regclass, f.oid, 0::oid
+        from pg_attrdef f join pg_attribute a on a.attrelid = f.adrelid and a.attnum = f.adnum
+        where f.adrelid = $1
+          and (a.attgenerated <> '' or a.attname::text = any ($3)
+               or exists (select from sequin.lacking_column l where l.mapping = $4 and l.name = a.attname::text))
+        union all
+        select 'pg_constraint'::regclass, c.oid, 0::oid
+        from pg_constraint c
+        where c.contype = 'c'
+          and (c.conrelid in (select p.oid from part p)
+               or c.contypid in (select a.atttypid from pg_attribute a
+                                 where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped))
+        union all
+        select 'pg_class'::regclass, i.indexrelid, 0::oid from pg_index i where i.indrelid in (select p.oid from part p)
+        union all
+        -- The right to execute its function is asked for when a trigger is made.
+        select 'pg_trigger'::regclass, t.oid, t.tgfoid
+        from pg_trigger t
+        where t.tgrelid in (select p.oid from part p) and not t.tgisinternal and t.tgenabled <> 'D')
+    select distinct case when p.oid is not null then 'EXECUTE on function ' || p.oid::regprocedure::text
+                         else 'USAGE on sequence ' || format('%I.%I', m.nspname, s.relname) end,
+           case when p.oid is not null then 'EXECUTE ON FUNCTION ' || p.oid::regprocedure::text
+                else 'USAGE ON SEQUENCE ' || format('%I.%I', m.nspname, s.relname) end
+    from needs n
+    join pg_depend d on d.classid = n.class and d.objid = n.object
+    left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid and p.oid <> n.but
+                           and not has_function_privilege($2, p.oid, 'EXECUTE')
+    left join pg_class s on d.refclassid = 'pg_class'::regclass and s.oid = d.refobjid and s.relkind = 'S'
+                            and case s.relkind when 'S' then not has_sequence_privilege($2, s.oid, 'USAGE, UPDATE') end
+    left join pg_namespace m on m.oid = s.relnamespace
+    where p.oid is not null or s.oid is not null
+    order by 1";
+
 thread_local! {
+    static FIND_OF_ROWS: Lookup = const {
+        Lookup::new(
+            OF_ROWS,
+            &[
+                BuiltinOid::OIDOID,
+                BuiltinOid::OIDOID,
+                BuiltinOid::TEXTARRAYOID,
+                BuiltinOid::INT4OID,
+            ],
+        )
+    };
     static QUERY: Lookup = const {
         Lookup::new(PRIVILEGES, &[BuiltinOid::OIDOID, BuiltinOid::OIDOID])
     };
@@ -117,6 +173,50 @@ pub fn check(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) 
             },
             list(&lacks, "and")
         ))
+        .hint(format!("Run: {}", grants.join(" "))),
+    )
+}
+
+/// The fault of a role that lacks privileges on functions and sequences which each row needs. A statement shows them when
+/// it writes a row, and not when it is planned. The caller acts as the extension's owner, under its search_path.
+pub fn of_rows(mapping: &Mapping, destination: &Destination, writer: pg_sys::Oid) -> Option<Fault> {
+    let written = written(mapping, destination);
+    let key = mapping.key_of(destination);
+    let columns = destination.columns.iter().filter(|column| {
+        !key.contains(&column.name)
+            && !written.contains(&column.name.as_str())
+            && !mapping.reserves(&column.name)
+    });
+    let unwritten: Vec<String> = columns.map(|column| column.name.clone()).collect();
+    let args = [
+        destination.oid.into(),
+        writer.into(),
+        unwritten.into(),
+        mapping.id.into(),
+    ];
+    let found = FIND_OF_ROWS.with(|query| {
+        query.rows(&args, |row| {
+            let text = |n| row.get::<String>(n).map(Option::unwrap_or_default);
+            Ok((text(1)?, text(2)?))
+        })
+    });
+    let role = role_name(writer).filter(|_| !found.is_empty())?;
+    let (lacks, grants): (Vec<String>, Vec<String>) = found.into_iter().unzip();
+    let to = ident(&role);
+    let grants: Vec<String> = grants
+        .iter()
+        .map(|what| format!("GRANT {what} TO {to};"))
+        .collect();
+    Some(
+        Fault::new(
+            sqlstate::INSUFFICIENT_PRIVILEGE,
+            format!(
+                "role \"{role}\" lacks {}, which rows of {} need",
+                list(&lacks, "and"),
+                qualified(destination)
+            ),
+        )
+        .detail("A default, a generated column, a check, a domain, an index or a trigger uses it, as the role that writes the rows.")
         .hint(format!("Run: {}", grants.join(" "))),
     )
 }

@@ -71,9 +71,9 @@ pub fn note_retried(error: &SqlError) {
 }
 
 fn note(error: &SqlError, retried: bool) {
-    // SAFETY: reads variables of the backend, and of shared memory.
-    let can_write = unsafe { pg_sys::IsUnderPostmaster && !pg_sys::RecoveryInProgress() };
-    if !LOG_FAILURES.get() || !can_write {
+    // SAFETY: reads a variable of the backend.
+    let has_workers = unsafe { pg_sys::IsUnderPostmaster };
+    if !LOG_FAILURES.get() || !has_workers {
         return;
     }
     let sqlstate = error.sqlstate();
@@ -96,10 +96,15 @@ fn note(error: &SqlError, retried: bool) {
     }
 }
 
-/// Lets workers write what the session has counted, unless it did so a moment ago.
+/// Lets workers write what the session has counted, unless it did so a moment ago. A standby cannot write: what the
+/// session has counted there is written after the promotion.
 pub fn hand_over() {
     let is_empty = PENDING.with_borrow(Vec::is_empty);
     if is_empty || LAST.get().is_some_and(|last| last.elapsed() < PAUSE) {
+        return;
+    }
+    // SAFETY: reads shared memory.
+    if unsafe { pg_sys::RecoveryInProgress() } {
         return;
     }
     LAST.set(Some(Instant::now()));
@@ -145,6 +150,16 @@ pub extern "C-unwind" fn pg_sequin_write_failure(argument: Datum) {
     let calls = (argument >> 32) as i64;
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    // The calls of a database that is read-only by default fail for that: they are to be seen, too.
+    // SAFETY: the setting exists, and any role may set it.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"default_transaction_read_only".as_ptr(),
+            c"off".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+        );
+    }
     let words = BackgroundWorker::get_extra();
     let (Some(sqlstate), Some(kind), Some(role), Some(message)) = (
         words.get(..5),

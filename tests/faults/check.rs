@@ -99,3 +99,99 @@ fn status_does_not_fail() {
     assert_eq!(scene.send().dead, Scene::EACH);
     scene.the_others_are_written();
 }
+
+/// Functions and sequences that each row needs: their rights are asked for when a row is written.
+#[test]
+fn rights_that_rows_need_are_found_without_a_message() {
+    const F: &str =
+        "create function shop.f(bigint) returns bigint language sql immutable as 'select $1'";
+    const LOST: &str = "revoke execute on function shop.f(bigint) from public";
+    const FUNCTION: &str = "EXECUTE on function shop.f(bigint)";
+    let named = r#", columns => '{"id": "record.id", "name": "record.name"}'"#;
+    let serial = "alter table shop.item add extra bigserial; grant usage on sequence shop.item_extra_seq to public";
+    let no_use = "revoke usage on sequence shop.item_extra_seq from public";
+    let check = format!("{F}; alter table shop.item add check (shop.f(n) < 1000000)");
+    let domain = format!(
+        "{F}; create domain shop.small as bigint check (shop.f(value) < 1000000);
+         alter table shop.item alter n type shop.small"
+    );
+    let generated = format!(
+        "{F}; alter table shop.item add twice bigint generated always as (shop.f(n) * 2) stored"
+    );
+    let index = format!("{F}; create index on shop.item (shop.f(n))");
+    let partial = format!("{F}; create index on shop.item (id) where shop.f(n) > 3");
+    let default = format!("{F}; alter table shop.item add extra bigint default shop.f(7)");
+    let trigger = format!(
+        "{F}; create function shop.notes() returns trigger language plpgsql as 'begin return new; end';
+         create trigger notes before insert or update on shop.item for each row when (shop.f(new.n) < 0)
+         execute function shop.notes()"
+    );
+    let cases = [
+        (
+            "sequence",
+            serial,
+            named,
+            no_use,
+            "USAGE on sequence shop.item_extra_seq",
+        ),
+        (
+            "lacking",
+            serial,
+            "",
+            no_use,
+            "USAGE on sequence shop.item_extra_seq",
+        ),
+        ("constraint", &check, "", LOST, FUNCTION),
+        ("domain", &domain, "", LOST, FUNCTION),
+        ("generated", &generated, "", LOST, FUNCTION),
+        ("index", &index, "", LOST, FUNCTION),
+        ("partial", &partial, "", LOST, FUNCTION),
+        ("default", &default, "", LOST, FUNCTION),
+        ("condition", &trigger, "", LOST, FUNCTION),
+    ];
+    for (name, ddl, map, breaks, lacks) in cases {
+        let test = format!("check_rows_{name}");
+        let mut scene = Scene::new(&test, &format!("{TABLE}; {ddl}"), map);
+        scene.send_well();
+        assert_eq!(scene.check().state, "running", "{name}");
+        run(&mut scene.admin, breaks);
+        let told = scene.check();
+        assert_eq!(
+            (&*told.state, &*told.sqlstate),
+            ("broken", "42501"),
+            "{name} {told:?}"
+        );
+        let role = format!(
+            "role \"{}\" lacks {lacks}, which rows of shop.item need",
+            scene.owner
+        );
+        assert!(told.error.contains(&role), "{name} {told:?}");
+        // It is the error of a session's next call, too, and the same statement mends it.
+        scene.forwarder = scene.database.connect();
+        assert_eq!(scene.send().dead, Scene::EACH, "{name}");
+        run(&mut scene.admin, &super::scene::statements(&told.hint)[0]);
+        assert_eq!(scene.check().state, "running", "{name}");
+        scene.send_well();
+    }
+}
+
+/// What messages bring needs no default.
+#[test]
+fn rights_that_no_row_needs_are_not_asked_for() {
+    let ddl = format!(
+        "{TABLE}; create sequence shop.ids; alter table shop.item alter id set default nextval('shop.ids');
+         create function shop.f(bigint) returns bigint language sql immutable as 'select $1';
+         alter table shop.item alter n set default shop.f(1);
+         create function shop.notes() returns trigger language plpgsql as 'begin return new; end';
+         create trigger notes before insert or update on shop.item for each row execute function shop.notes()"
+    );
+    let mut scene = Scene::new("check_rows_unneeded", &ddl, "");
+    scene.send_well();
+    run(
+        &mut scene.admin,
+        "revoke execute on function shop.f(bigint) from public; revoke execute on function shop.notes() from public",
+    );
+    let told = scene.check();
+    assert_eq!((&*told.state, &*told.error), ("running", ""), "{told:?}");
+    scene.send_well();
+}

@@ -92,3 +92,24 @@ fn failed_calls_are_not_kept_if_nobody_wants_them() {
     let all = "select error from sequin.failed_calls";
     eventually(&mut client, &all.replace("error", "calls::text"), &["1"]);
 }
+
+/// The default forbids no session to write, and the worker writes to a table of the extension alone.
+#[test]
+fn a_database_that_is_read_only_by_default() {
+    let database = Database::new("failed_calls_read_only");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        &format!(
+            "create table item (id integer primary key, name text);
+             select sequin.map('public.item', 'item', guard => 'table');
+             alter database {} set default_transaction_read_only = on",
+            database.name()
+        ),
+    );
+    let mut client = database.connect();
+    let refused = apply_error(&mut client, &item(1, "a"));
+    assert_eq!(code(&refused), "25006");
+    let all = "select sqlstate, outcome, calls from sequin.failed_calls";
+    eventually(&mut client, all, &["25006|failed|1"]);
+}
