@@ -15,6 +15,7 @@ use crate::error::fault::summary;
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
+use crate::mapping::check::check_shared;
 use crate::mapping::grants::writer;
 use crate::mapping::{Mapping, catalog, faults, privileges};
 use crate::pg::invalidation;
@@ -53,7 +54,8 @@ fn check_mappings() -> Result<
     begin_call();
     let _definer = ActingAs::new(extension_owner(), false);
     let _connection = Connection::open();
-    let mut mappings = catalog::load()?;
+    let all = catalog::load()?;
+    let mut mappings = all.clone();
     mappings.retain(|mapping| may_act_as(caller, mapping.owner_oid()));
     mappings.sort_by(|a, b| a.name.cmp(&b.name));
     let resyncing = catalog::resyncing();
@@ -70,7 +72,7 @@ fn check_mappings() -> Result<
             None => "running",
         };
         let error = match error {
-            None => checked(&mapping, doubt)?,
+            None => checked(&mapping, |mapping| doubt(mapping, &all))?,
             error => error,
         };
         let (code, message, hint) = match error {
@@ -107,14 +109,18 @@ fn checked(
     }
 }
 
-/// What would keep the mapping from being made anew, although it can write: some of its messages will fail.
-fn doubt(mapping: &Mapping) -> Result<(), SqlError> {
+/// What would keep the mapping from being made anew beside `others`, although it can write: some of its messages will fail,
+/// or other mappings write the same rows.
+fn doubt(mapping: &Mapping, others: &[Mapping]) -> Result<(), SqlError> {
     let destination = mapping.destination_oid().and_then(Destination::load);
     let Some(destination) = destination else {
         return Ok(());
     };
     let _turn = Turn::of(mapping.id);
-    let faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
+    let mut faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
+    if faults.is_empty() {
+        faults.extend(check_shared(mapping, &destination, others));
+    }
     if faults.is_empty() {
         return Ok(());
     }

@@ -282,13 +282,19 @@ fn elsewhere(
     let sharers = sharers(mapping, destination, &catalog::to(destination.oid)?);
     let has = sharers.iter().map(|sharer| {
         let key: Vec<&str> = sharer.key.iter().map(|&i| key[i].as_str()).collect();
-        format!(
-            "sequin_internal.has_row({}, {}, sequin.row_key({}), {}, $1)",
-            mapping.id,
-            sharer.mapping,
-            key.join(", "),
-            sharer.keeps_rows
-        )
+        let has = |deleted: bool| {
+            format!(
+                "sequin_internal.has_row({}, {}, sequin.row_key({}), {deleted}, $1)",
+                mapping.id,
+                sharer.mapping,
+                key.join(", ")
+            )
+        };
+        let by_entry = has(sharer.keeps_rows);
+        match sharer.has_values() {
+            Some(values) => format!("({by_entry} or {values} and not {})", has(true)),
+            None => by_entry,
+        }
     });
     let has: Vec<String> = has.collect();
     Ok((!has.is_empty()).then(|| has.join(" or ")))

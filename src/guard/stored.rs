@@ -139,11 +139,11 @@ pub(super) fn version_rows(
     }
 }
 
-/// Whether another mapping has the rows with these keys, as its entries tell.
-pub fn have(sharer: &Sharer, keys: &[&[u8]]) -> Vec<bool> {
+/// Whether another mapping has the rows with these keys, as its entries tell; `None` for a row without an entry.
+pub fn have(sharer: &Sharer, keys: &[&[u8]]) -> Vec<Option<bool>> {
     let entries = seen_versions(sharer.mapping, keys).into_iter();
     entries
-        .map(|entry| entry.is_some_and(|entry| sharer.keeps_rows || !entry.deleted))
+        .map(|entry| entry.map(|entry| sharer.keeps_rows || !entry.deleted))
         .collect()
 }
 

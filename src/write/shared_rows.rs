@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::graph::{Graph, net_of};
-use super::keys::lock_rows;
+use super::keys::{by_key, keys_of, lock_rows};
 use super::pending::Pending;
 use crate::changes::Changes;
 use crate::changes::net::NetChange;
@@ -15,6 +15,8 @@ use crate::error::{SqlError, sqlstate};
 use crate::guard::stored::{first_of, have};
 use crate::key;
 use crate::mapping::check::Sharer;
+use crate::prepared::{Recent, RowReader};
+use crate::statement::lookup::{self, RowLock};
 use crate::target::Target;
 
 /// Which of these rows stay when their mapping deletes them. The rows are locked, so that of two mappings which delete
@@ -31,11 +33,37 @@ pub fn stay(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, Sql
     for sharer in &target.shared.sharers {
         let keys = keys_for(changes, sharer, nets);
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        for (stays, has) in stays.iter_mut().zip(have(sharer, &keys)) {
-            *stays |= has;
+        let has = have(sharer, &keys);
+        let values = match sharer.has_values().filter(|_| has.contains(&None)) {
+            Some(sql) => with_values(changes, &sql, nets)?,
+            None => vec![false; nets.len()],
+        };
+        for ((stays, has), values) in stays.iter_mut().zip(has).zip(values) {
+            *stays |= has.unwrap_or(values);
         }
     }
     Ok(stays)
+}
+
+/// For which of these rows a condition on the row `d` holds.
+fn with_values(
+    changes: &Changes<'_>,
+    condition: &str,
+    nets: &[&NetChange],
+) -> Result<Vec<bool>, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let relation = target.relation_of(|| keys_of(target, values, nets));
+    let list = [condition.to_owned()];
+    let sql = lookup::rows_of_keys(&relation, &target.key_sql(), &list, RowLock::None);
+    let mut statement = Recent::new(sql, &target.numbered_key())?;
+    let rows = nets.iter().enumerate();
+    let found = statement.query(rows, |(n, net)| by_key(target, values, n, net))?;
+    let mut holds = vec![false; nets.len()];
+    let mut row = RowReader::new(&found);
+    while row.next() {
+        holds[row.index(0)] = row.bool(1) == Some(true);
+    }
+    Ok(holds)
 }
 
 /// The keys of rows, as another mapping notes them.

@@ -331,6 +331,41 @@ fn a_row_of_the_other_mapping_has_no_value() {
     assert_eq!(rows(&mut client, PERSONS), ["1|Eva|Oslo", "2|Ida|Bonn"]);
 }
 
+/// Rows that were there before the mappings, or whose versions are forgotten, have no versions but values.
+#[test]
+fn rows_without_versions_are_told_by_their_values() {
+    let ddl = "create table person (id integer primary key, name text, city text)";
+    let (_database, mut client) = mapped("before", ddl, "");
+    run(
+        &mut client,
+        "insert into person select i, 'n' || i, case when i % 2 = 0 then 'c' || i end from generate_series(1, 6) i",
+    );
+    let deletes = [1, 2].map(|id| name("delete", 10, id, "n"));
+    send(&mut client, &deletes);
+    let wanted = ["2|null|c2", "3|n3|null", "4|n4|c4", "5|n5|null", "6|n6|c6"];
+    assert_eq!(rows(&mut client, PERSONS), wanted);
+    // A row that lost its city has none.
+    send(&mut client, &[city("delete", 11, 2, "c2")]);
+    send(
+        &mut client,
+        &[city("delete", 12, 4, "c4"), name("delete", 13, 4, "n4")],
+    );
+    assert_eq!(
+        rows(&mut client, PERSONS),
+        ["3|n3|null", "5|n5|null", "6|n6|c6"]
+    );
+    send(
+        &mut client,
+        &[name("update", 14, 6, "a"), city("update", 15, 6, "b")],
+    );
+    run(&mut client, "select sequin.forget_versions('housed')");
+    send(&mut client, &[name("delete", 16, 6, "a")]);
+    assert_eq!(
+        rows(&mut client, PERSONS),
+        ["3|n3|null", "5|n5|null", "6|null|b"]
+    );
+}
+
 /// Unique values that rows give away and get in one call.
 #[test]
 fn cleared_values_are_free() {

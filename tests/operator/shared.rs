@@ -168,6 +168,34 @@ fn is_told(warnings: &[String]) {
     }
 }
 
+/// Mappings that an older version let be made.
+#[test]
+fn such_mappings_that_are_there_are_told() {
+    let database = Database::new("shared_there");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "set client_min_messages = error;
+         create table person (id integer primary key, name text, city text)",
+    );
+    run(&mut client, &map("public.people", "columns", ""));
+    run(
+        &mut client,
+        &map("public.homes", "off", ", name => 'homes'"),
+    );
+    let check = "select mapping, state, sqlstate, error like '%writes the same columns of rows%' from sequin.check() order by 1";
+    let well = ["homes|running|null|null", "person|running|null|null"];
+    assert_eq!(rows(&mut client, check), well);
+    run(
+        &mut client,
+        "alter table sequin.mapping disable trigger mapping_check;
+         update sequin.mapping set guard = 'columns';
+         alter table sequin.mapping enable always trigger mapping_check",
+    );
+    let told = ["homes|running|42809|t", "person|running|42809|t"];
+    assert_eq!(rows(&mut client, check), told);
+}
+
 /// What the HINT of such a fault says is right.
 #[test]
 fn one_mapping_with_a_wildcard_compares_all() {

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use pgrx::spi::quote_identifier;
+
 use super::fit::qualified;
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -68,12 +70,25 @@ pub fn may_meet(
 pub struct Sharer {
     /// `sequin.mapping.id`.
     pub mapping: i32,
-    /// Its name.
+    /// How errors call it: `sequin.mapping.name`.
     pub name: String,
     /// For each column of its key, the place in the key of this mapping.
     pub key: Vec<usize>,
     /// Whether it leaves rows that are deleted at its source.
     pub keeps_rows: bool,
+    /// The columns, without a default, that it writes and this mapping does not. A row that was there before the
+    /// mapping has no version, but values.
+    pub columns: Vec<String>,
+}
+
+impl Sharer {
+    /// SQL: the row `d` has a value of a column of this mapping's own. `None` if none of its columns tells.
+    pub fn has_values(&self) -> Option<String> {
+        let columns = self.columns.iter();
+        let has = columns.map(|name| format!("d.{} is not null", quote_identifier(name)));
+        let has: Vec<String> = has.collect();
+        (!has.is_empty()).then(|| format!("({})", has.join(" or ")))
+    }
 }
 
 /// The other mappings that write the same rows, under guard table.
@@ -132,6 +147,11 @@ fn under_table(
 ) -> Vec<Sharer> {
     let key = mapping.key_of(destination);
     let place = |name: &String| key.iter().position(|own| own == name);
+    let own = written(mapping, destination);
+    let tells = |name: &&str| {
+        let column = destination.column(name);
+        !own.contains(name) && column.is_some_and(|column| !column.has_default)
+    };
     let sharing = sharing(mapping, destination, others);
     sharing
         .filter(|(other, guards)| *guards == [Guard::Table; 2] && is_wanted(other))
@@ -142,6 +162,11 @@ fn under_table(
                 name: other.name.clone(),
                 key: places.collect::<Option<_>>()?,
                 keeps_rows: other.on_delete != OnDelete::Delete,
+                columns: written(other, destination)
+                    .into_iter()
+                    .filter(tells)
+                    .map(str::to_owned)
+                    .collect(),
             })
         })
         .collect()

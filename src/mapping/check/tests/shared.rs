@@ -146,6 +146,7 @@ fn columns_of_ones_own_are_shared_rows() {
         name: b.name.clone(),
         key: vec![0],
         keeps_rows: false,
+        columns: vec!["price".to_owned()],
     };
     assert_eq!(found, [sharer]);
     let kept = Mapping {
