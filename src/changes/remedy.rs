@@ -24,7 +24,9 @@ pub fn with_hint(target: &Target, error: SqlError) -> SqlError {
         sqlstate::CHECK_VIOLATION => check(target, &error),
         _ => None,
     };
-    let hint = hint.or_else(|| raised(target, &error));
+    let hint = hint
+        .or_else(|| raised(target, &error))
+        .or_else(|| misfit(target, &error));
     SqlError { hint, ..error }
 }
 
@@ -37,6 +39,23 @@ fn raised(target: &Target, error: &SqlError) -> Option<String> {
             retry(target)
         )
     })
+}
+
+/// A value of the message that the type of a column does not take.
+fn misfit(target: &Target, error: &SqlError) -> Option<String> {
+    let placed = error.detail.as_deref()?.contains(" into column \"");
+    // No type of texts takes the character 0.
+    let value =
+        error.class() == sqlstate::DATA_EXCEPTION && !error.is(sqlstate::UNTRANSLATABLE_CHARACTER);
+    let column = error.column.as_deref().filter(|_| placed && value)?;
+    let column = target.destination.column(column)?;
+    Some(format!(
+        "If the source has such values, let the column take them (ALTER TABLE {} ALTER COLUMN {} TYPE …;) or compute it by SQL, then \
+         run: {}",
+        target.destination.qualified_name(),
+        ident(&column.name),
+        retry(target)
+    ))
 }
 
 /// The source has a value of an enum that the destination's type lacks. The server's message has the type and the value.

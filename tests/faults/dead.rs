@@ -192,8 +192,15 @@ fn a_type_that_was_changed() {
     );
     assert_eq!(scene.send().dead, 3);
     scene.the_others_are_written();
-    let letters = "select distinct state, sqlstate, error like '%integer%' from sequin.dead_letter";
-    assert_eq!(rows(&mut scene.admin, letters), ["dead|22P02|t"]);
+    let letters =
+        "select distinct state, sqlstate, error like '%integer%', hint from sequin.dead_letter";
+    assert_eq!(
+        rows(&mut scene.admin, letters),
+        [
+            "dead|22P02|t|If the source has such values, let the column take them (ALTER TABLE shop.item ALTER COLUMN name \
+          TYPE …;) or compute it by SQL, then run: SELECT * FROM sequin.retry('bad');"
+        ]
+    );
     run(
         &mut scene.admin,
         "alter table shop.item alter name type text; select * from sequin.retry('bad')",
@@ -346,6 +353,32 @@ fn a_trigger_that_always_raises() {
 }
 
 /// What the destination refuses of a row, and what to run then: the HINT of the letter says so.
+/// Values that a column of another type, or of another length, does not take.
+#[test]
+fn values_that_do_not_fit_have_a_hint() {
+    let ddl = "create table shop.item (id integer primary key, name varchar(3), n smallint, at date, r numeric(3, 1), u uuid)";
+    let mut scene = Scene::new("misfit", ddl, "");
+    let messages = [
+        item("insert", 1, 1, r#","name":"long""#),
+        item("insert", 2, 2, r#","n":70000"#),
+        item("insert", 3, 3, r#","at":"yesterday is no date""#),
+        item("insert", 4, 4, r#","r":1000"#),
+        item("insert", 5, 5, r#","u":"x""#),
+        item("insert", 6, 6, r#","n":1.5"#),
+        item("insert", 7, 7, r#","n":{"a":1}"#),
+    ];
+    assert_eq!(apply(&mut scene.forwarder, &batch(&messages)).dead, 7);
+    let letters = rows(
+        &mut scene.admin,
+        "select sqlstate, hint like 'If the source has such values, let the column take them (ALTER TABLE shop.item ALTER COLUMN %'
+             and hint like '%run: SELECT * FROM sequin.retry(''bad'');' from sequin.dead_letter order by position",
+    );
+    let codes = [
+        "22001", "22003", "22007", "22003", "22P02", "22P02", "22P02",
+    ];
+    assert_eq!(letters, codes.map(|code| format!("{code}|t")));
+}
+
 #[test]
 fn each_refusal_has_a_hint() {
     let mut scene = Scene::guarded(
