@@ -17,6 +17,7 @@
 pub mod appended;
 pub mod claim;
 mod encoding;
+mod entries;
 pub mod glance;
 pub mod home;
 pub mod notes;

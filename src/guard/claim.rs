@@ -8,13 +8,12 @@ use std::collections::HashSet;
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
+use super::entries;
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::error::sqlstate::SERIALIZATION_FAILURE;
 use crate::merge::Stamp;
-use crate::pg::absent::{Table, insert_absent};
 use crate::pg::clock;
-use crate::pg::row_version::{relations, unknown};
 use crate::pg::spi::Returned;
 use crate::pg::tuples::RowColumn;
 use crate::pg::user::ActingAs;
@@ -91,21 +90,6 @@ const READ: Columns = &[
     ("key", pg_sys::BYTEAOID),
     ("source", pg_sys::INT8OID),
     ("read_at", pg_sys::TIMESTAMPTZOID),
-];
-
-/// The columns of `sequin.row_version`.
-const ENTRY: Columns = &[
-    ("mapping", pg_sys::INT4OID),
-    ("key", pg_sys::BYTEAOID),
-    ("source", pg_sys::INT8OID),
-    ("lsn", pg_sys::INT8OID),
-    ("idx", pg_sys::INT4OID),
-    ("committed_at", pg_sys::TIMESTAMPTZOID),
-    ("read_at", pg_sys::TIMESTAMPTZOID),
-    ("deleted", pg_sys::BOOLOID),
-    ("image", pg_sys::INT8OID),
-    ("gone", pg_sys::JSONBOID),
-    ("gaps", pg_sys::JSONBOID),
 ];
 
 /// A prepared statement, with the skew in its text. Most calls need it, and [`crate::prepared::Recent`] would
@@ -214,20 +198,7 @@ fn insert_new(
     claims: &[Claim<'_>],
     value: impl Fn(&Claim<'_>, &str) -> Option<Datum>,
 ) -> Result<bool, Stop> {
-    let table = Table {
-        relations: relations(),
-        // no claim has gaps
-        partial: Some(unknown().1),
-        columns: ENTRY,
-    };
-    let before = [Datum::from(mapping)];
-    let rest = |claim: &Claim<'_>| {
-        ENTRY[2..]
-            .iter()
-            .map(|(column, _)| value(claim, column))
-            .collect()
-    };
-    let inserted = insert_absent(&table, &before, claims, |claim| claim.key, rest);
+    let inserted = entries::insert(mapping, claims, |claim| claim.key, value);
     inserted.map_err(|error| match error.is(SERIALIZATION_FAILURE) {
         true => Stop::EXAMINE,
         false => error.into(),

@@ -7,13 +7,14 @@ use pgrx::pg_sys::{self, Datum};
 use serde_json::Value as JsonValue;
 
 use super::encoding::{write_gap, write_gone};
+use super::entries;
 use super::notes::note_tombstones;
 use crate::error::SqlError;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::{Cell, Stamp, State, Value};
 use crate::pg::clock;
 use crate::pg::user::ActingAs;
-use crate::prepared::{BatchRow, Kept};
+use crate::prepared::Kept;
 use crate::target::Target;
 use crate::target::column::Member;
 
@@ -156,7 +157,7 @@ fn stamp_of(state: &State) -> Option<Stamp> {
 
 /// Stores the states of examined rows. `home` is the home source. If other calls may write the rows at the same time
 /// (`shared`), an entry that was not there when the rows were examined stays as another call has written it. Returns
-/// whether there was no such entry.
+/// whether there was no such entry. `Err` (40001): another call has just written one.
 pub fn store(
     target: &Target,
     (definer, home): (pg_sys::Oid, i64),
@@ -175,12 +176,25 @@ pub fn store(
             None => {}
         }
     }
+    let simple =
+        |(_, remembered): &(_, Remembered)| remembered.gone.is_none() && remembered.gaps.is_none();
+    let (new, mut add): (Vec<(&NewState<'_>, Remembered)>, Vec<_>) =
+        add.into_iter().partition(simple);
+    let value = |(new, remembered): &(&NewState<'_>, Remembered), column: &str| {
+        version_value(target, new, remembered, column)
+    };
+    if !entries::insert(mapping, &new, |(new, _)| new.key, value)? {
+        add.extend(new);
+    }
     let mut alone = true;
     for (statement, entries) in [(&KEEP, &keep), (&ADD, &add)] {
         if !entries.is_empty() {
             let stored = statement.with(|statement| {
-                statement.execute(entries.iter(), |(new, remembered)| {
-                    version_row(target, new, remembered)
+                statement.execute(entries.iter(), |entry| {
+                    STATE
+                        .iter()
+                        .map(|(column, _)| value(entry, column))
+                        .collect()
                 })
             })?;
             alone &= stored.processed as usize == entries.len();
@@ -201,8 +215,13 @@ pub fn store(
     Ok(alone)
 }
 
-/// A row of [`STORE`]'s batch relation.
-fn version_row(target: &Target, new: &NewState<'_>, remembered: &Remembered) -> BatchRow {
+/// What an entry holds in a column: a value of [`STATE`]'s type.
+fn version_value(
+    target: &Target,
+    new: &NewState<'_>,
+    remembered: &Remembered,
+    column: &str,
+) -> Option<Datum> {
     let Remembered {
         stamp,
         image,
@@ -210,23 +229,26 @@ fn version_row(target: &Target, new: &NewState<'_>, remembered: &Remembered) -> 
         gaps,
     } = remembered;
     let version = stamp.and_then(|stamp| stamp.version);
-    // With guard columns, the entry of a row that only a read has brought is of the home source.
-    let of_read = target.versions == VersionsIn::Table && new.state.read_at.is_some();
-    let source = match stamp {
-        Some(stamp) => Some(stamp.source),
-        None => of_read.then_some(new.state.read_source),
-    };
-    vec![
-        Some(Datum::from(target.mapping.id)),
-        new.key.into_datum(),
-        source.map(Datum::from),
-        version.map(|v| Datum::from(v.lsn as i64)),
-        version.map(|v| Datum::from(v.idx as i32)),
-        clock::datum(stamp.and_then(|stamp| stamp.committed_at)),
-        clock::datum(new.state.read_at),
-        Some(Datum::from(!new.state.present)),
-        image.map(|image| Datum::from(image as i64)),
-        gone.as_deref().and_then(IntoDatum::into_datum),
-        gaps.as_deref().and_then(IntoDatum::into_datum),
-    ]
+    match column {
+        "mapping" => Some(Datum::from(target.mapping.id)),
+        "key" => new.key.into_datum(),
+        "source" => {
+            // With guard columns, the entry of a row that only a read has brought is of the home source.
+            let of_read = target.versions == VersionsIn::Table && new.state.read_at.is_some();
+            let source = match stamp {
+                Some(stamp) => Some(stamp.source),
+                None => of_read.then_some(new.state.read_source),
+            };
+            source.map(Datum::from)
+        }
+        "lsn" => version.map(|v| Datum::from(v.lsn as i64)),
+        "idx" => version.map(|v| Datum::from(v.idx as i32)),
+        "committed_at" => clock::datum(stamp.and_then(|stamp| stamp.committed_at)),
+        "read_at" => clock::datum(new.state.read_at),
+        "deleted" => Some(Datum::from(!new.state.present)),
+        "image" => image.map(|image| Datum::from(image as i64)),
+        "gone" => gone.as_deref().and_then(IntoDatum::into_datum),
+        "gaps" => gaps.as_deref().and_then(IntoDatum::into_datum),
+        _ => None,
+    }
 }

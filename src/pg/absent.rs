@@ -166,7 +166,7 @@ unsafe fn is_plain(relation: pg_sys::Relation, table: &Table) -> bool {
         let names = pgrx::PgTupleDesc::from_pg_unchecked((*relation).rd_att);
         known
             && of.relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char
-            && of.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+            && of.relam == pg_sys::HEAP_TABLE_AM_OID
             && !(of.relhastriggers || of.relhasrules || of.relrowsecurity || of.relispartition)
             && of.relchecks == 0
             && names.len() == table.columns.len()
