@@ -86,7 +86,7 @@ pub fn insert_absent<T>(
     let of = |item: &T| [before, &[datum(item)]].concat();
     // Keys of new rows often follow all others.
     let mut absent = is_empty(relations, before, datum(first), datum(last));
-    if !absent {
+    if !absent && items.len() > 1 {
         absent = true;
         scan(
             relations,
