@@ -20,6 +20,7 @@ pub mod invalidation;
 pub mod isolation;
 pub mod keys;
 pub mod links;
+pub mod mapped;
 pub mod memory;
 pub mod names;
 pub mod outside;

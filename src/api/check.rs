@@ -119,7 +119,8 @@ fn doubt(mapping: &Mapping, others: &[Mapping]) -> Result<(), SqlError> {
     let _turn = Turn::of(mapping.id);
     let mut faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
     if faults.is_empty() {
-        faults.extend(check_shared(mapping, &destination, others));
+        let others = catalog::beside(destination.oid, others.to_vec());
+        faults.extend(check_shared(mapping, &destination, &others));
     }
     if faults.is_empty() {
         return Ok(());

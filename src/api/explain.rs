@@ -236,5 +236,11 @@ pub fn written(target: &Target) -> Vec<(&'static str, String)> {
             delete_sql(Input::Batch, target, &target.relation(), Removal::Mark).0,
         ));
     }
+    if !target.shared.sharers.is_empty() {
+        found.push((
+            "delete of a row that other mappings have",
+            delete_sql(Input::Batch, target, &target.relation(), Removal::Clear).0,
+        ));
+    }
     found
 }

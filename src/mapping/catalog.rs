@@ -12,6 +12,7 @@ use super::{Mapping, MappingRow};
 use crate::error::nearest::nearest;
 use crate::error::{Error, SqlError};
 use crate::pg::keys::extension_owner;
+use crate::pg::mapped::may_be_shared;
 use crate::pg::raise::raise;
 use crate::pg::relation;
 use crate::pg::spi::{self, Connection};
@@ -141,25 +142,63 @@ pub fn first_log(destination: pg_sys::Oid) -> Option<i32> {
     found.into_iter().next().flatten()
 }
 
+/// The tables of mappings that have rows in common with a table ($1): itself, and, if it is partitioned or a partition, its
+/// partitions and what it is a partition of. Mapped partitions are few, and the partitions of a table may be many.
+const RELATED: &str = "
+    with recursive up(base, oid) as (
+        select d.oid, d.oid
+        from (select m.destination::oid as oid from sequin.mapping m union select $1) d
+        where exists (select from pg_catalog.pg_class c where c.oid = $1 and (c.relkind = 'p' or c.relispartition))
+        union all
+        select u.base, h.inhparent
+        from up u
+        join pg_catalog.pg_class c on c.oid = u.oid and c.relispartition
+        join pg_catalog.pg_inherits h on h.inhrelid = c.oid)
+    select u.base from up u where u.oid = $1
+    union
+    select u.oid from up u where u.base = $1
+    union
+    select $1";
+
 thread_local! {
-    static TO: Lookup = const {
-        Lookup::new(
-            "select pg_catalog.count(*) from sequin.mapping m where m.destination::oid = $1 and m.mode = 'upsert'",
-            &[pg_sys::BuiltinOid::OIDOID],
-        )
-    };
+    static RELATIVES: Lookup = const { Lookup::new(RELATED, &[pg_sys::BuiltinOid::OIDOID]) };
 }
 
-/// The mappings to a table, if there are several.
+/// The mappings to a table, to its partitions, or to what it is a partition of, as if all were to the table. May be
+/// empty if there is only one.
 pub fn to(destination: pg_sys::Oid) -> Result<Vec<Mapping>, Error> {
-    let _definer = ActingAs::new(extension_owner(), false);
-    let count = TO.with(|query| query.rows(&[destination.into()], |row| row.get::<i64>(1)));
-    if count.first().copied().flatten() < Some(2) {
+    if !may_be_shared(destination) {
         return Ok(Vec::new());
     }
-    let mut mappings = load()?;
-    mappings.retain(|mapping| mapping.destination_oid() == Some(destination));
-    Ok(mappings)
+    let _definer = ActingAs::new(extension_owner(), false);
+    let related = related(destination);
+    Ok(as_one(load()?, destination, &related))
+}
+
+/// These mappings, those to a table, to its partitions, or to what it is a partition of as if they were to the table. The
+/// caller acts as the extension's owner.
+pub fn beside(destination: pg_sys::Oid, mappings: Vec<Mapping>) -> Vec<Mapping> {
+    as_one(mappings, destination, &related(destination))
+}
+
+/// The table, its partitions with mappings, and what it is a partition of. The caller acts as the extension's owner.
+pub fn related(destination: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+    let found = RELATIVES.with(|query| query.rows(&[destination.into()], |row| row.get(1)));
+    found.into_iter().flatten().collect()
+}
+
+fn as_one(
+    mut mappings: Vec<Mapping>,
+    destination: pg_sys::Oid,
+    related: &[pg_sys::Oid],
+) -> Vec<Mapping> {
+    for mapping in &mut mappings {
+        let of_its = |oid: &pg_sys::Oid| mapping.destination_oid() == Some(*oid);
+        if related.iter().any(of_its) {
+            mapping.destination = Some(destination.to_u32());
+        }
+    }
+    mappings
 }
 
 /// The OID of `sequin.home_source`. Targets with guard columns depend on it.

@@ -134,7 +134,7 @@ fn checked<'a>(
         faults.extend(all(&mapping, destination.as_ref(), mapping.owner_oid()));
         if let Some(table) = table.filter(|_| faults.is_empty()) {
             let definer = ActingAs::new(extension_owner(), false);
-            let others = catalog::load()?;
+            let others = catalog::beside(table.oid, catalog::load()?);
             drop(definer);
             faults.extend(check_shared(&mapping, table, &others));
             // A mapping that replaces one of its name is inserted, and then updated: that is checked if it changes.
@@ -148,7 +148,10 @@ fn checked<'a>(
     if faults.is_empty() {
         if let Some(destination) = &destination {
             // What other mappings do with the rows depends on this one.
-            invalidation::announce(destination.oid);
+            let _definer = ActingAs::new(extension_owner(), false);
+            for oid in catalog::related(destination.oid) {
+                invalidation::announce(oid);
+            }
         }
         grants::internal_functions(
             destination

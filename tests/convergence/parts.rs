@@ -165,6 +165,20 @@ fn a_delete_takes_the_columns_of_its_mapping() {
     assert!(all(&mut client).is_empty());
 }
 
+/// `sequin.explain` shows the statement.
+#[test]
+fn the_statement_that_takes_columns_is_explained() {
+    let (_database, mut client) = mapped("explained", PERSON, "");
+    let statement = "select sql from sequin.explain('housed') where name = 'delete of a row that other mappings have'";
+    let sql = value(&mut client, statement);
+    assert!(
+        sql.starts_with("update public.person as d set city = default from "),
+        "{sql}"
+    );
+    run(&mut client, "select sequin.unmap('named')");
+    assert!(rows(&mut client, statement).is_empty());
+}
+
 /// A session that has made its plans learns of a new mapping.
 #[test]
 fn a_new_mapping_is_known_to_every_session() {

@@ -125,6 +125,33 @@ fn a_row_that_comes_by_both_at_once_is_a_letter() {
     assert_eq!(rows(&mut client, ITEMS), ["1|a", "2|a"]);
 }
 
+/// A table, and a partition of it.
+#[test]
+fn a_partition_has_rows_of_its_table() {
+    for (first, second) in [("item", "item_1"), ("item_1", "item")] {
+        let database = Database::new(&format!("convergence_rivals_{first}"));
+        let mut client = database.connect();
+        run(
+            &mut client,
+            &format!(
+                "set client_min_messages = error;
+                 create table item (id integer primary key, name text) partition by range (id);
+                 create table item_1 partition of item for values from (0) to (100);
+                 create table item_2 partition of item for values from (100) to (200);
+                 select sequin.map('public.shop_a', '{first}', name => 'shop_a', guard => 'table');
+                 select sequin.map('public.shop_b', '{second}', name => 'shop_b', guard => 'table');
+                 select sequin.map('public.shop_c', 'item_2', name => 'shop_c', guard => 'table')"
+            ),
+        );
+        send(&mut client, &[item("insert", "shop_a", 9, 1, "new")]);
+        let old = item("insert", "shop_b", 5, 1, "old");
+        assert_eq!(send(&mut client, &[old]).dead, 1, "{first}");
+        let apart = item("insert", "shop_c", 5, 101, "apart");
+        assert_eq!(send(&mut client, &[apart]), upserted(1), "{first}");
+        assert_eq!(rows(&mut client, ITEMS), ["1|new", "101|apart"], "{first}");
+    }
+}
+
 /// Who says that the rows are others is taken at his word.
 #[test]
 fn filters_say_that_no_row_comes_by_both() {
