@@ -6,15 +6,20 @@
 
 #![forbid(unsafe_code)]
 
-use crate::json::{Json, Kind};
+use crate::json::{Json, Kind, STRETCH, pause};
 
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// FNV-1a. Fingerprints are stored, so the hash must never change. The standard library's hash may change.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(seed, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    bytes.chunks(STRETCH).fold(seed, |seed, part| {
+        if part.len() == STRETCH {
+            pause();
+        }
+        part.iter().fold(seed, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+        })
     })
 }
 

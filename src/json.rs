@@ -35,7 +35,7 @@ pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
 pub use lex::string_fault;
 pub use numeric::{Limits, Unfit};
-pub use pause::at_pauses;
+pub use pause::{STRETCH, at_pauses, pause};
 pub use scan::Scanner;
 pub use string::Str;
 pub use value::Json;

@@ -15,7 +15,7 @@ mod tests;
 
 use std::fmt::Write;
 
-use crate::json::{Json, Kind};
+use crate::json::{Json, Kind, STRETCH, pause};
 use number::Whole;
 
 pub use misfit::{MAX_DIMENSIONS, Misfit};
@@ -334,7 +334,10 @@ fn quoted(
     let special = |b: &u8| matches!(b, b'"' | b'\\');
     if let Some(first) = out.as_bytes()[start..].iter().position(special) {
         let tail = out.split_off(start + first);
-        for c in tail.chars() {
+        for (n, c) in tail.chars().enumerate() {
+            if (n + 1).is_multiple_of(STRETCH) {
+                pause();
+            }
             if matches!(c, '"' | '\\') {
                 out.push('\\');
             }
@@ -357,7 +360,10 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
             .and_then(Json::string)
             .ok_or_else(fault)?;
         out.push('\'');
-        for c in word.map_err(Misfit::String)?.chars() {
+        for (n, c) in word.map_err(Misfit::String)?.chars().enumerate() {
+            if (n + 1).is_multiple_of(STRETCH) {
+                pause();
+            }
             if matches!(c, '\'' | '\\') {
                 out.push(c);
             }

@@ -7,6 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bumpalo::Bump;
 
+use crate::json::{STRETCH, pause};
 use crate::message::MessageFault;
 
 /// How a body is read if it does not begin like JSON.
@@ -82,12 +83,44 @@ pub(super) fn decode<'a>(text: &str, arena: &'a Bump) -> Result<&'a str, Message
         STANDARD
     };
     let mut text = text.trim_ascii();
+    pause();
     if text.bytes().any(|b| matches!(b, b'\n' | b'\r')) {
-        text = arena.alloc_str(&text.replace(['\n', '\r'], ""));
+        text = arena.alloc_str(&without_breaks(text));
     }
     let room = arena.alloc_slice_fill_copy(base64::decoded_len_estimate(text.len()), 0);
-    let len = engine
-        .decode_slice(text, room)
-        .map_err(|_| MessageFault::NotBase64)?;
+    let (mut len, mut rest) = (0, text.as_bytes());
+    loop {
+        let (part, others) = rest.split_at(rest.len().min(PART));
+        // only the end may be padded
+        if !others.is_empty() && part.ends_with(b"=") {
+            return Err(MessageFault::NotBase64);
+        }
+        len += engine
+            .decode_slice(part, &mut room[len..])
+            .map_err(|_| MessageFault::NotBase64)?;
+        if others.is_empty() {
+            break;
+        }
+        rest = others;
+        pause();
+    }
     std::str::from_utf8(&room[..len]).map_err(|_| MessageFault::NotUtf8)
+}
+
+/// How many characters of base64 are decoded between two pauses: a multiple of the four that make three bytes.
+const PART: usize = STRETCH;
+
+/// How many lines are joined between two pauses.
+const LINES: usize = 1 << 14;
+
+/// A text without its line breaks.
+fn without_breaks(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for (n, line) in text.split(['\n', '\r']).enumerate() {
+        if n.is_multiple_of(LINES) {
+            pause();
+        }
+        joined.push_str(line);
+    }
+    joined
 }

@@ -141,6 +141,15 @@ const WRITE: &str = "
     on conflict (sqlstate, retried, role) do update set
         error = excluded.error, calls = f.calls + excluded.calls, last_at = excluded.last_at";
 
+/// Whether the table is the extension's. The worker is a superuser: where the extension was dropped meanwhile, somebody may
+/// have made a table of this name, with a trigger.
+const IS_THERE: &str = "
+    select exists (
+        select from pg_class c
+        join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+        join pg_extension e on d.refclassid = 'pg_extension'::regclass and e.oid = d.refobjid
+        where c.oid = to_regclass('sequin.failed_call') and e.extname = 'pg_sequin')";
+
 /// The worker: writes one kind of failure. `argument` has the database and the number of calls.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -181,11 +190,9 @@ pub extern "C-unwind" fn pg_sequin_write_failure(argument: Datum) {
             "set local search_path = pg_catalog, pg_temp; set local lock_timeout = '1s';
              set local synchronous_commit = off",
         )
-        .and_then(|()| {
-            match Spi::get_one::<bool>("select to_regclass('sequin.failed_call') is not null")? {
-                Some(true) => Spi::run_with_args(WRITE, &args),
-                _ => Ok(()),
-            }
+        .and_then(|()| match Spi::get_one::<bool>(IS_THERE)? {
+            Some(true) => Spi::run_with_args(WRITE, &args),
+            _ => Ok(()),
         });
         written.unwrap_or_else(|why| error!("could not write sequin.failed_call: {why}"));
     }));

@@ -5,21 +5,53 @@ use support::{apply, upserted};
 
 #[test]
 fn plans_of_many_mappings_are_bounded() {
+    bounded("plans", "guard => 'off'");
+}
+
+/// Those with SQL and a filter have more statements.
+#[test]
+fn so_are_those_of_mappings_with_sql() {
+    bounded(
+        "plans_sql",
+        r#"guard => 'table', filter => 'length(record->>''name'') > 0', columns =>
+           '{"*": "record.*", "name": {"sql": "upper(record->>''name'') || (select count(*) from pg_class where oid = 0)"}}'"#,
+    );
+}
+
+/// The plans of a partitioned destination have its partitions.
+#[test]
+fn so_are_those_of_partitioned_destinations() {
+    bounded("plans_partitioned", "guard => 'off'");
+}
+
+fn bounded(name: &str, settings: &str) {
     let count: u64 = if std::env::var("HOSTILE").is_ok_and(|v| v == "full") {
         3_000
     } else {
         600
     };
-    let database = Database::new("plans");
+    let database = Database::new(name);
+    let partitioned = match name {
+        "plans_partitioned" => "partition by hash (id)",
+        _ => "",
+    };
     let mut client = database.connect();
     run(
         &mut client,
         &format!(
             "set client_min_messages = error;
-             create table item (id bigint primary key, name text, at timestamptz, price numeric, tags text[]);
-             do $$ begin for i in 1..{count} loop
-                 perform sequin.map('public.source_' || i, 'item', guard => 'off', name => 'm' || i);
-             end loop; end $$"
+             create table item (id bigint primary key, name text, at timestamptz, price numeric, tags text[]) {partitioned};
+             do $$ begin
+                 for i in 0..9 loop
+                     if '{partitioned}' <> '' then
+                         execute format('create table part_%s partition of item for values with (modulus 10, remainder %s)', i, i);
+                     end if;
+                 end loop;
+                 set check_function_bodies = off;
+                 for i in 1..{count} loop
+                     perform sequin.map('public.source_' || i, 'item', {settings}, name => 'm' || i);
+                 end loop;
+             end $$"
         ),
     );
     let mut client = database.connect();

@@ -18,7 +18,8 @@ pub use database::{Database, code, config, connect, error, rows, run, server, va
 pub use message::{Message, batch, item, message};
 pub use random::{Random, number};
 pub use server::{
-    has_extensions, has_icu, has_xml, peak_memory, pg_config, resident_memory, variable,
+    has_extensions, has_icu, has_xml, peak_memory, pg_config, processor_time, resident_memory,
+    variable,
 };
 
 /// The values of `guard`.

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use postgres::Client;
 
@@ -73,4 +74,12 @@ fn memory(pid: &str, name: &str) -> Option<u64> {
         line.split_whitespace().nth(1)?.parse().ok()
     };
     Some(kilobytes(name)? - kilobytes("RssShmem:")?)
+}
+
+/// How long a session has had a processor; `None` where the system does not tell. It counts in hundredths of a second.
+pub fn processor_time(pid: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
 }

@@ -189,6 +189,41 @@ fn base64_of_either_alphabet() {
     assert_eq!(read(&format!("{{\"data\":\"{url_safe}\"}}")), GOOD);
 }
 
+/// It is decoded part by part.
+#[test]
+fn base64_of_a_large_message() {
+    use base64::Engine;
+    let encode = |text: &str| base64::prelude::BASE64_STANDARD.encode(text);
+    for more in 0..4 {
+        let id = "x".repeat((3 << 18) + 100 + more);
+        let text = encode(&MESSAGE.replace("\"id\":1", &format!("\"id\":\"{id}\"")));
+        assert!(text.len() > 1 << 20);
+        assert_eq!(read(&format!("{{\"data\":\"{text}\"}}")), GOOD);
+        let lines: Vec<&str> = (0..text.len())
+            .step_by(76)
+            .map(|at| &text[at..text.len().min(at + 76)])
+            .collect();
+        let lines = lines.join("\\n");
+        assert_eq!(read(&format!("{{\"data\":\"{lines}\"}}")), GOOD);
+    }
+    // padded in the middle, where a part ends
+    let id = "x".repeat((3 << 18) - 2 - MESSAGE.len());
+    let text = encode(&MESSAGE.replace("\"id\":1", &format!("\"id\":1{id}")));
+    let padded = text.len().next_multiple_of(4);
+    assert_eq!(
+        (padded, text.ends_with('=')),
+        (1 << 20, true),
+        "{}",
+        text.len()
+    );
+    let told = read(&format!("{{\"data\":\"{text}{}\"}}", encode(MESSAGE)));
+    assert!(
+        told.starts_with("body is neither JSON nor base64"),
+        "{}",
+        &told[..100]
+    );
+}
+
 #[test]
 fn several_values() {
     assert_eq!(
