@@ -17,7 +17,7 @@ pub fn at_pauses(called: fn()) {
     CALLED.get_or_init(|| called);
 }
 
-/// A pause.
+/// Ends the call if it is cancelled.
 #[cold]
 #[inline(never)]
 pub fn pause() {

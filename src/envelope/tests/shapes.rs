@@ -218,7 +218,7 @@ fn base64_of_a_large_message() {
     );
     let told = read(&format!("{{\"data\":\"{text}{}\"}}", encode(MESSAGE)));
     assert!(
-        told.starts_with("body is neither JSON nor base64"),
+        told.starts_with("message has no action"),
         "{}",
         &told[..100]
     );
