@@ -163,28 +163,39 @@ pub fn check_updates(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(
     Ok(())
 }
 
-/// For each row that is to get another key, whether a row that a mapping writes refers to it: such a row has a message of
-/// its own, before which it must neither follow nor be in the way.
-pub fn followed(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
+/// For each row that goes from one key (with the first of its net changes) to another (with the second), whether a row that
+/// a mapping writes refers to a value that the row loses: such a row has a message of its own, before which it must
+/// neither follow nor be in the way.
+pub fn followed(
+    changes: &Changes<'_>,
+    nets: &[(&NetChange, &NetChange)],
+) -> Result<Vec<bool>, SqlError> {
     let (target, values) = (&changes.target, &changes.nets.values);
     let mut followed = vec![false; nets.len()];
-    let mut locked = nets.is_empty();
+    let mut locked = false;
     for referrer in &target.destination.links.referrers {
         if !changes.intake.call.mapped.contains(&referrer.oid) {
             continue;
         }
+        let lost = lost(changes, referrer, nets)?;
+        let losers: Vec<usize> = (0..nets.len()).filter(|n| lost[*n].is_some()).collect();
+        if losers.is_empty() {
+            continue;
+        }
         if !locked {
-            close(target, values, nets)?;
+            let all: Vec<&NetChange> = nets.iter().map(|(old, _)| *old).collect();
+            close(target, values, &all)?;
             locked = true;
         }
-        let found = Rows::read(target, values, referrer, nets)?;
+        let of: Vec<&NetChange> = losers.iter().map(|n| nets[*n].0).collect();
+        let found = Rows::read(target, values, referrer, &of)?;
         let _owner = ActingAs::untrusted(referrer.owner);
         let sql = referring(target, referrer, "", Beside::Itself);
         let mut statement = prepare(target, referrer, sql)?;
-        let found = found.query(target, values, &mut statement, nets)?;
+        let found = found.query(target, values, &mut statement, &of)?;
         let mut row = RowReader::new(&found);
         while row.next() {
-            followed[row.index(0)] = true;
+            followed[losers[row.index(0)]] = true;
         }
     }
     Ok(followed)
@@ -203,38 +214,9 @@ pub fn catches(
         if referrer.oid != target.destination.oid || referrer.on_update == Action::Nothing {
             continue;
         }
-        let old: Vec<&NetChange> = nets.iter().map(|(old, _)| *old).collect();
-        let others = others(target, referrer);
-        let found = Rows::read(target, values, referrer, &old)?.others;
-        let mut rows: Vec<Option<usize>> = vec![None; nets.len()];
-        if let Some(found) = &found {
-            let mut row = RowReader::new(found);
-            for at in 0..found.len() {
-                row.go_to(at);
-                rows[row.index(0)] = Some(at);
-            }
-        }
-        let mut dropped: HashMap<Vec<u8>, usize> = HashMap::new();
-        for (n, (old, new)) in nets.iter().enumerate() {
-            let now = |to: &str| match (&found, others.iter().position(|c| c.name == to)) {
-                (Some(found), Some(at)) => {
-                    let mut row = RowReader::new(found);
-                    row.go_to(rows[n]?);
-                    row.datum(at + 1)
-                }
-                _ => values.get(old.row, target.column_number(to)?),
-            };
-            let then = |to: &str| {
-                let i = target.column_number(to).filter(|i| new.has(*i));
-                i.map_or_else(|| now(to), |i| values.get(new.row, i))
-            };
-            let columns = || referrer.columns.iter().map(|(_, to, _)| to);
-            let before = tuple(target, columns().map(|to| (to, now(to))));
-            let after = tuple(target, columns().map(|to| (to, then(to))));
-            if before != after {
-                dropped.extend(before.map(|before| (before, n)));
-            }
-        }
+        let lost = lost(changes, referrer, nets)?.into_iter().enumerate();
+        let dropped: HashMap<Vec<u8>, usize> =
+            lost.filter_map(|(n, lost)| Some((lost?, n))).collect();
         for (_, new) in nets {
             let value = |of: &str| {
                 let i = target.column_number(of).filter(|i| new.has(*i))?;
@@ -247,6 +229,49 @@ pub fn catches(
         }
     }
     Ok(catches)
+}
+
+/// For each row that goes from one key (with the first of its net changes) to another (with the second), its values in the
+/// columns that the foreign key refers to, as bytes; `None` if the row keeps them, or one of them is null.
+fn lost(
+    changes: &Changes<'_>,
+    referrer: &Referrer,
+    nets: &[(&NetChange, &NetChange)],
+) -> Result<Vec<Option<Vec<u8>>>, SqlError> {
+    let (target, values) = (&changes.target, &changes.nets.values);
+    let old: Vec<&NetChange> = nets.iter().map(|(old, _)| *old).collect();
+    let others = others(target, referrer);
+    let found = Rows::read(target, values, referrer, &old)?.others;
+    let mut rows: Vec<Option<usize>> = vec![None; nets.len()];
+    if let Some(found) = &found {
+        let mut row = RowReader::new(found);
+        for at in 0..found.len() {
+            row.go_to(at);
+            rows[row.index(0)] = Some(at);
+        }
+    }
+    let lost = nets.iter().enumerate().map(|(n, (old, new))| {
+        let now = |to: &str| match (&found, others.iter().position(|c| c.name == to)) {
+            (Some(found), Some(at)) => {
+                let mut row = RowReader::new(found);
+                row.go_to(rows[n]?);
+                row.datum(at + 1)
+            }
+            _ => values.get(old.row, target.column_number(to)?),
+        };
+        let then = |to: &str| {
+            let i = target.column_number(to).filter(|i| new.has(*i));
+            i.map_or_else(|| now(to), |i| values.get(new.row, i))
+        };
+        let columns = || referrer.columns.iter().map(|(_, to, _)| to);
+        let before = tuple(target, columns().map(|to| (to, now(to))));
+        let after = tuple(target, columns().map(|to| (to, then(to))));
+        match before == after {
+            true => None,
+            false => before,
+        }
+    });
+    Ok(lost.collect())
 }
 
 /// Values of columns as bytes; `None` if one is null.

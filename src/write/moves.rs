@@ -211,8 +211,8 @@ fn there(
     let new: Vec<NetChange> = pairs.iter().map(|pair| pair.new.clone()).collect();
     let carried = carried::read(changes, &old, new)?;
     pairs.retain(|pair| stays_in_shard(changes, pair));
-    let old: Vec<&NetChange> = pairs.iter().map(|pair| &pair.old).collect();
-    let mut followed = cascade::followed(changes, &old)?.into_iter();
+    let nets: Vec<_> = pairs.iter().map(|pair| (&pair.old, &pair.new)).collect();
+    let mut followed = cascade::followed(changes, &nets)?.into_iter();
     pairs.retain(|_| followed.next() == Some(false));
     let nets: Vec<_> = pairs.iter().map(|pair| (&pair.old, &pair.new)).collect();
     let mut catches = cascade::catches(changes, &nets)?.into_iter();

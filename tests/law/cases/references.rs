@@ -127,5 +127,21 @@ pub fn cases() -> Vec<Case> {
             .delivered("[m0 m1 m3] [m2]"),
         );
     }
+    // the rows' keys move by one, and the values that foreign keys act on stay with their rows
+    for (key, word) in [("int", "text"), ("numeric", "varchar(2)")] {
+        cases.push(
+            Case::new(
+                format!("keys_shift_below_values_that_foreign_keys_act_on_{key}"),
+                format!(
+                    "create table a (id {key} primary key, u {word} unique);
+                     create table b (id int primary key, a {word} not null references a (u) on delete restrict);
+                     create table c (id int primary key, a {word} references a (u) on update cascade)"
+                ),
+                "insert into a values (2, 'b'), (1, 'c'); insert into b values (2, 'c'); insert into c values (3, 'b')",
+                &["update a set id = id + 1"],
+            )
+            .delivered("[m0 m1]"),
+        );
+    }
     cases
 }

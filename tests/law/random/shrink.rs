@@ -257,7 +257,10 @@ fn column_out(sql: &str, table: &str, n: usize) -> String {
     let of = |verb: &str| sql.strip_prefix(&format!("{verb} {table} ("));
     let cut = |list: &str| {
         let mut items: Vec<&str> = list.split(", ").collect();
-        items.remove(n);
+        // a constraint of the table stands behind the columns
+        if n < items.len() {
+            items.remove(n);
+        }
         items.join(", ")
     };
     if let Some(columns) = of("create table").and_then(|rest| rest.strip_suffix(')')) {
