@@ -11,7 +11,7 @@ fn repeated(unit: &str, size: usize) -> String {
 #[test]
 fn a_large_value_of_any_shape() {
     let full = std::env::var("HOSTILE").is_ok_and(|v| v == "full");
-    let size = if full { 100_000_000 } else { 20_000_000 };
+    let size = if full { 100_000_000 } else { 1_000_000 };
     let database = Database::new("memory_shapes");
     run(
         &mut database.connect(),
