@@ -115,8 +115,8 @@ pub fn write_sql(input: Input<'_>, target: &Target, shape: &Shape) -> (String, V
 /// may differ in case or digits.
 fn spellings(target: &Target, shape: &Shape) -> Vec<(String, String)> {
     let from = match shape.kind {
-        // It sets the whole key.
-        WriteKind::Move => return Vec::new(),
+        // They set the whole key.
+        WriteKind::Move | WriteKind::Handover => return Vec::new(),
         WriteKind::Update => "b",
         _ => "excluded",
     };

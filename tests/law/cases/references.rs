@@ -143,5 +143,21 @@ pub fn cases() -> Vec<Case> {
             .delivered("[m0 m1]"),
         );
     }
+    // a row comes to a key before the row there is known to leave it
+    for (key, word) in [("int", "text"), ("numeric", "varchar(2)")] {
+        cases.push(
+            Case::new(
+                format!("keys_shift_before_the_row_there_leaves_{key}"),
+                format!(
+                    "create table a (id {key} primary key, u {word} unique);
+                     create table b (id int primary key,
+                                     a {word} not null references a (u) on delete restrict on update cascade)"
+                ),
+                "insert into a values (2, 'b'), (3, 'e')",
+                &["update a set id = 5 where id = 3", "update a set id = id + 1"],
+            )
+            .delivered("[m1] [m0 m2]"),
+        );
+    }
     cases
 }
