@@ -27,6 +27,7 @@ mod moved;
 pub mod net;
 mod other_row;
 mod past;
+mod peers;
 mod project;
 mod remedy;
 mod repeated;
@@ -95,6 +96,9 @@ pub struct Progress {
     pub kept_marked: HashSet<u32>,
     /// Net changes (by the start of their run) that are written: the row has got another key.
     pub moved: HashSet<u32>,
+    /// Rows (by the start of their run) that had no entry before the call claimed them. Noted where other mappings may not
+    /// have them.
+    pub first: HashSet<u32>,
     /// The number of rows that this call is the first to confirm in a resync.
     pub confirmed: i64,
 }

@@ -34,10 +34,11 @@ use crate::changes::{Changes, MappingLock};
 use crate::error::SqlError;
 use crate::guard::claim::{Claim, claim as claim_changes, claim_reads};
 use crate::guard::store::{NewState, store};
-use crate::guard::stored::{Asked, Lost, special};
+use crate::guard::stored::{Asked, Lost, have_entries, special};
 use crate::mapping::Mode;
 use crate::mapping::versions::VersionsIn;
 use crate::merge::State;
+use crate::pg::unique_scan::Sees;
 use crate::stop::Stop;
 use crate::target::statements::WriteKind;
 use rows::{delete, upsert};
@@ -153,6 +154,16 @@ fn claim_these(
         })
         .collect();
     let (mapping, call) = (changes.target.mapping.id, &changes.intake.call);
+    if !changes.target.shared.rivals.is_empty() {
+        let keys: Vec<&[u8]> = claims.iter().map(|claim| claim.key).collect();
+        let had = have_entries(mapping, &keys, Sees::Committed, false);
+        for (&i, had) in claimed.iter().zip(had) {
+            match had {
+                true => changes.progress.first.remove(&nets[i].run.start),
+                false => changes.progress.first.insert(nets[i].run.start),
+            };
+        }
+    }
     let won = if reads {
         claim_reads(mapping, call.definer, &claims, call.read_skew)?
     } else {

@@ -272,14 +272,13 @@ pub(super) struct Compared<'m> {
 fn elsewhere(
     mapping: &Mapping,
     destination: &Destination,
-    key: &[String],
-) -> Result<Option<String>, SqlError> {
-    if mapping.on_delete != OnDelete::Delete
-        || VersionsIn::of(mapping, destination) != VersionsIn::Table
-    {
-        return Ok(None);
+    (key, others): (&[String], &[Mapping]),
+) -> Option<String> {
+    let kept = destination.shards.is_some() && mapping.on_delete != OnDelete::Delete;
+    if kept || VersionsIn::of(mapping, destination) != VersionsIn::Table {
+        return None;
     }
-    let sharers = sharers(mapping, destination, &catalog::to(destination.oid)?);
+    let sharers = sharers(mapping, destination, others);
     let has = sharers.iter().map(|sharer| {
         let key: Vec<&str> = sharer.key.iter().map(|&i| key[i].as_str()).collect();
         let has = |deleted: bool| {
@@ -297,7 +296,7 @@ fn elsewhere(
         }
     });
     let has: Vec<String> = has.collect();
-    Ok((!has.is_empty()).then(|| has.join(" or ")))
+    (!has.is_empty()).then(|| has.join(" or "))
 }
 
 /// The assignments that take the columns of the mapping away from a row.
@@ -372,11 +371,9 @@ impl<'m> Compared<'m> {
         }
         // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
         // destination, no column shows which mapping wrote a row.
-        let others = format!(
-            "select count(*) from sequin.mapping where destination = {}::oid and id <> {id}",
-            destination.oid.to_u32()
-        );
-        let shared = count(&others, &[])? > 0;
+        let others = catalog::to(destination.oid)?;
+        let here = |it: &Mapping| it.id != id && it.destination == mapping.destination;
+        let shared = others.iter().any(here);
         if shared {
             if VersionsIn::of(mapping, destination) != VersionsIn::Table {
                 return Err(Error::SharedDestination {
@@ -390,7 +387,7 @@ impl<'m> Compared<'m> {
                 " and sequin_internal.has_row({id}, {id}, {row_key}, false, $1)"
             ));
         }
-        let elsewhere = elsewhere(mapping, destination, &columns)?;
+        let elsewhere = elsewhere(mapping, destination, (&columns, &others));
         if elsewhere.is_some() && destination.shards.is_some() {
             return Err(Error::SharedDestination {
                 name: mapping.name.clone(),

@@ -112,6 +112,8 @@ impl<'a> Changes<'a> {
             let change = *self.keyed.change(i);
             match change.event {
                 Event::Leave { .. } => return false,
+                // The row may be that of another mapping.
+                event if event.removes() && !self.target.shared.peers.is_empty() => return false,
                 Event::Delete { .. } if columns => return false,
                 // An earlier change of the transaction may have brought another row to the key.
                 Event::Delete { image: Some(_) } if self.shares_transaction(i, run) => {

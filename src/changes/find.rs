@@ -152,7 +152,7 @@ impl<'a> Changes<'a> {
     }
 
     /// Whether the mapping's filter refuses the message.
-    fn is_refused(&self, message: MessageNo) -> bool {
+    pub(super) fn is_refused(&self, message: MessageNo) -> bool {
         self.filter().is_some_and(|filter| {
             self.intake
                 .projected(message, false, filter)

@@ -232,14 +232,22 @@ impl<'a> Changes<'a> {
         let has_news = |cells: &[Cell]| cells.iter().any(|c| matches!(c.value, Value::Of(_)));
         let marked = merged.last_cells.as_deref();
         let marked = marked.filter(|cells| !merged.state.present && has_news(cells));
+        // A row that other mappings still have is not marked.
+        let marked = marked.filter(|_| !self.is_of(&self.target.shared.sharers, run));
         let present = merged.state.present;
+        let of_others = !present && self.removes_of_others(run, number, stored.as_ref());
+        if of_others {
+            let outcome = self.outcome_of_others(number, stored.as_ref());
+            self.ledger.note(&self.keyed, number, outcome);
+        }
         let arrival = self.target.versions == VersionsIn::Nowhere;
         let (mut touched, mut effect) = (
-            merged.news.is_some() || merged.before.present != present,
+            !of_others && (merged.news.is_some() || merged.before.present != present),
             NetEffect::Delete {
                 refused: change.refused,
             },
         );
+        let marked = marked.filter(|_| !of_others);
         let cells = if present {
             Some(merged.state.cells.as_slice())
         } else {

@@ -147,19 +147,21 @@ pub fn have(sharer: &Sharer, keys: &[&[u8]]) -> Vec<Option<bool>> {
         .collect()
 }
 
-/// The first of these keys for which another mapping has an entry, committed or not.
-pub fn first_of(sharer: &Sharer, keys: &[&[u8]]) -> Option<usize> {
-    let mapping = Datum::from(sharer.mapping);
+/// For which of these keys a mapping (by id) has an entry. `live`: of a row that is not deleted.
+pub fn have_entries(mapping: i32, keys: &[&[u8]], sees: Sees, live: bool) -> Vec<bool> {
     let of_keys = keys.iter().map(|key| {
         let key = key.into_datum();
-        vec![mapping, key.unwrap_or(Datum::null())]
+        vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
     });
-    let mut first = None;
-    scan(relations(), Sees::Dirty, &[], of_keys, |n, _| {
-        first = Some(n);
-        ControlFlow::Break(())
+    let mut found = vec![false; keys.len()];
+    scan(relations(), sees, &["deleted"], of_keys, |n, row| {
+        let deleted = row
+            .value(0)
+            .is_some_and(|deleted| deleted.value() as u8 != 0);
+        found[n] |= !(live && deleted);
+        ControlFlow::Continue(())
     });
-    first
+    found
 }
 
 fn seen_versions(mapping: i32, keys: &[&[u8]]) -> Vec<Option<VersionRow>> {

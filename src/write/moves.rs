@@ -14,6 +14,7 @@ use pgrx::pg_sys::Datum;
 
 use super::carried::{self, Carried, as_two_rows};
 use super::rows::{RowMaker, numbers, settle_delete, shape};
+use super::shared_rows::require_no_rival;
 use super::{cascade, store_states};
 use crate::blame::forgive;
 use crate::changes::Changes;
@@ -336,6 +337,7 @@ fn write_set(changes: &mut Changes<'_>, pairs: &[Pair]) -> Result<Vec<u32>, SqlE
     }
     let states: Vec<&NetChange> = states.iter().collect();
     store_states(changes, &states)?;
+    require_no_rival(changes, &states)?;
     Ok(states.iter().map(|net| net.run.start).collect())
 }
 

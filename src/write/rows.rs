@@ -8,7 +8,7 @@ use pgrx::pg_sys::Datum;
 
 use super::cascade;
 use super::keys::{by_key, keys_of as keys_of_nets};
-use super::shared_rows::stay;
+use super::shared_rows::{Fate, fates};
 use crate::changes::intake::Intake;
 use crate::changes::net::{Guarded, NetChange, NetEffect, Values, key_values};
 use crate::changes::{Changes, MappingLock};
@@ -275,14 +275,15 @@ pub fn delete(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlE
     for net in absent {
         settle_delete(changes, net, false);
     }
-    let (marked, gone): (Vec<&NetChange>, Vec<&NetChange>) =
-        there.into_iter().partition(|net| changes.is_marked(net));
-    let (mut kept, mut left) = (Vec::new(), Vec::new());
-    for (net, stays) in gone.iter().zip(stay(changes, &gone)?) {
-        let of = if stays { &mut kept } else { &mut left };
-        of.push(*net);
+    let (mut marked, mut gone, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for (net, fate) in there.iter().zip(fates(changes, &there)?) {
+        match fate {
+            Fate::Left => settle_delete(changes, net, false),
+            Fate::Cleared => kept.push(*net),
+            Fate::Goes if changes.is_marked(net) => marked.push(*net),
+            Fate::Goes => gone.push(*net),
+        }
     }
-    let gone = left;
     if !gone.is_empty() {
         cascade::check(changes, &gone)?;
     }

@@ -1,36 +1,50 @@
 //! Rows that come by several mappings. Where each supplies columns of its own, a delete takes the columns of its mapping
 //! away, and leaves the row to the others that have it: the last one deletes the row. Where both write a column, their
-//! changes are not compared, and the row may come by one of them only.
+//! changes are not compared, and the row may come by one of them only; a delete leaves a row that another one has as it
+//! is.
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::graph::{Graph, net_of};
 use super::keys::{by_key, keys_of, lock_rows};
 use super::pending::Pending;
 use crate::changes::Changes;
-use crate::changes::net::NetChange;
+use crate::changes::net::{Guarded, NetChange};
 use crate::error::{SqlError, sqlstate};
-use crate::guard::stored::{first_of, have};
+use crate::guard::stored::{have, have_entries};
 use crate::key;
 use crate::mapping::check::Sharer;
+use crate::pg::unique_scan::Sees;
 use crate::prepared::{Recent, RowReader};
 use crate::statement::lookup::{self, RowLock};
 use crate::target::Target;
 
-/// Which of these rows stay when their mapping deletes them. The rows are locked, so that of two mappings which delete
+/// What becomes of a row that its mapping deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is deleted, or marked.
+    Goes,
+    /// It stays, as other mappings have it, and loses the columns of this one.
+    Cleared,
+    /// It stays as it is: another mapping that writes the same columns has it.
+    Left,
+}
+
+/// What becomes of these rows that their mapping deletes. The rows are locked, so that of two mappings which delete
 /// a row at the same time, the second one sees what the first one did.
-pub fn stay(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, SqlError> {
+pub fn fates(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<Fate>, SqlError> {
     let target = &changes.target;
-    let mut stays = vec![false; nets.len()];
-    if target.shared.sharers.is_empty() || nets.is_empty() {
-        return Ok(stays);
+    let shared = &target.shared;
+    if shared.sharers.is_empty() && shared.peers.is_empty() || nets.is_empty() {
+        return Ok(vec![Fate::Goes; nets.len()]);
     }
     if target.can_lock_rows {
         lock_rows(target, &changes.nets.values, nets)?;
     }
-    for sharer in &target.shared.sharers {
+    let mut stays = vec![false; nets.len()];
+    for sharer in &shared.sharers {
         let keys = keys_for(changes, sharer, nets);
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let has = have(sharer, &keys);
@@ -42,7 +56,14 @@ pub fn stay(changes: &Changes<'_>, nets: &[&NetChange]) -> Result<Vec<bool>, Sql
             *stays |= has.unwrap_or(values);
         }
     }
-    Ok(stays)
+    let fate = |stays| if stays { Fate::Cleared } else { Fate::Goes };
+    let mut fates: Vec<Fate> = stays.into_iter().map(fate).collect();
+    for peer in &shared.peers {
+        let has = live(changes, peer, nets, Sees::Committed).into_iter();
+        let left = fates.iter_mut().zip(has).filter(|(_, has)| *has);
+        left.for_each(|(fate, _)| *fate = Fate::Left);
+    }
+    Ok(fates)
 }
 
 /// For which of these rows a condition on the row `d` holds.
@@ -78,19 +99,48 @@ fn keys_for(changes: &Changes<'_>, sharer: &Sharer, nets: &[&NetChange]) -> Vec<
     encoded.collect()
 }
 
-/// Fails if one of these rows came by another mapping that writes the same columns: the two do not compare their
-/// changes. The entries of the rows are written already, so that of two calls at the same time one sees the other.
+/// For which of these rows another mapping has an entry that does not say that the row is deleted.
+fn live(changes: &Changes<'_>, other: &Sharer, nets: &[&NetChange], sees: Sees) -> Vec<bool> {
+    let keys = keys_for(changes, other, nets);
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    have_entries(other.mapping, &keys, sees, true)
+}
+
+/// Fails if one of these rows is new to the mapping and came by another one that writes the same columns: the two do
+/// not compare their changes. The entries of the rows are written already, so that of two calls at the same time one
+/// sees the other.
 pub fn require_no_rival(changes: &mut Changes<'_>, nets: &[&NetChange]) -> Result<(), SqlError> {
-    for rival in &changes.target.shared.rivals {
-        let keys = keys_for(changes, rival, nets);
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        if let Some(found) = first_of(rival, &keys) {
-            let error = of_two_mappings(&changes.target, rival);
-            changes.progress.suspects.position = Some(changes.intake.position(nets[found].message));
-            return Err(error);
-        }
+    let Some((found, error)) = rival_of(changes, nets) else {
+        return Ok(());
+    };
+    changes.progress.suspects.position = Some(changes.intake.position(nets[found].message));
+    Err(error)
+}
+
+/// The place of the first of these rows for which [`require_no_rival`] fails, and its error.
+pub fn rival_of(changes: &Changes<'_>, nets: &[&NetChange]) -> Option<(usize, SqlError)> {
+    let rivals = &changes.target.shared.rivals;
+    if rivals.is_empty() {
+        return None;
     }
-    Ok(())
+    // A row that has come by this mapping before goes on as before.
+    let is_first = |net: &NetChange| match &net.guarded {
+        Guarded::Examined {
+            has_version_row, ..
+        } => !has_version_row,
+        _ => changes.progress.first.contains(&net.run.start),
+    };
+    let nets = nets.iter().copied().enumerate();
+    let first = nets.filter(|(_, net)| net.columns().is_some() && is_first(net));
+    let (places, first): (Vec<usize>, Vec<&NetChange>) = first.unzip();
+    if first.is_empty() {
+        return None;
+    }
+    rivals.iter().find_map(|rival| {
+        let has = live(changes, rival, &first, Sees::Dirty);
+        let found = has.iter().position(|has| *has)?;
+        Some((places[found], of_two_mappings(&changes.target, rival)))
+    })
 }
 
 fn of_two_mappings(target: &Target, rival: &Sharer) -> SqlError {
@@ -109,18 +159,15 @@ fn of_two_mappings(target: &Target, rival: &Sharer) -> SqlError {
     )
 }
 
-/// The nodes of the group whose rows stay when their mappings delete them.
+/// What becomes of the group's rows that their mappings delete, where that is not [`Fate::Goes`].
 pub fn staying(
     all: &[Changes<'_>],
     pending: &[Vec<Pending>],
     graph: &Graph,
     group: &[usize],
-) -> Result<HashSet<usize>, SqlError> {
-    let mut staying = HashSet::new();
+) -> Result<HashMap<usize, Fate>, SqlError> {
+    let mut staying = HashMap::new();
     for (mapping, changes) in all.iter().enumerate() {
-        if changes.target.shared.sharers.is_empty() {
-            continue;
-        }
         let gone = |node: &usize| {
             graph.places[*node].mapping == mapping
                 && net_of(pending, graph.places[*node]).columns().is_none()
@@ -131,8 +178,8 @@ pub fn staying(
             .map(|&node| net_of(pending, graph.places[node]))
             .collect();
         let _owner = changes.acting_as_owner();
-        let stays = nodes.iter().zip(stay(changes, &nets)?);
-        staying.extend(stays.filter(|(_, stays)| *stays).map(|(node, _)| *node));
+        let fates = nodes.into_iter().zip(fates(changes, &nets)?);
+        staying.extend(fates.filter(|(_, fate)| *fate != Fate::Goes));
     }
     Ok(staying)
 }

@@ -36,7 +36,7 @@ use super::graph::{Graph, Way, displaced, net_of};
 use super::keys::lock_rows;
 use super::pending::Pending;
 use super::rows::settle_delete;
-use super::shared_rows::staying;
+use super::shared_rows::{Fate, rival_of, staying};
 use super::store_states;
 use crate::blame::blame;
 use crate::changes::net::NetChange;
@@ -79,7 +79,7 @@ pub fn write(
         let displaced = displaced(graph, nodes);
         let turns = |group| Turns::of(all, pending, graph, (group, &displaced));
         let turns: Vec<Turns> = groups.iter().map(|(_, group)| turns(group)).collect();
-        let mut stay = HashSet::new();
+        let mut stay = HashMap::new();
         for (_, group) in &groups {
             lock(all, pending, graph, group).map_err(Refused::artifact)?;
             stay.extend(staying(all, pending, graph, group).map_err(Refused::artifact)?);
@@ -113,7 +113,7 @@ pub fn write(
         if defers {
             constraints::check_at_once().map_err(Refused::at_the_end)?;
         }
-        settle(all, pending, graph, nodes).map_err(Refused::artifact)
+        settle(all, pending, graph, (nodes, &stay))
     });
     references.restore(all, pending, graph);
     match &result {
@@ -257,25 +257,35 @@ fn settle(
     all: &mut [Changes<'_>],
     pending: &[Vec<Pending>],
     graph: &Graph,
-    nodes: &[usize],
-) -> Result<(), SqlError> {
-    let mut by_mapping: Vec<Vec<&NetChange>> = vec![Vec::new(); all.len()];
+    (nodes, staying): (&[usize], &HashMap<usize, Fate>),
+) -> Result<(), Refused> {
+    let mut by_mapping: Vec<(Vec<usize>, Vec<&NetChange>)> = vec![Default::default(); all.len()];
     for &node in nodes {
         let place = graph.places[node];
         let net = net_of(pending, place);
-        by_mapping[place.mapping].push(net);
+        by_mapping[place.mapping].0.push(node);
+        by_mapping[place.mapping].1.push(net);
         if net.is_untouched() {
             continue;
         }
         let changes = &mut all[place.mapping];
         match net.columns() {
-            None => settle_delete(changes, net, graph.there[node]),
+            None => {
+                let left = staying.get(&node) == Some(&Fate::Left);
+                settle_delete(changes, net, graph.there[node] && !left);
+            }
             Some(_) => changes.ledger.settle(&changes.keyed, net, net.outcome),
         }
     }
-    for (changes, nets) in all.iter().zip(&by_mapping) {
+    for (changes, (nodes, nets)) in all.iter().zip(&by_mapping) {
         let _owner = changes.acting_as_owner();
-        store_states(changes, nets)?;
+        store_states(changes, nets).map_err(Refused::artifact)?;
+        if let Some((found, error)) = rival_of(changes, nets) {
+            return Err(Refused {
+                blamed: Blamed::Row(nodes[found]),
+                ..Refused::at_the_end(error)
+            });
+        }
     }
     Ok(())
 }

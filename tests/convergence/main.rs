@@ -17,6 +17,7 @@ mod older;
 mod orders;
 mod parts;
 mod reads;
+mod regions;
 mod resync;
 mod resync_safety;
 mod rivals;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::Client;
-use support::{Database, Message, Random, deleted, rows, run, send, value};
+use support::{Database, Message, Random, deleted, error, rows, run, send, value};
 
 const PERSON: &str =
     "create table person (id integer primary key, name text, city text default 'none')";
@@ -273,6 +273,84 @@ fn a_filter_lets_the_part_go() {
     assert_eq!(rows(&mut client, PERSONS), ["1|null|Oslo"]);
     send(&mut client, &[city("update", 4, 1, "x")]);
     assert!(rows(&mut client, PERSONS).is_empty());
+}
+
+/// Filters of mappings that write different columns tell nothing of whose row it is.
+#[test]
+fn two_filters_share_the_row() {
+    let (_database, mut client) = mapped("filters", PERSON, "");
+    run(
+        &mut client,
+        "select sequin.alter_mapping('named', filter => 'record->>''name'' <> ''x''');
+         select sequin.alter_mapping('housed', filter => 'record->>''city'' <> ''y''')",
+    );
+    send(
+        &mut client,
+        &[name("insert", 1, 1, "Ana"), city("insert", 2, 1, "Oslo")],
+    );
+    send(&mut client, &[name("update", 3, 1, "x")]);
+    assert_eq!(rows(&mut client, PERSONS), ["1|null|Oslo"]);
+    send(&mut client, &[city("update", 4, 1, "y")]);
+    assert!(rows(&mut client, PERSONS).is_empty());
+    run(
+        &mut client,
+        "alter table person add sequin_lsn bigint, add sequin_idx integer, add sequin_committed_at timestamptz",
+    );
+    let refused = error(
+        &mut client,
+        "select sequin.alter_mapping('housed', guard => 'columns')",
+    );
+    assert_eq!(refused.code().code(), "42809");
+}
+
+/// Mappings that ignore deletes, or mark rows as deleted, leave the columns of others, too.
+#[test]
+fn other_deletes_leave_the_columns_of_others() {
+    let ddl = "create table person (id integer primary key, name text, city text default 'none', gone boolean)";
+    let (_database, mut client) = mapped("modes", ddl, "");
+    let all = "select id, name, city from person where gone is not true order by id";
+    for mode in [
+        "on_delete => 'ignore'",
+        "on_delete => 'soft', soft_delete => 'gone'",
+    ] {
+        run(
+            &mut client,
+            &format!(
+                "truncate person; select sequin.forget_versions('named'), sequin.forget_versions('housed');
+                 select sequin.alter_mapping('named', {mode})"
+            ),
+        );
+        send(
+            &mut client,
+            &[name("insert", 1, 1, "Ana"), city("insert", 2, 1, "Oslo")],
+        );
+        let moved = name("update", 3, 2, "Ana").changes(r#"{"id":1}"#);
+        send(&mut client, &[moved]);
+        let wanted = ["1|null|Oslo", "2|Ana|none"];
+        assert_eq!(rows(&mut client, all), wanted, "{mode}");
+    }
+    send(&mut client, &[city("insert", 4, 2, "Bonn")]);
+    send(&mut client, &[name("delete", 5, 2, "Ana")]);
+    assert_eq!(rows(&mut client, all), ["1|null|Oslo", "2|null|Bonn"]);
+    // Both in one call.
+    send(
+        &mut client,
+        &[name("insert", 6, 1, "Eva"), name("delete", 7, 1, "Eva")],
+    );
+    assert_eq!(rows(&mut client, all), ["1|null|Oslo", "2|null|Bonn"]);
+    // A row of its own is marked.
+    send(&mut client, &[name("insert", 8, 3, "Ida")]);
+    send(&mut client, &[name("delete", 9, 3, "Ida")]);
+    let gone = "select gone from person where id = 3";
+    assert_eq!(value(&mut client, gone), "t");
+    // A resync does not mark a row that the other has.
+    send(&mut client, &[name("insert", 10, 1, "Ava")]);
+    run(&mut client, "select sequin.begin_resync('named')");
+    run(
+        &mut client,
+        "select sequin.finish_resync('named', min_confirmed => 0)",
+    );
+    assert_eq!(rows(&mut client, all), ["1|null|Oslo", "2|null|Bonn"]);
 }
 
 #[test]

@@ -64,17 +64,15 @@ fn rows_that_come_by_one_mapping_are_written() {
 fn a_row_that_comes_by_both_is_a_letter() {
     let (_database, mut client) = mapped("meet", ["", ""]);
     send(&mut client, &[item("insert", "shop_a", 9, 1, "new")]);
-    // Not the older change, nor a read, nor a delete; other rows of the batch are written.
+    // Not the older change, nor a read; other rows of the batch are written.
     let both = [
         item("insert", "shop_b", 5, 1, "old"),
         item("insert", "shop_b", 6, 2, "b"),
     ];
     let counts = send(&mut client, &both);
     assert_eq!((counts.dead, counts.upserted), (1, 1));
-    for action in ["read", "delete"] {
-        let message = item(action, "shop_b", 1_000, 1, "x");
-        assert_eq!(send(&mut client, &[message]).dead, 1, "{action}");
-    }
+    let read = item("read", "shop_b", 1_000, 1, "x");
+    assert_eq!(send(&mut client, &[read]).dead, 1);
     assert_eq!(rows(&mut client, ITEMS), ["1|new", "2|b"]);
     let letter = "shop_b|dead|21000|[\"1\"]|the row of public.item came by mapping \"shop_a\"|t";
     let letters = rows(&mut client, LETTERS);
@@ -84,18 +82,13 @@ fn a_row_that_comes_by_both_is_a_letter() {
     );
     let state = "select state from sequin.status where name = 'shop_b'";
     assert_eq!(value(&mut client, state), "running");
-    // A deleted row has been the other mapping's, too.
-    let delete = item("delete", "shop_a", 10, 1, "new");
-    assert_eq!(send(&mut client, &[delete]), deleted(1));
-    let insert = item("insert", "shop_b", 2_000, 1, "z");
-    assert_eq!(send(&mut client, &[insert]).dead, 1);
     // One mapping compares them all, and takes the letters.
     run(
         &mut client,
         "select sequin.unmap('shop_b'); select sequin.alter_mapping('shop_a', source => 'public.shop_*');
          select sequin.retry(id) from sequin.dead_letter order by id",
     );
-    assert_eq!(rows(&mut client, ITEMS), ["1|z", "2|b"]);
+    assert_eq!(rows(&mut client, ITEMS), ["1|x", "2|b"]);
     assert!(rows(&mut client, LETTERS).is_empty());
     let old = item("update", "shop_a", 8, 1, "old");
     assert_eq!(send(&mut client, &[old]), stale(1));
@@ -166,4 +159,113 @@ fn filters_say_that_no_row_comes_by_both() {
     assert_eq!(rows(&mut client, ITEMS), ["1|a", "100|b"]);
     let update = item("update", "shop_a", 4, 1, "c");
     assert_eq!(send(&mut client, &[update]), upserted(1));
+}
+
+/// A delete by the other mapping, before and after: it removes nothing, and is no reason to refuse the row.
+#[test]
+fn a_delete_leaves_the_row_of_the_other() {
+    for deletes_first in [true, false] {
+        let (_database, mut client) = mapped(&format!("delete_{deletes_first}"), ["", ""]);
+        let mut messages = [
+            item("insert", "shop_a", 1, 1, "a"),
+            item("delete", "shop_b", 2, 1, "b"),
+        ];
+        if deletes_first {
+            messages.reverse();
+        }
+        for message in &messages {
+            assert_eq!(send(&mut client, &[message]).dead, 0);
+        }
+        let update = item("update", "shop_a", 3, 1, "c");
+        assert_eq!(send(&mut client, &[update]), upserted(1));
+        assert_eq!(rows(&mut client, ITEMS), ["1|c"]);
+        let delete = item("delete", "shop_a", 4, 1, "c");
+        assert_eq!(send(&mut client, &[delete]), deleted(1));
+        assert!(rows(&mut client, ITEMS).is_empty());
+        // What has gone from the one may come by the other.
+        let insert = item("insert", "shop_b", 5, 1, "d");
+        assert_eq!(send(&mut client, &[insert]), upserted(1));
+    }
+}
+
+/// Rows that came by both before that was checked.
+#[test]
+fn rows_that_both_have_go_on_as_before() {
+    let filters = [", filter => 'true'", ", filter => 'not false'"];
+    let (_database, mut client) = mapped("before", filters);
+    for id in 1..=3 {
+        send(&mut client, &[item("insert", "shop_a", 1, id, "a")]);
+        send(&mut client, &[item("insert", "shop_b", 2, id, "b")]);
+    }
+    run(
+        &mut client,
+        "select sequin.alter_mapping('shop_a', reset => '{filter}'), sequin.alter_mapping('shop_b', reset => '{filter}')",
+    );
+    let update = item("update", "shop_a", 3, 1, "c");
+    assert_eq!(send(&mut client, &[update]), upserted(1));
+    let update = item("update", "shop_b", 4, 1, "d");
+    assert_eq!(send(&mut client, &[update]), upserted(1));
+    let record = r#"{"id":2,"name":"unchanged_toast"}"#;
+    let partial = Message::new("update", "shop_b", 5, record);
+    assert_eq!(send(&mut client, &[partial]), upserted(1));
+    assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b", "3|b"]);
+    // The last one removes the row.
+    send(&mut client, &[item("delete", "shop_a", 6, 3, "b")]);
+    assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b", "3|b"]);
+    send(&mut client, &[item("delete", "shop_b", 7, 3, "b")]);
+    assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b"]);
+}
+
+/// A row of the other mapping, in a circle of values that are unique.
+#[test]
+fn a_row_of_the_other_is_not_written_together_with_own_ones() {
+    let (_database, mut client) = mapped("circle", ["", ""]);
+    run(&mut client, "alter table item add unique (name)");
+    send(&mut client, &[item("insert", "shop_a", 1, 1, "a")]);
+    let own = [
+        item("insert", "shop_b", 2, 5, "p"),
+        item("insert", "shop_b", 3, 6, "q"),
+    ];
+    send(&mut client, &own);
+    let circle = [
+        item("update", "shop_b", 4, 5, "q"),
+        item("update", "shop_b", 5, 6, "a"),
+        item("update", "shop_b", 6, 1, "p"),
+    ];
+    assert!(send(&mut client, &circle).dead > 0);
+    let name = "select name from item where id = 1";
+    assert_eq!(value(&mut client, name), "a");
+}
+
+/// A resync of a mapping to a table leaves the rows of a mapping to its partition alone, and the other way round.
+#[test]
+fn a_resync_leaves_rows_of_a_partition_alone() {
+    let database = Database::new("convergence_rivals_resync");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "set client_min_messages = error;
+         create table item (id integer primary key, name text) partition by range (id);
+         create table item_1 partition of item for values from (0) to (100);
+         select sequin.map('public.shop_a', 'item', name => 'shop_a', guard => 'table');
+         select sequin.map('public.shop_b', 'item_1', name => 'shop_b', guard => 'table')",
+    );
+    let both = [
+        item("insert", "shop_a", 1, 1, "a"),
+        item("insert", "shop_b", 2, 2, "b"),
+    ];
+    for (name, left) in [("shop_a", "2|b"), ("shop_b", "1|a")] {
+        send(&mut client, &both);
+        run(
+            &mut client,
+            &format!("select sequin.begin_resync('{name}')"),
+        );
+        let finish = format!("select sequin.finish_resync('{name}', min_confirmed => 0)");
+        assert_eq!(value(&mut client, &finish), "1");
+        assert_eq!(rows(&mut client, ITEMS), [left]);
+        run(
+            &mut client,
+            "truncate item; select sequin.forget_versions('shop_a'), sequin.forget_versions('shop_b')",
+        );
+    }
 }

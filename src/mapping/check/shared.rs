@@ -23,6 +23,9 @@ pub fn check_shared(
     let mut sharing = sharing(mapping, destination, others);
     sharing.find_map(|(other, guards)| {
         let common = common(mapping, other, destination);
+        if !common.is_empty() && are_apart(mapping, other) {
+            return None;
+        }
         let same = written(mapping, destination) == written(other, destination);
         let rivals = !common.is_empty() && !brings_the_same(mapping, other);
         let one = are_one(mapping, other);
@@ -98,18 +101,17 @@ pub struct Shared {
     pub sharers: Vec<Sharer>,
     /// Those by which the same rows may not come: see [`rivals`].
     pub rivals: Vec<Sharer>,
+    /// Those whose rows this mapping does not delete: see [`peers`].
+    pub peers: Vec<Sharer>,
 }
 
 impl Shared {
     /// What `others` share with a mapping.
     pub fn of(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Shared {
-        let deletes = mapping.on_delete == OnDelete::Delete;
         Shared {
-            sharers: match deletes {
-                true => sharers(mapping, destination, others),
-                false => Vec::new(),
-            },
+            sharers: sharers(mapping, destination, others),
             rivals: rivals(mapping, destination, others),
+            peers: peers(mapping, destination, others),
         }
     }
 }
@@ -130,8 +132,21 @@ pub fn sharers(mapping: &Mapping, destination: &Destination, others: &[Mapping])
 /// two of them.
 pub fn rivals(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
     under_table(mapping, destination, others, |other| {
-        !common(mapping, other, destination).is_empty() && !brings_the_same(mapping, other)
+        writes_the_same(mapping, other, destination) && !are_apart(mapping, other)
     })
+}
+
+/// The mappings among `others` that write the same columns by other messages, under guard table, also those whose filters
+/// let other rows in. A row that came by one of them is not deleted by another.
+pub fn peers(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
+    under_table(mapping, destination, others, |other| {
+        writes_the_same(mapping, other, destination)
+    })
+}
+
+/// Whether both write a column, by other messages.
+fn writes_the_same(a: &Mapping, b: &Mapping, destination: &Destination) -> bool {
+    !common(a, b, destination).is_empty() && !brings_the_same(a, b)
 }
 
 /// Whether both take the same messages, and let the same rows in.
@@ -220,15 +235,19 @@ fn are_one(a: &Mapping, b: &Mapping) -> bool {
             && (part(&a.table, &b.table) || part(&b.table, &a.table))
 }
 
+/// Whether two filters may let different rows in. They do not where a row goes from one mapping to the other by a message
+/// that both take. Of mappings that write different columns, filters tell nothing: each lets in what it has of a row.
+fn are_apart(a: &Mapping, b: &Mapping) -> bool {
+    let exact = a.source.is_exact() && b.source.is_exact();
+    let both_take = a.source == b.source || exact && a.source.overlaps(&b.source);
+    a.filter.is_some() && b.filter.is_some() && a.filter != b.filter && !both_take
+}
+
 /// Whether both can write a row with the same key.
 fn may_share_rows(a: &Mapping, b: &Mapping, destination: &Destination) -> bool {
     let (key, other) = (a.key_of(destination), b.key_of(destination));
     let overlap = a.source.overlaps(&b.source);
-    // Two filters may let different rows in, unless a row goes from one to the other by a message that both take.
-    let both_take = a.source == b.source || overlap && a.source.is_exact() && b.source.is_exact();
-    let apart = a.filter.is_some() && b.filter.is_some() && a.filter != b.filter && !both_take;
     [a, b].iter().all(|mapping| mapping.mode == Mode::Upsert)
-        && !apart
         && key.len() == other.len()
         && key.iter().all(|name| {
             other.contains(name) && may_be_equal(origin(a, name), origin(b, name), overlap)

@@ -28,6 +28,7 @@ use crate::write::graph::{Graph, net_of};
 use crate::write::keys::read_rows;
 use crate::write::pending::Pending;
 use crate::write::rows::{self, RowMaker, deleted_row, insertable, shape};
+use crate::write::shared_rows::Fate;
 
 /// The work of a part.
 pub(super) enum Work {
@@ -91,7 +92,7 @@ pub struct Together<'s, 'a> {
     /// The nodes of rows that an earlier statement has deleted.
     pub(super) deleted: HashSet<usize>,
     /// The nodes of deleted rows that stay, for other mappings have them too.
-    pub(super) staying: HashSet<usize>,
+    pub(super) staying: HashMap<usize, Fate>,
     /// The nodes of rows that a later statement deletes.
     pub(super) late: Vec<usize>,
     // Owns the values of rows that are deleted and inserted again.
@@ -116,7 +117,7 @@ impl<'s, 'a> Together<'s, 'a> {
             parked: Parked::default(),
             parts: Vec::new(),
             deleted: HashSet::new(),
-            staying: HashSet::new(),
+            staying: HashMap::new(),
             late: Vec::new(),
             returned: Vec::new(),
         }
@@ -132,7 +133,11 @@ impl<'s, 'a> Together<'s, 'a> {
         for mapping in 0..self.all.len() {
             let of_mapping = |node: &usize| self.graph.places[*node].mapping == mapping;
             let nodes = self.group.iter().copied().filter(of_mapping);
-            let left = |n: &usize| !self.net(*n).is_untouched() && !self.deleted.contains(n);
+            let left = |n: &usize| {
+                !self.net(*n).is_untouched()
+                    && !self.deleted.contains(n)
+                    && self.staying.get(n) != Some(&Fate::Left)
+            };
             let nodes: Vec<usize> = nodes.filter(left).collect();
             let target = &self.all[mapping].target;
             let (moved, nodes) = self.moved(nodes);
@@ -152,9 +157,9 @@ impl<'s, 'a> Together<'s, 'a> {
             let (gone, there): (Vec<usize>, Vec<usize>) = rest
                 .into_iter()
                 .partition(|&n| self.net(n).columns().is_none());
-            let (marked, gone): (Vec<usize>, Vec<usize>) = gone
-                .into_iter()
-                .partition(|&n| self.all[mapping].is_marked(self.net(n)));
+            let (marked, gone): (Vec<usize>, Vec<usize>) = gone.into_iter().partition(|&n| {
+                self.all[mapping].is_marked(self.net(n)) && !self.staying.contains_key(&n)
+            });
             self.remove(mapping, marked, Removal::Mark);
             self.delete(mapping, gone);
             self.remove(mapping, back.clone(), Removal::Delete);
@@ -172,8 +177,13 @@ impl<'s, 'a> Together<'s, 'a> {
 
     /// Adds parts for rows that their mapping deletes.
     pub(super) fn delete(&mut self, mapping: usize, nodes: Vec<usize>) {
-        let staying = |node: &usize| self.staying.contains(node);
-        let (kept, gone): (Vec<usize>, Vec<usize>) = nodes.into_iter().partition(staying);
+        let fate = |node: &usize| self.staying.get(node).copied();
+        let (gone, rest): (Vec<usize>, Vec<usize>) =
+            nodes.into_iter().partition(|node| fate(node).is_none());
+        let kept = rest.into_iter();
+        let kept = kept
+            .filter(|node| fate(node) == Some(Fate::Cleared))
+            .collect();
         self.remove(mapping, gone, Removal::Delete);
         self.remove(mapping, kept, Removal::Clear);
     }
