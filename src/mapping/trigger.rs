@@ -14,7 +14,7 @@ use pgrx::spi;
 use super::check::{check_relation, check_shared};
 use super::faults::all;
 use super::save::{caller, search_path};
-use super::warn::warn;
+use super::warn::{shares, warn};
 use super::{MappingRow, SourcePattern, catalog, grants, name};
 use crate::destination::Destination;
 use crate::error::Error;
@@ -136,7 +136,12 @@ fn checked<'a>(
             let definer = ActingAs::new(extension_owner(), false);
             let others = catalog::beside(table.oid, catalog::load()?);
             drop(definer);
-            faults.extend(check_shared(&mapping, table, &others));
+            let shared = check_shared(&mapping, table, &others);
+            match shared {
+                // It worked like that before.
+                Some(fault) if resumed => shares(&mapping, fault),
+                shared => faults.extend(shared),
+            }
             // A mapping that replaces one of its name is inserted, and then updated: that is checked if it changes.
             let mut others_of_name = others.iter().filter(|other| other.name == mapping.name);
             let replaces = is_new && others_of_name.any(|other| !other.works_as(&mapping));

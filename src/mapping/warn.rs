@@ -11,6 +11,7 @@ use super::marked::held;
 use super::members::large_members;
 use super::{ColumnSource, Mapping, Mode, Root};
 use crate::destination::{Destination, UniqueIndex};
+use crate::error::fault::{Fault, summary};
 use crate::error::quote::ident;
 use crate::error::{SqlError, list, sqlstate};
 use crate::pg::typeio::base_type;
@@ -23,6 +24,15 @@ pub fn warn(mapping: &Mapping, destination: &Destination, others: &[Mapping]) {
     for warning in warnings.chain(held(mapping, destination)) {
         ErrorReport::from(warning).report(PgLogLevel::WARNING);
     }
+}
+
+/// Warns that a mapping which is resumed would be refused beside others if it were made now.
+pub fn shares(mapping: &Mapping, fault: Fault) {
+    let warning = SqlError {
+        code: sqlstate::WARNING,
+        ..summary(&mapping.name, &[fault])
+    };
+    ErrorReport::from(warning).report(PgLogLevel::WARNING);
 }
 
 /// SQL reads members that an update may not repeat, and that no column of the destination keeps.

@@ -194,6 +194,18 @@ fn such_mappings_that_are_there_are_told() {
     );
     let told = ["homes|running|42809|t", "person|running|42809|t"];
     assert_eq!(rows(&mut client, check), told);
+    // One that is paused can be resumed, with a warning.
+    let (mut client, warnings) = warned(&database);
+    run(&mut client, "select sequin.pause('homes')");
+    let paused = ["homes|paused|42809|t", "person|running|42809|t"];
+    assert_eq!(rows(&mut client, check), paused);
+    assert_eq!(taken(&warnings), [""; 0]);
+    run(&mut client, "select sequin.resume('homes')");
+    let warnings = taken(&warnings);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let told_by = "writes the same columns of rows";
+    assert!(warnings[0].contains(told_by), "{warnings:?}");
+    assert_eq!(rows(&mut client, check), told);
 }
 
 /// What the HINT of such a fault says is right.
