@@ -154,11 +154,13 @@ const RELATED: &str = "
         from up u
         join pg_catalog.pg_class c on c.oid = u.oid and c.relispartition
         join pg_catalog.pg_inherits h on h.inhrelid = c.oid)
-    select u.base from up u where u.oid = $1
-    union
-    select u.oid from up u where u.base = $1
-    union
-    select $1";
+    select r.oid, (select count(*) from sequin.mapping m where m.destination = r.oid::regclass)
+    from (
+        select u.base as oid from up u where u.oid = $1
+        union
+        select u.oid from up u where u.base = $1
+        union
+        select $1) r";
 
 thread_local! {
     static RELATIVES: Lookup = const { Lookup::new(RELATED, &[pg_sys::BuiltinOid::OIDOID]) };
@@ -171,7 +173,12 @@ pub fn to(destination: pg_sys::Oid) -> Result<Vec<Mapping>, Error> {
         return Ok(Vec::new());
     }
     let _definer = ActingAs::new(extension_owner(), false);
-    let related = related(destination);
+    let relatives = relatives(destination);
+    // To read all mappings takes time, and most partitioned tables have one.
+    if relatives.iter().map(|(_, mappings)| mappings).sum::<i64>() < 2 {
+        return Ok(Vec::new());
+    }
+    let related: Vec<pg_sys::Oid> = relatives.into_iter().map(|(oid, _)| oid).collect();
     Ok(as_one(load()?, destination, &related))
 }
 
@@ -183,7 +190,14 @@ pub fn beside(destination: pg_sys::Oid, mappings: Vec<Mapping>) -> Vec<Mapping> 
 
 /// The table, its partitions with mappings, and what it is a partition of. The caller acts as the extension's owner.
 pub fn related(destination: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    let found = RELATIVES.with(|query| query.rows(&[destination.into()], |row| row.get(1)));
+    let relatives = relatives(destination).into_iter();
+    relatives.map(|(oid, _)| oid).collect()
+}
+
+/// As [`related`], each with the number of its mappings.
+fn relatives(destination: pg_sys::Oid) -> Vec<(pg_sys::Oid, i64)> {
+    let read = |row: pgrx::spi::SpiHeapTupleData<'_>| Ok(row.get(1)?.zip(row.get(2)?));
+    let found = RELATIVES.with(|query| query.rows(&[destination.into()], read));
     found.into_iter().flatten().collect()
 }
 
