@@ -10,6 +10,7 @@ mod prune;
 mod resync;
 mod resync_portion;
 mod resync_shards;
+mod resync_shared;
 mod retry_all;
 mod row_key;
 mod run;

@@ -10,12 +10,12 @@ use pgrx::prelude::*;
 use super::finishing::Finishing;
 use super::own_statement;
 use super::resync_shards::Sharded;
+use super::resync_shared::{Elsewhere, cleared};
 use super::run::one;
 use crate::destination::Destination;
 use crate::error::{Error, SqlError};
 use crate::guard::rekey::{self, Settled};
 use crate::mapping::catalog::{self, mine};
-use crate::mapping::check::{sharers, written};
 use crate::mapping::faults::since_changed;
 use crate::mapping::grants::{internal_functions, writer};
 use crate::mapping::versions::VersionsIn;
@@ -262,54 +262,9 @@ pub(super) struct Compared<'m> {
     /// SQL: no message has confirmed the row `d`.
     pub(super) unconfirmed: String,
     mark: Option<Mark<'m>>,
-    /// SQL: another mapping has the row `d`, too. It stays, and loses the columns of this mapping.
-    elsewhere: Option<String>,
+    elsewhere: Elsewhere,
     /// A table of Citus is compared in another way.
     pub(super) sharded: Option<Sharded>,
-}
-
-/// SQL: another mapping has the row `d`, whose key is in these columns.
-fn elsewhere(
-    mapping: &Mapping,
-    destination: &Destination,
-    (key, others): (&[String], &[Mapping]),
-) -> Option<String> {
-    let kept = destination.shards.is_some() && mapping.on_delete != OnDelete::Delete;
-    if kept || VersionsIn::of(mapping, destination) != VersionsIn::Table {
-        return None;
-    }
-    let sharers = sharers(mapping, destination, others);
-    let has = sharers.iter().map(|sharer| {
-        let key: Vec<&str> = sharer.key.iter().map(|&i| key[i].as_str()).collect();
-        let has = |deleted: bool| {
-            format!(
-                "sequin_internal.has_row({}, {}, sequin.row_key({}), {deleted}, $1)",
-                mapping.id,
-                sharer.mapping,
-                key.join(", ")
-            )
-        };
-        let by_entry = has(sharer.keeps_rows);
-        match sharer.has_values() {
-            Some(values) => format!("({by_entry} or {values} and not {})", has(true)),
-            None => by_entry,
-        }
-    });
-    let has: Vec<String> = has.collect();
-    (!has.is_empty()).then(|| has.join(" or "))
-}
-
-/// The assignments that take the columns of the mapping away from a row.
-fn cleared(mapping: &Mapping, destination: &Destination) -> String {
-    let own = written(mapping, destination).into_iter();
-    let own = own.map(|name| format!("{} = default", pgrx::spi::quote_identifier(name)));
-    let own: Vec<String> = own.collect();
-    if own.is_empty() {
-        // an update must set something
-        let key = pgrx::spi::quote_identifier(&mapping.key_of(destination)[0]);
-        return format!("{key} = d.{key}");
-    }
-    own.join(", ")
 }
 
 /// How many rows there are, and how many were confirmed.
@@ -387,8 +342,8 @@ impl<'m> Compared<'m> {
                 " and sequin_internal.has_row({id}, {id}, {row_key}, false, $1)"
             ));
         }
-        let elsewhere = elsewhere(mapping, destination, (&columns, &others));
-        if elsewhere.is_some() && destination.shards.is_some() {
+        let elsewhere = Elsewhere::of(mapping, destination, (&columns, &others));
+        if elsewhere.cleared.is_some() && destination.shards.is_some() {
             return Err(Error::SharedDestination {
                 name: mapping.name.clone(),
             }
@@ -456,7 +411,15 @@ impl<'m> Compared<'m> {
         if let Some(sharded) = &self.sharded {
             return sharded.remove_all();
         }
-        let rows = format!("{condition} and {} and {}", self.unconfirmed, self.is_its);
+        let all = format!("{condition} and {} and {}", self.unconfirmed, self.is_its);
+        let Elsewhere {
+            cleared: elsewhere,
+            left,
+        } = &self.elsewhere;
+        let rows = match left {
+            Some(left) => format!("{all} and not {left}"),
+            None => all.clone(),
+        };
         let versions = match VersionsIn::of(self.mapping, self.destination) {
             VersionsIn::Columns => "d.sequin_lsn, d.sequin_idx, d.sequin_committed_at",
             _ => "null::bigint, null::integer, null::timestamptz",
@@ -470,17 +433,23 @@ impl<'m> Compared<'m> {
             None => format!("delete from {relation} d where {rows}"),
         };
         let returning = format!("returning {row_key} as key, {versions}");
-        let gone = match &self.elsewhere {
-            None => format!("gone as ({change} {returning})"),
+        let gone = match elsewhere {
+            None => format!("removed as ({change} {returning})"),
             Some(elsewhere) => format!(
-                "deleted as ({change} and not ({elsewhere}) {returning}),
-                 cleared as (update {relation} d set {} where {rows} and ({elsewhere}) {returning}),
-                 gone as (select * from deleted union all select * from cleared)",
+                "deleted as ({change} and not {elsewhere} {returning}),
+                 cleared as (update {relation} d set {} where {rows} and {elsewhere} {returning}),
+                 removed as (select * from deleted union all select * from cleared)",
                 cleared(self.mapping, self.destination)
             ),
         };
+        let left = left.as_ref().map_or(String::new(), |left| {
+            format!(
+                "union all select {row_key}, {versions} from {relation} d where {all} and {left}"
+            )
+        });
         let change = format!(
             "with {gone},
+                  gone as (select * from removed {left}),
                   noted as (select sequin_internal.note_gone({id}, g.key, g.sequin_lsn, g.sequin_idx,
                                                     g.sequin_committed_at, $1)
                             from gone g(key, sequin_lsn, sequin_idx, sequin_committed_at))

@@ -19,7 +19,7 @@ use fit::Fit;
 
 pub use changed::{FormerKey, follow_renamed_key};
 pub use fit::qualified;
-pub use shared::{Shared, Sharer, check_shared, may_meet, sharers, written};
+pub use shared::{Shared, Sharer, check_shared, may_meet, written};
 
 /// Every fault of a mapping and of its destination. `destination` is the relation that
 /// [`Mapping::destination`] names, `None` if it names none or the relation is gone.

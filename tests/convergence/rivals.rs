@@ -209,8 +209,14 @@ fn rows_that_both_have_go_on_as_before() {
     let partial = Message::new("update", "shop_b", 5, record);
     assert_eq!(send(&mut client, &[partial]), upserted(1));
     assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b", "3|b"]);
+    // A resync of one leaves them to the other.
+    run(&mut client, "select sequin.begin_resync('shop_a')");
+    let finish = "select sequin.finish_resync('shop_a', min_confirmed => 0)";
+    assert_eq!(value(&mut client, finish), "3");
+    assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b", "3|b"]);
+    send(&mut client, &[item("insert", "shop_a", 1_000, 3, "b")]);
     // The last one removes the row.
-    send(&mut client, &[item("delete", "shop_a", 6, 3, "b")]);
+    send(&mut client, &[item("delete", "shop_a", 1_001, 3, "b")]);
     assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b", "3|b"]);
     send(&mut client, &[item("delete", "shop_b", 7, 3, "b")]);
     assert_eq!(rows(&mut client, ITEMS), ["1|d", "2|b"]);

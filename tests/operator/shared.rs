@@ -168,6 +168,29 @@ fn is_told(warnings: &[String]) {
     }
 }
 
+/// Two filters that let different rows in: under guard columns, what one refuses removes a row of the other.
+#[test]
+fn what_a_filter_refuses_needs_versions_of_its_own() {
+    let database = Database::new("shared_refuses");
+    let (mut client, warnings) = warned(&database);
+    run(
+        &mut client,
+        "create table person (id integer primary key, name text, city text)",
+    );
+    let filter =
+        |region: &str| format!(", name => '{region}', filter => $$record->>'city' = '{region}'$$");
+    for (guard, told) in [("table", 0), ("columns", 1)] {
+        run(&mut client, "delete from sequin.mapping");
+        run(&mut client, &map("eu.public.people", guard, &filter("eu")));
+        assert_eq!(taken(&warnings), [""; 0]);
+        run(&mut client, &map("us.public.people", guard, &filter("us")));
+        let warnings = taken(&warnings);
+        assert_eq!(warnings.len(), told, "{warnings:?}");
+        let hint = "Use guard => 'table' for both";
+        assert!(warnings.iter().all(|it| it.contains(hint)), "{warnings:?}");
+    }
+}
+
 /// Mappings that an older version let be made.
 #[test]
 fn such_mappings_that_are_there_are_told() {

@@ -47,6 +47,9 @@ pub fn may_meet(
     others: &[Mapping],
 ) -> Option<SqlError> {
     let rivals = rivals(mapping, destination, others);
+    if rivals.is_empty() {
+        return may_remove(mapping, destination, others);
+    }
     let mut others = others.iter();
     let other = others.find(|other| other.id == rivals.first().map_or(0, |rival| rival.mapping))?;
     let warning = SqlError::new(
@@ -65,6 +68,38 @@ pub fn may_meet(
                 idents(&common(mapping, other, destination))
             ))
             .with_hint(format!("If a row can come from both, {ONE}")),
+    )
+}
+
+/// Warns of another mapping whose filter lets other rows in, where what the one refuses deletes a row of the other.
+fn may_remove(
+    mapping: &Mapping,
+    destination: &Destination,
+    others: &[Mapping],
+) -> Option<SqlError> {
+    let mut sharing = sharing(mapping, destination, others);
+    let (other, _) = sharing.find(|(other, guards)| {
+        let deletes = [mapping, other].map(|it| it.on_delete != OnDelete::Ignore);
+        *guards != [Guard::Table; 2]
+            && deletes.contains(&true)
+            && writes_the_same(mapping, other, destination)
+            && are_apart(mapping, other)
+    })?;
+    let warning = SqlError::new(
+        sqlstate::WARNING,
+        format!(
+            "mapping \"{}\" writes the same columns of {}, by another filter",
+            other.name,
+            qualified(destination)
+        ),
+    );
+    Some(
+        warning
+            .with_detail(
+                "Under guard 'columns', no version tells by which mapping a row came. What the filter of one refuses deletes \
+                 the row with its key, also one of the other.",
+            )
+            .with_hint("Use guard => 'table' for both, so that each has versions of its own."),
     )
 }
 
