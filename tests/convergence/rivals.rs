@@ -243,6 +243,18 @@ fn a_row_of_the_other_is_not_written_together_with_own_ones() {
     assert_eq!(value(&mut client, name), "a");
 }
 
+/// A key change to the key of a row that the other mapping has, though someone removed it by hand.
+#[test]
+fn a_row_does_not_move_to_the_key_of_the_other() {
+    let (_database, mut client) = mapped("moves", ["", ""]);
+    send(&mut client, &[item("insert", "shop_a", 1, 1, "a")]);
+    run(&mut client, "delete from item where id = 1");
+    send(&mut client, &[item("insert", "shop_b", 2, 5, "b")]);
+    let moved = |to: i64| item("update", "shop_b", 3, to, "b").changes(r#"{"id":5}"#);
+    assert_eq!(send(&mut client, &[moved(1)]).dead, 1);
+    assert_eq!(rows(&mut client, ITEMS), ["5|b"]);
+}
+
 /// A resync of a mapping to a table leaves the rows of a mapping to its partition alone, and the other way round.
 #[test]
 fn a_resync_leaves_rows_of_a_partition_alone() {
