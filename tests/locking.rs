@@ -495,7 +495,7 @@ fn entries_meanwhile(guard: &str, kinds: &[&str]) {
                 let own_batch = batch(&of_call);
                 let others_batch = batch(&[change(others, of_other, "other")]);
                 // Another one writes other rows meanwhile: the mapping cannot be locked.
-                if n % 2_000 == 0 {
+                if n.is_multiple_of(2_000) {
                     run(&mut third, "begin");
                     let record = full(n + 999, "third");
                     apply(&mut third, &batch(&[message("insert", "item", 1, &record)]));
@@ -516,7 +516,7 @@ fn entries_meanwhile(guard: &str, kinds: &[&str]) {
                     }
                     call.join().expect("the call")
                 });
-                if n % 2_000 == 0 {
+                if n.is_multiple_of(2_000) {
                     run(&mut third, "commit");
                 }
                 let how =
