@@ -2,12 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use pgrx::spi::quote_identifier;
-
 use super::fit::qualified;
 use crate::destination::Destination;
 use crate::error::fault::Fault;
-use crate::error::quote::idents;
+use crate::error::quote::{ident, idents};
 use crate::error::{SqlError, sqlstate};
 use crate::mapping::source::Part;
 use crate::mapping::versions::guard;
@@ -123,7 +121,7 @@ impl Sharer {
     /// SQL: the row `d` has a value of a column of this mapping's own. `None` if none of its columns tells.
     pub fn has_values(&self) -> Option<String> {
         let columns = self.columns.iter();
-        let has = columns.map(|name| format!("d.{} is not null", quote_identifier(name)));
+        let has = columns.map(|name| format!("d.{} is not null", ident(name)));
         let has: Vec<String> = has.collect();
         (!has.is_empty()).then(|| format!("({})", has.join(" or ")))
     }
