@@ -1,4 +1,4 @@
-//! Rows of other mappings that write the same columns: this mapping does not delete them.
+//! Rows of other mappings: those that write the same columns, this mapping does not delete.
 
 #![forbid(unsafe_code)]
 
@@ -34,11 +34,17 @@ impl Changes<'_> {
 
     /// Whether one of these mappings has the row, committed or not.
     pub(super) fn is_of(&self, others: &[Sharer], run: Run) -> bool {
-        let values = self.keyed.key_values(run.start);
         others.iter().any(|other| {
-            let mut key = Vec::new();
-            key::encode_in_order(&self.target.key_encoding, values, &other.key, &mut key);
+            let key = self.key_of_other(other, run);
             have_entries(other.mapping, &[&key], Sees::Dirty, true) == [true]
         })
+    }
+
+    /// The key of a row as another mapping notes it.
+    pub fn key_of_other(&self, other: &Sharer, run: Run) -> Vec<u8> {
+        let mut key = Vec::new();
+        let values = self.keyed.key_values(run.start);
+        key::encode_in_order(&self.target.key_encoding, values, &other.key, &mut key);
+        key
     }
 }

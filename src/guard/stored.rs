@@ -149,12 +149,9 @@ pub fn have(sharer: &Sharer, keys: &[&[u8]]) -> Vec<Option<bool>> {
 
 /// For which of these keys a mapping (by id) has an entry. `live`: of a row that is not deleted.
 pub fn have_entries(mapping: i32, keys: &[&[u8]], sees: Sees, live: bool) -> Vec<bool> {
-    let of_keys = keys.iter().map(|key| {
-        let key = key.into_datum();
-        vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
-    });
     let mut found = vec![false; keys.len()];
-    scan(relations(), sees, &["deleted"], of_keys, |n, row| {
+    let keys = index_keys(mapping, keys);
+    scan(relations(), sees, &["deleted"], keys, |n, row| {
         let deleted = row
             .value(0)
             .is_some_and(|deleted| deleted.value() as u8 != 0);
@@ -166,16 +163,21 @@ pub fn have_entries(mapping: i32, keys: &[&[u8]], sees: Sees, live: bool) -> Vec
 
 fn seen_versions(mapping: i32, keys: &[&[u8]]) -> Vec<Option<VersionRow>> {
     let mut found: Vec<Option<VersionRow>> = keys.iter().map(|_| None).collect();
-    let of_keys = keys.iter().map(|key| {
-        let key = key.into_datum();
-        vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
-    });
-    scan(relations(), Sees::Committed, VERSION, of_keys, |n, row| {
+    let keys = index_keys(mapping, keys);
+    scan(relations(), Sees::Committed, VERSION, keys, |n, row| {
         let text = |column| Some(output_text(pg_sys::JSONBOID, row.value(column)?));
         found[n] = Some(VersionRow::of(|column| row.value(column), text));
         ControlFlow::Continue(())
     });
     found
+}
+
+/// Keys of a mapping's entries, as the primary key has them.
+fn index_keys<'k>(mapping: i32, keys: &'k [&[u8]]) -> impl Iterator<Item = Vec<Datum>> + 'k {
+    keys.iter().map(move |key| {
+        let key = key.into_datum();
+        vec![Datum::from(mapping), key.unwrap_or(Datum::null())]
+    })
 }
 
 fn locked_versions(

@@ -14,7 +14,6 @@ use crate::changes::Changes;
 use crate::changes::net::{Guarded, NetChange};
 use crate::error::{SqlError, sqlstate};
 use crate::guard::stored::{have, have_entries};
-use crate::key;
 use crate::mapping::check::Sharer;
 use crate::pg::unique_scan::Sees;
 use crate::prepared::{Recent, RowReader};
@@ -89,14 +88,9 @@ fn with_values(
 
 /// The keys of rows, as another mapping notes them.
 fn keys_for(changes: &Changes<'_>, sharer: &Sharer, nets: &[&NetChange]) -> Vec<Vec<u8>> {
-    let encoded = nets.iter().map(|net| {
-        let mut bytes = Vec::new();
-        let values = changes.keyed.key_values(net.run.start);
-        let encoding = &changes.target.key_encoding;
-        key::encode_in_order(encoding, values, &sharer.key, &mut bytes);
-        bytes
-    });
-    encoded.collect()
+    let nets = nets.iter();
+    nets.map(|net| changes.key_of_other(sharer, net.run))
+        .collect()
 }
 
 /// For which of these rows another mapping has an entry that does not say that the row is deleted.

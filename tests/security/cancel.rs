@@ -122,7 +122,24 @@ fn with_document(value: &str) -> String {
     message("insert", "noted", 1, &format!(r#"{{"id":1,"d":{value}}}"#))
 }
 
-fn repeated(unit: &str, size: usize) -> String {
+/// Tables and mappings for one large value, by each way that values go.
+pub const SHAPES: &str = r#"create table noted (id bigint primary key, d jsonb, t text, l text[]);
+    alter table noted alter d set storage external, alter t set storage external, alter l set storage external;
+    create table sent (batch text);
+    alter table sent alter batch set storage external;
+    create table sent_jsonb (batch jsonb);
+    alter table sent_jsonb alter batch set storage external;
+    alter table sequin.dead_letter alter message set storage external;
+    select sequin.map('public.noted', 'noted', guard => 'off', name => 'noted');
+    select sequin.map('public.texts', 'noted', guard => 'off', name => 'texts',
+                      columns => '{"id": "record.id", "t": "record.d"}');
+    select sequin.map('public.lists', 'noted', guard => 'off', name => 'lists',
+                      columns => '{"id": "record.id", "l": "record.d"}');
+    select sequin.map('public.sql', 'noted', guard => 'off', name => 'sql',
+                      columns => '{"id": "record.id", "t": {"sql": "left(record->>''d'', 3)"}}')"#;
+
+/// Units in a row, of this size together.
+pub fn repeated(unit: &str, size: usize) -> String {
     unit.repeat(size / unit.len())
 }
 
@@ -131,23 +148,7 @@ fn repeated(unit: &str, size: usize) -> String {
 fn a_cancel_is_heard_whatever_the_shape() {
     let size = if is_full() { 100_000_000 } else { 4_000_000 };
     let database = Database::new("cancel_shapes");
-    run(
-        &mut database.connect(),
-        r#"create table noted (id bigint primary key, d jsonb, t text, l text[]);
-         alter table noted alter d set storage external, alter t set storage external, alter l set storage external;
-         create table sent (batch text);
-         alter table sent alter batch set storage external;
-         create table sent_jsonb (batch jsonb);
-         alter table sent_jsonb alter batch set storage external;
-         alter table sequin.dead_letter alter message set storage external;
-         select sequin.map('public.noted', 'noted', guard => 'off', name => 'noted');
-         select sequin.map('public.texts', 'noted', guard => 'off', name => 'texts',
-                           columns => '{"id": "record.id", "t": "record.d"}');
-         select sequin.map('public.lists', 'noted', guard => 'off', name => 'lists',
-                           columns => '{"id": "record.id", "l": "record.d"}');
-         select sequin.map('public.sql', 'noted', guard => 'off', name => 'sql',
-                           columns => '{"id": "record.id", "t": {"sql": "left(record->>''d'', 3)"}}')"#,
-    );
+    run(&mut database.connect(), SHAPES);
     let half = size / 2;
     let values = [
         ("deep arrays", "[".repeat(half) + &"]".repeat(half)),

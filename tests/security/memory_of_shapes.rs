@@ -2,11 +2,8 @@
 
 use support::{Database, message, run};
 
+use super::cancel::{SHAPES, repeated};
 use super::memory::measured_call;
-
-fn repeated(unit: &str, size: usize) -> String {
-    unit.repeat(size / unit.len())
-}
 
 #[test]
 fn a_large_value_of_any_shape() {
@@ -15,22 +12,11 @@ fn a_large_value_of_any_shape() {
     let database = Database::new("memory_shapes");
     run(
         &mut database.connect(),
-        r#"create table item (id bigint primary key, t text);
-         create table noted (id bigint primary key, d jsonb, t text, l text[]);
-         alter table noted alter d set storage external, alter t set storage external, alter l set storage external;
-         create table sent (batch text);
-         alter table sent alter batch set storage external;
-         create table sent_jsonb (batch jsonb);
-         alter table sent_jsonb alter batch set storage external;
-         alter table sequin.dead_letter alter message set storage external;
-         select sequin.map('public.item', 'item', guard => 'off', name => 'item');
-         select sequin.map('public.noted', 'noted', guard => 'off', name => 'noted');
-         select sequin.map('public.texts', 'noted', guard => 'off', name => 'texts',
-                           columns => '{"id": "record.id", "t": "record.d"}');
-         select sequin.map('public.lists', 'noted', guard => 'off', name => 'lists',
-                           columns => '{"id": "record.id", "l": "record.d"}');
-         select sequin.map('public.sql', 'noted', guard => 'off', name => 'sql',
-                           columns => '{"id": "record.id", "t": {"sql": "left(record->>''d'', 3)"}}')"#,
+        &format!(
+            "{SHAPES};
+             create table item (id bigint primary key, t text);
+             select sequin.map('public.item', 'item', guard => 'off', name => 'item')"
+        ),
     );
     let values = [
         ("deep arrays", "[".repeat(size / 2) + &"]".repeat(size / 2)),
