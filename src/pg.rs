@@ -12,6 +12,7 @@ pub mod clock;
 pub mod compiled;
 pub mod constraints;
 pub mod counter;
+pub mod cursors;
 pub mod failures;
 pub mod forbidden;
 pub mod function;

@@ -13,6 +13,7 @@ use crate::error::fault::Fault;
 use crate::error::quote::{ident, literal};
 use crate::error::sqlstate;
 use crate::pg::keys::{extension_owner, role_name};
+use crate::pg::parse;
 use crate::pg::raise::raise;
 use crate::pg::row::Row;
 use crate::pg::settings::checks_function_bodies;
@@ -169,11 +170,10 @@ pub fn internal_functions(writer: pg_sys::Oid) -> bool {
         return false;
     };
     let role = ident(&role);
-    let granted = Spi::run(ONE_AT_A_TIME).and_then(|()| {
-        lacking().iter().try_for_each(|function| {
-            Spi::run(&format!("grant execute on function {function} to {role}"))
-        })
-    });
-    granted.unwrap_or_else(|e| error!("could not grant the internal functions: {e}"));
+    Spi::run(ONE_AT_A_TIME).unwrap_or_else(|e| error!("could not lock the grants: {e}"));
+    for function in lacking() {
+        parse::grant(&format!("grant execute on function {function} to {role}"))
+            .unwrap_or_else(|error| raise(error));
+    }
     true
 }

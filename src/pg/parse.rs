@@ -97,6 +97,21 @@ pub fn analyse(text: &str) -> Result<Statement, SqlError> {
     }
 }
 
+/// Runs a `GRANT` on functions. Event triggers are not fired: they may name tables without a schema, and would find those
+/// that the caller has made in `pg_temp`, whose triggers would run with the rights of the role that the backend acts as.
+pub fn grant(text: &str) -> Result<(), SqlError> {
+    let statement = only(parse(text)?).expect("one statement");
+    // SAFETY: the parser made the tree. The functions of the server raise errors by themselves.
+    unsafe {
+        let node = (*statement.cast::<pg_sys::RawStmt>()).stmt;
+        assert_eq!((*node).type_, pg_sys::NodeTag::T_GrantStmt, "{text}");
+        pg_sys::PreventCommandIfReadOnly(c"GRANT".as_ptr());
+        pg_sys::ExecuteGrantStmt(node.cast());
+        pg_sys::CommandCounterIncrement();
+    }
+    Ok(())
+}
+
 fn parse(text: &str) -> Result<*mut pg_sys::List, SqlError> {
     let text = nul_terminated(text)?;
     let text = text.as_ptr();

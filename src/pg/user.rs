@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::compiled;
+use super::cursors;
 use super::names;
 use super::outside;
 use super::settings::{PINNED, PINNED_PATH, Settings};
@@ -23,6 +24,7 @@ pub struct ActingAs {
     owner: Option<pg_sys::Oid>,
     _hidden: Option<Hidden>,
     _outside: Option<outside::Hidden>,
+    _cursors: Option<cursors::Held>,
     _turn: Turn,
 }
 
@@ -71,6 +73,7 @@ impl ActingAs {
                 owner: owner.then_some(role),
                 _hidden: hidden,
                 _outside: (owner || restricted).then(outside::Hidden::begin),
+                _cursors: restricted.then(cursors::Held::begin),
                 _turn: turn,
             }
         }
