@@ -204,6 +204,7 @@ fn sql_in_mappings_sees_pinned_settings() {
         ("xmloption", "content"),
         ("xmlbinary", "base64"),
         ("quote_all_identifiers", "off"),
+        ("transform_null_equals", "off"),
         ("row_security", "on"),
     ];
     let (element, printed) = match has_xml(&mut client) {
@@ -233,7 +234,8 @@ fn sql_in_mappings_sees_pinned_settings() {
     }
     run(
         &mut client,
-        "set timezone = 'Asia/Kathmandu'; set array_nulls = off; set quote_all_identifiers = on",
+        "set timezone = 'Asia/Kathmandu'; set array_nulls = off; set quote_all_identifiers = on;
+         set transform_null_equals = on",
     );
     let record = r#"{"id": 1, "price": "-$1,234.50", "parts": ["a", null]}"#;
     let sent = format!(

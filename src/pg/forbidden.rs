@@ -2,6 +2,7 @@
 //!
 //! - Some settings would end the session: an error would be fatal, or the transaction would be out of time at once. That
 //!   such a change is undone with the owner's turn comes too late.
+//! - A short tcp_user_timeout holds at once: the connection of a client that is slow to read a NOTICE would be closed.
 //! - With another client_encoding, a NOTICE is not in the encoding that the client reads: some clients then close the
 //!   connection.
 //! - Constraints that it defers stay deferred for the mappings of others, and for the commit, where no message can be blamed.
@@ -18,9 +19,12 @@ use super::raise::raise;
 use super::temporary::is_acting;
 use crate::error::Error;
 
-/// The settings, by name: of type boolean, and integer (since PostgreSQL 17).
+/// The setting, of type boolean.
 const EXIT_ON_ERROR: &CStr = c"exit_on_error";
+
+/// The settings of type integer. PostgreSQL 17 has the first.
 const TRANSACTION_TIMEOUT: &CStr = c"transaction_timeout";
+const TCP_USER_TIMEOUT: &CStr = c"tcp_user_timeout";
 
 /// The setting, of type text.
 const CLIENT_ENCODING: &CStr = c"client_encoding";
@@ -33,6 +37,7 @@ const SESSION_LOCKS: std::ops::RangeInclusive<u32> =
 static mut BEFORE_ACCESS: pg_sys::object_access_hook_type = None;
 static mut BEFORE_EXIT_ON_ERROR: pg_sys::GucBoolCheckHook = None;
 static mut BEFORE_TRANSACTION_TIMEOUT: pg_sys::GucIntCheckHook = None;
+static mut BEFORE_TCP_USER_TIMEOUT: pg_sys::GucIntCheckHook = None;
 static mut BEFORE_CLIENT_ENCODING: pg_sys::GucStringCheckHook = None;
 static mut BEFORE_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
@@ -55,6 +60,10 @@ pub fn watch() {
                 let setting = setting.cast::<pg_sys::config_int>();
                 BEFORE_TRANSACTION_TIMEOUT =
                     (*setting).check_hook.replace(check_transaction_timeout);
+            }
+            if name == TCP_USER_TIMEOUT && (*setting).vartype == pg_sys::config_type::PGC_INT {
+                let setting = setting.cast::<pg_sys::config_int>();
+                BEFORE_TCP_USER_TIMEOUT = (*setting).check_hook.replace(check_tcp_user_timeout);
             }
             if name == CLIENT_ENCODING && (*setting).vartype == pg_sys::config_type::PGC_STRING {
                 let setting = setting.cast::<pg_sys::config_string>();
@@ -110,6 +119,19 @@ unsafe extern "C-unwind" fn check_transaction_timeout(
         let error = c"the code of a mapping may not change setting \"transaction_timeout\"";
         !is_refused(source, error)
             && BEFORE_TRANSACTION_TIMEOUT.is_none_or(|before| before(new, extra, source))
+    }
+}
+
+unsafe extern "C-unwind" fn check_tcp_user_timeout(
+    new: *mut c_int,
+    extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: passes the server's arguments on.
+    unsafe {
+        let error = c"the code of a mapping may not change setting \"tcp_user_timeout\"";
+        !is_refused(source, error)
+            && BEFORE_TCP_USER_TIMEOUT.is_none_or(|before| before(new, extra, source))
     }
 }
 

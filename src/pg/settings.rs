@@ -27,6 +27,8 @@ pub const PINNED: &[(&CStr, &CStr)] = &[
     // with `off`, a query would fail wherever a policy applies to the owner
     (c"row_security", c"on"),
     (c"standard_conforming_strings", c"on"),
+    // with `on`, SQL that compares with null means something else
+    (c"transform_null_equals", c"off"),
     (c"jit", c"off"),
 ];
 

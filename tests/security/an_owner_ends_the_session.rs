@@ -32,6 +32,12 @@ fn by_settings() {
     ] {
         refused(body, "exit_on_error");
     }
+    for body in [
+        "begin perform set_config('tcp_user_timeout', '1', true); return new; end",
+        "begin set tcp_user_timeout = 0; return new; end",
+    ] {
+        refused(body, "tcp_user_timeout");
+    }
     if has_timeout {
         for body in [
             "begin perform set_config('transaction_timeout', '1', true); perform pg_sleep(1); return new; end",
