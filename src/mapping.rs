@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod catalog;
 pub mod check;
 pub mod columns;

@@ -33,6 +33,7 @@ use crate::destination::{Column, Destination, UniqueIndex, links};
 use crate::error::{Error, SqlError};
 use crate::json::Json;
 use crate::key::KeyColumn;
+use crate::mapping::beside::Beside;
 use crate::mapping::check::Shared;
 use crate::mapping::faults::since_changed;
 use crate::mapping::grants::writer;
@@ -109,14 +110,19 @@ const PER_TARGET: usize = 4 << 10;
 const PER_COLUMN: usize = 512;
 
 impl Target {
-    /// Prepares the mapping. `None`: the destination is gone.
-    pub fn make(mapping: &Mapping) -> Option<Result<Target, SqlError>> {
+    /// Prepares the mapping; `beside` knows the others. `None`: the destination is gone.
+    pub fn make(mapping: &Mapping, beside: &mut Beside) -> Option<Result<Target, SqlError>> {
         let edition = invalidation::edition();
         let destination = Destination::load(mapping.destination_oid()?)?;
-        Some(Self::of(mapping.clone(), destination, edition))
+        Some(Self::of(mapping.clone(), destination, edition, beside))
     }
 
-    fn of(mapping: Mapping, destination: Destination, owned_at: u64) -> Result<Target, SqlError> {
+    fn of(
+        mapping: Mapping,
+        destination: Destination,
+        owned_at: u64,
+        beside: &mut Beside,
+    ) -> Result<Target, SqlError> {
         if destination.shards.is_some() {
             require_coordinator(&destination.qualified_name())?;
         }
@@ -169,7 +175,7 @@ impl Target {
         if (told.listens() || supply.listens()) && !append {
             depends_on.push(catalog::unreadable_members());
         }
-        let shared = Shared::of(&mapping, &destination, &catalog::to(destination.oid)?);
+        let shared = beside.shared(&mapping, &destination);
         let can_lock_rows = matches!(destination.relkind, b'r' | b'p')
             && destination.shards.is_none()
             && may_lock_rows(destination.oid, writer(&mapping, &destination));
@@ -208,7 +214,7 @@ impl Target {
     pub fn memory(&self) -> usize {
         let own = PER_TARGET + PER_COLUMN * self.destination.columns.len();
         let projection = self.projection.as_ref().map_or(0, Projection::memory);
-        own + projection + self.statements.memory()
+        own + projection + self.shared.memory() + self.statements.memory()
     }
 
     /// Whether the same role writes the rows as before: a partition changes hands without a change of the table.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -15,6 +16,7 @@ use crate::error::fault::summary;
 use crate::error::origin::Origin;
 use crate::error::{Error, SqlError, quote, sqlstate};
 use crate::guard::rekey::noted;
+use crate::mapping::beside::Beside;
 use crate::mapping::check::check_shared;
 use crate::mapping::grants::writer;
 use crate::mapping::{Mapping, catalog, faults, privileges};
@@ -54,15 +56,17 @@ fn check_mappings() -> Result<
     begin_call();
     let _definer = ActingAs::new(extension_owner(), false);
     let _connection = Connection::open();
-    let all = catalog::load()?;
-    let mut mappings = all.clone();
+    let mut mappings = catalog::load()?;
     mappings.retain(|mapping| may_act_as(caller, mapping.owner_oid()));
     mappings.sort_by(|a, b| a.name.cmp(&b.name));
     let resyncing = catalog::resyncing();
+    let beside = RefCell::new(Beside::default());
     let mut rows = Vec::with_capacity(mappings.len());
     for mapping in mappings {
         begin_attempt(settings::mapping_timeout());
-        let error = checked(&mapping, evaluate)?;
+        let error = checked(&mapping, |mapping| {
+            evaluate(mapping, &mut beside.borrow_mut())
+        })?;
         let locked = |error: &SqlError| error.is(sqlstate::LOCK_NOT_AVAILABLE);
         let state = match &error {
             _ if !mapping.enabled => "paused",
@@ -72,7 +76,7 @@ fn check_mappings() -> Result<
             None => "running",
         };
         let error = match error {
-            None => checked(&mapping, |mapping| doubt(mapping, &all))?,
+            None => checked(&mapping, |mapping| doubt(mapping, &mut beside.borrow_mut()))?,
             error => error,
         };
         let (code, message, hint) = match error {
@@ -109,9 +113,9 @@ fn checked(
     }
 }
 
-/// What would keep the mapping from being made anew beside `others`, although it can write: some of its messages will fail,
+/// What would keep the mapping from being made anew beside the others, although it can write: some of its messages will fail,
 /// or other mappings write the same rows.
-fn doubt(mapping: &Mapping, others: &[Mapping]) -> Result<(), SqlError> {
+fn doubt(mapping: &Mapping, beside: &mut Beside) -> Result<(), SqlError> {
     let destination = mapping.destination_oid().and_then(Destination::load);
     let Some(destination) = destination else {
         return Ok(());
@@ -119,8 +123,8 @@ fn doubt(mapping: &Mapping, others: &[Mapping]) -> Result<(), SqlError> {
     let _turn = Turn::of(mapping.id);
     let mut faults = faults::all(mapping, Some(&destination), writer(mapping, &destination));
     if faults.is_empty() {
-        let others = catalog::beside(destination.oid, others.to_vec());
-        faults.extend(check_shared(mapping, &destination, &others));
+        let others = beside.others(destination.oid);
+        faults.extend(check_shared(mapping, &destination, others));
     }
     if faults.is_empty() {
         return Ok(());
@@ -135,7 +139,7 @@ fn doubt(mapping: &Mapping, others: &[Mapping]) -> Result<(), SqlError> {
 }
 
 /// What a call with messages for the mapping does before it writes.
-fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
+fn evaluate(mapping: &Mapping, beside: &mut Beside) -> Result<(), SqlError> {
     let (id, name) = (mapping.id, &mapping.name);
     if !mapping.faults.is_empty() {
         let (mapping, faults) = (name.clone(), mapping.faults.clone());
@@ -151,7 +155,7 @@ fn evaluate(mapping: &Mapping) -> Result<(), SqlError> {
     if !invalidation::try_lock(destination, PATIENCE)? {
         return Err(locked(mapping));
     }
-    let target = Target::make(mapping).unwrap_or_else(|| Err(registry::gone(mapping)))?;
+    let target = Target::make(mapping, beside).unwrap_or_else(|| Err(registry::gone(mapping)))?;
     noted::check(mapping, &target.destination)?;
     if let Some(fault) = privileges::of_rows(mapping, &target.destination, target.writer()) {
         let (mapping, faults) = (name.clone(), vec![fault]);

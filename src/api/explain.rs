@@ -11,6 +11,7 @@ use crate::apply::registry;
 use crate::column_set::ColumnSet;
 use crate::envelope;
 use crate::error::Error;
+use crate::mapping::beside::Beside;
 use crate::mapping::catalog::mine;
 use crate::mapping::grants::{Routine, require_execute};
 use crate::mapping::versions::VersionsIn;
@@ -131,7 +132,8 @@ fn explain_mapping(
         return Ok(TableIterator::new(Vec::new()));
     };
     invalidation::lock(pg_sys::Oid::from(oid));
-    let target = Target::make(&found).unwrap_or_else(|| Err(registry::gone(&found)))?;
+    let target = Target::make(&found, &mut Beside::default())
+        .unwrap_or_else(|| Err(registry::gone(&found)))?;
     let mut parts = columns(&target);
     parts.extend(statements(&target));
     Ok(TableIterator::new(parts))

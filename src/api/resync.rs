@@ -326,7 +326,7 @@ impl<'m> Compared<'m> {
         }
         // The resync leaves the rows of other mappings to the same table alone. Where versions live in the
         // destination, no column shows which mapping wrote a row.
-        let others = catalog::to(destination.oid)?;
+        let others = catalog::to(destination.oid);
         let here = |it: &Mapping| it.id != id && it.destination == mapping.destination;
         let shared = others.iter().any(here);
         if shared {

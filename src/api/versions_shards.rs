@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, Datum};
 use super::finishing::Finishing;
 use crate::error::{Error, SqlError};
 use crate::guard::pages::{PAGE, Pages, known};
+use crate::mapping::beside::Beside;
 use crate::mapping::{GUARD_COLUMNS, Mapping};
 use crate::pg::spi::Connection;
 use crate::pg::user::ActingAs;
@@ -43,7 +44,7 @@ pub(super) fn target(mapping: &Mapping) -> Result<Target, SqlError> {
     let gone = || Error::DestinationGone {
         mapping: mapping.name.clone(),
     };
-    Target::make(mapping).ok_or_else(gone)?
+    Target::make(mapping, &mut Beside::default()).ok_or_else(gone)?
 }
 
 /// Copies the versions in the guard columns to `sequin.row_version`.

@@ -8,9 +8,10 @@ use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::error::SqlError;
 use crate::prepared::{RowReader, Statement};
-use crate::statement::lookup::{self, RowLock};
+use crate::statement::lookup;
 
-/// The rows that the destination has now at the keys of these changes, as the mapping's owner sees them.
+/// The rows that the destination has now at the keys of these changes, as the mapping's owner sees them. Large values
+/// are told by their size.
 pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     let mut found = Images::new();
     let (target, keyed) = (&changes.target, &changes.keyed);
@@ -20,7 +21,9 @@ pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     let all = 0..keyed.changes().len() as u32;
     let keys = || all.clone().map(|n| keyed.key_values(n).to_vec()).collect();
     let relation = target.relation_of(keys);
-    let sql = lookup::images(&relation, &target.key_sql(), RowLock::None);
+    let columns = target.destination.columns.iter();
+    let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+    let sql = lookup::shown(&relation, &target.key_sql(), &columns);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     let returned = statement.query(all, |n| {
         let key = keyed.key_values(n).iter().map(|value| Some(*value));

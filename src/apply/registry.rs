@@ -14,6 +14,7 @@ use crate::destination::Destination;
 use crate::error::Error;
 use crate::error::SqlError;
 use crate::guard::rekey;
+use crate::mapping::beside::Beside;
 use crate::mapping::catalog::{self, Mapped};
 use crate::mapping::{Mapping, Mode, OnDelete};
 use crate::pg::invalidation;
@@ -40,6 +41,7 @@ pub struct Registry {
     pub relation: pg_sys::Oid,
     announced: pg_sys::Oid,
     letters_changed: bool,
+    beside: Beside,
     /// By the mapping's id.
     ready: HashMap<i32, Ready>,
     uses: u64,
@@ -95,6 +97,7 @@ impl Registry {
             relation,
             announced: announced(),
             letters_changed: false,
+            beside: Beside::default(),
             ready: HashMap::new(),
             uses: 0,
         })
@@ -130,6 +133,7 @@ impl Registry {
     fn forget(&mut self, changed: &invalidation::Changed) {
         self.letters_changed |= changed.contains(self.announced);
         if !changed.is_empty() {
+            self.beside.forget();
             self.ready
                 .retain(|_, ready| !ready.target.depends_on.iter().any(|o| changed.contains(*o)));
         }
@@ -158,7 +162,7 @@ impl Registry {
             return Ok(ready.target);
         }
         let mapping = &self.mappings[index];
-        let target = Target::make(mapping).unwrap_or_else(|| Err(gone(mapping)));
+        let target = Target::make(mapping, &mut self.beside).unwrap_or_else(|| Err(gone(mapping)));
         let target = target.map_err(|error| error.of_mapping(id))?;
         match rekey::settle(mapping, &target.destination, exclusive) {
             Ok(_) => Ok(target),

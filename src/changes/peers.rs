@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::Changes;
 use super::keyed::Run;
 use crate::guard::stored::{Stored, have_entries};
@@ -33,7 +35,7 @@ impl Changes<'_> {
     }
 
     /// Whether one of these mappings has the row, committed or not.
-    pub(super) fn is_of(&self, others: &[Sharer], run: Run) -> bool {
+    pub(super) fn is_of(&self, others: &[Rc<Sharer>], run: Run) -> bool {
         others.iter().any(|other| {
             let key = self.key_of_other(other, run);
             have_entries(other.mapping, &[&key], Sees::Dirty, true) == [true]

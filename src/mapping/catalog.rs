@@ -15,33 +15,69 @@ use crate::pg::keys::extension_owner;
 use crate::pg::mapped::may_be_shared;
 use crate::pg::raise::raise;
 use crate::pg::relation;
-use crate::pg::spi::{self, Connection};
+use crate::pg::spi::{self, Connection, Returned};
 use crate::pg::user::{ActingAs, begin_call, current_user, may_act_as};
 use crate::prepared::{BatchRow, Kept, Lookup, RowReader};
 
-const MAPPINGS: &str = "
+macro_rules! mappings {
+    ($those:literal) => {
+        concat!(
+            "
     select id, name, source, destination::oid, columns::text, pg_catalog.array_to_json(key)::text, filter, mode,
            on_delete, soft_delete, on_error, guard, enabled, owner::oid, search_path
-    from sequin.mapping order by id";
+    from sequin.mapping ",
+            $those,
+            " order by id"
+        )
+    };
+}
+
+const MAPPINGS: &str = mappings!("");
+
+const MAPPINGS_TO: &str =
+    mappings!("where destination in (select b.oid from sequin_internal.batch() b(oid oid))");
+
+const MAPPING_NAMED: &str =
+    mappings!("where name in (select b.name from sequin_internal.batch() b(name text))");
 
 thread_local! {
+    static LOAD_NAMED: Kept = const { Kept::new(MAPPING_NAMED, &[("name", pg_sys::TEXTOID)]) };
     static LOAD: Kept = const { Kept::new(MAPPINGS, &[("nothing", pg_sys::INT4OID)]) };
+    static LOAD_TO: Kept = const { Kept::new(MAPPINGS_TO, &[("oid", pg_sys::OIDOID)]) };
 }
 
 /// Every mapping of the database, by id. A row with faults, which the trigger has not checked, must not keep the others from
 /// being read.
 pub fn load() -> Result<Vec<Mapping>, Error> {
-    let rows = select().unwrap_or_else(|error| raise(error));
+    Ok(read_rows(|| {
+        LOAD.with(|query| query.query(std::iter::empty(), |row: BatchRow| row))
+    }))
+}
+
+/// The mappings to these relations, by id. The caller acts as the extension's owner.
+fn load_to(destinations: &[pg_sys::Oid]) -> Vec<Mapping> {
+    let row = |oid: &pg_sys::Oid| vec![Some(pg_sys::Datum::from(*oid))];
+    read_rows(|| LOAD_TO.with(|query| query.query(destinations.iter(), row)))
+}
+
+/// The mapping of this name. The caller acts as the extension's owner.
+pub fn named(name: &str) -> Option<Mapping> {
+    let found = read_rows(|| LOAD_NAMED.with(|query| query.query_of(vec![name.into_datum()])));
+    found.into_iter().next()
+}
+
+fn read_rows(query: impl FnOnce() -> Result<Returned, SqlError>) -> Vec<Mapping> {
+    let rows = select(query).unwrap_or_else(|error| raise(error));
     let read = |row: MappingRow| {
         let (mapping, faults) = row.read();
         Mapping { faults, ..mapping }
     };
-    Ok(rows.into_iter().map(read).collect())
+    rows.into_iter().map(read).collect()
 }
 
-fn select() -> Result<Vec<MappingRow>, SqlError> {
+fn select(query: impl FnOnce() -> Result<Returned, SqlError>) -> Result<Vec<MappingRow>, SqlError> {
     let _connection = Connection::open();
-    let returned = LOAD.with(|query| query.query(std::iter::empty(), |row: BatchRow| row))?;
+    let returned = query()?;
     let mut row = RowReader::new(&returned);
     let mut rows = Vec::with_capacity(returned.len());
     while row.next() {
@@ -168,24 +204,24 @@ thread_local! {
 
 /// The mappings to a table, to its partitions, or to what it is a partition of, as if all were to the table. May be
 /// empty if there is only one.
-pub fn to(destination: pg_sys::Oid) -> Result<Vec<Mapping>, Error> {
+pub fn to(destination: pg_sys::Oid) -> Vec<Mapping> {
     if !may_be_shared(destination) {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let _definer = ActingAs::new(extension_owner(), false);
     let relatives = relatives(destination);
     // To read all mappings takes time, and most partitioned tables have one.
     if relatives.iter().map(|(_, mappings)| mappings).sum::<i64>() < 2 {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let related: Vec<pg_sys::Oid> = relatives.into_iter().map(|(oid, _)| oid).collect();
-    Ok(as_one(load()?, destination, &related))
+    as_one(load_to(&related), destination)
 }
 
-/// These mappings, those to a table, to its partitions, or to what it is a partition of as if they were to the table. The
-/// caller acts as the extension's owner.
-pub fn beside(destination: pg_sys::Oid, mappings: Vec<Mapping>) -> Vec<Mapping> {
-    as_one(mappings, destination, &related(destination))
+/// As [`to`], also if there is only one: the caller is about to add another. The caller acts as the extension's owner.
+pub fn beside(destination: pg_sys::Oid) -> Vec<Mapping> {
+    let related = related(destination);
+    as_one(load_to(&related), destination)
 }
 
 /// The table, its partitions with mappings, and what it is a partition of. The caller acts as the extension's owner.
@@ -201,16 +237,9 @@ fn relatives(destination: pg_sys::Oid) -> Vec<(pg_sys::Oid, i64)> {
     found.into_iter().flatten().collect()
 }
 
-fn as_one(
-    mut mappings: Vec<Mapping>,
-    destination: pg_sys::Oid,
-    related: &[pg_sys::Oid],
-) -> Vec<Mapping> {
+fn as_one(mut mappings: Vec<Mapping>, destination: pg_sys::Oid) -> Vec<Mapping> {
     for mapping in &mut mappings {
-        let of_its = |oid: &pg_sys::Oid| mapping.destination_oid() == Some(*oid);
-        if related.iter().any(of_its) {
-            mapping.destination = Some(destination.to_u32());
-        }
+        mapping.destination = Some(destination.to_u32());
     }
     mappings
 }

@@ -134,7 +134,9 @@ fn checked<'a>(
         faults.extend(all(&mapping, destination.as_ref(), mapping.owner_oid()));
         if let Some(table) = table.filter(|_| faults.is_empty()) {
             let definer = ActingAs::new(extension_owner(), false);
-            let others = catalog::beside(table.oid, catalog::load()?);
+            let others = catalog::beside(table.oid);
+            // A mapping that replaces one of its name is inserted, and then updated: that is checked if it changes.
+            let replaced = is_new.then(|| catalog::named(&mapping.name)).flatten();
             drop(definer);
             let shared = check_shared(&mapping, table, &others);
             match shared {
@@ -142,9 +144,7 @@ fn checked<'a>(
                 Some(fault) if resumed => shares(&mapping, fault),
                 shared => faults.extend(shared),
             }
-            // A mapping that replaces one of its name is inserted, and then updated: that is checked if it changes.
-            let mut others_of_name = others.iter().filter(|other| other.name == mapping.name);
-            let replaces = is_new && others_of_name.any(|other| !other.works_as(&mapping));
+            let replaces = replaced.is_some_and(|other| !other.works_as(&mapping));
             if faults.is_empty() && !resumed && !replaces {
                 warn(&mapping, table, &others);
             }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{SqlColumn, SqlRelation, batch, matches, number_name};
+use crate::error::quote::{ident, literal};
 
 /// Whether a query locks the rows that it finds, until the transaction ends. The rows are those of the latest commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,18 +46,51 @@ fn look_up(
 
 /// Selects the rows of these keys as JSON, each with the number that its key has in the batch relation.
 pub fn images(relation: &SqlRelation, key: &[&SqlColumn], lock: RowLock) -> String {
-    let image = "pg_catalog.to_jsonb(d.*)::pg_catalog.text";
+    json_rows(relation, key, "pg_catalog.to_jsonb(d.*)", lock)
+}
+
+/// A value that takes more bytes than this is not shown.
+const SHOWN: usize = 65_536;
+
+/// As many pairs as the server's functions take arguments.
+const PAIRS: usize = 50;
+
+/// As [`images`], for people: of a value that takes more than 64 kB, the size is shown.
+pub fn shown(relation: &SqlRelation, key: &[&SqlColumn], columns: &[&str]) -> String {
+    let size = |name: &str| format!("pg_catalog.pg_column_size(d.{})", ident(name));
+    let sizes: Vec<String> = columns.iter().map(|name| size(name)).collect();
+    let pair = |name: &&str| {
+        format!(
+            "{}, case when {size} > {SHOWN} then pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', {size})) \
+             else pg_catalog.to_jsonb(d.{}) end",
+            literal(name),
+            ident(name),
+            size = size(name),
+        )
+    };
+    let parts: Vec<String> = columns
+        .chunks(PAIRS)
+        .map(|columns| {
+            let pairs: Vec<String> = columns.iter().map(pair).collect();
+            format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+        })
+        .collect();
+    let image = format!(
+        "(case when greatest({}) > {SHOWN} then {} else pg_catalog.to_jsonb(d.*) end)",
+        sizes.join(", "),
+        parts.join(" operator(pg_catalog.||) "),
+    );
+    json_rows(relation, key, &image, RowLock::None)
+}
+
+fn json_rows(relation: &SqlRelation, key: &[&SqlColumn], json: &str, lock: RowLock) -> String {
+    let image = format!("{json}::pg_catalog.text");
     let listed = match relation.shards {
-        None => "d.image",
-        Some(_) => image,
+        None => "d.image".to_owned(),
+        Some(_) => image.clone(),
     };
     let rows = format!(" {image} as image");
-    look_up(
-        relation,
-        (key, key),
-        (&[listed.to_owned()], &rows),
-        lock.clause(),
-    )
+    look_up(relation, (key, key), (&[listed], &rows), lock.clause())
 }
 
 /// Selects columns (`d.name`, quoted) of the rows of these keys, after the number that each key has in the
@@ -195,5 +229,23 @@ mod tests {
              cross join lateral (select pg_catalog.to_jsonb(d.*)::pg_catalog.text as image \
              from public.t d where d.a operator(pg_catalog.=) b.a offset 0) d"
         );
+    }
+
+    #[test]
+    fn of_large_values_the_size_is_shown() {
+        let sql = shown(&relation(false), &[&column("a", "integer")], &["a", "B"]);
+        let image = "(case when greatest(pg_catalog.pg_column_size(d.a), pg_catalog.pg_column_size(d.\"B\")) > 65536 \
+             then pg_catalog.jsonb_build_object('a', case when pg_catalog.pg_column_size(d.a) > 65536 then \
+             pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', pg_catalog.pg_column_size(d.a))) \
+             else pg_catalog.to_jsonb(d.a) end, 'B', case when pg_catalog.pg_column_size(d.\"B\") > 65536 then \
+             pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', pg_catalog.pg_column_size(d.\"B\"))) \
+             else pg_catalog.to_jsonb(d.\"B\") end) \
+             else pg_catalog.to_jsonb(d.*) end)::pg_catalog.text as image";
+        assert!(sql.contains(image), "{sql}");
+        let names: Vec<String> = (0..120).map(|n| format!("c{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let sql = shown(&relation(false), &[&column("a", "integer")], &names);
+        assert_eq!(sql.matches("jsonb_build_object").count(), 3);
+        assert_eq!(sql.matches(" operator(pg_catalog.||) ").count(), 2);
     }
 }

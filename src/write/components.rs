@@ -62,7 +62,10 @@ pub fn write(
     if work.done.is_empty() && work.dead.is_empty() {
         work.write_otherwise(mappings)?;
     }
-    work.name_causes(&solution)?;
+    // after progress, the next round has a graph of what is there then
+    if work.done.is_empty() {
+        work.name_causes(&solution)?;
+    }
     let Work { done, dead, .. } = work;
     let single: HashSet<(usize, usize)> = single
         .into_iter()

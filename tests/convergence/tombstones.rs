@@ -120,7 +120,8 @@ fn pruning_keeps_up_with_deletes() {
         send(&mut client, &deletes);
     }
     let due: i64 = value(&mut client, left).parse().expect("a number");
-    assert!(due <= 10_000, "{due} of 25000 are left");
+    // a portion a call would leave 20,000
+    assert!(due <= 18_000, "{due} of 25000 are left");
     // A later call, of another session, goes on.
     let mut calls = 0;
     while value(&mut client, left) != "0" {

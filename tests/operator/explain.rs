@@ -347,3 +347,29 @@ fn explain_shows_rows_only_to_their_owner() {
         ["nothing|ignored|null|null", "secret|dead|null|null"]
     );
 }
+
+/// Rows of any size are explained in little memory.
+#[test]
+fn of_large_values_the_size_is_told() {
+    let database = Database::new("explain_large");
+    let mut client = database.connect();
+    run(
+        &mut client,
+        "create table item (id bigint primary key, \"The text\" text, doc jsonb, n integer);
+         alter table item alter \"The text\" set storage external, alter doc set storage external;
+         select sequin.map('public.item', 'item', name => 'item')",
+    );
+    let text = "x".repeat(100_000);
+    let of = |lsn: u64, text: &str| {
+        let record = format!(r#"{{"id":1,"The text":"{text}","doc":["{text}"],"n":{lsn}}}"#);
+        message("update", "item", lsn, &record)
+    };
+    apply(&mut client, &of(1, &text));
+    assert_eq!(
+        explained(&mut client, &of(2, "y")),
+        [concat!(
+            r#"0|item|["1"]|upserted|null|{"n": 1, "id": 1, "doc": "100020 bytes, not shown", "#,
+            r#""The text": "100004 bytes, not shown"}|{"n": 2, "id": 1, "doc": ["y"], "The text": "y"}"#
+        )]
+    );
+}

@@ -3,7 +3,7 @@
 use support::{Database, message, run};
 
 use super::cancel::{SHAPES, repeated};
-use super::memory::measured_call;
+use super::memory::{TIMES, measured_call};
 
 #[test]
 fn a_large_value_of_any_shape() {
@@ -53,8 +53,14 @@ fn a_large_value_of_any_shape() {
             let batch = of(table);
             let what = format!("{what} for {table}");
             keep(&database, &batch);
+            // the server's own types and functions make an array, and the record as jsonb
+            let times = match *table {
+                "lists" | "sql" => 2 * TIMES + 1,
+                _ => TIMES,
+            };
             let measured = |how: &str, call: &str| {
-                measured_call(&database, &format!("{what} {how}"), batch.len(), |client| {
+                let (what, size) = (format!("{what} {how}"), (batch.len(), times));
+                measured_call(&database, &what, size, |client| {
                     // an error is an answer too
                     _ = client.batch_execute(call);
                 });
@@ -75,11 +81,13 @@ fn a_large_value_of_any_shape() {
         let letter = of("noted").replacen(r#""id":1"#, r#""id":"no number""#, 1);
         keep(&database, &letter);
         let mut client = database.connect();
+        // the values that are no lists
+        run(&mut client, "delete from sequin.dead_letter");
         run(&mut client, "select sequin_apply(batch) from sent");
         measured_call(
             &database,
             &format!("{what} as a letter"),
-            letter.len(),
+            (letter.len(), TIMES),
             |client| run(client, "select sequin.retry()"),
         );
         run(

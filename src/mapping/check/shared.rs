@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::fit::qualified;
 use crate::destination::Destination;
 use crate::error::fault::Fault;
@@ -38,13 +40,13 @@ pub fn check_shared(
 }
 
 /// Warns of another mapping of other tables that writes the same columns of rows with the same key: their rows may be
-/// others. Where they are not, [`rivals`] tells.
+/// others. Where they are not, [`Shared::rivals`] tells.
 pub fn may_meet(
     mapping: &Mapping,
     destination: &Destination,
     others: &[Mapping],
 ) -> Option<SqlError> {
-    let rivals = rivals(mapping, destination, others);
+    let rivals = Shared::of(mapping, destination, others).rivals;
     if rivals.is_empty() {
         return may_remove(mapping, destination, others);
     }
@@ -118,6 +120,31 @@ pub struct Sharer {
 }
 
 impl Sharer {
+    /// Another mapping, as one sees it; `columns`: those that the other one writes and the mapping does not. `None` if
+    /// their keys are of other columns.
+    fn of(
+        mapping: &Mapping,
+        other: &Mapping,
+        destination: &Destination,
+        columns: &[&str],
+    ) -> Option<Sharer> {
+        let key = mapping.key_of(destination);
+        let place = |name: &String| key.iter().position(|own| own == name);
+        let places = other.key_of(destination).iter().map(place);
+        let tells = |name: &&&str| {
+            let column = destination.column(name);
+            column.is_some_and(|column| !column.has_default)
+        };
+        let columns = columns.iter().filter(tells);
+        Some(Sharer {
+            mapping: other.id,
+            name: other.name.clone(),
+            key: places.collect::<Option<_>>()?,
+            keeps_rows: other.on_delete != OnDelete::Delete,
+            columns: columns.map(|name| (*name).to_owned()).collect(),
+        })
+    }
+
     /// SQL: the row `d` has a value of a column of this mapping's own. `None` if none of its columns tells.
     pub fn has_values(&self) -> Option<String> {
         let columns = self.columns.iter();
@@ -130,51 +157,53 @@ impl Sharer {
 /// The other mappings that write the same rows, under guard table.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Those that supply columns of their own: see [`sharers`].
-    pub sharers: Vec<Sharer>,
-    /// Those by which the same rows may not come: see [`rivals`].
-    pub rivals: Vec<Sharer>,
-    /// Those whose rows this mapping does not delete: see [`peers`].
-    pub peers: Vec<Sharer>,
+    /// Those that supply columns of their own in the rows. A delete by one takes its own columns away, and leaves the row
+    /// to the others.
+    pub sharers: Vec<Rc<Sharer>>,
+    /// Those that write the same columns by other messages. No row may come by two of them.
+    pub rivals: Vec<Rc<Sharer>>,
+    /// Those that write the same columns by other messages, also those whose filters let other rows in. A row that came
+    /// by one of them is not deleted by another.
+    pub peers: Vec<Rc<Sharer>>,
 }
 
 impl Shared {
     /// What `others` share with a mapping.
     pub fn of(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Shared {
-        Shared {
-            sharers: sharers(mapping, destination, others),
-            rivals: rivals(mapping, destination, others),
-            peers: peers(mapping, destination, others),
+        let mut shared = Shared::default();
+        let own = written(mapping, destination);
+        for (other, guards) in sharing(mapping, destination, others) {
+            if guards != [Guard::Table; 2] {
+                continue;
+            }
+            let theirs = written(other, destination);
+            let (common, others): (Vec<&str>, Vec<&str>) =
+                theirs.into_iter().partition(|name| own.contains(name));
+            if !common.is_empty() && !brings_the_same(mapping, other) {
+                let peer = Sharer::of(mapping, other, destination, &[]).map(Rc::new);
+                if !are_apart(mapping, other) {
+                    shared.rivals.extend(peer.clone());
+                }
+                shared.peers.extend(peer);
+            } else if !others.is_empty() {
+                let sharer = Sharer::of(mapping, other, destination, &others);
+                shared.sharers.extend(sharer.map(Rc::new));
+            }
         }
+        shared
     }
-}
 
-/// The mappings among `others` that supply columns of their own in the same rows, under guard table. A delete by one
-/// takes its own columns away, and leaves the row to the others.
-pub fn sharers(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
-    let own = written(mapping, destination);
-    under_table(mapping, destination, others, |other| {
-        let common = common(mapping, other, destination);
-        let written = written(other, destination);
-        (common.is_empty() || brings_the_same(mapping, other))
-            && written.iter().any(|name| !own.contains(name))
-    })
-}
+    /// About how many bytes it takes beside what mappings have in common.
+    pub fn memory(&self) -> usize {
+        let lists = [&self.sharers, &self.rivals, &self.peers];
+        lists.map(Vec::capacity).iter().sum::<usize>() * size_of::<Rc<Sharer>>()
+    }
 
-/// The mappings among `others` that write the same columns by other messages, under guard table. No row may come by
-/// two of them.
-pub fn rivals(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
-    under_table(mapping, destination, others, |other| {
-        writes_the_same(mapping, other, destination) && !are_apart(mapping, other)
-    })
-}
-
-/// The mappings among `others` that write the same columns by other messages, under guard table, also those whose filters
-/// let other rows in. A row that came by one of them is not deleted by another.
-pub fn peers(mapping: &Mapping, destination: &Destination, others: &[Mapping]) -> Vec<Sharer> {
-    under_table(mapping, destination, others, |other| {
-        writes_the_same(mapping, other, destination)
-    })
+    /// Every entry.
+    pub fn entries(&mut self) -> impl Iterator<Item = &mut Rc<Sharer>> {
+        let lists = [&mut self.sharers, &mut self.rivals, &mut self.peers];
+        lists.into_iter().flatten()
+    }
 }
 
 /// Whether both write a column, by other messages.
@@ -185,39 +214,6 @@ fn writes_the_same(a: &Mapping, b: &Mapping, destination: &Destination) -> bool 
 /// Whether both take the same messages, and let the same rows in.
 fn brings_the_same(a: &Mapping, b: &Mapping) -> bool {
     a.source == b.source && a.filter == b.filter
-}
-
-fn under_table(
-    mapping: &Mapping,
-    destination: &Destination,
-    others: &[Mapping],
-    is_wanted: impl Fn(&Mapping) -> bool,
-) -> Vec<Sharer> {
-    let key = mapping.key_of(destination);
-    let place = |name: &String| key.iter().position(|own| own == name);
-    let own = written(mapping, destination);
-    let tells = |name: &&str| {
-        let column = destination.column(name);
-        !own.contains(name) && column.is_some_and(|column| !column.has_default)
-    };
-    let sharing = sharing(mapping, destination, others);
-    sharing
-        .filter(|(other, guards)| *guards == [Guard::Table; 2] && is_wanted(other))
-        .filter_map(|(other, _)| {
-            let places = other.key_of(destination).iter().map(place);
-            Some(Sharer {
-                mapping: other.id,
-                name: other.name.clone(),
-                key: places.collect::<Option<_>>()?,
-                keeps_rows: other.on_delete != OnDelete::Delete,
-                columns: written(other, destination)
-                    .into_iter()
-                    .filter(tells)
-                    .map(str::to_owned)
-                    .collect(),
-            })
-        })
-        .collect()
 }
 
 /// Whether a name with this end, behind that of a table, is usual for its partition: `_p1`, `_2026_01`, `_y2026`, `_default`.

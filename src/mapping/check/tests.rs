@@ -11,7 +11,6 @@ mod versions;
 
 use pgrx::pg_sys;
 
-use super::shared::{rivals, sharers};
 use super::*;
 use crate::destination::links::Links;
 use crate::destination::{Column, UniqueIndex};

@@ -1,5 +1,5 @@
 //! Foreign keys that would act on the rows of this component: a row loses a value, another row gets it, and a row
-//! refers to it afterwards.
+//! refers to it afterwards. Or no row gets it yet: the message that brings one is still to come.
 //!
 //! The foreign key acts when the statement ends, on all rows that refer to the value then. So it would delete or change a
 //! row that refers to the new row. Where the losing row goes for good, and no other row refers to it now, a statement of
@@ -46,15 +46,21 @@ pub(super) fn deleted_beforehand(
             target.destination.oid == acting.referrer
         };
         let mut needers = needers.get(&acting.value).into_iter().flatten();
-        if !given.contains(&acting.value) || !needers.any(refers_by_it) {
+        if !needers.any(refers_by_it) {
             continue;
         }
         let goes = !graph.nodes[node].present && !graph.moved.contains_key(&node);
-        if !goes || acting.is_referred {
-            return Err(Refused::artifact(SqlError::new(
-                sqlstate::FOREIGN_KEY_VIOLATION,
-                "a foreign key would act on rows that refer to the value's new row",
-            )));
+        let refused = match given.contains(&acting.value) {
+            // It would act in place of failing.
+            false => Some("a foreign key would act on rows that refer to a value which goes"),
+            true if !goes || acting.is_referred => {
+                Some("a foreign key would act on rows that refer to the value's new row")
+            }
+            true => None,
+        };
+        if let Some(refused) = refused {
+            let error = SqlError::new(sqlstate::FOREIGN_KEY_VIOLATION, refused);
+            return Err(Refused::artifact(error));
         }
         beforehand.insert(node);
     }

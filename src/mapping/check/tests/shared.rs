@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
+
 use super::*;
 
 /// The mapping, and another one whose source includes its source.
@@ -110,9 +112,12 @@ fn changes_of_other_sources_are_not_compared() {
             assert_eq!(refused.is_some(), are_one, "{one} {two}");
             let said = |fault: &Fault| fault.message.contains("includes or is part of this one");
             assert!(refused.as_ref().is_none_or(said), "{one} {two}");
-            let found = rivals(&a, &products(), std::slice::from_ref(&b));
+            let found = Shared::of(&a, &products(), std::slice::from_ref(&b)).rivals;
             assert_eq!(found.len(), 1, "{one} {two}");
-            assert_eq!(sharers(&a, &products(), std::slice::from_ref(&b)), []);
+            assert_eq!(
+                Shared::of(&a, &products(), std::slice::from_ref(&b)).sharers,
+                []
+            );
             let told = may_meet(&a, &products(), std::slice::from_ref(&b)).unwrap();
             assert!(
                 told.message
@@ -140,7 +145,7 @@ fn columns_of_ones_own_are_shared_rows() {
     };
     let names = with(&a, r#"{"id": "record.id", "name": "record.name"}"#);
     let prices = with(&b, r#"{"id": "record.id", "price": "record.price"}"#);
-    let found = sharers(&names, &products(), std::slice::from_ref(&prices));
+    let found = Shared::of(&names, &products(), std::slice::from_ref(&prices)).sharers;
     let sharer = Sharer {
         mapping: b.id,
         name: b.name.clone(),
@@ -148,12 +153,12 @@ fn columns_of_ones_own_are_shared_rows() {
         keeps_rows: false,
         columns: vec!["price".to_owned()],
     };
-    assert_eq!(found, [sharer]);
+    assert_eq!(found, [Rc::new(sharer)]);
     let kept = Mapping {
         on_delete: OnDelete::Ignore,
         ..prices.clone()
     };
-    assert!(sharers(&names, &products(), std::slice::from_ref(&kept))[0].keeps_rows);
+    assert!(Shared::of(&names, &products(), std::slice::from_ref(&kept)).sharers[0].keeps_rows);
     // not without versions, nor with nothing of its own, nor with another key
     let off = Mapping {
         guard: Guard::Off,
@@ -165,7 +170,7 @@ fn columns_of_ones_own_are_shared_rows() {
         ..prices
     };
     for other in [off, part, other_key] {
-        assert_eq!(sharers(&names, &products(), &[other]), []);
+        assert_eq!(Shared::of(&names, &products(), &[other]).sharers, []);
     }
 }
 
