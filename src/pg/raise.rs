@@ -56,6 +56,8 @@ pub fn to_error_data(error: &SqlError) -> *mut pg_sys::ErrorData {
         (*data).constraint_name = text(&error.constraint);
         let (function, domain) = marks(error.origin);
         (*data).funcname = function.as_ptr();
+        // only an error of a parallel worker has none
+        (*data).message_id = function.as_ptr();
         (*data).domain = domain.as_ptr();
         data
     }

@@ -70,9 +70,12 @@ unsafe extern "C-unwind" fn planner(
     options: c_int,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    let mut options = options;
     if ACTING.get() {
         refuse(query);
         refuse_taken(text);
+        // In a parallel worker, what is refused to the code of a mapping would be allowed.
+        options &= !(pg_sys::CURSOR_OPT_PARALLEL_OK as c_int);
     }
     // SAFETY: passes the server's arguments on. An error leaves this function by a jump: it holds nothing.
     unsafe {

@@ -282,7 +282,13 @@ pub unsafe fn origin_of(data: *const pg_sys::ErrorData) -> Origin {
         };
         let (function, domain) = (text((*data).funcname), text((*data).domain));
         let code = Sqlstate::from_packed((*data).sqlerrcode);
-        match origin(code, function, domain) {
+        // What a parallel worker raised has lost its domain on the way: it looks like the server's. Nothing of the
+        // extension's own runs in one.
+        let found = match (*data).message_id.is_null() {
+            true => CURRENT.get().map_or(Origin::Extension, Origin::Mapping),
+            false => origin(code, function, domain),
+        };
+        match found {
             // The server itself must have raised the error: an error of a function may concern only one
             // message.
             Origin::Mapping(mapping)

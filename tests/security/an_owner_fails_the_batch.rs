@@ -389,3 +389,49 @@ fn by_deadlocks() {
         "0|running"
     );
 }
+
+/// An error of a parallel worker comes without a trace of who raised it.
+#[test]
+fn by_an_error_in_a_parallel_worker() {
+    let scene = Scene::with_item("parallel", "guard => 'off'");
+    let (mut admin, mut forwarder) = (scene.admin(), scene.forwarder());
+    run(
+        &mut scene.mallory(),
+        "create table mallory.many as select g from generate_series(1, 1000) g;
+         create table mallory.leader (pid integer);
+         create function mallory.fails(g integer) returns integer immutable parallel safe language plpgsql as
+             $$ begin
+                 if pg_backend_pid() <> (select pid from mallory.leader) then
+                     raise exception 'no' using errcode = '53100';
+                 end if;
+                 perform pg_sleep(0.001);
+                 return g;
+             end $$",
+    );
+    let mut counts_of = |n: u64, does: &str| {
+        scene.trigger(&format!(
+            "begin
+                 delete from mallory.leader;
+                 insert into mallory.leader values (pg_backend_pid());
+                 set parallel_setup_cost = 0;
+                 set parallel_tuple_cost = 0;
+                 set min_parallel_table_scan_size = 0;
+                 set max_parallel_workers_per_gather = 2;
+                 set max_parallel_maintenance_workers = 2;
+                 set maintenance_work_mem = '128MB';
+                 {does};
+                 return new;
+             end"
+        ));
+        apply(&mut forwarder, &mixed(n))
+    };
+    // A query has no parallel workers.
+    let query = "perform max(mallory.fails(g)) from mallory.many";
+    assert_eq!(counts_of(1, query), upserted(2));
+    // The build of an index has one, if the server has one free.
+    let index = "create index on mallory.many (mallory.fails(g))";
+    if counts_of(2, index) != upserted(2) {
+        assert_eq!(letter(&mut admin), "bad|53100|no|dead");
+    }
+    assert_eq!(value(&mut admin, "select count(*) from good"), "2");
+}
