@@ -26,6 +26,7 @@ fn asking_the_server(src: &Path) -> Result<Vec<OsString>> {
                 "use crate::pg::",
                 "use crate::prepared::",
                 "use pgrx::prelude::",
+                "use super::catalog",
             ];
             if asking.iter().any(|import| text.contains(import)) {
                 found.extend(path.file_stem().map(OsStr::to_owned));
