@@ -206,6 +206,10 @@ const INTERRUPTS: [&str; 3] = [
 /// The functions of the server that refuse a role without a privilege on a sequence.
 const OF_SEQUENCES: [&str; 4] = ["nextval_internal", "currval_oid", "lastval", "do_setval"];
 
+/// The functions of dblink and postgres_fdw that raise an error of another server, with its SQLSTATE. Whoever chooses the
+/// server chooses the error. These libraries have the server's text domain.
+const OF_OTHER_SERVERS: [&str; 2] = ["dblink_res_error", "pgfdw_report_error"];
+
 /// Whether there was no room for a lock because the session itself holds most of the server's locks: it is the mapping's
 /// code that has taken so many, or they are those of its tables.
 fn fills_lock_table(function: &str) -> bool {
@@ -256,7 +260,11 @@ fn origin(code: Sqlstate, function: &str, domain: &str) -> Origin {
         sqlstate::SYSTEM_ERROR => code != sqlstate::UNDEFINED_FILE,
         _ => false,
     };
-    if lacks && domain.starts_with("postgres") && !fills_lock_table(function) {
+    if lacks
+        && domain.starts_with("postgres")
+        && !OF_OTHER_SERVERS.contains(&function)
+        && !fills_lock_table(function)
+    {
         OF_SERVER.set(CURRENT.get());
         Origin::Server
     } else {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use support::{apply, apply_error, message, run, try_apply, upserted, value};
+use support::{apply, apply_error, has_extensions, message, run, try_apply, upserted, value};
 
 use super::{Scene, letter, mixed, only_good};
 
@@ -434,4 +434,51 @@ fn by_an_error_in_a_parallel_worker() {
         assert_eq!(letter(&mut admin), "bad|53100|no|dead");
     }
     assert_eq!(value(&mut admin, "select count(*) from good"), "2");
+}
+
+/// An error of another server, which is Mallory's.
+#[test]
+fn by_an_error_of_another_server() {
+    let scene = Scene::with_item("another_server", "guard => 'off'");
+    let (mut admin, mut forwarder) = (scene.admin(), scene.forwarder());
+    if !has_extensions(&mut admin, &["dblink", "postgres_fdw"]) {
+        return;
+    }
+    let (name, mallory) = (scene.database.name(), &scene.mallory);
+    let host = value(
+        &mut admin,
+        "select split_part(current_setting('unix_socket_directories'), ',', 1)",
+    );
+    run(
+        &mut admin,
+        &format!(
+            "create extension dblink;
+             grant execute on function dblink_connect_u(text) to {mallory};
+             create extension postgres_fdw;
+             create server far foreign data wrapper postgres_fdw options (host '{host}', dbname '{name}');
+             create user mapping for {mallory} server far options (user '{mallory}', password_required 'false');
+             grant usage on foreign server far to {mallory}"
+        ),
+    );
+    run(
+        &mut scene.mallory(),
+        "create function mallory.fails() returns integer language plpgsql as
+             $$ begin raise exception 'no' using errcode = '53100'; end $$;
+         create view mallory.failing as select mallory.fails() as n;
+         create foreign table mallory.far (n integer) server far options (schema_name 'mallory', table_name 'failing')",
+    );
+    for (n, does) in [
+        format!(
+            "perform public.dblink_connect_u('host={host} dbname={name} user={mallory}');
+             perform public.dblink_exec('do $x$ begin perform mallory.fails(); end $x$')"
+        ),
+        "perform n from mallory.far".into(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.trigger(&format!("begin {does}; return new; end"));
+        only_good(&mut forwarder, n as u64 + 1);
+        assert_eq!(letter(&mut admin), "bad|53100|no|dead", "{does}");
+    }
 }
