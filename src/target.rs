@@ -112,17 +112,17 @@ const PER_COLUMN: usize = 512;
 impl Target {
     /// Prepares the mapping; `beside` knows the others. `None`: the destination is gone.
     pub fn make(mapping: &Mapping, beside: &mut Beside) -> Option<Result<Target, SqlError>> {
-        let edition = invalidation::edition();
+        let owned_at = invalidation::edition();
         let destination = Destination::load(mapping.destination_oid()?)?;
-        Some(Self::of(mapping.clone(), destination, edition, beside))
+        let shared = beside.shared(mapping, &destination);
+        let mut made = Self::of(mapping.clone(), destination);
+        if let Ok(target) = &mut made {
+            (target.shared, target.owned_at) = (shared, owned_at);
+        }
+        Some(made)
     }
 
-    fn of(
-        mapping: Mapping,
-        destination: Destination,
-        owned_at: u64,
-        beside: &mut Beside,
-    ) -> Result<Target, SqlError> {
+    fn of(mapping: Mapping, destination: Destination) -> Result<Target, SqlError> {
         if destination.shards.is_some() {
             require_coordinator(&destination.qualified_name())?;
         }
@@ -175,7 +175,6 @@ impl Target {
         if (told.listens() || supply.listens()) && !append {
             depends_on.push(catalog::unreadable_members());
         }
-        let shared = beside.shared(&mapping, &destination);
         let can_lock_rows = matches!(destination.relkind, b'r' | b'p')
             && destination.shards.is_none()
             && may_lock_rows(destination.oid, writer(&mapping, &destination));
@@ -198,7 +197,7 @@ impl Target {
             repeats_encoding,
             log,
             projection,
-            shared,
+            shared: Shared::default(),
             can_lock_rows,
             places: None,
             versions,
@@ -206,7 +205,7 @@ impl Target {
             statements: Statements::default(),
             shapes: Shapes::default(),
             depends_on,
-            owned_at,
+            owned_at: 0,
         })
     }
 
@@ -430,11 +429,8 @@ fn references(
     let mut lists: Vec<Vec<usize>> = Vec::new();
     for referrer in &destination.links.referrers {
         let number = |name: &str| columns.iter().position(|column| column.name == name);
-        let list: Option<Vec<usize>> = referrer
-            .columns
-            .iter()
-            .map(|(_, to, _)| number(to))
-            .collect();
+        let columns = referrer.columns.iter();
+        let list: Option<Vec<usize>> = columns.map(|(_, to, _)| number(to)).collect();
         let Some(mut list) = list else { continue };
         list.sort_unstable();
         let is_key = list.len() == key.len() && list.iter().all(|column| key.contains(column));

@@ -7,6 +7,7 @@ use pgrx::pg_sys::Datum;
 use crate::changes::Changes;
 use crate::changes::net::Images;
 use crate::error::SqlError;
+use crate::error::quote::{ident, literal};
 use crate::prepared::{RowReader, Statement};
 use crate::statement::lookup;
 
@@ -22,7 +23,9 @@ pub fn images(changes: &Changes<'_>) -> Result<Images, SqlError> {
     let keys = || all.clone().map(|n| keyed.key_values(n).to_vec()).collect();
     let relation = target.relation_of(keys);
     let columns = target.destination.columns.iter();
-    let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+    let columns: Vec<(String, String)> = columns
+        .map(|column| (ident(&column.name), literal(&column.name)))
+        .collect();
     let sql = lookup::shown(&relation, &target.key_sql(), &columns);
     let mut statement = Statement::new(&sql, &target.numbered_key())?;
     let returned = statement.query(all, |n| {

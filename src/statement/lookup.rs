@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 use super::{SqlColumn, SqlRelation, batch, matches, number_name};
-use crate::error::quote::{ident, literal};
 
 /// Whether a query locks the rows that it finds, until the transaction ends. The rows are those of the latest commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,16 +54,15 @@ const SHOWN: usize = 65_536;
 /// As many pairs as the server's functions take arguments.
 const PAIRS: usize = 50;
 
-/// As [`images`], for people: of a value that takes more than 64 kB, the size is shown.
-pub fn shown(relation: &SqlRelation, key: &[&SqlColumn], columns: &[&str]) -> String {
-    let size = |name: &str| format!("pg_catalog.pg_column_size(d.{})", ident(name));
-    let sizes: Vec<String> = columns.iter().map(|name| size(name)).collect();
-    let pair = |name: &&str| {
+/// As [`images`], for people: of a value that takes more than 64 kB, the size is shown. `columns`: the names, quoted as
+/// identifiers and as literals.
+pub fn shown(relation: &SqlRelation, key: &[&SqlColumn], columns: &[(String, String)]) -> String {
+    let size = |name: &str| format!("pg_catalog.pg_column_size(d.{name})");
+    let sizes: Vec<String> = columns.iter().map(|(name, _)| size(name)).collect();
+    let pair = |(name, literal): &(String, String)| {
         format!(
-            "{}, case when {size} > {SHOWN} then pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', {size})) \
-             else pg_catalog.to_jsonb(d.{}) end",
-            literal(name),
-            ident(name),
+            "{literal}, case when {size} > {SHOWN} then pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', {size})) \
+             else pg_catalog.to_jsonb(d.{name}) end",
             size = size(name),
         )
     };
@@ -233,7 +231,9 @@ mod tests {
 
     #[test]
     fn of_large_values_the_size_is_shown() {
-        let sql = shown(&relation(false), &[&column("a", "integer")], &["a", "B"]);
+        let quoted = |name: &str, literal: &str| (name.to_owned(), literal.to_owned());
+        let columns = [quoted("a", "'a'"), quoted("\"B\"", "'B'")];
+        let sql = shown(&relation(false), &[&column("a", "integer")], &columns);
         let image = "(case when greatest(pg_catalog.pg_column_size(d.a), pg_catalog.pg_column_size(d.\"B\")) > 65536 \
              then pg_catalog.jsonb_build_object('a', case when pg_catalog.pg_column_size(d.a) > 65536 then \
              pg_catalog.to_jsonb(pg_catalog.format('%s bytes, not shown', pg_catalog.pg_column_size(d.a))) \
@@ -242,8 +242,7 @@ mod tests {
              else pg_catalog.to_jsonb(d.\"B\") end) \
              else pg_catalog.to_jsonb(d.*) end)::pg_catalog.text as image";
         assert!(sql.contains(image), "{sql}");
-        let names: Vec<String> = (0..120).map(|n| format!("c{n}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names: Vec<_> = (0..120).map(|n| quoted(&format!("c{n}"), "'c'")).collect();
         let sql = shown(&relation(false), &[&column("a", "integer")], &names);
         assert_eq!(sql.matches("jsonb_build_object").count(), 3);
         assert_eq!(sql.matches(" operator(pg_catalog.||) ").count(), 2);
