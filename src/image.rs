@@ -23,6 +23,14 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
     })
 }
 
+/// Makes each bit of a hash depend on all others (MurmurHash3's last step). FNV-1a is linear in the last byte: sums of such
+/// hashes are equal for `(e, c)` and `(c, a)`.
+fn mixed(mut hash: u64) -> u64 {
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
 /// The number that stands for a source database in row versions.
 pub fn source_number(name: &str) -> i64 {
     hash(BASIS, name.as_bytes()) as i64
@@ -35,7 +43,8 @@ pub fn fingerprint(record: Json<'_>, changes: Option<Json<'_>>) -> u64 {
         let value = changes
             .and_then(|changes| changes.get(&key))
             .unwrap_or(value);
-        sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value, MAX_DEPTH))
+        let member = of_value(hash(BASIS, key.as_bytes()), value, MAX_DEPTH);
+        sum.wrapping_add(mixed(member))
     })
 }
 
@@ -70,10 +79,11 @@ fn of_value(seed: u64, value: Json<'_>, depth: usize) -> u64 {
             }
         }
         Kind::Array => value.elements().fold(hash(seed, b"a"), |seed, value| {
-            of_value(seed, value, depth - 1)
+            mixed(of_value(seed, value, depth - 1))
         }),
         Kind::Object => value.members().fold(hash(seed, b"o"), |sum, (key, value)| {
-            sum.wrapping_add(of_value(hash(BASIS, key.as_bytes()), value, depth - 1))
+            let member = of_value(hash(BASIS, key.as_bytes()), value, depth - 1);
+            sum.wrapping_add(mixed(member))
         }),
     }
 }
@@ -104,6 +114,37 @@ mod tests {
             fingerprint(record, None),
             fingerprint(json(r#"{"id":2,"name":null}"#), None)
         );
+        let list = |text| fingerprint(json(text), None);
+        assert_ne!(list(r#"{"l":[1,2]}"#), list(r#"{"l":[12]}"#));
+    }
+
+    /// Members are summed up, and each of them counts with all its bits.
+    #[test]
+    fn values_of_one_letter_differ() {
+        let letters = || ('a'..='z').map(|letter| format!("\"{letter}\""));
+        for (open, close) in [("", ""), ("\"d\":{", "}")] {
+            let mut seen = std::collections::HashSet::new();
+            for a in letters() {
+                for b in letters() {
+                    let record = format!(r#"{{"id":1,{open}"v":{a},"u":{b}{close}}}"#);
+                    assert!(seen.insert(fingerprint(json(&record), None)), "{record}");
+                }
+            }
+        }
+    }
+
+    /// They are stored.
+    #[test]
+    fn fingerprints_stay_the_same() {
+        let of = |text| fingerprint(json(text), None);
+        assert_eq!(mixed(1), 0xb456_bcfc_34c2_cb2c);
+        assert_eq!(mixed(0x0123_4567_89ab_cdef), 0x87cb_fbfe_8902_2cea);
+        assert_eq!(of(r#"{"id":1,"name":"x"}"#), 0x0cc7_a706_7747_2d57);
+        assert_eq!(
+            of(r#"{"id":1,"tags":["a",{"b":true,"c":null}]}"#),
+            0x32a3_eeea_a38b_a5c8
+        );
+        assert_eq!(source_number("shop"), 5_106_059_538_504_492_041);
     }
 
     #[test]

@@ -46,6 +46,18 @@ pub fn cases() -> Vec<Case> {
         &["update t set id = id + 1", "update t set id = id + 1"],
     ));
     cases.push(by_key("exchanged", &["update t set id = 3 - id"]));
+    // whose images differ by a bit in each of two values
+    for [one, two] in [["'c', 'a'", "'e', 'c'"], ["'b', 'c'", "'e', 'b'"]] {
+        cases.push(Case::new(
+            format!(
+                "key_exchanged_of_alike_{}",
+                one.replace(['\'', ',', ' '], "")
+            ),
+            "create table t (id int primary key {deferred}, v text, u text)",
+            format!("insert into t values (5, {one}), (1, {two})"),
+            &["update t set id = 6 - id"],
+        ));
+    }
     cases.push(by_key(
         "exchanged_and_changed",
         &[
