@@ -351,7 +351,7 @@ fn explain_shows_rows_only_to_their_owner() {
 /// Rows of any size are explained in little memory.
 #[test]
 fn of_large_values_the_size_is_told() {
-    let database = Database::new("explain_large");
+    let database = Database::new("explain_sizes");
     let mut client = database.connect();
     run(
         &mut client,
@@ -368,8 +368,8 @@ fn of_large_values_the_size_is_told() {
     assert_eq!(
         explained(&mut client, &of(2, "y")),
         [concat!(
-            r#"0|item|["1"]|upserted|null|{"n": 1, "id": 1, "doc": "100020 bytes, not shown", "#,
-            r#""The text": "100004 bytes, not shown"}|{"n": 2, "id": 1, "doc": ["y"], "The text": "y"}"#
+            r#"0|item|["1"]|upserted|null|{"n": 1, "id": 1, "doc": "100008 bytes, not shown", "#,
+            r#""The text": "100000 bytes, not shown"}|{"n": 2, "id": 1, "doc": ["y"], "The text": "y"}"#
         )]
     );
 }
