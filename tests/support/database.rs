@@ -1,5 +1,6 @@
 //! Databases of tests, and statements in them.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::sync::{Mutex, PoisonError};
 
@@ -30,9 +31,19 @@ fn make_extended(server: &mut Client) {
     }
 }
 
-/// A connection to the server, and the name of the test's database, which is not there yet.
+/// A connection to the server, and the name of the test's database, which is not there yet. Another test may have used the
+/// name of this one.
 fn place(test: &str) -> (Client, String) {
-    let name = format!("client_{test}_{}", std::process::id());
+    static USED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
+    let uses = used.entry(test.to_owned()).or_default();
+    *uses += 1;
+    let again = match *uses {
+        1 => String::new(),
+        uses => format!("_{uses}"),
+    };
+    drop(used);
+    let name = format!("client_{test}_{}{again}", std::process::id());
     let mut server = server();
     run(
         &mut server,
