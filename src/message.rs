@@ -379,6 +379,10 @@ mod tests {
         assert_eq!(version.idx, 0x8000_0000 | folded);
         let named = Version::unindexed(9, 0x1234_5678_9abc_def0, true);
         assert_eq!(named.idx, 0xc000_0000 | folded);
+        for bit in 0..64 {
+            let one = Version::unindexed(9, 1 << bit, false).idx;
+            assert_eq!(one & 0x3fff_ffff, 1 << (bit % 32) & 0x3fff_ffff, "{bit}");
+        }
         assert_eq!((version.index(), named.index()), (None, None));
         assert_eq!((version.is_named(), named.is_named()), (false, true));
         for idx in [0, 1, 0x7fff_ffff] {

@@ -124,3 +124,28 @@ fn without_breaks(text: &str) -> String {
     }
     joined
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::pauses;
+
+    fn pauses_of(text: &str) -> usize {
+        pauses(|| assert!(decode(text, &Bump::new()).is_ok(), "{}", text.len()))
+    }
+
+    #[test]
+    fn decoding_pauses_before_each_part() {
+        for parts in [1, 2, 5] {
+            assert_eq!(pauses_of(&"e30g".repeat(parts * PART / 4)), parts);
+        }
+    }
+
+    #[test]
+    fn joining_lines_pauses_before_each_stretch_of_them() {
+        for stretches in [1, 2, 5] {
+            let breaks = "\n".repeat(stretches * LINES - 1);
+            assert_eq!(pauses_of(&format!("e{breaks}30")), 1 + stretches);
+        }
+    }
+}

@@ -52,7 +52,7 @@ impl Pauses {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::Cell;
 
     use super::*;
@@ -63,7 +63,7 @@ mod tests {
     }
 
     /// How many pauses `work` makes.
-    fn pauses<T>(work: impl FnOnce() -> T) -> usize {
+    pub(crate) fn pauses<T>(work: impl FnOnce() -> T) -> usize {
         at_pauses(|| COUNT.set(COUNT.get() + 1));
         COUNT.set(0);
         work();

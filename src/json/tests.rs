@@ -10,6 +10,7 @@ mod views;
 
 use std::collections::BTreeMap;
 
+pub(crate) use super::pause::tests::pauses;
 use super::*;
 use numbers::numeric_out;
 

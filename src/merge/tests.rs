@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod derived;
 mod examples;
 mod generators;
 mod law;
@@ -9,6 +10,7 @@ mod model;
 mod order;
 mod past;
 mod plain_images;
+mod remember;
 mod source;
 mod time;
 

@@ -166,6 +166,7 @@ fn each_member_has_a_rank_of_its_own() {
         ),
         held("detail"),
         listed("args"),
+        listed("kwargs"),
     ];
     for pair in members.windows(2) {
         let [first, second] = pair else {

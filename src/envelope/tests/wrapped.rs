@@ -189,6 +189,21 @@ fn base64_without_quotes_and_in_lines() {
     }
 }
 
+/// It is the first byte that tells, so that no text that is JSON is decoded in vain.
+#[test]
+fn text_that_begins_like_json_is_not_taken_for_base64() {
+    for text in [
+        "{}", " [1]", "\"eyJh\"", "-1", "7", "true", "false", "null", "",
+    ] {
+        assert!(!body::may_be_base64(text), "{text}");
+    }
+    for text in ["{}", "[1]", "\t{}", "\n[1]", " {}"] {
+        let b64 = BASE64_STANDARD.encode(text);
+        assert!(body::may_be_base64(&b64), "{text}");
+        assert!(body::may_be_base64(&format!("\r\n {b64}")), "{text}");
+    }
+}
+
 #[test]
 fn lines_with_byte_order_marks() {
     let marked = format!("\u{feff}{MESSAGE}\n");

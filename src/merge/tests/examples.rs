@@ -5,15 +5,15 @@
 use super::*;
 
 const ALL: &[Provided] = &[Provided::Value, Provided::Value];
-const FIRST: &[Provided] = &[Provided::Value, Provided::Unchanged];
-const LACKS: &[Provided] = &[Provided::Value, Provided::Nothing];
+pub(super) const FIRST: &[Provided] = &[Provided::Value, Provided::Unchanged];
+pub(super) const LACKS: &[Provided] = &[Provided::Value, Provided::Nothing];
 
 /// The only change of the transaction with this position, committed in that second.
-fn at(lsn: u64) -> Stamp {
+pub(super) fn at(lsn: u64) -> Stamp {
     super::at(lsn, 0)
 }
 
-fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<'_> {
+pub(super) fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<'_> {
     Change {
         id,
         event,
@@ -24,11 +24,11 @@ fn change(id: u32, event: Event, stamp: Stamp, provided: &[Provided]) -> Change<
     }
 }
 
-fn inserted(id: u32, lsn: u64) -> Change<'static> {
+pub(super) fn inserted(id: u32, lsn: u64) -> Change<'static> {
     change(id, Event::Appear, at(lsn), ALL)
 }
 
-fn updated(id: u32, lsn: u64, provided: &[Provided]) -> Change<'_> {
+pub(super) fn updated(id: u32, lsn: u64, provided: &[Provided]) -> Change<'_> {
     change(id, Event::Update, at(lsn), provided)
 }
 
@@ -36,7 +36,7 @@ fn deleted(id: u32, lsn: u64) -> Change<'static> {
     change(id, Event::Delete { image: None }, at(lsn), &[])
 }
 
-fn read_in(id: u32, second: i64) -> Change<'static> {
+pub(super) fn read_in(id: u32, second: i64) -> Change<'static> {
     let stamp = Stamp {
         source: 1,
         version: None,
@@ -46,7 +46,7 @@ fn read_in(id: u32, second: i64) -> Change<'static> {
 }
 
 /// The state after these changes, in the order in which they are given, and the last one's effect.
-fn after(changes: &[Change<'_>]) -> (State, Effect) {
+pub(super) fn after(changes: &[Change<'_>]) -> (State, Effect) {
     let mut state = State::unknown(2);
     let mut effect = Effect::Stale;
     for change in changes {
@@ -56,19 +56,19 @@ fn after(changes: &[Change<'_>]) -> (State, Effect) {
 }
 
 /// Where the values are; `None` if there is no row.
-fn values(state: &State) -> Option<[Value; 2]> {
+pub(super) fn values(state: &State) -> Option<[Value; 2]> {
     state
         .present
         .then(|| [state.cells[0].value, state.cells[1].value])
 }
 
 #[track_caller]
-fn check(changes: &[Change<'_>], effect: Effect, expected: Option<[Value; 2]>) {
+pub(super) fn check(changes: &[Change<'_>], effect: Effect, expected: Option<[Value; 2]>) {
     let (state, came) = after(changes);
     assert_eq!((came, values(&state)), (effect, expected), "{state:#?}");
 }
 
-const fn both(id: u32) -> Option<[Value; 2]> {
+pub(super) const fn both(id: u32) -> Option<[Value; 2]> {
     Some([Value::Of(id), Value::Of(id)])
 }
 
@@ -231,6 +231,25 @@ fn column_that_neither_a_read_nor_a_change_has_is_no_gap() {
     assert_eq!(state.cells[1].gap, Some(at(1)));
     let (state, _) = after(&[inserted(0, 1), read, updated(2, 8, LACKS)]);
     assert_eq!(state.cells[1], Cell::new(Value::Of(0)));
+}
+
+#[test]
+fn update_without_a_column_leaves_the_gap_of_the_column() {
+    let changes = [
+        inserted(0, 1),
+        updated(1, 4, FIRST),
+        updated(2, 5, LACKS),
+        updated(3, 3, ALL),
+    ];
+    check(&changes, Effect::Filled, Some([Value::Of(2), Value::Of(3)]));
+}
+
+#[test]
+fn change_over_a_read_leaves_nothing_of_the_read() {
+    let update = updated(1, 9, ALL);
+    let (state, effect) = after(&[read_in(0, 9), update]);
+    assert_eq!((state.read_at, state.read_source), (None, 0));
+    assert_eq!((state, effect), after(&[update]));
 }
 
 #[test]
@@ -534,6 +553,30 @@ fn row_that_came_fills_what_the_read_before_it_could_not_tell() {
 }
 
 #[test]
+fn row_that_a_read_has_seen_stays_when_the_change_that_left_comes() {
+    let (came, left) = (comes(0, 1, OTHER), leaves(1, 3, ONE));
+    let matched = comes(3, 2, ONE);
+    check(
+        &[came, left, read_in(2, 99), matched],
+        Effect::Stale,
+        both(2),
+    );
+}
+
+#[test]
+fn departure_matches_the_change_with_its_image_and_no_other() {
+    let matched = |gone: Change<'_>| {
+        let (state, _) = after(&[comes(0, 1, ONE), gone]);
+        state.gone.map(|gone| gone.matched)
+    };
+    let deleted = |image| of_transaction(1, Event::Delete { image }, 2, None);
+    assert_eq!(matched(leaves(1, 2, ONE)), Some(Some(1)));
+    assert_eq!(matched(deleted(Some(ONE))), Some(Some(1)));
+    assert_eq!(matched(leaves(1, 2, OTHER)), Some(None));
+    assert_eq!(matched(deleted(None)), Some(None));
+}
+
+#[test]
 fn departure_before_the_change_with_its_image_matches_none() {
     for image in [None, Some(ONE)] {
         let came = Change {
@@ -569,8 +612,6 @@ fn departure_in_an_earlier_transaction_is_of_the_row_that_was_there() {
     check(&[inserted(1, 6), left], Effect::Stale, both(1));
 }
 
-const DERIVES: &[Provided] = &[Provided::Value, Provided::Derived];
-
 #[test]
 fn stamps_with_positions_have_an_order() {
     let unplaced = Stamp {
@@ -597,61 +638,9 @@ fn departures_remove_the_row() {
     }
 }
 
-/// A value that is made of one which the read cannot tell is made anew, and is as old as the row was.
-#[test]
-fn derived_value_of_a_read_is_a_gap() {
-    let mut read = read_in(1, 100);
-    read.provided = DERIVES;
-    let (state, effect) = after(&[inserted(0, 1), read]);
-    assert_eq!((effect, values(&state)), (Effect::Decided, both(1)));
-    assert_eq!(state.cells[0].gap, None);
-    assert!(state.cells[1].gap.is_some() && state.cells[1].lacked);
-    // of a row that is not there, and of a value that nobody knows, it tells nothing
-    let mut first = read_in(0, 100);
-    first.provided = DERIVES;
-    let (state, _) = after(&[first]);
-    assert_ne!(state.cells[1].value, Value::Of(0));
-    let (state, _) = after(&[updated(0, 1, FIRST), read]);
-    assert_eq!(values(&state), Some([Value::Of(1), Value::Unknown]));
-}
-
 /// A read does not forget which change a row had before, or which one took it away.
 #[test]
 fn read_keeps_the_position_of_a_departure() {
     let (state, _) = after(&[deleted(0, 1), read_in(1, 100)]);
     assert_eq!((state.present, state.row), (true, Some(at(1))));
-}
-
-/// A late change that fills a value makes those anew that are made of it, and no others.
-#[test]
-fn late_change_makes_derived_values_anew() {
-    const UNKNOWN: &[Provided] = &[Provided::Unchanged, Provided::Unchanged];
-    let derives = |id, lsn| change(id, Event::Update, at(lsn), DERIVES);
-    let gaps = |row: [Cell; 2]| State {
-        present: true,
-        row: Some(at(9)),
-        cells: row.to_vec(),
-        ..State::unknown(2)
-    };
-    let gap = |lsn| Cell {
-        gap: Some(at(lsn)),
-        ..Cell::new(Value::Stored)
-    };
-    let filled = |mut state: State, change: &Change<'_>| {
-        let effect = state.apply(change, READ_SKEW);
-        (effect, state.cells[1].value)
-    };
-    let anew = filled(gaps([gap(2), gap(2)]), &derives(1, 5));
-    assert_eq!(anew, (Effect::Filled, Value::Of(1)));
-    // its value is not older than the change
-    let newer = filled(gaps([gap(2), gap(6)]), &derives(1, 5));
-    assert_eq!(newer, (Effect::Filled, Value::Stored));
-    let no_gap = filled(gaps([gap(2), Cell::new(Value::Stored)]), &derives(1, 5));
-    assert_eq!(no_gap, (Effect::Filled, Value::Stored));
-    // what it is made of was not filled
-    let stale = filled(gaps([gap(6), gap(2)]), &derives(1, 5));
-    assert_eq!(stale, (Effect::Stale, Value::Stored));
-    let unchanged = change(1, Event::Update, at(5), UNKNOWN);
-    let kept = filled(gaps([gap(2), gap(2)]), &unchanged);
-    assert_eq!(kept, (Effect::Stale, Value::Stored));
 }
