@@ -370,6 +370,66 @@ mod tests {
     }
 
     #[test]
+    fn mappings_work_alike_if_they_differ_in_name_and_errors_alone() {
+        let parse = |row: MappingRow| row.parse().unwrap();
+        let mapping = parse(MappingRow::example());
+        let alike = MappingRow {
+            id: 2,
+            name: "other".into(),
+            on_error: "raise".into(),
+            enabled: false,
+            ..MappingRow::example()
+        };
+        assert!(mapping.works_as(&parse(alike)));
+        let example = MappingRow::example;
+        for other in [
+            MappingRow {
+                source: "public.u".into(),
+                ..example()
+            },
+            MappingRow {
+                destination: Some(2),
+                ..example()
+            },
+            MappingRow {
+                columns: Some(r#"{"a": "record.a"}"#.into()),
+                ..example()
+            },
+            MappingRow {
+                key: Some(vec![Some("a".into())]),
+                ..example()
+            },
+            MappingRow {
+                filter: Some("true".into()),
+                ..example()
+            },
+            MappingRow {
+                mode: "append".into(),
+                ..example()
+            },
+            MappingRow {
+                on_delete: "ignore".into(),
+                ..example()
+            },
+            MappingRow {
+                guard: "table".into(),
+                ..example()
+            },
+            MappingRow {
+                owner: 11,
+                ..example()
+            },
+            MappingRow {
+                search_path: "shop".into(),
+                ..example()
+            },
+        ] {
+            let other = parse(other);
+            assert!(!mapping.works_as(&other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn defaults_parse() {
         let mapping = MappingRow::example().parse().unwrap();
         assert_eq!(mapping.mode, Mode::Upsert);

@@ -1,5 +1,6 @@
 use super::*;
-use crate::json::StringFault;
+use crate::json::tests::{jsonb, pauses};
+use crate::json::{Jsonb, StringFault};
 
 fn shape(name: &str) -> Shape {
     if let Some(element) = name.strip_suffix("[]") {
@@ -523,4 +524,23 @@ fn json_stays_as_it_is() {
         }
     }
     assert_eq!(ok("text", "\"s\""), "s");
+}
+
+#[test]
+fn quoting_pauses_at_each_stretch_of_characters() {
+    for (length, expected) in [(STRETCH - 1, 0), (STRETCH, 1), (3 * STRETCH, 3)] {
+        let quotes = "\"".repeat(length);
+        let write = |out: &mut String| {
+            out.push_str(&quotes);
+            Ok(())
+        };
+        let quote = || quoted(&mut String::new(), write).unwrap();
+        assert_eq!(pauses(quote), expected, "{length}");
+        let list = format!(r#"[{{"word":"{}"}}]"#, "'".repeat(length));
+        // a binary value is read without pauses
+        let bytes = jsonb(Json::parse(&list).unwrap()).unwrap();
+        let value = Json::Binary(Jsonb::new(&bytes));
+        let quote = || lexemes(value, &mut String::new()).unwrap();
+        assert_eq!(pauses(quote), expected, "{length}");
+    }
 }

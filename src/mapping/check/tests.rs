@@ -6,6 +6,7 @@ mod changed;
 mod columns;
 mod destinations;
 mod keys;
+mod rivals;
 mod shared;
 mod versions;
 

@@ -43,6 +43,16 @@ fn destinations_are_tables() {
     };
     fine(&append, &foreign);
     assert!(one(&mapping(), &foreign).message.contains("foreign table"));
+    let keyed = Mapping {
+        mode: Mode::Append,
+        ..key(&["id"])
+    };
+    let fault = one(&keyed, &foreign);
+    assert_eq!(
+        fault.message,
+        "mode 'append' cannot use a key with foreign table public.products"
+    );
+    assert!(hint(&fault).starts_with("Leave the key out"));
     assert!(
         one(
             &mapping(),

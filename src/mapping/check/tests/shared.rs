@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::*;
 
 /// The mapping, and another one whose source includes its source.
-fn pair() -> (Mapping, Mapping) {
+pub(super) fn pair() -> (Mapping, Mapping) {
     let other = Mapping {
         id: 2,
         name: "other".into(),
@@ -16,7 +16,7 @@ fn pair() -> (Mapping, Mapping) {
     (mapping(), other)
 }
 
-fn from(source: &str) -> Mapping {
+pub(super) fn from(source: &str) -> Mapping {
     MappingRow {
         source: source.into(),
         guard: "table".into(),
@@ -26,16 +26,16 @@ fn from(source: &str) -> Mapping {
     .unwrap()
 }
 
-fn specs(json: &str) -> ColumnSpecs {
+pub(super) fn specs(json: &str) -> ColumnSpecs {
     ColumnSpecs::parse(json).unwrap()
 }
 
-fn names(columns: &[&str]) -> Option<Vec<String>> {
+pub(super) fn names(columns: &[&str]) -> Option<Vec<String>> {
     Some(columns.iter().map(|name| (*name).to_owned()).collect())
 }
 
 /// `products` with the columns for versions, a generated column, and the column `gone`.
-fn versioned() -> Destination {
+pub(super) fn versioned() -> Destination {
     let mut destination = products();
     destination
         .columns
@@ -61,7 +61,7 @@ fn detail(a: &Mapping, b: &Mapping, destination: &Destination) -> String {
 }
 
 #[track_caller]
-fn apart(a: &Mapping, b: &Mapping, destination: &Destination) {
+pub(super) fn apart(a: &Mapping, b: &Mapping, destination: &Destination) {
     assert_eq!(detail(a, b, destination), "");
 }
 
