@@ -3,7 +3,7 @@
 //! A batch is ordered and grouped by these bytes, and row versions are stored under them. Types whose
 //! equality is bytewise keep readable and sortable bytes (integers big-endian with the sign bit flipped,
 //! text as it is). For other types (numeric, citext, char(n), nondeterministic collations, …), 128 bits of
-//! the type's own extended hash stand for the value.
+//! the type's own extended hash stand for the value, and the signs of numbers, which that leaves out.
 
 #![forbid(unsafe_code)]
 
@@ -103,8 +103,9 @@ impl KeyColumn {
                 out.extend_from_slice(output_text(*type_oid, value).as_bytes());
             }
             KeyColumn::Hash(hash) => {
+                let signs = hash.signs(value);
                 for seed in [0, 0x5e40_1e5d_0c0a_57a1_u64] {
-                    out.extend_from_slice(&hash.call(value, seed).to_be_bytes());
+                    out.extend_from_slice(&(hash.call(value, seed) ^ signs).to_be_bytes());
                 }
             }
         }

@@ -42,7 +42,16 @@ impl TypeFacts {
 pub struct HashFunction {
     entry: *mut pg_sys::TypeCacheEntry,
     collation: pg_sys::Oid,
+    type_oid: pg_sys::Oid,
 }
+
+/// The kind of a `numeric`, in the first two bytes of its value.
+const NUMERIC_KIND: u16 = 0xC000;
+const NUMERIC_NEGATIVE: u16 = 0x4000;
+const NUMERIC_SHORT: u16 = 0x8000;
+const NUMERIC_SHORT_NEGATIVE: u16 = 0x2000;
+const NUMERIC_SPECIAL: u16 = 0xC000;
+const NUMERIC_SPECIAL_KIND: u16 = 0xF000;
 
 impl HashFunction {
     /// The function of the type's default hash operator class, if it has one.
@@ -53,8 +62,43 @@ impl HashFunction {
                 type_oid,
                 pg_sys::TYPECACHE_HASH_EXTENDED_PROC_FINFO as i32,
             );
-            ((*entry).hash_extended_proc != pg_sys::InvalidOid)
-                .then_some(HashFunction { entry, collation })
+            ((*entry).hash_extended_proc != pg_sys::InvalidOid).then_some(HashFunction {
+                entry,
+                collation,
+                type_oid,
+            })
+        }
+    }
+
+    /// What tells values apart that the type's hash takes for one: the server's hash of `numeric` leaves out the sign, and
+    /// which of NaN and the infinities a value is. 0 for a number that is not negative.
+    pub fn signs(&self, value: Datum) -> u64 {
+        match self.type_oid {
+            pg_sys::NUMERICOID => {
+                let bytes = varlena_bytes(&value);
+                let head = u16::from_ne_bytes([bytes[0], bytes[1]]);
+                match head & NUMERIC_KIND {
+                    NUMERIC_NEGATIVE => u64::MAX,
+                    NUMERIC_SHORT if head & NUMERIC_SHORT_NEGATIVE != 0 => u64::MAX,
+                    NUMERIC_SPECIAL => u64::from(head & NUMERIC_SPECIAL_KIND),
+                    _ => 0,
+                }
+            }
+            pg_sys::NUMERICARRAYOID
+            | pg_sys::NUMRANGEOID
+            | pg_sys::NUMMULTIRANGEOID
+            | pg_sys::JSONBOID => {
+                // Equal values have equal texts but for digits.
+                let mut text = output_text(self.type_oid, value);
+                match text.contains(['-', 'N', 'I']) {
+                    true => {
+                        text.retain(|c| !c.is_ascii_digit() && c != '.');
+                        hash_bytes(text.as_bytes(), 0)
+                    }
+                    false => 0,
+                }
+            }
+            _ => 0,
         }
     }
 

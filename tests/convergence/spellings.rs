@@ -139,3 +139,73 @@ fn keys_are_spelled_in_every_way_to_write() {
         );
     }
 }
+
+/// Numbers that the server's own hash takes for one are different keys.
+#[test]
+fn keys_that_differ_in_their_sign_are_different() {
+    for (name, spelled, keys) in [
+        (
+            "numeric",
+            "numeric",
+            &[
+                "1",
+                "-1",
+                "0.5",
+                "-0.5",
+                "123456789012345678901234567890123456.5",
+                "-123456789012345678901234567890123456.5",
+                "0",
+                "NaN",
+                "Infinity",
+                "-Infinity",
+            ][..],
+        ),
+        (
+            "array",
+            "numeric[]",
+            &["{1,-2}", "{-1,2}", "{1,2}", "{-1,-2}"],
+        ),
+        ("range", "numrange", &["[1,2)", "[-1,2)", "[-2,1)"]),
+        ("jsonb", "jsonb", &["1", "-1", "[1, -2]", "[-1, 2]"]),
+    ] {
+        for guard in ["off", "columns", "table"] {
+            let database = Database::new(&format!("signs_{name}_{guard}"));
+            let mut client = database.connect();
+            run(
+                &mut client,
+                &format!(
+                    "set client_min_messages = error;
+                     create table item (id {spelled} primary key, name text);
+                     select sequin.map('public.item', 'item', guard => '{guard}', name => 'item')"
+                ),
+            );
+            let of = |action: &str, n: usize| {
+                let key = match spelled {
+                    "jsonb" => keys[n].to_owned(),
+                    _ => format!("\"{}\"", keys[n]),
+                };
+                item(
+                    action,
+                    n as u64 + 1,
+                    format!(r#"{{"id":{key},"name":"{n}"}}"#),
+                )
+            };
+            let all: Vec<Message> = (0..keys.len()).map(|n| of("insert", n)).collect();
+            send(&mut client, &all);
+            assert_eq!(
+                value(&mut client, "select count(*) from item"),
+                keys.len().to_string(),
+                "{spelled} {guard}"
+            );
+            send(&mut client, &[item("delete", 100, all[1].record.clone())]);
+            assert_eq!(
+                value(
+                    &mut client,
+                    "select string_agg(name, ',' order by name::int) from item where name in ('0', '1')"
+                ),
+                "0",
+                "{spelled} {guard}"
+            );
+        }
+    }
+}
