@@ -278,6 +278,7 @@ impl<'b> Work<'_, 'b> {
         all: &mut [Changes<'b>],
     ) -> Result<Counts, Stop> {
         note_broken(registry, attempts, all)?;
+        attempts.newer.clear();
         let mut failed = Vec::new();
         for (i, changes) in all.iter_mut().enumerate() {
             self.supersede(registry, attempts, changes)?;
@@ -325,6 +326,7 @@ impl<'b> Work<'_, 'b> {
             attempts.letters.extend(superseded.again);
             return Err(Stop::EXCLUSIVE);
         }
+        attempts.newer.extend(superseded.newer);
         Ok(dead_letter::remove(&superseded.remove)?)
     }
 

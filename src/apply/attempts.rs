@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use super::explained::Observer;
 use crate::counters::Tally;
 use crate::dead_letter::due::{Due, Written};
+use crate::dead_letter::superseded::Newer;
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
@@ -70,6 +71,8 @@ pub struct Attempts {
     pub missed: bool,
     /// The rows that the attempt has written and letters may wait for.
     pub wrote: Vec<Written>,
+    /// The letters that are newer than what the attempt has written to their rows.
+    pub newer: Vec<Newer>,
     /// What the attempt has counted.
     pub tally: Tally,
     /// The letters (by number) that the attempt has stored.

@@ -15,6 +15,7 @@ use bumpalo::Bump;
 use super::attempts::Attempts;
 use super::registry::Registry;
 use crate::dead_letter::due::{self, Due, Sweep, Written};
+use crate::dead_letter::superseded::Newer;
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
@@ -73,6 +74,7 @@ pub fn heal(
     apply: Apply,
 ) -> Result<Counts, Stop> {
     let rows = std::mem::take(&mut attempts.wrote);
+    let newer = std::mem::take(&mut attempts.newer);
     registry.see_letters()?;
     let letters = &registry.letters;
     if attempts.observer.is_some() || !letters.any_waits() {
@@ -80,13 +82,16 @@ pub fn heal(
     }
     let ready = letters.any_ready();
     let sweep = Sweep::due();
-    if rows.is_empty() && !ready && sweep.is_none() {
+    if rows.is_empty() && newer.is_empty() && !ready && sweep.is_none() {
         return Ok(Counts::default());
     }
     let mut healing = Healing {
         began: Instant::now(),
         time: time(attempts.explicit),
         rows,
+        newer,
+        in_the_way: Vec::new(),
+        since: clock::to_unix(clock::now()),
         tried: attempts.letters.iter().map(|letter| (*letter, 1)).collect(),
         size: AT_FIRST.get().min(match clock::statement_time_left() {
             Some(_) => FIRST_LIMITED,
@@ -158,6 +163,12 @@ struct Healing {
     time: Option<Duration>,
     /// The rows whose letters are retried.
     rows: Vec<Written>,
+    /// Letters that are newer than what was written to their rows. They are retried, too.
+    newer: Vec<Newer>,
+    /// What these letters wait for.
+    in_the_way: Vec<Written>,
+    /// When the retrying began (in microseconds since 1970).
+    since: i64,
     /// The letters (by number) that were retried, and how often.
     tried: HashMap<i64, u32>,
     /// How many letters the next portion has.
@@ -191,12 +202,17 @@ impl Healing {
     ) -> Result<(), Stop> {
         loop {
             if self.is_over() {
-                return Ok(due::leave(&self.rows)?);
+                return self.leave();
             }
             registry.see_letters()?;
             let found = due::find(&registry.letters, &self.rows, std::mem::take(&mut sweep))?;
             let known = self.rows.len();
             let mut letters = found.letters;
+            for newer in self.newer.drain(..) {
+                letters.push(newer.due);
+                let since = |row: Written| row.since(self.since);
+                self.in_the_way.extend(newer.waits_for.map(since));
+            }
             letters.retain(|due| {
                 self.tried
                     .get(&due.letter)
@@ -212,7 +228,7 @@ impl Healing {
             let mut letters = letters.as_slice();
             while !letters.is_empty() {
                 if self.is_over() {
-                    return Ok(due::leave(&self.rows)?);
+                    return self.leave();
                 }
                 let (portion, rest) = letters.split_at(self.size.min(letters.len()));
                 letters = rest;
@@ -221,17 +237,26 @@ impl Healing {
             if self.locked > 0 {
                 // After the rows of others, so that these have their turn.
                 let now = clock::to_unix(clock::now());
-                let rows = self.rows.drain(..).map(|row| row.since(now));
-                return Ok(due::leave(&rows.collect::<Vec<_>>())?);
+                let rows = std::mem::take(&mut self.rows).into_iter();
+                self.rows = rows.map(|row| row.since(now)).collect();
+                return self.leave();
             }
             if !found.more {
                 // What is left to look for are letters that wait for the rows of these letters.
                 self.rows.drain(..known);
             }
-            if self.rows.is_empty() {
+            if self.rows.is_empty() && self.newer.is_empty() {
                 return Ok(());
             }
         }
+    }
+
+    /// Leaves the letters that were not retried to later calls.
+    fn leave(&mut self) -> Result<(), Stop> {
+        let newer = self.newer.drain(..).filter_map(|newer| newer.waits_for);
+        self.rows.extend(newer);
+        self.rows.append(&mut self.in_the_way);
+        Ok(due::leave(&self.rows)?)
     }
 
     /// Letters of the call that are gone without having been retried: a letter that was retried had a newer change of
@@ -313,6 +338,7 @@ impl Healing {
                 for letter in beside.letters {
                     self.tried.entry(letter).or_insert(1);
                 }
+                self.newer.append(&mut beside.newer);
                 let wrote = beside.wrote.drain(..);
                 self.rows.extend(wrote.map(|row| row.since(since)));
                 let took = began.elapsed();

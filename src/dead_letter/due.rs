@@ -244,6 +244,17 @@ pub struct Written {
 }
 
 impl Written {
+    /// A row, by its table and the hash of its key, as letters store what they wait for; `None` without one of them.
+    pub fn hashed(table: Option<Datum>, hash: Option<Vec<u8>>) -> Option<Written> {
+        let table = table.map(|oid| pg_sys::Oid::from(oid.value() as u32));
+        table.zip(hash).map(|(table, key)| Written {
+            table,
+            key,
+            hashed: true,
+            before: None,
+        })
+    }
+
     /// The row, written since `time`.
     pub fn since(self, time: i64) -> Written {
         let before = Some(time);
@@ -387,15 +398,9 @@ pub fn take_over() -> Result<Vec<Written>, SqlError> {
     let mut rows = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let table = row
-            .datum(0)
-            .map(|oid| pg_sys::Oid::from(oid.value() as u32));
-        rows.extend(table.zip(row.bytes(1)).map(|(table, key)| Written {
-            table,
-            key,
-            hashed: true,
-            before: row.time(2),
-        }));
+        let left = Written::hashed(row.datum(0), row.bytes(1));
+        let before = row.time(2);
+        rows.extend(left.map(|left| Written { before, ..left }));
     }
     Ok(rows)
 }

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
+use super::due::{Due, Written};
 use super::presence::Presence;
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
@@ -23,7 +24,8 @@ use crate::statement::lookup::RowLock;
 const OF_ROWS: &str = "
     select b.n, l.id, l.source, l.lsn, l.idx, l.committed_at,
            case when l.former_key is null and l.state = 'dead' and l.lsn is not null then null
-                else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end
+                else l.attempts < 20 or l.last_attempt_at < now() - interval '1 minute' end,
+           l.waits_on, l.waits_for
     from sequin_internal.batch() b(n integer, mapping text, key bytea)
     cross join lateral (select l.* from sequin.dead_letter l
                         where l.mapping = b.mapping and l.row_key = b.key
@@ -48,6 +50,16 @@ pub struct Superseded {
     /// The letters (by number) that must be retried with the call's messages: only a retry shows whether
     /// they still change something.
     pub again: Vec<i64>,
+    /// The letters that are newer than what the call has written to their rows: what was in their way may be gone.
+    pub newer: Vec<Newer>,
+}
+
+/// A letter that is newer than what the call has written to its row.
+#[derive(Debug)]
+pub struct Newer {
+    pub due: Due,
+    /// What the letter waits for, if that is known.
+    pub waits_for: Option<Written>,
 }
 
 /// A letter of a row of the call.
@@ -56,6 +68,8 @@ struct LetterOfRow {
     unapplied: Unapplied,
     /// Whether the letter may be retried now. `None`: the letter is dead and is not retried.
     due: Option<bool>,
+    /// What the letter waits for, if that is known.
+    waits_for: Option<Written>,
 }
 
 /// Finds the letters of the mapping's rows that newer changes supersede. `has` are the letters that the
@@ -70,16 +84,30 @@ pub fn supersede(
     if mapping.mode == Mode::Append || !presence.of_mapping(mapping.id) {
         return Ok(Superseded::default());
     }
-    let may_retry = may_retry && mapping.on_error == OnError::DeadLetter;
+    let mapping_id = mapping.id;
+    let keeps_letters = mapping.on_error == OnError::DeadLetter;
+    let may_retry = may_retry && keeps_letters;
     let letters = letters_of_rows(changes, has)?;
     let standings = if changes.target.versions == VersionsIn::Nowhere {
         vec![Standing::Old; letters.len()] // the last change to arrive is the newest
     } else {
         standings(changes, letters.iter().map(|letter| &letter.unapplied))?
     };
+    let written = written(changes);
     let mut superseded = Superseded::default();
     for (letter, standing) in letters.into_iter().zip(standings) {
         match (letter.due, standing) {
+            (Some(true), Standing::News)
+                if keeps_letters && written.contains(&letter.unapplied.change) =>
+            {
+                superseded.newer.push(Newer {
+                    due: Due {
+                        letter: letter.id,
+                        mapping: mapping_id,
+                    },
+                    waits_for: letter.waits_for,
+                });
+            }
             (_, Standing::News) | (None, Standing::Fills | Standing::Unclear) => {}
             (None, Standing::Old) => superseded.remove.push(letter.id),
             (Some(true), _) if may_retry => superseded.again.push(letter.id),
@@ -87,6 +115,19 @@ pub fn supersede(
         }
     }
     Ok(superseded)
+}
+
+/// The runs (by their first change) of which the call has written something.
+fn written(changes: &Changes<'_>) -> HashSet<u32> {
+    let runs = changes.keyed.runs().into_iter();
+    let written = runs.filter(|run| {
+        run.changes().any(|change| {
+            let message = changes.keyed.change(change).message;
+            let outcome = changes.ledger.outcome(message);
+            matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
+        })
+    });
+    written.map(|run| run.start).collect()
 }
 
 /// The letters of the call's rows. Letters that the call retries are left out: they have outcomes of their own.
@@ -139,6 +180,7 @@ fn letters_of_rows(
                 image: None,
             },
             due: row.bool(6),
+            waits_for: Written::hashed(row.datum(7), row.bytes(8)),
         });
     }
     Ok(letters)

@@ -67,6 +67,22 @@ pub fn cases() -> Vec<Case> {
                 .delivered("[m0 m1]"),
             );
         }
+        // the row that has the key goes later, and nothing else comes after it
+        cases.push(
+            Case::new(
+                format!("row_comes_to_the_key_of_a_row_whose_delete_is_late_{n}"),
+                format!(
+                    "create table a (id int primary key, u text unique);
+                     create table b (id int primary key, a text not null references a (u) {action})"
+                ),
+                "insert into a values (1, 'd')",
+                &[
+                    "delete from a where id = 1; insert into a values (5, 'b')",
+                    "update a set id = 1; insert into b values (3, 'b')",
+                ],
+            )
+            .delivered("[m1] [m2 m3] [m0]"),
+        );
         // rows that refer to rows of their own table
         cases.push(Case::new(
             format!("exchanged_rows_refer_to_one_of_them_{n}"),
