@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
                 Err(fault) => {
                     let bad = lines.fail(fault);
                     self.items.truncate(bad.items);
-                    self.bad_line(bad.text, bad.fault);
+                    self.bad_line(bad.text, bad.fault, level);
                     bad.end
                 }
             };
@@ -80,10 +80,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A line that is not JSON is one dead item, unless it only has a byte order mark.
-    fn bad_line(&mut self, line: &'a str, fault: JsonFault) {
+    fn bad_line(&mut self, line: &'a str, fault: JsonFault, level: u32) {
         let first = self.items.len();
         let text = without_mark(line);
-        if text.len() == line.len() || self.text(text, 0).is_err() {
+        if text.len() == line.len() || self.text(text, level).is_err() {
             self.items.truncate(first);
             self.dead_text(ItemText::Text(line), MessageFault::LineNotJson(fault));
         }

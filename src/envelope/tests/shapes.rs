@@ -237,6 +237,23 @@ fn several_values() {
     );
 }
 
+/// A text in base64 is an envelope, and a line with a byte order mark is as deep as the others of its text.
+#[test]
+fn envelopes_are_bounded_in_base64_and_in_lines() {
+    let most = MAX_ENVELOPES as usize;
+    let fault = format!("message is in too many envelopes: {MESSAGE}\n");
+    let around = |n: usize| format!("{}{MESSAGE}{}", "[".repeat(n), "]".repeat(n));
+    let bare = |n| base64(&around(n)).trim_matches('"').to_owned();
+    assert_eq!(read(&bare(most - 1)), GOOD);
+    assert_eq!(read(&bare(most)), fault);
+    let marked = |n| format!("{MESSAGE}\n\u{feff}{}", around(n));
+    assert_eq!(read(&marked(most)), GOOD.repeat(2));
+    assert_eq!(read(&marked(most + 1)), format!("{GOOD}{fault}"));
+    let inside = |n| string(&marked(n));
+    assert_eq!(read(&inside(most - 1)), GOOD.repeat(2));
+    assert_eq!(read(&inside(most)), format!("{GOOD}{fault}"));
+}
+
 #[test]
 fn envelopes_are_bounded() {
     let mut body = MESSAGE.to_owned();
