@@ -35,7 +35,7 @@ pub use jsonb::Jsonb;
 pub use kind::{JsonFault, Kind, StringFault};
 pub use lex::string_fault;
 pub use numeric::{Limits, Unfit};
-pub use pause::{STRETCH, at_pauses, pause};
+pub use pause::{STRETCH, at_pauses, pause, pause_at_byte};
 pub use scan::Scanner;
 pub use string::Str;
 pub use value::Json;
@@ -56,7 +56,7 @@ impl<'a> Json<'a> {
                 let mut found = None;
                 let mut scanner = Scanner::open(text, b'{')?;
                 let mut first = true;
-                let mut pauses = Pauses::from(0);
+                let mut pauses = Pauses::default();
                 while let Ok(Some(name)) = scanner.next_key(&mut first) {
                     pauses.at(scanner.place());
                     let value = scanner.take().ok()?;
@@ -97,7 +97,7 @@ impl<'a> Json<'a> {
             Json::Binary(jsonb) => Some(jsonb.members()),
         };
         let mut first = true;
-        let mut pauses = Pauses::from(0);
+        let mut pauses = Pauses::default();
         std::iter::from_fn(move || match (&mut text, &mut binary) {
             (Some(scanner), _) => {
                 pauses.at(scanner.place());
@@ -122,7 +122,7 @@ impl<'a> Json<'a> {
             Json::Binary(jsonb) => Some(jsonb.elements()),
         };
         let mut first = true;
-        let mut pauses = Pauses::from(0);
+        let mut pauses = Pauses::default();
         std::iter::from_fn(move || match (&mut text, &mut binary) {
             (Some(scanner), _) => {
                 pauses.at(scanner.place());

@@ -15,7 +15,7 @@ mod tests;
 
 use std::fmt::Write;
 
-use crate::json::{Json, Kind, STRETCH, pause};
+use crate::json::{Json, Kind, pause_at_byte};
 use number::Whole;
 
 pub use misfit::{MAX_DIMENSIONS, Misfit};
@@ -335,9 +335,7 @@ fn quoted(
     if let Some(first) = out.as_bytes()[start..].iter().position(special) {
         let tail = out.split_off(start + first);
         for (n, c) in tail.chars().enumerate() {
-            if (n + 1).is_multiple_of(STRETCH) {
-                pause();
-            }
+            pause_at_byte(n);
             if matches!(c, '"' | '\\') {
                 out.push('\\');
             }
@@ -361,9 +359,7 @@ fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
             .ok_or_else(fault)?;
         out.push('\'');
         for (n, c) in word.map_err(Misfit::String)?.chars().enumerate() {
-            if (n + 1).is_multiple_of(STRETCH) {
-                pause();
-            }
+            pause_at_byte(n);
             if matches!(c, '\'' | '\\') {
                 out.push(c);
             }

@@ -20,7 +20,7 @@ use super::jsonb::{
 };
 use super::lex::{self, Stop};
 use super::numeric::{self, Limits, Unfit};
-use super::pause::{Pauses, STRETCH, pause};
+use super::pause::{Pauses, Work, pause_at_value};
 use entries::{Entries, begin, fits, pad};
 
 /// The most levels of nesting that are written here. Deeper values are left to the server's functions, which
@@ -155,7 +155,7 @@ impl Encoder {
         let mut replaced = false;
         let mut key = Key::default();
         let mut pos = 0;
-        let mut pauses = Pauses::from(0);
+        let mut pauses = Pauses::default();
         let root = loop {
             let start = pos;
             pauses.at(pos);
@@ -300,9 +300,7 @@ impl Encoder {
     fn check(&mut self, bytes: &[u8]) -> Result<(), Unfit> {
         let before = self.out.len();
         for (n, node) in self.nodes.iter().enumerate() {
-            if (n + 1).is_multiple_of(STRETCH / 8) {
-                pause();
-            }
+            pause_at_value(n);
             let text = || &bytes[node.start as usize..node.end as usize];
             match node.form {
                 Form::Number => numeric::encode(text(), None, &mut self.out)?,
@@ -425,12 +423,9 @@ impl Encoder {
 
 /// Puts members in order. Equal keys stay in the order of the text.
 fn sort(members: &mut [Node], bytes: &[u8], keys: &[u8]) {
-    let mut compared = 0_usize;
+    let mut work = Work::default();
     members.sort_by(|a, b| {
-        compared += 1;
-        if compared.is_multiple_of(STRETCH / 8) {
-            pause();
-        }
+        work.value();
         a.key.cmp(b.key, bytes, keys)
     });
 }
@@ -462,7 +457,7 @@ pub fn is_shallow(text: &str) -> bool {
         return true;
     }
     let (mut depth, mut pos) = (0, 0);
-    let mut pauses = Pauses::from(0);
+    let mut pauses = Pauses::default();
     while let Some(b) = bytes.get(pos) {
         pauses.at(pos);
         match b {
@@ -481,4 +476,67 @@ pub fn is_shallow(text: &str) -> bool {
         pos += 1;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::pause::{STRETCH, VALUES};
+    use crate::json::tests::pauses;
+
+    /// An array of so many nulls.
+    fn nulls(count: usize) -> String {
+        format!("[{}null]", "null,".repeat(count - 1))
+    }
+
+    #[test]
+    fn noting_the_values_pauses_at_each_stretch() {
+        let mut encoder = Encoder::default();
+        for stretches in [0, 1, 2, 5] {
+            let text = nulls((stretches * STRETCH + STRETCH / 2) / 5);
+            let scan = || assert!(encoder.scan(&text).is_ok());
+            assert_eq!(pauses(scan), stretches);
+        }
+    }
+
+    #[test]
+    fn checking_the_values_pauses_after_as_many_as_a_stretch() {
+        let mut encoder = Encoder::default();
+        for many in [0, 1, 2, 5] {
+            let text = nulls(many * VALUES + VALUES / 2);
+            assert!(encoder.scan(&text).is_ok());
+            let check = || assert!(encoder.check(text.as_bytes()).is_ok());
+            assert_eq!(pauses(check), many);
+        }
+    }
+
+    #[test]
+    fn writing_pauses_at_each_stretch_of_what_is_written() {
+        let mut encoder = Encoder::default();
+        for stretches in [0, 1, 2, 5] {
+            let (size, string) = (stretches * STRETCH + STRETCH / 2, "a".repeat(96));
+            let text = format!("[{}\"\"]", format!("\"{string}\",").repeat(size / 100));
+            let root = encoder.scan(&text).unwrap();
+            // what another value has written before does not count
+            encoder.out = vec![0; STRETCH];
+            let write = || assert!(encoder.write_container(root, text.as_bytes()).is_ok());
+            assert_eq!(pauses(write), stretches);
+        }
+    }
+
+    #[test]
+    fn sorting_pauses_after_as_many_comparisons_as_a_stretch() {
+        let key = Key::default();
+        for many in [0, 1, 2, 5] {
+            // in order already: each is compared with the one before
+            let node = Node {
+                key,
+                form: Form::Null,
+                start: 0,
+                end: 0,
+            };
+            let mut members = vec![node; many * VALUES + VALUES / 2];
+            assert_eq!(pauses(|| sort(&mut members, b"", b"")), many);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use super::kind::Kind;
 use super::numeric::numeric_text;
-use super::pause::{Pauses, STRETCH, pause};
+use super::pause::{Pauses, Work, pause_at_byte, pause_at_value};
 
 pub(super) const COUNT: u32 = 0x0FFF_FFFF;
 pub(super) const IS_SCALAR: u32 = 0x1000_0000;
@@ -124,18 +124,16 @@ impl<'a> Jsonb<'a> {
             Form::Array | Form::Object => vec![self],
             _ => return true,
         };
-        let (mut read, mut pauses) = (0, Pauses::from(0));
+        let mut work = Work::default();
         while let Some(Jsonb { bytes, form }) = open.pop() {
-            read += 64;
-            pauses.at(read);
-            let count = Jsonb { bytes, form }.entries();
-            let data = 4 + 4 * count;
+            work.value();
+            let entries = Jsonb { bytes, form }.entries();
+            let data = 4 + 4 * entries;
             let (mut start, mut strings) = (data, data);
-            for index in 0..count {
+            for index in 0..entries {
                 let entry = word(bytes, 1 + index).unwrap_or(0);
                 let end = entry_end(entry, start - data) + data;
-                read += 8;
-                pauses.at(read);
+                work.value();
                 if entry & ENTRY_TYPE == ENTRY_STRING {
                     // the string must not continue a character that the string before it began
                     let continues = bytes.get(start).is_some_and(|byte| byte & 0xC0 == 0x80);
@@ -210,7 +208,7 @@ impl<'a> Jsonb<'a> {
         let mut open: Vec<Level> = Vec::new();
         let mut next = Some(self);
         let mut first = true;
-        let mut pauses = Pauses::from(0);
+        let mut pauses = Pauses::default();
         loop {
             pauses.at(out.len());
             // writes the value's own text, or the opening bracket of a container
@@ -341,9 +339,7 @@ impl<'a> Iterator for Children<'a> {
 
     fn next(&mut self) -> Option<Jsonb<'a>> {
         let index = self.range.next()?;
-        if (index + 1).is_multiple_of(STRETCH / 8) {
-            pause();
-        }
+        pause_at_value(index);
         let entry = word(self.bytes, 1 + index)?;
         let start = self.offset;
         let end = entry_end(entry, start);
@@ -397,9 +393,7 @@ fn write_string(string: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in string.bytes().enumerate() {
-        if (at + 1).is_multiple_of(STRETCH) {
-            pause();
-        }
+        pause_at_byte(at);
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",

@@ -11,7 +11,7 @@
 #![forbid(unsafe_code)]
 
 use super::kind::{JsonFault, StringFault};
-use super::pause::{Pauses, STRETCH, pause};
+use super::pause::{Pauses, STRETCH, pause_at_byte};
 
 pub(super) const VALUE: &str = "a JSON value";
 pub(super) const FIRST_KEY: &str = "a string or \"}\"";
@@ -40,10 +40,8 @@ pub(super) struct Stop(pub(super) usize, pub(super) &'static str);
 #[inline]
 pub(super) fn white(bytes: &[u8], mut pos: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(pos) {
+        pause_at_byte(pos);
         pos += 1;
-        if pos.is_multiple_of(STRETCH) {
-            pause();
-        }
     }
     pos
 }
@@ -152,10 +150,8 @@ fn number(bytes: &[u8], mut pos: usize) -> Result<usize, Stop> {
 fn digits(bytes: &[u8], start: usize) -> Result<usize, Stop> {
     let mut pos = start;
     while bytes.get(pos).is_some_and(u8::is_ascii_digit) {
+        pause_at_byte(pos);
         pos += 1;
-        if pos.is_multiple_of(STRETCH) {
-            pause();
-        }
     }
     if pos == start {
         return Err(Stop(pos, "a digit"));
@@ -176,9 +172,10 @@ fn word(bytes: &[u8], pos: usize, word: &'static str) -> Result<usize, Stop> {
 /// The end of the array or object at `pos`, however deep it is: a level costs one bit and no stack.
 pub(super) fn container(bytes: &[u8], pos: usize) -> Result<usize, Stop> {
     // the text of most messages is too short for a pause
-    match bytes.len() - pos > STRETCH {
-        true => container_of::<true>(bytes, pos),
-        false => container_of::<false>(bytes, pos),
+    if bytes.get(pos + STRETCH).is_some() {
+        container_of::<true>(bytes, pos)
+    } else {
+        container_of::<false>(bytes, pos)
     }
 }
 
@@ -315,7 +312,7 @@ pub(super) fn unescape(
     fault: impl Fn(StringFault) -> Result<char, StringFault>,
 ) -> Result<usize, StringFault> {
     let (mut from, mut to) = (0, 0);
-    let mut pauses = Pauses::from(0);
+    let mut pauses = Pauses::default();
     while let Some(rest) = raw.get(from..).filter(|rest| !rest.is_empty()) {
         pauses.at(from);
         // `to` is never beyond `from`: there is room for a whole word.
@@ -361,7 +358,7 @@ pub fn string_fault(text: &str) -> Option<StringFault> {
     let bytes = text.as_bytes();
     let mut characters = Vec::new();
     let mut pos = 0;
-    let mut pauses = Pauses::from(0);
+    let mut pauses = Pauses::default();
     while let Some(byte) = bytes.get(pos) {
         pauses.at(pos);
         if *byte != b'"' {

@@ -10,6 +10,12 @@ use std::sync::OnceLock;
 /// Bytes of text, or values, between two pauses: about a millisecond. Tests have shorter texts.
 pub const STRETCH: usize = if cfg!(test) { 1 << 15 } else { 1 << 20 };
 
+/// Work on a value takes about as long as on this many bytes of text.
+const VALUE: usize = 8;
+
+/// Values that take about as long as a stretch of text.
+pub(super) const VALUES: usize = STRETCH / VALUE;
+
 static CALLED: OnceLock<fn()> = OnceLock::new();
 
 /// Has this function called at pauses.
@@ -26,10 +32,34 @@ pub fn pause() {
     }
 }
 
-/// Makes pauses in a loop over a text.
+/// Pauses if byte `n` of a text, counted from 0, is the last of a stretch.
+#[inline(always)]
+pub fn pause_at_byte(n: usize) {
+    if (n + 1).is_multiple_of(STRETCH) {
+        pause();
+    }
+}
+
+/// Pauses if value `n`, counted from 0, is the last of [`VALUES`].
+#[inline(always)]
+pub(super) fn pause_at_value(n: usize) {
+    if (n + 1).is_multiple_of(VALUES) {
+        pause();
+    }
+}
+
+/// Makes pauses in a loop that passes over a text in steps. The first stretch begins with the text, unless
+/// [`Pauses::from`] says where.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pauses {
     next: usize,
+}
+
+impl Default for Pauses {
+    #[inline(always)]
+    fn default() -> Pauses {
+        Pauses { next: STRETCH }
+    }
 }
 
 impl Pauses {
@@ -48,6 +78,39 @@ impl Pauses {
             self.next = pos + STRETCH;
             pause();
         }
+    }
+}
+
+/// Makes pauses in work that follows no text from its start to its end.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// Bytes to the next pause.
+    left: usize,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work { left: STRETCH }
+    }
+}
+
+impl Work {
+    /// Pauses if no stretch has room for these bytes beside what was done since the last pause.
+    #[inline(always)]
+    pub(super) fn bytes(&mut self, count: usize) {
+        match self.left.checked_sub(count) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = STRETCH;
+                pause();
+            }
+        }
+    }
+
+    /// The same for one value.
+    #[inline(always)]
+    pub(super) fn value(&mut self) {
+        self.bytes(VALUE);
     }
 }
 
@@ -104,6 +167,42 @@ pub(super) mod tests {
         let escaped = format!("\"{}\"", many(r"\n"));
         let value = Json::parse(&escaped).unwrap();
         assert!(pauses(|| value.string()) >= 3);
+    }
+
+    #[test]
+    fn a_loop_pauses_when_it_has_come_a_stretch_further() {
+        let mut begins = Pauses::default();
+        for begin in [0, 10] {
+            let mut came = |pos| pauses(|| begins.at(begin + pos)) == 1;
+            assert!(!came(0));
+            assert!(!came(STRETCH - 1));
+            assert!(came(STRETCH + 1));
+            assert!(!came(STRETCH + 1));
+            assert!(!came(2 * STRETCH));
+            assert!(came(2 * STRETCH + 1));
+            begins = Pauses::from(10);
+        }
+    }
+
+    #[test]
+    fn bytes_and_values_are_counted() {
+        let many = [STRETCH - 1, STRETCH, 3 * STRETCH - 1, 3 * STRETCH];
+        for (count, expected) in many.into_iter().zip([0, 1, 2, 3]) {
+            assert_eq!(pauses(|| (0..count).for_each(pause_at_byte)), expected);
+            assert_eq!(pauses(|| (0..count / 8).for_each(pause_at_value)), expected);
+        }
+        let mut work = Work::default();
+        let mut done = |bytes| pauses(|| work.bytes(bytes)) == 1;
+        assert!(!done(STRETCH));
+        assert!(done(1));
+        assert!(!done(STRETCH - 1));
+        assert!(!done(1));
+        assert!(done(2 * STRETCH));
+        assert!(!done(0));
+        let mut work = Work::default();
+        let many = || (0..3 * VALUES).for_each(|_| work.value());
+        assert_eq!(pauses(many), 2);
+        assert_eq!(pauses(|| work.value()), 0);
     }
 
     #[test]

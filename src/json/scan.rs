@@ -4,7 +4,7 @@
 
 use super::kind::{JsonFault, Kind};
 use super::lex::{self, AFTER_ELEMENT, AFTER_MEMBER, FIRST_KEY, Key, Stop, VALUE, fault};
-use super::pause::{Pauses, STRETCH, pause};
+use super::pause::Pauses;
 use super::string::Str;
 use super::value::Json;
 
@@ -212,9 +212,7 @@ impl<'a> Scanner<'a> {
         };
         match end {
             Ok(end) => {
-                if end - self.pos > STRETCH {
-                    pause();
-                }
+                Pauses::from(self.pos).at(end);
                 self.pos = end;
                 Ok(())
             }

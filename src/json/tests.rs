@@ -5,6 +5,7 @@
 mod binary;
 mod generators;
 mod numbers;
+mod pauses;
 mod scanner;
 mod views;
 

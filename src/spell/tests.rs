@@ -1,6 +1,6 @@
 use super::*;
 use crate::json::tests::{jsonb, pauses};
-use crate::json::{Jsonb, StringFault};
+use crate::json::{Jsonb, STRETCH, StringFault};
 
 fn shape(name: &str) -> Shape {
     if let Some(element) = name.strip_suffix("[]") {

@@ -9,7 +9,7 @@ use super::entries::{Entries, SMALL, begin, fits, pad};
 use super::{Encoder, Form, Node, Unfit, is_last, sort};
 use crate::json::jsonb::{ENTRY_CONTAINER, ENTRY_STRING, IS_ARRAY, IS_OBJECT};
 use crate::json::lex;
-use crate::json::pause::Pauses;
+use crate::json::pause::{Pauses, Work};
 use crate::json::scan::Scanner;
 use crate::json::value::Json;
 
@@ -77,7 +77,7 @@ impl Encoder {
         let mut entries = self.large_head(IS_ARRAY, count, count)?;
         let mut scanner = Scanner::open(text, b'[').ok_or(Unfit)?;
         let mut first = true;
-        let mut pauses = Pauses::from(0);
+        let mut pauses = Pauses::default();
         while scanner.next_element(&mut first).map_err(|_| Unfit)? {
             pauses.at(scanner.place());
             let Json::Text(element) = scanner.take().map_err(|_| Unfit)? else {
@@ -102,9 +102,12 @@ impl Encoder {
         };
         let value = |node: Node| &text[node.start as usize..node.end as usize];
         // `jsonb_in` rejects a document for the replaced values too
+        let mut work = Work::default();
         for other in (0..members.len()).filter(|i| !is_last(*i)) {
             let start = self.out.len();
-            self.large_value(value(members[other]), levels)?;
+            let text = value(members[other]);
+            work.bytes(text.len());
+            self.large_value(text, levels)?;
             self.out.truncate(start);
         }
         let count = lasts().count();
@@ -112,15 +115,16 @@ impl Encoder {
         for member in lasts() {
             let start = self.out.len();
             let key = member.key.of(bytes, &keys);
+            work.bytes(key.len());
             self.reserve(key.len())?;
             self.out.extend_from_slice(key);
             fits(self.out.len())?;
             entries.write(ENTRY_STRING, start, &mut self.out);
         }
-        let mut pauses = Pauses::from(0);
         for member in lasts() {
-            pauses.at(member.start as usize);
-            self.large_child(&mut entries, value(member), levels)?;
+            let text = value(member);
+            work.bytes(text.len());
+            self.large_child(&mut entries, text, levels)?;
         }
         Ok(())
     }
@@ -199,6 +203,8 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::pause::STRETCH;
+    use crate::json::tests::pauses;
 
     /// Notes of a few values. Notes of all would be a hundred thousand.
     const FEW: usize = 100;
@@ -246,5 +252,39 @@ mod tests {
         assert_eq!((encoder.children.len(), encoder.nodes.len()), (0, 0));
         assert!(encoder.children.capacity() < 100 * FEW);
         assert!(encoder.nodes.capacity() < 100 * FEW);
+    }
+
+    #[test]
+    fn a_large_container_pauses_at_each_stretch_that_is_read() {
+        let mut encoder = Encoder::default();
+        for stretches in [0, 1, 2, 5] {
+            let size = stretches * STRETCH + STRETCH / 2;
+            let array = many(size, ['[', ']'], "null");
+            let write = || assert!(encoder.large_array(&array, 0).is_ok());
+            assert_eq!(pauses(write), 2 * stretches);
+
+            // the members are as long as a hundredth of a stretch, or replaced, and stand in another order
+            let value = format!("\"{}\"", "a".repeat(STRETCH / 100));
+            let count = size / (value.len() + 7);
+            for replaced in [false, true] {
+                let key = |n: usize| 1000 + if replaced { 0 } else { count - n };
+                let members: Vec<String> = (0..count)
+                    .map(|n| format!("\"{}\":{value}", key(n)))
+                    .collect();
+                let object = format!("{{{}}}", members.join(","));
+                let write = || assert!(encoder.large_object(&object, 0).is_ok());
+                assert_eq!(pauses(write), 2 * stretches, "{replaced}");
+            }
+
+            // of an object with long keys, the keys are written first
+            let key = "a".repeat(STRETCH / 100);
+            let count = size / (key.len() + 12);
+            let members: Vec<String> = (0..count)
+                .map(|n| format!("\"{key}{}\":null", 1000 + n))
+                .collect();
+            let object = format!("{{{}}}", members.join(","));
+            let write = || assert!(encoder.large_object(&object, 0).is_ok());
+            assert_eq!(pauses(write), 2 * stretches);
+        }
     }
 }
