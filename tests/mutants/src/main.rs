@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs, process};
 
+use flips::Mutant;
 use run::{Fate, Tests};
 
 /// The rooms that are asked.
@@ -90,12 +91,13 @@ fn main() -> Result<()> {
     let mut used = vec![false; listed.len()];
     let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     let mut missed = Vec::new();
-    for (number, mutant) in mutants.iter().enumerate() {
-        let Some(mutant) = mutant else { continue };
-        if !asked.iter().any(|place| is_in(&mutant.file, place)) {
-            continue;
-        }
-        let fate = match tests.fate(number)? {
+    let asks = |mutant: &Mutant| asked.iter().any(|place| is_in(&mutant.file, place));
+    let numbers: Vec<usize> = (0..mutants.len())
+        .filter(|number| mutants[*number].as_ref().is_some_and(asks))
+        .collect();
+    tests.fates(&numbers, |number, fate| {
+        let mutant = mutants[number].as_ref().expect("it is asked");
+        let fate = match fate {
             Fate::Missed | Fate::NotMet => {
                 let this = Equivalent {
                     file: mutant.file.clone(),
@@ -132,7 +134,7 @@ fn main() -> Result<()> {
             .or_default()
             .entry(fate)
             .or_default() += 1;
-    }
+    })?;
     let columns = ["caught", "timed out", "equivalent", "missed"];
     println!("room\tmutants\t{}", columns.join("\t"));
     let mut sum = [0; 5];

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -144,8 +146,37 @@ impl Tests {
         self.all.len()
     }
 
+    /// Tells what becomes of each of these mutants, in their order. As many are asked at once as there are processors.
+    pub fn fates(&self, mutants: &[usize], mut tell: impl FnMut(usize, Fate)) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism()?.get() {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    // after an error nobody receives
+                    while let at = next.fetch_add(1, Ordering::Relaxed)
+                        && let Some(mutant) = mutants.get(at)
+                        && let fate = self.fate(*mutant).map_err(|error| error.to_string())
+                        && sender.send((at, fate)).is_ok()
+                    {}
+                });
+            }
+            drop(sender);
+            let (mut early, mut told) = (BTreeMap::new(), 0);
+            for (at, fate) in receiver {
+                early.insert(at, fate?);
+                while let Some(fate) = early.remove(&told) {
+                    tell(mutants[told], fate);
+                    told += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// What becomes of a mutant.
-    pub fn fate(&self, mutant: usize) -> Result<Fate> {
+    fn fate(&self, mutant: usize) -> Result<Fate> {
         let Some(met) = self.met.get(&mutant) else {
             return Ok(Fate::NotMet);
         };
