@@ -175,6 +175,7 @@ fn with_registry<'a>(
         attempts.begun += 1;
         attempts.last = tried == ATTEMPTS;
         attempts.wrote.clear();
+        attempts.candidates.clear();
         attempts.tally = Tally::default();
         let takes_along = attempts.takes_along();
         begin_attempt(

@@ -230,6 +230,12 @@ impl<'r> RowReader<'r> {
         self.datum(column).map(|value| value.value() as u8 != 0)
     }
 
+    /// An oid; `None` if it is null.
+    pub fn oid(&self, column: usize) -> Option<pg_sys::Oid> {
+        let oid = self.datum(column)?;
+        Some(pg_sys::Oid::from(oid.value() as u32))
+    }
+
     /// A copy of a `bytea`.
     pub fn bytes(&self, column: usize) -> Option<Vec<u8>> {
         self.datum(column).map(stored_bytes)

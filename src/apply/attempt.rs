@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, GROWS_BY_ALL};
 use super::broken::{note_broken, of_all};
 use super::drift;
 use super::missing::give_up_missing;
@@ -21,8 +21,8 @@ use super::settle::write_all;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::Tally;
-use crate::dead_letter::circles::circles_of;
-use crate::dead_letter::due::{kept_for, rows_of, written};
+use crate::dead_letter::circles::{beside, circles_of};
+use crate::dead_letter::due::{Due, kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::words::{Words, add_bound};
@@ -175,9 +175,21 @@ impl<'b> Work<'_, 'b> {
         if attempts.may_take_along() {
             let (mut due, more) = circles_of(&registry.letters, &rows, &attempts.letters)?;
             attempts.crowded |= more;
-            due.retain(|due| attempts.may_retry(&registry.mappings, due));
+            due.retain(|candidate| attempts.may_retry(&registry.mappings, &candidate.due));
+            if attempts.has_grown(self.own) {
+                attempts.candidates.append(&mut due);
+            }
             if !due.is_empty() && attempts.has_time_for(due.len()) {
-                for due in due {
+                attempts.grown += 1;
+                let beside = match attempts.grown {
+                    GROWS_BY_ALL => beside(&due)?,
+                    _ => Vec::new(),
+                };
+                let beside = beside
+                    .into_iter()
+                    .filter(|due| attempts.may_retry(&registry.mappings, due));
+                let beside: Vec<Due> = beside.collect();
+                for due in due.into_iter().map(|it| it.due).chain(beside) {
                     attempts.letters.insert(due.letter);
                     attempts.mappings.insert(due.mapping);
                 }
@@ -278,7 +290,6 @@ impl<'b> Work<'_, 'b> {
         all: &mut [Changes<'b>],
     ) -> Result<Counts, Stop> {
         note_broken(registry, attempts, all)?;
-        attempts.newer.clear();
         let mut failed = Vec::new();
         for (i, changes) in all.iter_mut().enumerate() {
             self.supersede(registry, attempts, changes)?;
@@ -326,7 +337,7 @@ impl<'b> Work<'_, 'b> {
             attempts.letters.extend(superseded.again);
             return Err(Stop::EXCLUSIVE);
         }
-        attempts.newer.extend(superseded.newer);
+        attempts.candidates.extend(superseded.newer);
         Ok(dead_letter::remove(&superseded.remove)?)
     }
 

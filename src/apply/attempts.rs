@@ -9,8 +9,7 @@ use pgrx::pg_sys;
 
 use super::explained::Observer;
 use crate::counters::Tally;
-use crate::dead_letter::due::{Due, Written};
-use crate::dead_letter::superseded::Newer;
+use crate::dead_letter::due::{Candidate, Due, Written};
 use crate::error::SqlError;
 use crate::mapping::Mapping;
 use crate::outcome::Suspects;
@@ -33,6 +32,14 @@ pub const ATTEMPTS: usize = 30;
 /// After so many changes of the mappings during a call, the call locks changes out. Otherwise a user who
 /// changes a mapping of his own again and again could hold the call up for ever.
 pub const PATIENT: usize = 5;
+
+/// When a call begins again to take letters along for the second time, it takes all along that wait in the same tables, if
+/// they are few.
+pub const GROWS_BY_ALL: usize = 2;
+
+/// How often a call begins again to take letters along, if it has more messages than the second number.
+const GROWN: usize = 3;
+const SMALL: usize = 300;
 
 /// How long a call waits for mappings of letters that it retries beside its own messages.
 const IN_USE: Duration = Duration::from_secs(1);
@@ -59,6 +66,8 @@ pub struct Attempts {
     pub mappings: BTreeSet<i32>,
     /// The dead letters (by number) that the call retries.
     pub letters: BTreeSet<i64>,
+    /// How often the call has begun again to take letters along.
+    pub grown: usize,
     /// By mapping (id), the messages that may have made an attempt fail.
     pub suspects: HashMap<i32, Suspects>,
     /// The mappings (by id) that the call has set aside, and why. Their messages become letters.
@@ -71,8 +80,9 @@ pub struct Attempts {
     pub missed: bool,
     /// The rows that the attempt has written and letters may wait for.
     pub wrote: Vec<Written>,
-    /// The letters that are newer than what the attempt has written to their rows.
-    pub newer: Vec<Newer>,
+    /// Letters that may succeed now although no row that they wait for was written: they are newer than what the attempt
+    /// has written to their rows, or may have to be written with letters of the attempt.
+    pub candidates: Vec<Candidate>,
     /// What the attempt has counted.
     pub tally: Tally,
     /// The letters (by number) that the attempt has stored.
@@ -177,6 +187,15 @@ impl Attempts {
     /// Whether the call may begin again to write letters together with its rows.
     pub fn may_take_along(&self) -> bool {
         !(self.last || self.alone)
+    }
+
+    /// Whether the call, with so many messages, has begun again to take letters along so often that it leaves the others
+    /// to the retrying that comes after it: that tries them in small portions. A letter tells one row or value that it
+    /// waits for, so the next one shows when the first one is there.
+    pub fn has_grown(&self, messages: usize) -> bool {
+        (self.beside || !self.explicit)
+            && self.grown >= GROWN
+            && messages + self.letters.len() > SMALL
     }
 
     /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.

@@ -14,8 +14,7 @@ use bumpalo::Bump;
 
 use super::attempts::Attempts;
 use super::registry::Registry;
-use crate::dead_letter::due::{self, Due, Sweep, Written};
-use crate::dead_letter::superseded::Newer;
+use crate::dead_letter::due::{self, Candidate, Due, Sweep, Written};
 use crate::envelope::{Batch, End};
 use crate::error::SqlError;
 use crate::error::origin::Origin;
@@ -74,7 +73,7 @@ pub fn heal(
     apply: Apply,
 ) -> Result<Counts, Stop> {
     let rows = std::mem::take(&mut attempts.wrote);
-    let newer = std::mem::take(&mut attempts.newer);
+    let candidates = std::mem::take(&mut attempts.candidates);
     registry.see_letters()?;
     let letters = &registry.letters;
     if attempts.observer.is_some() || !letters.any_waits() {
@@ -82,14 +81,14 @@ pub fn heal(
     }
     let ready = letters.any_ready();
     let sweep = Sweep::due();
-    if rows.is_empty() && newer.is_empty() && !ready && sweep.is_none() {
+    if rows.is_empty() && candidates.is_empty() && !ready && sweep.is_none() {
         return Ok(Counts::default());
     }
     let mut healing = Healing {
         began: Instant::now(),
         time: time(attempts.explicit),
         rows,
-        newer,
+        candidates,
         in_the_way: Vec::new(),
         since: clock::to_unix(clock::now()),
         tried: attempts.letters.iter().map(|letter| (*letter, 1)).collect(),
@@ -163,8 +162,8 @@ struct Healing {
     time: Option<Duration>,
     /// The rows whose letters are retried.
     rows: Vec<Written>,
-    /// Letters that are newer than what was written to their rows. They are retried, too.
-    newer: Vec<Newer>,
+    /// Other letters that may succeed.
+    candidates: Vec<Candidate>,
     /// What these letters wait for.
     in_the_way: Vec<Written>,
     /// When the retrying began (in microseconds since 1970).
@@ -208,10 +207,10 @@ impl Healing {
             let found = due::find(&registry.letters, &self.rows, std::mem::take(&mut sweep))?;
             let known = self.rows.len();
             let mut letters = found.letters;
-            for newer in self.newer.drain(..) {
-                letters.push(newer.due);
+            for candidate in self.candidates.drain(..) {
+                letters.push(candidate.due);
                 let since = |row: Written| row.since(self.since);
-                self.in_the_way.extend(newer.waits_for.map(since));
+                self.in_the_way.extend(candidate.waits_for.map(since));
             }
             letters.retain(|due| {
                 self.tried
@@ -245,7 +244,7 @@ impl Healing {
                 // What is left to look for are letters that wait for the rows of these letters.
                 self.rows.drain(..known);
             }
-            if self.rows.is_empty() && self.newer.is_empty() {
+            if self.rows.is_empty() && self.candidates.is_empty() {
                 return Ok(());
             }
         }
@@ -253,8 +252,11 @@ impl Healing {
 
     /// Leaves the letters that were not retried to later calls.
     fn leave(&mut self) -> Result<(), Stop> {
-        let newer = self.newer.drain(..).filter_map(|newer| newer.waits_for);
-        self.rows.extend(newer);
+        let left = self
+            .candidates
+            .drain(..)
+            .filter_map(|candidate| candidate.waits_for);
+        self.rows.extend(left);
         self.rows.append(&mut self.in_the_way);
         Ok(due::leave(&self.rows)?)
     }
@@ -338,7 +340,7 @@ impl Healing {
                 for letter in beside.letters {
                     self.tried.entry(letter).or_insert(1);
                 }
-                self.newer.append(&mut beside.newer);
+                self.candidates.append(&mut beside.candidates);
                 let wrote = beside.wrote.drain(..);
                 self.rows.extend(wrote.map(|row| row.since(since)));
                 let took = began.elapsed();

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
-use super::due::{Due, Touched};
+use super::due::{Candidate, Due, Touched, Written};
 use super::presence::Presence;
 use crate::error::SqlError;
 use crate::message::Version;
@@ -78,6 +78,18 @@ const WAITS: [(&str, pg_sys::Oid); 6] = [
     ("idx", pg_sys::INT4OID),
 ];
 
+/// The letters that wait for rows or values of tables, if there are not many.
+const BESIDE: &str = "
+    select l.id, m.id
+    from (select distinct b.relation from sequin_internal.batch() b(relation oid)) b
+    cross join lateral (select i.id, i.mapping, i.attempts, i.last_attempt_at from sequin.dead_letter i
+                        where i.state = 'waiting' and i.waits_on = b.relation limit 2001) l
+    join sequin.mapping m on m.name = l.mapping and m.enabled and m.on_error = 'dead_letter'
+    where l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute'";
+
+/// What is not many.
+const FEW: usize = 2_000;
+
 /// Hashes keys of rows (or values) as letters store them.
 const HASHED: &str = "
     select b.n, sha256(b.key) from sequin_internal.batch() b(n integer, key bytea)";
@@ -85,6 +97,7 @@ const HASHED: &str = "
 thread_local! {
     static AWAITER: Kept = const { Kept::new(AWAITED, &WAITS).finding_few() };
     static BRINGING: Kept = const { Kept::new(AWAITED_BRINGING, &WAITS).finding_few() };
+    static ALL_BESIDE: Kept = const { Kept::new(BESIDE, &[("relation", pg_sys::OIDOID)]).finding_few() };
     static HASHER: Kept = const {
         Kept::new(HASHED, &[("n", pg_sys::INT4OID), ("key", pg_sys::BYTEAOID)])
     };
@@ -117,7 +130,7 @@ pub fn circles_of(
     presence: &Presence,
     rows: &[Touched],
     has: &BTreeSet<i64>,
-) -> Result<(Vec<Due>, bool), SqlError> {
+) -> Result<(Vec<Candidate>, bool), SqlError> {
     // What is written, or waits for a row that is not known, may be what a letter needs: letters begin there.
     let (mut own, waiting): (Vec<&Touched>, Vec<&Touched>) =
         rows.iter().partition(|row| things_of(row).is_empty());
@@ -134,13 +147,39 @@ pub fn circles_of(
     let count = all.len();
     all.append(&mut nodes);
     let circles = together(&all, first, count);
-    let due = circles.into_iter().map(|node| letters[node - count]);
-    let due: Vec<Due> = due.filter(|due| !has.contains(&due.letter)).collect();
+    let due = circles.into_iter().map(|node| Candidate {
+        due: letters[node - count],
+        waits_for: all[node]
+            .waits_for
+            .first()
+            .map(|(table, hash)| Written::hashed(pg_sys::Oid::from(*table), hash.clone())),
+    });
+    let due: Vec<Candidate> = due.filter(|it| !has.contains(&it.due.letter)).collect();
     let more = letters.len() >= MANY;
     if has.len() >= MANY {
         return Ok((Vec::new(), more || !due.is_empty()));
     }
     Ok((due, more))
+}
+
+/// The letters that wait for anything in the tables in which `found` wait, or none if these are many. Of what a letter
+/// waits for it tells one thing. If the next ones showed one by one, a call would begin again for each.
+pub fn beside(found: &[Candidate]) -> Result<Vec<Due>, SqlError> {
+    let waits_for = found.iter().filter_map(|it| it.waits_for.as_ref());
+    let tables: BTreeSet<u32> = waits_for.map(|row| row.table().to_u32()).collect();
+    let returned = ALL_BESIDE.with(|statement| {
+        statement.query(tables.into_iter(), |table| vec![Some(Datum::from(table))])
+    })?;
+    if returned.len() > FEW {
+        return Ok(Vec::new());
+    }
+    let mut letters = Vec::with_capacity(returned.len());
+    let mut row = RowReader::new(&returned);
+    while row.next() {
+        let due = row.bigint(0).zip(row.int(1));
+        letters.extend(due.map(|(letter, mapping)| Due { letter, mapping }));
+    }
+    Ok(letters)
 }
 
 /// The row, and the value, that a row of the call waits for.
@@ -191,7 +230,7 @@ fn awaited(rows: &[&Touched], brings: bool) -> Result<(Vec<Due>, Vec<Node>), Sql
     let mut nodes = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let oid = |i: usize| row.datum(i).map(|oid| oid.value() as u32);
+        let oid = |i: usize| row.oid(i).map(pg_sys::Oid::to_u32);
         let table = oid(2).unwrap_or_default();
         let brings = row.bytes(4).unwrap_or_default();
         let brings = brings.chunks_exact(HASH).map(<[u8]>::to_vec);

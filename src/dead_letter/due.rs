@@ -221,6 +221,14 @@ pub struct Due {
     pub mapping: i32,
 }
 
+/// A letter that may succeed now, although no row that it waits for was written.
+#[derive(Debug)]
+pub struct Candidate {
+    pub due: Due,
+    /// What the letter waits for, if that is known.
+    pub waits_for: Option<Written>,
+}
+
 /// The rows that the changes of a call concern. Empty if no letter is waiting or paused.
 pub fn rows_of(presence: &Presence, all: &[Changes<'_>]) -> Vec<Touched> {
     let mut rows: Vec<Touched> = Vec::new();
@@ -244,15 +252,19 @@ pub struct Written {
 }
 
 impl Written {
-    /// A row, by its table and the hash of its key, as letters store what they wait for; `None` without one of them.
-    pub fn hashed(table: Option<Datum>, hash: Option<Vec<u8>>) -> Option<Written> {
-        let table = table.map(|oid| pg_sys::Oid::from(oid.value() as u32));
-        table.zip(hash).map(|(table, key)| Written {
+    /// A row, by its table and the hash of its key, as letters store what they wait for.
+    pub fn hashed(table: pg_sys::Oid, hash: Vec<u8>) -> Written {
+        Written {
             table,
-            key,
+            key: hash,
             hashed: true,
             before: None,
-        })
+        }
+    }
+
+    /// The table of the row.
+    pub fn table(&self) -> pg_sys::Oid {
+        self.table
     }
 
     /// The row, written since `time`.
@@ -398,9 +410,12 @@ pub fn take_over() -> Result<Vec<Written>, SqlError> {
     let mut rows = Vec::with_capacity(returned.len());
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let left = Written::hashed(row.datum(0), row.bytes(1));
         let before = row.time(2);
-        rows.extend(left.map(|left| Written { before, ..left }));
+        let left = row.oid(0).zip(row.bytes(1));
+        rows.extend(left.map(|(table, hash)| Written {
+            before,
+            ..Written::hashed(table, hash)
+        }));
     }
     Ok(rows)
 }

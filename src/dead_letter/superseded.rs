@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
 
-use super::due::{Due, Written};
+use super::due::{Candidate, Due, Written};
 use super::presence::Presence;
 use crate::blame::{Verdict, cause};
 use crate::changes::Changes;
@@ -51,15 +51,7 @@ pub struct Superseded {
     /// they still change something.
     pub again: Vec<i64>,
     /// The letters that are newer than what the call has written to their rows: what was in their way may be gone.
-    pub newer: Vec<Newer>,
-}
-
-/// A letter that is newer than what the call has written to its row.
-#[derive(Debug)]
-pub struct Newer {
-    pub due: Due,
-    /// What the letter waits for, if that is known.
-    pub waits_for: Option<Written>,
+    pub newer: Vec<Candidate>,
 }
 
 /// A letter of a row of the call.
@@ -100,7 +92,7 @@ pub fn supersede(
             (Some(true), Standing::News)
                 if keeps_letters && written.contains(&letter.unapplied.change) =>
             {
-                superseded.newer.push(Newer {
+                superseded.newer.push(Candidate {
                     due: Due {
                         letter: letter.id,
                         mapping: mapping_id,
@@ -180,7 +172,10 @@ fn letters_of_rows(
                 image: None,
             },
             due: row.bool(6),
-            waits_for: Written::hashed(row.datum(7), row.bytes(8)),
+            waits_for: row
+                .oid(7)
+                .zip(row.bytes(8))
+                .map(|(table, hash)| Written::hashed(table, hash)),
         });
     }
     Ok(letters)
