@@ -47,9 +47,9 @@ pub struct Caster {
 /// The most bytes of a spelled text that are kept from one value to the next.
 const KEPT_TEXT: usize = 64 * 1024;
 
-/// The most bytes of a text that a type of fixed length may need. The server repeats a wrong text in its error, which
-/// takes twice the memory of the text; its `jsonb_in` takes several times that of any text.
-const LONGEST_FIXED: usize = 1 << 20;
+/// The size from which on a string for a `jsonb` is looked at before the server reads it: `jsonb_in` takes several times
+/// the memory of the text.
+const LONG_JSON: usize = 1 << 20;
 
 /// The most levels of types in types, such as composite types in composite types.
 const MAX_DEPTH: usize = 32;
@@ -140,20 +140,15 @@ impl Caster {
             return self.input().interval(interval, typmod, is_domain);
         }
         self.text.clear();
-        spell(value, &self.shape, &mut self.text)?;
-        if self.text.len() > LONGEST_FIXED && self.input().is_fixed() {
-            let size = std::mem::take(&mut self.text).len();
-            let message = format!("value of {size} bytes is too long for its type");
-            return Err(SqlError::new(
-                sqlstate::INVALID_TEXT_REPRESENTATION,
-                message,
-            ));
+        if let Err(misfit) = spell(value, &self.shape, &mut self.text) {
+            self.forget_text();
+            return Err(misfit.into());
         }
-        if self.text.len() > LONGEST_FIXED
+        if self.text.len() > LONG_JSON
             && self.type_oid == pg_sys::JSONBOID
             && let Some(fault) = crate::json::string_fault(&self.text)
         {
-            self.text = String::new();
+            self.forget_text();
             return Err(Misfit::String(fault).into());
         }
         self.text.push('\0');
@@ -163,9 +158,13 @@ impl Caster {
             Err(_) => Err(Misfit::String(crate::json::StringFault::Nul).into()),
         };
         self.text = spelled;
+        self.forget_text();
+        datum
+    }
+
+    fn forget_text(&mut self) {
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
-        datum
     }
 }
 
@@ -221,6 +220,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
         pg_sys::DATERANGEOID => return Shape::DateRange,
         pg_sys::TSVECTOROID => return Shape::TsVector,
         pg_sys::BOXOID => return Shape::Box,
+        pg_sys::INETOID | pg_sys::CIDROID => return Shape::Short,
         _ => {}
     }
     let Some(row) = typeio::type_row(base).filter(|_| depth > 0) else {
@@ -257,6 +257,7 @@ fn shape(base: pg_sys::Oid, depth: usize, relations: &mut Vec<pg_sys::Oid>) -> S
     match row.name.as_str() {
         "hstore" => Shape::Hstore,
         "vector" | "halfvec" | "sparsevec" => Shape::Vector,
+        _ if row.is_fixed => Shape::Short,
         _ => Shape::Text,
     }
 }

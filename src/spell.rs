@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod long;
 mod misfit;
 mod number;
 mod time;
@@ -16,6 +17,7 @@ mod tests;
 use std::fmt::Write;
 
 use crate::json::{Json, Kind, pause_at_byte};
+use long::{Brackets, Sight, beginning};
 use number::Whole;
 
 pub use misfit::{MAX_DIMENSIONS, Misfit};
@@ -23,9 +25,11 @@ pub use misfit::{MAX_DIMENSIONS, Misfit};
 /// How the values of a type are spelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A string as it is, any other value as its JSON text: text, enums, and every type that Sequin sends
+    /// A string as it is, any other value as its JSON text: text, and every type that Sequin sends
     /// as the type's own text.
     Text,
+    /// As `Text`, of a type whose values are short: those of fixed length, enums, addresses of networks.
+    Short,
     /// `json`, `jsonb`: the JSON text, even of a string.
     Json,
     /// `json`, `jsonb` where Sequin sends the document as a string: in an array of a domain, and for a
@@ -83,8 +87,60 @@ pub struct Field {
     pub shape: Shape,
 }
 
+impl Shape {
+    /// What shows that a long text is no value.
+    fn long(&self) -> Sight {
+        let brackets = |of, begins, else_detail, ends| {
+            Sight::Brackets(Brackets {
+                of,
+                begins,
+                else_detail,
+                ends,
+            })
+        };
+        match self {
+            Shape::Bool
+            | Shape::Integer(_)
+            | Shape::Float
+            | Shape::Date
+            | Shape::Time(_)
+            | Shape::Timestamp(_)
+            | Shape::Interval
+            | Shape::Money
+            | Shape::DateRange
+            | Shape::Box
+            | Shape::Short => Sight::SHORT,
+            Shape::TsVector => Sight::TSVECTOR,
+            Shape::Array { .. } => {
+                let detail = "Array value must start with \"{\" or dimension information.";
+                brackets("array", b"{[", detail, b"}")
+            }
+            Shape::Composite(_) => brackets("record", b"(", "Missing left parenthesis.", b")"),
+            Shape::Range("multirange") => brackets("multirange", b"{", "Missing left brace.", b"}"),
+            Shape::Range(_) => {
+                let detail = "Missing left parenthesis or bracket.";
+                brackets("range", b"[(", detail, b"])")
+            }
+            _ => Sight::Nothing,
+        }
+    }
+}
+
 /// Appends the spelling of `value`, which is not null, to `out`.
 pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
+    let start = out.len();
+    spell_any(value, shape, out)?;
+    if out.len() - start <= long::LONG {
+        return Ok(());
+    }
+    match long::fault(&out[start..], shape.long()) {
+        Some(misfit) => Err(misfit),
+        None => Ok(()),
+    }
+}
+
+#[inline]
+fn spell_any(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit> {
     if *shape == Shape::Json {
         out.push_str(&value.text());
         return Ok(());
@@ -104,7 +160,7 @@ pub fn spell(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Mis
 
 /// The error of a value that is not a string, if the type takes strings only.
 fn wants_string(value: Json<'_>, shape: &Shape) -> Option<Misfit> {
-    let text = || value.text().into_owned();
+    let text = || beginning(&value.text());
     let (of, text) = match shape {
         Shape::Bytes => {
             return Some(Misfit::Syntax {
@@ -137,7 +193,7 @@ fn string(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         (Shape::Money, text) if has_odd_cents(text) => {
             return Err(Misfit::Syntax {
                 of: "money",
-                text: text.to_owned(),
+                text: beginning(text),
             });
         }
         (Shape::Time(_), text) => time::clock(text, out),
@@ -158,14 +214,14 @@ fn number(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
     let text = value.number().unwrap_or_else(|| value.text());
     let refused = |of| Misfit::DateTime {
         of,
-        text: text.to_string(),
+        text: beginning(&text),
     };
     match shape {
         Shape::Integer(of) => integer(&text, of, out),
         // the input function would take 1 and 0
         Shape::Bool => Err(Misfit::Syntax {
             of: "boolean",
-            text: text.into_owned(),
+            text: beginning(&text),
         }),
         // the input functions would take 20240229 as a date and 5 as an interval
         Shape::Date => Err(refused("date")),
@@ -173,8 +229,8 @@ fn number(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         Shape::Interval => Err(refused("interval")),
         Shape::Timestamp(of) => match number::whole(&text) {
             Some(Whole::Number(micros)) => time::timestamp(micros, *of != "timestamp", out)
-                .ok_or_else(|| Misfit::TimestampRange(text.into_owned())),
-            Some(Whole::TooLarge) => Err(Misfit::TimestampRange(text.into_owned())),
+                .ok_or_else(|| Misfit::TimestampRange(beginning(&text))),
+            Some(Whole::TooLarge) => Err(Misfit::TimestampRange(beginning(&text))),
             Some(Whole::Fraction) | None => Err(refused(of)),
         },
         _ => {
@@ -189,7 +245,7 @@ fn integer(text: &str, of: &'static str, out: &mut String) -> Result<(), Misfit>
         out.push_str(text);
         return Ok(());
     }
-    let owned = || text.to_owned();
+    let owned = || beginning(text);
     match number::whole(text) {
         Some(Whole::Number(number)) => {
             let _ = write!(out, "{number}");
@@ -209,9 +265,9 @@ fn object(value: Json<'_>, shape: &Shape, out: &mut String) -> Result<(), Misfit
         }
         Shape::Composite(fields) => composite(value, fields, out),
         Shape::Hstore => hstore(value, out),
-        Shape::TsVector => Err(Misfit::Lexemes(value.text().into_owned())),
+        Shape::TsVector => Err(Misfit::Lexemes(beginning(&value.text()))),
         // {} would be an empty array
-        Shape::Array { .. } => Err(Misfit::ArrayLiteral(value.text().into_owned())),
+        Shape::Array { .. } => Err(Misfit::ArrayLiteral(beginning(&value.text()))),
         _ => {
             out.push_str(&value.text());
             Ok(())
@@ -290,7 +346,7 @@ fn composite(value: Json<'_>, fields: &[Field], out: &mut String) -> Result<(), 
     let is_field = |name: &str| fields.iter().any(|field| field.name == name);
     let mut members = value.members().map(|(name, _)| is_field(&name)).peekable();
     if members.peek().is_some() && !members.any(|known| known) {
-        return Err(Misfit::RecordLiteral(value.text().into_owned()));
+        return Err(Misfit::RecordLiteral(beginning(&value.text())));
     }
     out.push('(');
     for (i, field) in fields.iter().enumerate() {
@@ -348,7 +404,7 @@ fn quoted(
 
 /// `[{"word":"a","positions":[[1,"A"],[2,null]]},…]` as `'a':1A,2`.
 fn lexemes(value: Json<'_>, out: &mut String) -> Result<(), Misfit> {
-    let fault = || Misfit::Lexemes(value.text().into_owned());
+    let fault = || Misfit::Lexemes(beginning(&value.text()));
     for (i, lexeme) in value.elements().enumerate() {
         if i > 0 {
             out.push(' ');
@@ -410,7 +466,7 @@ impl Interval {
 pub fn interval(value: Json<'_>) -> Result<Interval, Misfit> {
     let fault = || Misfit::DateTime {
         of: "interval",
-        text: value.text().into_owned(),
+        text: beginning(&value.text()),
     };
     let mut interval = Interval::default();
     let mut empty = true;

@@ -46,6 +46,8 @@ pub struct TypeRow {
     pub name: String,
     /// `typtype`: `b` base, `c` composite, `d` domain, `e` enum, …
     pub kind: u8,
+    /// Whether all values of the type have the same size: `typlen`.
+    pub is_fixed: bool,
     /// The element type, if the type is an array that `array_in` reads.
     pub element: Option<pg_sys::Oid>,
     /// `typdelim`: the character between values of this type in an array.
@@ -71,6 +73,7 @@ pub fn type_row(oid: pg_sys::Oid) -> Option<TypeRow> {
         let row = TypeRow {
             name: name_text(&(*form).typname),
             kind: (*form).typtype as u8,
+            is_fixed: (*form).typlen > 0,
             element: is_array.then_some((*form).typelem),
             delimiter: char::from((*form).typdelim as u8),
             base: (*form).typbasetype,
@@ -151,12 +154,6 @@ impl TypeInput {
             pg_sys::fmgr_info_cxt(function, input.function, context);
             input
         }
-    }
-
-    /// Whether all values of the type have the same size.
-    pub fn is_fixed(&self) -> bool {
-        // SAFETY: a catalog look-up.
-        unsafe { pg_sys::get_typlen(self.type_oid) > 0 }
     }
 
     /// The value that `text` spells, in the current memory context.

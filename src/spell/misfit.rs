@@ -7,7 +7,8 @@ use crate::json::StringFault;
 /// The most dimensions of an array: `MAXDIM` of `utils/array.h`.
 pub const MAX_DIMENSIONS: usize = 6;
 
-/// Why a value has no spelling. The messages are the server's messages for the same fault.
+/// Why a value has no spelling. The messages are the server's messages for the same fault. A value's text is kept as far as
+/// an error can show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
     /// A value of a form that the type does not take.
@@ -46,6 +47,17 @@ pub enum Misfit {
     },
     /// An object that has none of the composite type's fields.
     RecordLiteral(String),
+    /// A long text without the bracket that it must begin or end with.
+    Literal {
+        /// `array`, `record`, `range` or `multirange`.
+        of: &'static str,
+        /// The value.
+        text: String,
+        /// What it lacks.
+        detail: &'static str,
+    },
+    /// A text of this many bytes for a type whose values are short.
+    TooLong(usize),
     /// More than six dimensions.
     TooDeep,
     /// A value that is not a list of lexemes.
@@ -59,6 +71,8 @@ impl Misfit {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Misfit::Syntax { .. }
+            | Misfit::Literal { .. }
+            | Misfit::TooLong(_)
             | Misfit::ArrayLiteral(_)
             | Misfit::RangeLiteral { .. }
             | Misfit::RecordLiteral(_) => "22P02",
@@ -83,7 +97,10 @@ impl Misfit {
             Misfit::TimestampRange(text) => format!("timestamp out of range: \"{text}\""),
             Misfit::IntervalRange => "interval out of range".to_owned(),
             Misfit::ArrayLiteral(text) => format!("malformed array literal: \"{text}\""),
-            Misfit::RangeLiteral { of, text } => format!("malformed {of} literal: \"{text}\""),
+            Misfit::TooLong(size) => format!("value of {size} bytes is too long for its type"),
+            Misfit::RangeLiteral { of, text } | Misfit::Literal { of, text, .. } => {
+                format!("malformed {of} literal: \"{text}\"")
+            }
             Misfit::RecordLiteral(text) => format!("malformed record literal: \"{text}\""),
             Misfit::TooDeep => {
                 let (found, most) = (MAX_DIMENSIONS + 1, MAX_DIMENSIONS);
@@ -101,6 +118,7 @@ impl Misfit {
             Misfit::String(StringFault::LoneSurrogate) => {
                 Some("Unicode low surrogate must follow a high surrogate.")
             }
+            Misfit::Literal { detail, .. } => Some(detail),
             Misfit::ArrayLiteral(_) => Some("A JSON object is not an array."),
             Misfit::RangeLiteral { .. } => Some("Only a JSON string can be a range."),
             Misfit::RecordLiteral(_) => {

@@ -32,6 +32,8 @@ fn shape(name: &str) -> Shape {
         "bytea" => Shape::Bytes,
         "int4range" => Shape::Range("range"),
         "daterange" => Shape::DateRange,
+        "int4multirange" => Shape::Range("multirange"),
+        "inet" => Shape::Short,
         "tsvector" => Shape::TsVector,
         "box" => Shape::Box,
         "hstore" => Shape::Hstore,
@@ -542,5 +544,58 @@ fn quoting_pauses_at_each_stretch_of_characters() {
         let value = Json::Binary(Jsonb::new(&bytes));
         let quote = || lexemes(value, &mut String::new()).unwrap();
         assert_eq!(pauses(quote), expected, "{length}");
+    }
+}
+
+/// The server would read all of such a text, and repeat it in its error.
+#[test]
+fn a_long_text_is_refused_by_its_size_or_its_ends() {
+    let long = |begin: &str, end: &str| format!("\"{begin}{}{end}\"", "x".repeat(2 << 20));
+    for of in [
+        "int4",
+        "numeric",
+        "timestamptz",
+        "inet",
+        "daterange",
+        "interval",
+    ] {
+        assert_eq!(
+            spelled(of, &long("", "")),
+            Err(Misfit::TooLong(2 << 20)),
+            "{of}"
+        );
+        let element = format!("[{}]", long("", ""));
+        let elements = spelled(&format!("{of}[]"), &element);
+        assert_eq!(elements, Err(Misfit::TooLong(2 << 20)), "{of}[]");
+    }
+    let digits = "1".repeat(2 << 20);
+    assert_eq!(spelled("numeric", &digits), Err(Misfit::TooLong(2 << 20)));
+    let words = format!("\"{}\"", "a ".repeat(5 << 20));
+    assert_eq!(spelled("tsvector", &words), Err(Misfit::TooLong(10 << 20)));
+    for (of, begin, end) in [
+        ("int4[]", " {", "} "),
+        ("text[]", "[1:2]={", "}"),
+        ("addr", "(", ")"),
+        ("int4range", "\\n[", ")"),
+        ("int4multirange", "{", "}"),
+    ] {
+        assert!(spelled(of, &long(begin, end)).is_ok(), "{of}");
+        for (begin, end) in [("", end), (begin, ""), ("x", end), ("", "")] {
+            let misfit = spelled(of, &long(begin, end)).expect_err(of);
+            let name = ["array", "array", "record", "range", "multirange"]
+                .iter()
+                .find(|name| {
+                    misfit
+                        .message()
+                        .starts_with(&format!("malformed {name} literal: \""))
+                });
+            assert!(name.is_some(), "{of}: {}", misfit.message());
+            assert_eq!(misfit.sqlstate(), "22P02");
+            assert!(misfit.detail().is_some() && misfit.message().len() < 20_000);
+        }
+    }
+    // a text of any length may be a value of these
+    for of in ["text", "bytea", "jsonb", "hstore", "tsvector"] {
+        assert!(spelled(of, &long("", "")).is_ok(), "{of}");
     }
 }

@@ -46,6 +46,7 @@ mod planted_types;
 mod prepared_transactions;
 mod renamed_schemas;
 mod restored_mappings;
+mod search_paths;
 mod sequences_of_anothers_table;
 mod standby;
 mod temporary_names;
