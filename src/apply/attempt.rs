@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bumpalo::Bump;
 use pgrx::pg_sys;
 
-use super::attempts::{Attempts, GROWS_BY_ALL};
+use super::attempts::Attempts;
 use super::broken::{note_broken, of_all};
 use super::drift;
 use super::missing::give_up_missing;
@@ -21,8 +21,8 @@ use super::settle::write_all;
 use crate::changes::intake::Call;
 use crate::changes::{Changes, MappingLock};
 use crate::counters::Tally;
-use crate::dead_letter::circles::{beside, circles_of};
-use crate::dead_letter::due::{Due, kept_for, rows_of, written};
+use crate::dead_letter::circles::circles_of;
+use crate::dead_letter::due::{kept_for, rows_of, written};
 use crate::dead_letter::retried::{self, Retried};
 use crate::dead_letter::superseded::{settle_failures, supersede};
 use crate::dead_letter::words::{Words, add_bound};
@@ -180,19 +180,7 @@ impl<'b> Work<'_, 'b> {
                 attempts.candidates.append(&mut due);
             }
             if !due.is_empty() && attempts.has_time_for(due.len()) {
-                attempts.grown += 1;
-                let beside = match attempts.grown {
-                    GROWS_BY_ALL => beside(&due)?,
-                    _ => Vec::new(),
-                };
-                let beside = beside
-                    .into_iter()
-                    .filter(|due| attempts.may_retry(&registry.mappings, due));
-                let beside: Vec<Due> = beside.collect();
-                for due in due.into_iter().map(|it| it.due).chain(beside) {
-                    attempts.letters.insert(due.letter);
-                    attempts.mappings.insert(due.mapping);
-                }
+                attempts.take_along(due, &registry.mappings)?;
                 return Err(Stop::EXCLUSIVE);
             }
             if self.replay_kept(registry, attempts, all) {

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 
 use super::explained::Observer;
 use crate::counters::Tally;
+use crate::dead_letter::circles::beside;
 use crate::dead_letter::due::{Candidate, Due, Written};
 use crate::error::SqlError;
 use crate::mapping::Mapping;
@@ -35,7 +36,7 @@ pub const PATIENT: usize = 5;
 
 /// When a call begins again to take letters along for the second time, it takes all along that wait in the same tables, if
 /// they are few.
-pub const GROWS_BY_ALL: usize = 2;
+const GROWS_BY_ALL: usize = 2;
 
 /// How often a call begins again to take letters along, if it has more messages than the second number.
 const GROWN: usize = 3;
@@ -196,6 +197,28 @@ impl Attempts {
         (self.beside || !self.explicit)
             && self.grown >= GROWN
             && messages + self.letters.len() > SMALL
+    }
+
+    /// The call begins again with these letters; the second time, with all that wait beside them.
+    pub fn take_along(
+        &mut self,
+        found: Vec<Candidate>,
+        mappings: &[Mapping],
+    ) -> Result<(), SqlError> {
+        self.grown += 1;
+        let mut beside = match self.grown {
+            GROWS_BY_ALL => beside(&found)?,
+            _ => Vec::new(),
+        };
+        beside.retain(|due| self.may_retry(mappings, due));
+        if !self.has_time_for(found.len() + beside.len()) {
+            beside.clear();
+        }
+        for due in found.into_iter().map(|it| it.due).chain(beside) {
+            self.letters.insert(due.letter);
+            self.mappings.insert(due.mapping);
+        }
+        Ok(())
     }
 
     /// Whether the call may take along the mapping's letters, and lock the mapping for messages of others.

@@ -80,15 +80,17 @@ const WAITS: [(&str, pg_sys::Oid); 6] = [
 
 /// The letters that wait for rows or values of tables, if there are not many.
 const BESIDE: &str = "
-    select l.id, m.id
+    select l.id, m.id, l.size
     from (select distinct b.relation from sequin_internal.batch() b(relation oid)) b
-    cross join lateral (select i.id, i.mapping, i.attempts, i.last_attempt_at from sequin.dead_letter i
+    cross join lateral (select i.id, i.mapping, i.attempts, i.last_attempt_at, pg_column_size(i.message) as size
+                        from sequin.dead_letter i
                         where i.state = 'waiting' and i.waits_on = b.relation limit 2001) l
     join sequin.mapping m on m.name = l.mapping and m.enabled and m.on_error = 'dead_letter'
     where l.attempts < 1000 or l.last_attempt_at < now() - interval '1 minute'";
 
-/// What is not many.
+/// What is not many: letters, and bytes of their messages as they are stored.
 const FEW: usize = 2_000;
+const SMALL: usize = 8 << 20;
 
 /// Hashes keys of rows (or values) as letters store them.
 const HASHED: &str = "
@@ -162,24 +164,27 @@ pub fn circles_of(
     Ok((due, more))
 }
 
-/// The letters that wait for anything in the tables in which `found` wait, or none if these are many. Of what a letter
-/// waits for it tells one thing. If the next ones showed one by one, a call would begin again for each.
+/// The letters of the mappings of `found` that wait for anything in the tables in which these wait, or none if they are
+/// many. Of what a letter waits for it tells one thing. If the next ones showed one by one, a call would begin again for
+/// each.
 pub fn beside(found: &[Candidate]) -> Result<Vec<Due>, SqlError> {
     let waits_for = found.iter().filter_map(|it| it.waits_for.as_ref());
     let tables: BTreeSet<u32> = waits_for.map(|row| row.table().to_u32()).collect();
     let returned = ALL_BESIDE.with(|statement| {
         statement.query(tables.into_iter(), |table| vec![Some(Datum::from(table))])
     })?;
-    if returned.len() > FEW {
-        return Ok(Vec::new());
-    }
+    let mappings: BTreeSet<i32> = found.iter().map(|it| it.due.mapping).collect();
     let mut letters = Vec::with_capacity(returned.len());
+    let mut size = 0;
     let mut row = RowReader::new(&returned);
     while row.next() {
         let due = row.bigint(0).zip(row.int(1));
+        let due = due.filter(|(_, mapping)| mappings.contains(mapping));
         letters.extend(due.map(|(letter, mapping)| Due { letter, mapping }));
+        size += row.index(2);
     }
-    Ok(letters)
+    let many = returned.len() > FEW || size > SMALL;
+    Ok(if many { Vec::new() } else { letters })
 }
 
 /// The row, and the value, that a row of the call waits for.
