@@ -8,7 +8,8 @@ use support::{Random, number};
 
 use crate::delivery::{Delivery, deliveries};
 use crate::destination::{Destination, Table, Wrong, said, state};
-use crate::source::{Sent, Source, brief};
+use crate::source::{Read, Sent, Source, brief};
+use crate::variety::{Mapped, Variety};
 
 /// Written `{deferred}` in the DDL of a case: deferrable, and deferred, at the source alone.
 const DEFERRED: &str = "deferrable initially deferred";
@@ -23,8 +24,9 @@ pub struct Case {
     pub at_destination: String,
     pub initial: String,
     pub transactions: Vec<String>,
-    /// Table, more arguments of `sequin.map`, and which of its rows the source has too.
-    pub mapped: Vec<(String, String, String)>,
+    /// How tables are mapped that are not mapped plainly.
+    pub mapped: Vec<Mapped>,
+    pub variety: Variety,
     /// Deliveries that are tried whatever the number of deliveries is.
     pub delivered: Vec<Delivery>,
 }
@@ -44,6 +46,7 @@ impl Case {
             initial: initial.into(),
             transactions: transactions.iter().map(|&sql| sql.to_owned()).collect(),
             mapped: Vec::new(),
+            variety: Variety::default(),
             delivered: Vec::new(),
         }
     }
@@ -62,8 +65,13 @@ impl Case {
 
     /// With more arguments of `sequin.map` for a table, and which of its rows the source has too.
     pub fn mapped(mut self, table: &str, arguments: &str, only: &str) -> Case {
-        let of = [table, arguments, only].map(str::to_owned);
-        self.mapped.push(of.into());
+        let [table, arguments, only] = [table, arguments, only].map(str::to_owned);
+        self.mapped.push(Mapped {
+            table,
+            arguments,
+            only,
+            ..Mapped::default()
+        });
         self
     }
 
@@ -80,22 +88,24 @@ impl Case {
     }
 
     /// Whether a message without old values says less than it must: the mapping's key is not the source's.
-    fn has_own_key(&self) -> bool {
-        self.mapped.iter().any(|(_, map, _)| map.contains("key =>"))
+    pub fn has_own_key(&self) -> bool {
+        let mut mapped = self.mapped.iter();
+        mapped.any(|mapped| mapped.arguments.contains("key =>"))
+    }
+
+    /// The column that tells the rows of a table apart.
+    fn key(&self, table: &str) -> &str {
+        let mut mapped = self.mapped.iter().filter(|mapped| mapped.table == table);
+        mapped.find_map(Mapped::key).unwrap_or("id")
     }
 
     /// The tables of the source, and how they are mapped.
     pub fn tables(&self, source: &mut Source) -> Vec<Table> {
         let names = source.tables();
         let of = |name: String| {
-            let of = self.mapped.iter().find(|(table, _, _)| *table == name);
-            let (_, mapped, only) = of.cloned().unwrap_or_default();
-            Table {
-                columns: source.columns(&name),
-                name,
-                mapped,
-                only,
-            }
+            let columns = source.columns(&name);
+            let mapped = self.mapped.iter().filter(|mapped| mapped.table == name);
+            Mapped::table(mapped, name.clone(), columns)
         };
         names.into_iter().map(of).collect()
     }
@@ -107,13 +117,15 @@ impl Case {
 
     pub fn destination_ddl(&self) -> String {
         let ddl = self.ddl.replace("{deferred}", "");
-        format!("{ddl}; {}", self.at_destination)
+        format!("{}; {}", self.variety.ddl(&ddl), self.at_destination)
     }
 }
 
 /// What the source has done: its messages, and its rows in the end.
 pub struct History {
     pub tables: Vec<Table>,
+    /// What came before the stream began: only reads tell it.
+    pub unsent: Vec<Sent>,
     pub initial: Vec<Sent>,
     pub sent: Vec<Sent>,
     pub wanted: Vec<String>,
@@ -133,31 +145,45 @@ impl History {
             .filter(|sql| !sql.is_empty())
             .chain(&case.transactions);
         for sql in transactions {
-            source
-                .run(sql)
-                .map_err(|error| format!("{sql}: {}", said(&error)))?;
+            match Read::parsed(sql) {
+                Some(read) => source.read(&read),
+                None => source.run(sql),
+            }
+            .map_err(|error| format!("{sql}: {}", said(&error)))?;
         }
-        let history = History::captured(case, tables, source);
-        let says_all = !full || !source.has_deferrable_key() || !history.hides_row();
+        let is_read = |table: &Table| source.has_read(&table.name);
+        if case.variety.backfilled && !tables.iter().all(is_read) {
+            return Ok(None);
+        }
+        let history = History::captured(case, tables, source, full);
+        let hides = source.has_deferrable_key() || case.has_own_key();
+        let says_all = !full || !hides || !history.hides_row(case);
         Ok((says_all && (full || !history.hides_key())).then_some(history))
     }
 
     /// What the source has done since it began to capture.
-    pub fn captured(case: &Case, tables: Vec<Table>, source: &mut Source) -> History {
+    pub fn captured(case: &Case, tables: Vec<Table>, source: &mut Source, full: bool) -> History {
         let initial = usize::from(!case.initial.is_empty());
-        let mut sent = source.captured();
+        let (mut sent, reads) = source.captured();
+        if !full {
+            case.variety.toast(&mut sent);
+        }
         let before = sent.partition_point(|sent| sent.transaction < initial);
-        let after = sent.split_off(before);
-        let everywhere = tables.iter().map(|table| Table {
-            only: String::new(),
-            ..table.clone()
-        });
-        let state = state(&everywhere.collect::<Vec<_>>());
+        let mut after = sent.split_off(before);
+        for (number, read) in reads {
+            let place = after.partition_point(|sent| sent.number() <= number);
+            after.insert(place, read);
+        }
+        let (unsent, initial) = match case.variety.backfilled {
+            true => (sent, Vec::new()),
+            false => (Vec::new(), sent),
+        };
         History {
+            wanted: source.rows(&state(&tables, true)),
             tables,
-            initial: sent,
+            unsent,
+            initial,
             sent: after,
-            wanted: source.rows(&state),
         }
     }
 
@@ -168,16 +194,21 @@ impl History {
 
     /// Whether messages do not say which of two rows of one key goes. With a deferrable key, a row can come to the key of
     /// another one; docs/explanation/convergence.md names the cases in which they are not told apart.
-    pub fn hides_row(&self) -> bool {
+    pub fn hides_row(&self, case: &Case) -> bool {
         let mut rows: HashMap<(String, String), Vec<Value>> = HashMap::new();
-        for Sent { message, .. } in self.initial.iter().chain(&self.sent) {
+        let before = self.unsent.iter().chain(&self.initial);
+        for Sent { message, .. } in before.chain(&self.sent) {
+            if message.action == "read" {
+                continue;
+            }
             let record: Value = serde_json::from_str(&message.record).expect("a record");
             let changes: Value = serde_json::from_str(&message.changes).expect("changes");
             let mut former = record.clone();
             for (name, value) in changes.as_object().into_iter().flatten() {
                 former[name] = value.clone();
             }
-            let at = |image: &Value| (message.table.clone(), image["id"].to_string());
+            let key = case.key(&message.table);
+            let at = |image: &Value| (message.table.clone(), image[key].to_string());
             if message.action != "insert" {
                 let here = rows.entry(at(&former)).or_default();
                 let equal = here.iter().filter(|row| **row == former).count();
@@ -212,6 +243,9 @@ impl History {
 
     /// The messages, a line each.
     pub fn print(&self, text: &mut String) {
+        for sent in &self.unsent {
+            let _ = writeln!(text, "  not sent {}", brief(&sent.message));
+        }
         for sent in &self.initial {
             let _ = writeln!(text, "  initial  {}", brief(&sent.message));
         }
@@ -304,7 +338,10 @@ pub fn print(case: &Case, history: &History, delivery: &Delivery, wrong: &Wrong)
     ] {
         let _ = writeln!(text, "  {side} {}", squeezed(&ddl));
     }
-    for (table, arguments, _) in &case.mapped {
+    for Mapped {
+        table, arguments, ..
+    } in &case.mapped
+    {
         let _ = writeln!(text, "  mapping of {table}{arguments}");
     }
     let _ = writeln!(text, "  rows        {}", squeezed(&case.initial));

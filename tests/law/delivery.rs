@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use support::Random;
 
-/// Calls, each with the messages that it brings, by their place in commit order.
+/// Calls, each with the messages that it brings, by their place in commit order. One without messages is
+/// `sequin.retry()`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Delivery(pub Vec<Vec<usize>>);
 

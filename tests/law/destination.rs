@@ -29,6 +29,10 @@ pub struct Table {
     pub mapped: String,
     /// Which rows of the destination the source has too; empty: all.
     pub only: String,
+    /// Which rows of the source the destination has; empty: all.
+    pub kept: String,
+    /// What only the destination has: how the source computes it, and the column.
+    pub computed: Vec<(String, String)>,
 }
 
 /// A database with the extension, whose schema `law` is the destination.
@@ -85,6 +89,20 @@ impl Session {
         wrong
             .failed
             .push(format!("{what}: always to be sent again"));
+    }
+
+    /// Calls `sequin.retry()`; again if the server says so.
+    fn retry(&mut self, wrong: &mut Wrong) {
+        for _ in 0..20 {
+            match self.client.simple_query("select sequin.retry()") {
+                Ok(_) => return,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    wrong.failed.push(format!("retry: {}", said(&error)));
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -176,7 +194,7 @@ impl Destination {
             self.reset += &format!("delete from {table}; ");
         }
         self.reset += "reset session_replication_role";
-        self.state = state(tables);
+        self.state = state(tables, false);
         Ok(())
     }
 
@@ -185,6 +203,10 @@ impl Destination {
         let mut wrong = Wrong::default();
         self.begin(&history.initial, &mut wrong);
         for (n, messages) in delivery.0.iter().enumerate() {
+            if messages.is_empty() {
+                self.session.retry(&mut wrong);
+                continue;
+            }
             let batch = call(&history.sent, messages);
             self.session
                 .call(&format!("call {}", n + 1), &batch, &mut wrong);
@@ -266,7 +288,10 @@ impl Destination {
                         let n = next.fetch_add(1, Ordering::SeqCst);
                         let Some(batch) = calls.get(n) else { break };
                         let mut wrong = Wrong::default();
-                        session.call(&format!("call {}", n + 1), batch, &mut wrong);
+                        match delivery.0[n].is_empty() {
+                            true => session.retry(&mut wrong),
+                            false => session.call(&format!("call {}", n + 1), batch, &mut wrong),
+                        }
                         seen.lock().expect("what is wrong").add(wrong);
                     }
                 });
@@ -277,8 +302,8 @@ impl Destination {
     }
 }
 
-/// The query that gives all rows, with the name of their table.
-pub fn state(tables: &[Table]) -> String {
+/// The query that gives all rows that both sides have to have, with the name of their table.
+pub fn state(tables: &[Table], at_source: bool) -> String {
     let parts: Vec<_> = tables
         .iter()
         .map(|table| {
@@ -286,11 +311,21 @@ pub fn state(tables: &[Table]) -> String {
                 name,
                 columns,
                 only,
+                kept,
+                computed,
                 ..
             } = table;
-            let condition = if only.is_empty() { "true" } else { only };
+            let condition = if at_source { kept } else { only };
+            let condition = match condition.as_str() {
+                "" => "true",
+                condition => condition,
+            };
+            let computed = computed
+                .iter()
+                .map(|(source, column)| format!(", {}", if at_source { source } else { column }));
+            let computed: String = computed.collect();
             format!(
-                "select '{name} ' || row({columns})::text as r from law.{name} where {condition}"
+                "select '{name} ' || row({columns}{computed})::text as r from law.{name} where {condition}"
             )
         })
         .collect();

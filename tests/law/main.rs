@@ -21,6 +21,7 @@ mod pgoutput;
 mod random;
 mod seen;
 mod source;
+mod variety;
 
 use std::env;
 

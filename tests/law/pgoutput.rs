@@ -82,15 +82,26 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// A committed transaction.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// The position of its commit record.
+    pub lsn: u64,
+    pub changes: Vec<Change>,
+}
+
 /// The transactions that these messages of protocol version 1 make.
-pub fn transactions(messages: &[Vec<u8>]) -> Vec<Vec<Change>> {
+pub fn transactions(messages: &[Vec<u8>]) -> Vec<Transaction> {
     let mut relations: HashMap<u32, Relation> = HashMap::new();
-    let mut transactions: Vec<Vec<Change>> = Vec::new();
+    let mut transactions: Vec<Transaction> = Vec::new();
     for message in messages {
         let mut bytes = Bytes(message);
         let change = match bytes.byte() {
             b'B' => {
-                transactions.push(Vec::new());
+                transactions.push(Transaction {
+                    lsn: u64::from(bytes.int32()) << 32 | u64::from(bytes.int32()),
+                    changes: Vec::new(),
+                });
                 continue;
             }
             b'R' => {
@@ -123,9 +134,10 @@ pub fn transactions(messages: &[Vec<u8>]) -> Vec<Vec<Change>> {
             // commit, origin, type, truncate
             _ => continue,
         };
-        transactions.last_mut().expect("a begin").push(change);
+        let transaction = transactions.last_mut().expect("a begin");
+        transaction.changes.push(change);
     }
-    transactions.retain(|changes| !changes.is_empty());
+    transactions.retain(|transaction| !transaction.changes.is_empty());
     transactions
 }
 

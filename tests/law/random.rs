@@ -1,5 +1,6 @@
 //! Random sources, delivered at random; and what fails, made small.
 
+mod features;
 mod schema;
 mod shrink;
 mod sql;
@@ -55,10 +56,16 @@ struct Sum {
 
 /// The first of the schemas of a bounded run, and how many they are.
 const HOLDS: u64 = 3000;
-const ROUNDS: u64 = 6;
+const ROUNDS: u64 = 8;
+
+/// So many of them are of the seeds from [`FEATURES`] on.
+const FEATURED: u64 = 3;
 
 /// The first of the seeds whose schemas have more kinds of types, keys and foreign keys.
 const WIDE: u64 = 1_000_000;
+
+/// The first of the seeds whose cases have more: reads, other kinds of destinations, mappings that say more.
+const FEATURES: u64 = 2_000_000;
 
 /// Runs seeds until the time or the number of rounds is over, or `LAW_FAILURES` of them (1) have failed.
 pub fn law_holds() {
@@ -85,6 +92,9 @@ pub fn law_holds() {
             tell(seed, failure, &mut source, &mut destination);
         }
         seed += 1;
+        if bounded && sum.rounds as u64 == ROUNDS - FEATURED {
+            seed = FEATURES;
+        }
     }
     let Sum {
         rounds,
@@ -146,9 +156,17 @@ fn tell(seed: u64, failure: Failure, source: &mut Source, destination: &mut Dest
 fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round {
     let random = &mut Random::new(seed);
     let guard = *random.of(&["columns", "table"]);
-    let schema = Schema::random(random, seed >= WIDE);
+    let has_features = seed >= FEATURES;
+    let is_wide = match has_features {
+        true => random.below(2) == 0,
+        false => seed >= WIDE,
+    };
+    let mut schema = Schema::random(random, is_wide);
     let full = schema.has_deferrable_key() || random.below(4) > 0;
-    let none = statements::empty_case(seed, &schema);
+    let mut none = statements::empty_case(seed, &schema);
+    if has_features {
+        features::add(&mut none, &mut schema, full, random);
+    }
     source
         .make(&none.source_ddl(), full)
         .unwrap_or_else(|error| panic!("seed {seed}: {}", said(&error)));
@@ -164,16 +182,20 @@ fn round(seed: u64, source: &mut Source, destination: &mut Destination) -> Round
         if !statements::fill(&mut case, &schema, source, random) {
             continue;
         }
-        let history = History::captured(&case, tables.clone(), source);
-        let hides =
-            !full && history.hides_key() || schema.has_deferrable_key() && history.hides_row();
+        let history = History::captured(&case, tables.clone(), source, full);
+        let has_to_tell = schema.has_deferrable_key() || case.has_own_key();
+        let hides = !full && history.hides_key() || has_to_tell && history.hides_row(&case);
         if history.sent.is_empty() || hides {
             continue;
         }
         round.sources += 1;
         round.messages += history.sent.len();
         for n in 0..DELIVERIES {
-            let delivery = random_delivery(&history, n, random);
+            let mut delivery = random_delivery(&history, n, random);
+            if has_features && random.below(4) == 0 {
+                let place = random.below(delivery.0.len() as u64 + 1);
+                delivery.0.insert(place as usize, Vec::new());
+            }
             let sessions = match (number("LAW_SESSIONS", 0), n % 6) {
                 (0, 5) => 2 + random.below(3) as usize,
                 (0, _) => 1,

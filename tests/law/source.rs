@@ -4,11 +4,43 @@ use postgres::{Client, Error};
 use support::{Database, Message, rows, run, value};
 
 use crate::pgoutput::{Before, Change, Relation, Tuple, transactions};
+use crate::variety::UNREADABLE;
 
 /// A database whose schema `law` is replicated.
 pub struct Source {
     database: Database,
     client: Client,
+    reads: Vec<Found>,
+}
+
+/// A backfill reads a table. Written `read`, the table, and how many seconds later than the commit of the last
+/// transaction its clock says.
+#[derive(Debug, Clone)]
+pub struct Read {
+    pub table: String,
+    pub later: i64,
+}
+
+/// What a read has found.
+struct Found {
+    read: Read,
+    /// All that was committed before this was seen.
+    lsn: u64,
+    records: Vec<String>,
+}
+
+impl Read {
+    pub fn parsed(text: &str) -> Option<Read> {
+        let (table, later) = text.strip_prefix("read ")?.split_once(' ')?;
+        Some(Read {
+            table: table.to_owned(),
+            later: later.parse().expect("seconds"),
+        })
+    }
+
+    pub fn text(&self) -> String {
+        format!("read {} {}", self.table, self.later)
+    }
 }
 
 /// What Sequin sends of a transaction's change.
@@ -21,6 +53,19 @@ pub struct Sent {
     pub hides_key: bool,
 }
 
+impl Sent {
+    /// The number of its transaction, from 1 on; of a read, how many it has seen.
+    pub fn number(&self) -> usize {
+        match self.transaction {
+            READS.. => self.transaction - READS,
+            transaction => transaction + 1,
+        }
+    }
+}
+
+/// The transaction of a read that has seen none; of the others, more by what they have seen.
+const READS: usize = 1_000_000;
+
 impl Source {
     /// A source for the test of this name.
     pub fn new(test: &str) -> Source {
@@ -32,7 +77,11 @@ impl Source {
             "the cluster of `make test` has it"
         );
         run(&mut client, "create publication law for all tables");
-        Source { database, client }
+        Source {
+            database,
+            client,
+            reads: Vec::new(),
+        }
     }
 
     /// Makes the tables anew.
@@ -146,6 +195,7 @@ impl Source {
 
     /// Begins to capture. A slot that stays would read again, each time, what it has read of the last seconds.
     pub fn watch(&mut self) {
+        self.reads.clear();
         let name = self.database.name();
         let sql = format!(
             "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{name}';
@@ -156,9 +206,53 @@ impl Source {
         }
     }
 
-    /// What Sequin sends of the transactions since it began to capture. The n-th transaction has position `100 * n`,
-    /// which reads better than the real one, and keeps the order.
-    pub fn captured(&mut self) -> Vec<Sent> {
+    /// Reads a table.
+    pub fn read(&mut self, read: &Read) -> Result<(), Error> {
+        let sql = format!(
+            "select attname::text, atttypid from pg_attribute
+             where attrelid = 'law.{}'::regclass and attnum > 0 and not attisdropped order by attnum",
+            read.table
+        );
+        let columns = self.client.query(&sql, &[])?;
+        let columns: Vec<(String, u32)> = columns.iter().map(|r| (r.get(0), r.get(1))).collect();
+        let values = columns
+            .iter()
+            .map(|(name, of)| match UNREADABLE.contains(of) {
+                true => "null".to_owned(),
+                false => format!("{name}::text"),
+            });
+        let values: Vec<String> = values.collect();
+        let sql = format!(
+            "select array[{}]::text[] from law.{} order by 1",
+            values.join(", "),
+            read.table
+        );
+        let rows = self.client.query(&sql, &[])?;
+        let relation = Relation {
+            name: read.table.clone(),
+            columns,
+        };
+        let records = rows.iter().map(|row| object(&relation, &row.get(0)));
+        let records = records.collect();
+        let sql = "select (pg_current_wal_insert_lsn() - '0/0')::int8";
+        let lsn: i64 = self.client.query_one(sql, &[])?.get(0);
+        self.reads.push(Found {
+            read: read.clone(),
+            lsn: lsn as u64,
+            records,
+        });
+        Ok(())
+    }
+
+    /// Whether a table was read since the source began to capture.
+    pub fn has_read(&self, table: &str) -> bool {
+        self.reads.iter().any(|found| found.read.table == table)
+    }
+
+    /// What Sequin sends of the transactions since it began to capture, and its reads, each with the number of
+    /// transactions that were committed before. The n-th transaction has position `100 * n`, which reads better than the
+    /// real one, and keeps the order.
+    pub fn captured(&mut self) -> (Vec<Sent>, Vec<(usize, Sent)>) {
         let sql = "select data from pg_logical_slot_get_binary_changes($1, null, null,
                        'proto_version', '1', 'publication_names', 'law')";
         let read = self.client.query(sql, &[&self.database.name()]);
@@ -167,13 +261,36 @@ impl Source {
             .iter()
             .map(|row| row.get(0))
             .collect();
+        let transactions = transactions(&messages);
+        let mut reads = Vec::new();
+        for Found { read, lsn, records } in &self.reads {
+            let seen = transactions.partition_point(|transaction| transaction.lsn < *lsn);
+            reads.extend(
+                records
+                    .iter()
+                    .map(|record| (seen, was_read(read, record, seen))),
+            );
+        }
         let mut sent = Vec::new();
-        for (transaction, changes) in transactions(&messages).into_iter().enumerate() {
-            for (idx, change) in changes.into_iter().enumerate() {
-                sent.push(message(change, transaction, idx));
+        for (ordinal, transaction) in transactions.into_iter().enumerate() {
+            for (idx, change) in transaction.changes.into_iter().enumerate() {
+                sent.push(message(change, ordinal, idx));
             }
         }
-        sent
+        (sent, reads)
+    }
+}
+
+/// What Sequin sends of a row that a backfill has read after so many transactions.
+fn was_read(read: &Read, record: &str, seen: usize) -> Sent {
+    let at = 100 * seen as i64 + read.later;
+    let message = Message::new("read", &read.table, 0, record)
+        .at(1_000 * at.max(0) as u64)
+        .schema("law");
+    Sent {
+        message,
+        transaction: READS + seen,
+        hides_key: false,
     }
 }
 
@@ -264,6 +381,7 @@ pub fn brief(message: &Message) -> String {
         ..
     } = message;
     match action.as_str() {
+        "read" => format!("{} read {table} {record}", message.seconds()),
         "update" => format!("{lsn}/{idx} update {table} {record} was {changes}"),
         _ => format!("{lsn}/{idx} {action} {table} {record}"),
     }

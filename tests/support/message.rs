@@ -58,6 +58,11 @@ impl Message {
         Message { at, ..self }
     }
 
+    /// When it was committed, or read: seconds since the year began.
+    pub fn seconds(&self) -> u64 {
+        self.at / 1_000
+    }
+
     /// From this table.
     pub fn table(self, table: &str) -> Message {
         let table = table.to_owned();

@@ -18,7 +18,7 @@ pub enum Of {
 pub struct Column {
     pub name: String,
     pub of: Of,
-    not_null: bool,
+    pub not_null: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct TableOf {
     referenced: Vec<usize>,
     deferrable_key: bool,
     /// The number of the second column of the key.
-    key: Option<usize>,
+    pub key: Option<usize>,
 }
 
 /// `child.column` refers to `parent.target`.
@@ -53,8 +53,10 @@ pub struct Schema {
     pub soft: Vec<String>,
     /// Other types than `int` and `text`, keys and foreign keys of two columns, other actions.
     is_wide: bool,
-    number: &'static str,
-    text: &'static str,
+    /// Tables that backfills read.
+    pub read: Vec<String>,
+    pub number: &'static str,
+    pub text: &'static str,
 }
 
 impl Schema {
@@ -74,6 +76,7 @@ impl Schema {
             indexes: Vec::new(),
             soft: Vec::new(),
             is_wide,
+            read: Vec::new(),
             number,
             text,
         };
@@ -285,6 +288,29 @@ impl Schema {
     fn constraint(&mut self, table: &str, constraint: &str) {
         self.constraints
             .push(format!("alter table {table} add {constraint}"));
+    }
+
+    /// Whether a column of a table is unique, and not deferrable at the destination.
+    pub fn unique(&self, table: &str, column: &str) -> bool {
+        let of = |sql: &str| {
+            sql.strip_prefix(&format!("alter table {table} add unique ({column})"))
+                .is_some_and(|deferred| matches!(deferred.trim(), "" | "{deferred}"))
+        };
+        self.constraints.iter().any(|sql| of(sql))
+    }
+
+    /// Whether a table can be partitioned by this column: it is in all that must be unique.
+    pub fn can_be_partitioned(&self, table: &str, column: &str) -> bool {
+        let this = format!("alter table {table} add ");
+        let has = |list: &str| list.split([',', ')']).any(|name| name.trim() == column);
+        let is_free = |sql: &String| match sql.strip_prefix(&this) {
+            Some(constraint) if constraint.starts_with("exclude") => false,
+            Some(constraint) => constraint.strip_prefix("unique (").is_none_or(has),
+            None => true,
+        };
+        let mut indexes = self.indexes.iter();
+        self.constraints.iter().all(is_free)
+            && !indexes.any(|(sql, _)| sql.starts_with(&this) && sql.contains(" exclude "))
     }
 
     pub fn has_deferrable_key(&self) -> bool {

@@ -200,6 +200,7 @@ fn smaller(case: &Case) -> Vec<Case> {
             });
         }
     }
+    all.extend(each_feature_left_out(case));
     all.extend(each_column_left_out(case));
     for (from, to) in [
         ("on delete cascade", ""),
@@ -222,6 +223,32 @@ fn smaller(case: &Case) -> Vec<Case> {
                 ..case.clone()
             });
         }
+    }
+    all
+}
+
+/// The case with one thing less in which its destination or its messages are not the plain ones.
+fn each_feature_left_out(case: &Case) -> Vec<Case> {
+    let mut all = Vec::new();
+    let mut smaller = |less: &dyn Fn(&mut Case)| {
+        let mut smaller = case.clone();
+        less(&mut smaller);
+        all.push(smaller);
+    };
+    for n in 0..case.mapped.len() {
+        smaller(&|case| drop(case.mapped.remove(n)));
+    }
+    for n in 0..case.variety.kinds.len() {
+        smaller(&|case| drop(case.variety.kinds.remove(n)));
+    }
+    for n in 0..case.variety.types.len() {
+        smaller(&|case| drop(case.variety.types.remove(n)));
+    }
+    for n in 0..case.variety.large.len() {
+        smaller(&|case| drop(case.variety.large.remove(n)));
+    }
+    if case.variety.backfilled {
+        smaller(&|case| case.variety.backfilled = false);
     }
     all
 }
