@@ -14,7 +14,7 @@ use crate::mapping::grants::{Routine, require_execute};
 use crate::pg::isolation::require_writable;
 use crate::pg::keys::extension_owner;
 use crate::pg::settings::{self, PINNED, Settings};
-use crate::pg::user::{ActingAs, current_user};
+use crate::pg::user::{ActingAs, begin_call, current_user};
 
 /// Who calls a function of this file.
 struct Caller {
@@ -56,6 +56,7 @@ struct Calling {
 
 impl Calling {
     fn begin() -> Calling {
+        begin_call();
         Calling {
             search_path: settings::search_path(),
             _pinned: Settings::new(PINNED),

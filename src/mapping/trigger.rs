@@ -26,7 +26,7 @@ use crate::pg::keys::extension_owner;
 use crate::pg::raise::raise;
 use crate::pg::row::{Row, set_oid};
 use crate::pg::settings::{PINNED_PATH, Settings, checks_function_bodies, temporary_last};
-use crate::pg::user::{ActingAs, current_user, is_superuser, may_act_as};
+use crate::pg::user::{ActingAs, begin_call, current_user, is_superuser, may_act_as};
 
 /// The session that changes the mapping: its role and settings.
 struct Session {
@@ -62,6 +62,7 @@ fn mapping_check<'a>(
 fn checked<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Error> {
+    begin_call();
     let of_before = Row::old(trigger);
     if let Some(old) = &of_before {
         let name = old.get("name").unwrap_or_default();

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use postgres::Client;
-use support::{Database, GUARDS, apply, batch, code, error, message, rows, run, upserted, value};
+use support::{
+    Database, GUARDS, apply, batch, code, error, item, message, rows, run, upserted, value,
+};
 
 #[test]
 fn a_changed_destination_is_seen_by_other_sessions() {
@@ -89,6 +91,29 @@ fn a_type_that_changes_is_seen_by_other_sessions() {
     let record = r#"{"id":1,"mood":"blue","place":{"street":"Ring","town":"Ulm"}}"#;
     assert_eq!(apply(&mut forwarder, &change(2, record)), upserted(1));
     assert_eq!(value(&mut admin, "select * from item"), "1|blue|(Ring,Ulm)");
+}
+
+#[test]
+fn a_session_maps_a_table_again_whose_schema_another_session_has_made_anew() {
+    let database = Database::new("schema_made_anew");
+    let (mut admin, mut other) = (database.connect(), database.connect());
+    let anew = "create schema a; create table a.item (id integer primary key, name text)";
+    let map = |guard| format!("select sequin.map('public.item', 'a.item', guard => '{guard}')");
+    run(&mut admin, &format!("{anew}; {}", map("columns")));
+    assert_eq!(apply(&mut admin, &item(1, "one")), upserted(1));
+    for statement in [
+        map("table"),
+        "select sequin.alter_mapping('item', guard => 'table')".to_owned(),
+        "update sequin.mapping set guard = 'table'".to_owned(),
+    ] {
+        let made = format!(
+            "select sequin.unmap('item'); drop schema a cascade; {anew}; {}",
+            map("columns")
+        );
+        run(&mut other, &made);
+        run(&mut admin, &statement);
+        assert_eq!(apply(&mut admin, &item(2, "two")), upserted(1));
+    }
 }
 
 /// Changes that leave a mapping its meaning, one after the other, and the row after each.
