@@ -140,6 +140,9 @@ impl History {
             return Ok(None);
         }
         let tables = case.tables(source);
+        // a smaller case may lack a column that is asked for
+        let state = state(&tables, true);
+        source.run(&state).map_err(|error| said(&error))?;
         source.watch();
         let transactions = std::iter::once(&case.initial)
             .filter(|sql| !sql.is_empty())

@@ -195,7 +195,7 @@ impl Destination {
         }
         self.reset += "reset session_replication_role";
         self.state = state(tables, false);
-        Ok(())
+        self.session.client.batch_execute(&self.state)
     }
 
     /// Delivers the messages of a source, after those of its initial rows, and says what is wrong in the end.
