@@ -374,7 +374,7 @@ comment on function sequin.pause(text) is
 
 create function sequin.resume(mapping text) returns void
     language c volatile security invoker as 'MODULE_PATHNAME', 'resume_wrapper';
-comment on function sequin.resume(text) is 'Starts a paused mapping again; the next call applies the messages that were kept';
+comment on function sequin.resume(text) is 'Starts a paused mapping again; the next call with a message for it applies those that were kept before';
 
 create function sequin.map(
     source      text,

@@ -335,3 +335,4 @@ begin
     end loop;
 end $$;
 grant execute on function sequin_internal.farthest_value(regclass, text, boolean) to public;
+comment on function sequin.resume(text) is 'Starts a paused mapping again; the next call with a message for it applies those that were kept before';

@@ -277,7 +277,8 @@ fn pause(mapping: Option<&str>) -> Result<(), ErrorReport> {
     set_enabled(mapping, false)
 }
 
-/// `sequin.resume(mapping)`: starts a paused mapping again. The next call applies the messages that were kept.
+/// `sequin.resume(mapping)`: starts a paused mapping again. The next call with a message for it applies those that were
+/// kept before.
 #[pg_extern(sql = false)]
 fn resume(mapping: Option<&str>) -> Result<(), ErrorReport> {
     set_enabled(mapping, true)
