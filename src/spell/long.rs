@@ -73,10 +73,7 @@ pub(super) fn fault(text: &str, sight: Sight) -> Option<Misfit> {
 /// As much of a wrong value as an error can show, and a little more: the error says where it is cut.
 pub(super) fn beginning(text: &str) -> String {
     const MOST: usize = 16 * 1024;
-    if text.len() <= MOST {
-        return text.to_owned();
-    }
-    let mut end = MOST;
+    let mut end = text.len().min(MOST);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -100,4 +97,20 @@ fn last(text: &[u8]) -> Option<u8> {
         pause();
         stretch.iter().rfind(is_visible).copied()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::tests::pauses;
+
+    #[test]
+    fn the_ends_of_a_text_are_looked_for_with_pauses() {
+        for (spaces, stretches) in [(0, 1), (STRETCH, 2), (4 * STRETCH, 5)] {
+            let spaces = " ".repeat(spaces);
+            let (begins, ends) = (format!("x{spaces}"), format!("{spaces}x"));
+            assert_eq!(pauses(|| first(ends.as_bytes())), stretches);
+            assert_eq!(pauses(|| last(begins.as_bytes())), stretches);
+        }
+    }
 }

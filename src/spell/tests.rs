@@ -599,3 +599,23 @@ fn a_long_text_is_refused_by_its_size_or_its_ends() {
         assert!(spelled(of, &long("", "")).is_ok(), "{of}");
     }
 }
+
+#[test]
+fn texts_up_to_the_size_are_not_looked_at() {
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length));
+    assert!(spelled("text[]", &text(long::LONG)).is_ok());
+    assert!(spelled("text[]", &text(long::LONG + 1)).is_err());
+    // what stands before it does not count
+    let mut out = "x".repeat(long::LONG);
+    let value = Json::parse("\"x\"").expect("JSON");
+    assert!(spell(value, &shape("text[]"), &mut out).is_ok());
+    assert!(long::fault("four", Sight::Most(4)).is_none());
+    assert!(long::fault("four", Sight::Most(3)).is_some());
+}
+
+#[test]
+fn the_beginning_of_a_text_ends_with_a_character() {
+    let text = format!("x{}", "\u{e9}".repeat(10_000));
+    assert_eq!(beginning(&text), text[..16 * 1024 - 1]);
+    assert_eq!(beginning("x"), "x");
+}
