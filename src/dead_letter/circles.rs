@@ -178,9 +178,7 @@ pub fn beside(found: &[Candidate]) -> Result<Vec<Due>, SqlError> {
     let mut size = 0;
     let mut row = RowReader::new(&returned);
     while row.next() {
-        let due = row.bigint(0).zip(row.int(1));
-        let due = due.filter(|(_, mapping)| mappings.contains(mapping));
-        letters.extend(due.map(|(letter, mapping)| Due { letter, mapping }));
+        letters.extend(Due::of(&row).filter(|due| mappings.contains(&due.mapping)));
         size += row.index(2);
     }
     let many = returned.len() > FEW || size > SMALL;

@@ -221,6 +221,14 @@ pub struct Due {
     pub mapping: i32,
 }
 
+impl Due {
+    /// The letter that a query has returned: its number, and the id of its mapping.
+    pub(super) fn of(row: &RowReader<'_>) -> Option<Due> {
+        let due = row.bigint(0).zip(row.int(1));
+        due.map(|(letter, mapping)| Due { letter, mapping })
+    }
+}
+
 /// A letter that may succeed now, although no row that it waits for was written.
 #[derive(Debug)]
 pub struct Candidate {
@@ -260,6 +268,12 @@ impl Written {
             hashed: true,
             before: None,
         }
+    }
+
+    /// The row that these columns of a query tell; `None` if one of them is null.
+    pub(super) fn stored(row: &RowReader<'_>, table: usize, hash: usize) -> Option<Written> {
+        let stored = row.oid(table).zip(row.bytes(hash));
+        stored.map(|(table, hash)| Written::hashed(table, hash))
     }
 
     /// The table of the row.
@@ -350,10 +364,7 @@ pub fn find(presence: &Presence, rows: &[Written], sweep: bool) -> Result<Found,
     let mut row = RowReader::new(&returned);
     while row.next() {
         found.more |= row.bigint(2) == Some(FOUND);
-        let due = row.bigint(0).zip(row.int(1));
-        found
-            .letters
-            .extend(due.map(|(letter, mapping)| Due { letter, mapping }));
+        found.letters.extend(Due::of(&row));
     }
     Ok(found)
 }
@@ -411,11 +422,8 @@ pub fn take_over() -> Result<Vec<Written>, SqlError> {
     let mut row = RowReader::new(&returned);
     while row.next() {
         let before = row.time(2);
-        let left = row.oid(0).zip(row.bytes(1));
-        rows.extend(left.map(|(table, hash)| Written {
-            before,
-            ..Written::hashed(table, hash)
-        }));
+        let left = Written::stored(&row, 0, 1);
+        rows.extend(left.map(|left| Written { before, ..left }));
     }
     Ok(rows)
 }

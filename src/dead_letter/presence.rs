@@ -78,9 +78,7 @@ impl Presence {
         let mut row = RowReader::new(&returned);
         while row.next() {
             let mapping = row.int(0).unwrap_or_default();
-            let destination = row
-                .datum(1)
-                .map(|oid| pg_sys::Oid::from(oid.value() as u32));
+            let destination = row.oid(1);
             let is = |column| row.bool(column) == Some(true);
             if is(2) {
                 presence.of.insert(mapping);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Datum};
@@ -85,12 +85,11 @@ pub fn supersede(
     } else {
         standings(changes, letters.iter().map(|letter| &letter.unapplied))?
     };
-    let written = written(changes);
     let mut superseded = Superseded::default();
     for (letter, standing) in letters.into_iter().zip(standings) {
         match (letter.due, standing) {
             (Some(true), Standing::News)
-                if keeps_letters && written.contains(&letter.unapplied.change) =>
+                if keeps_letters && is_written(changes, letter.unapplied.change) =>
             {
                 superseded.newer.push(Candidate {
                     due: Due {
@@ -109,17 +108,13 @@ pub fn supersede(
     Ok(superseded)
 }
 
-/// The runs (by their first change) of which the call has written something.
-fn written(changes: &Changes<'_>) -> HashSet<u32> {
-    let runs = changes.keyed.runs().into_iter();
-    let written = runs.filter(|run| {
-        run.changes().any(|change| {
-            let message = changes.keyed.change(change).message;
-            let outcome = changes.ledger.outcome(message);
-            matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
-        })
-    });
-    written.map(|run| run.start).collect()
+/// Whether the call has written something to the row of this change.
+fn is_written(changes: &Changes<'_>, change: u32) -> bool {
+    changes.keyed.run_of(change).changes().any(|change| {
+        let message = changes.keyed.change(change).message;
+        let outcome = changes.ledger.outcome(message);
+        matches!(outcome, Some(Outcome::Upserted | Outcome::Deleted))
+    })
 }
 
 /// The letters of the call's rows. Letters that the call retries are left out: they have outcomes of their own.
@@ -172,10 +167,7 @@ fn letters_of_rows(
                 image: None,
             },
             due: row.bool(6),
-            waits_for: row
-                .oid(7)
-                .zip(row.bytes(8))
-                .map(|(table, hash)| Written::hashed(table, hash)),
+            waits_for: Written::stored(&row, 7, 8),
         });
     }
     Ok(letters)

@@ -82,7 +82,7 @@ fn select(query: impl FnOnce() -> Result<Returned, SqlError>) -> Result<Vec<Mapp
     let mut rows = Vec::with_capacity(returned.len());
     while row.next() {
         let text = |column| row.text(column).expect("not null");
-        let oid = |column| row.datum(column).map(|oid| oid.value() as u32);
+        let oid = |column| row.oid(column).map(pg_sys::Oid::to_u32);
         rows.push(MappingRow {
             id: row.int(0).expect("not null"),
             name: text(1),

@@ -70,15 +70,36 @@ impl Session {
 
     /// Delivers a batch; again, as a forwarder does, if the server says that it should.
     fn call(&mut self, what: &str, batch: &str, wrong: &mut Wrong) {
-        for _ in 0..20 {
+        let (apply, slow) = (self.apply.clone(), self.slow);
+        self.again(what, wrong, |client, wrong| {
             let start = Instant::now();
-            let applied = self.client.query_one(&self.apply, &[&batch]);
+            let applied = client.query_one(&apply, &[&batch]);
             let took = start.elapsed();
-            if took > self.slow {
+            if took > slow {
                 wrong.slow.push(format!("{what} took {took:?}"));
             }
-            match applied {
-                Ok(_) => return,
+            applied.map(drop)
+        });
+    }
+
+    /// Calls `sequin.retry()`; again if the server says so.
+    fn retry(&mut self, wrong: &mut Wrong) {
+        let retry = |client: &mut Client, _: &mut Wrong| {
+            client.simple_query("select sequin.retry()").map(drop)
+        };
+        self.again("retry", wrong, retry);
+    }
+
+    /// Does something until it does not fail in a way that passes.
+    fn again(
+        &mut self,
+        what: &str,
+        wrong: &mut Wrong,
+        mut work: impl FnMut(&mut Client, &mut Wrong) -> Result<(), Error>,
+    ) {
+        for _ in 0..20 {
+            match work(&mut self.client, wrong) {
+                Ok(()) => return,
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     wrong.failed.push(format!("{what}: {}", said(&error)));
@@ -89,20 +110,6 @@ impl Session {
         wrong
             .failed
             .push(format!("{what}: always to be sent again"));
-    }
-
-    /// Calls `sequin.retry()`; again if the server says so.
-    fn retry(&mut self, wrong: &mut Wrong) {
-        for _ in 0..20 {
-            match self.client.simple_query("select sequin.retry()") {
-                Ok(_) => return,
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    wrong.failed.push(format!("retry: {}", said(&error)));
-                    return;
-                }
-            }
-        }
     }
 }
 
